@@ -1,0 +1,1 @@
+"""Everything that trains, runs and judges the two networks."""
