@@ -1,0 +1,182 @@
+"""Settings as dataclasses: one definition gives the defaults, the flags, the help and the checks.
+
+A field is declared once with ``setting(default, help, ...)``; ``add_arguments`` turns a dataclass
+into flags, ``from_arguments`` turns the parsed flags back into the dataclass (whose
+``__post_init__`` validates), and ``dataclasses.asdict`` is what the run folder and the checkpoint
+keep.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from engine.errors import InputError
+
+Settings = TypeVar("Settings")
+
+
+def setting(default: Any, help: str, *flags: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field that knows its help text, its short flags and its allowed values."""
+    metadata = {"help": help, "flags": flags, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_arguments(parser: argparse.ArgumentParser, settings_class: type) -> None:
+    """Add one flag per field: ``field_name`` becomes ``--field-name``; bools get ``--no-`` twins.
+
+    A field without a default becomes a required flag.
+    """
+    group = parser.add_argument_group(settings_class.__doc__.splitlines()[0].rstrip("."))
+    for field in dataclasses.fields(settings_class):
+        names = (*field.metadata.get("flags", ()), "--" + field.name.replace("_", "-"))
+        required = field.default is dataclasses.MISSING
+        default = None if required else field.default
+        help_text = field.metadata["help"].replace("%", "%%")
+        if not required and default not in (None, ()):
+            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+            help_text += f" (default: {shown})"
+        kind, many = _value_type(field.type)
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        else:
+            options = {"type": kind, "choices": field.metadata.get("choices")}
+            if many:
+                options["nargs"] = "*"
+            elif options["choices"] is None:
+                options["metavar"] = kind.__name__.upper()
+        group.add_argument(
+            *names, dest=field.name, default=default, required=required, help=help_text, **options
+        )
+
+
+def from_arguments(settings_class: type[Settings], arguments: argparse.Namespace) -> Settings:
+    """Build the dataclass from parsed flags; its own checks raise InputError."""
+    values = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(settings_class)}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return settings_class(**(values | lists))
+
+
+def _value_type(annotation: Any) -> tuple[type, bool]:
+    """``int | None`` -> (int, False); ``tuple[int, ...]`` -> (int, True)."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise InputError with the sentence unless the condition holds."""
+    if not condition:
+        raise InputError(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Training."""
+
+    output_dir: str = setting(dataclasses.MISSING, "run folder: checkpoints, logs, curves")
+    epochs: int = setting(26, "passes over the training set")
+    batch_size: int = setting(2, "photos per process and step", "-b")
+    accumulate: int = setting(1, "micro-batches summed into one optimizer step")
+    workers: int = setting(4, "loader processes per training process", "-j")
+    seed: int = setting(0, "seed of sampling, augmentation and RoI sampling")
+    device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    precision: str = setting("fp32", "arithmetic under autocast", choices=("fp32", "bf16", "fp16"))
+    channels_last: bool = setting(True, "keep activations channels-last in memory (faster)")
+    compile: bool = setting(False, "compile the backbone with torch.compile")
+    optimizer: str = setting("sgd", "update rule", choices=("sgd", "adamw"))
+    lr: float | None = setting(
+        None, "learning rate, used as given; without it, the optimizer's base rate scaled linearly "
+        "with the global batch (sgd: 0.02 per 16 photos, adamw: 0.0002 per 16)",
+    )  # fmt: skip
+    backbone_lr_factor: float = setting(1.0, "the backbone's rate, as a multiple of the rest's")
+    momentum: float = setting(0.9, "SGD momentum")
+    weight_decay: float = setting(1e-4, "weight decay of filters and matrices only")
+    warmup_steps: int = setting(500, "steps of linear warm-up (at most a tenth of the training)")
+    lr_schedule: str = setting("multistep", "decay of the rate", choices=("multistep", "cosine"))
+    lr_steps: tuple[int, ...] = setting((16, 22), "multistep: epochs after which the rate drops")
+    lr_gamma: float = setting(0.1, "multistep: factor of each drop")
+    clip_norm: float = setting(10.0, "largest gradient norm, 0 = no clipping")
+    ema_decay: float = setting(0.0, "decay of the weight average that is evaluated, 0 = none")
+    max_bad_steps: int = setting(20, "abort after so many skipped (non-finite) steps in a row")
+    log_every: int = setting(20, "steps between log lines")
+    checkpoint_every: int = setting(500, "steps between checkpoints (each epoch ends with one too)")
+    eval_every: int = setting(1, "epochs between evaluations, 0 = never")
+    patience: int = setting(0, "stop after so many evaluations without a new best, 0 = never")
+    resume: str = setting(
+        "auto", "auto: continue what is in --output-dir; none: start over; or a checkpoint file"
+    )
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "batch_size", "accumulate", "log_every", "checkpoint_every")
+        for name in (*positive, "max_bad_steps"):
+            flag = "--" + name.replace("_", "-")
+            require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
+        for name in ("workers", "warmup_steps", "clip_norm", "eval_every", "patience",
+                     "weight_decay", "seed", "backbone_lr_factor"):  # fmt: skip
+            flag = "--" + name.replace("_", "-")
+            require(getattr(self, name) >= 0, f"{flag} {getattr(self, name)}: must not be negative")
+        require(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be positive")
+        require(0 <= self.momentum < 1, f"--momentum {self.momentum}: must be in [0, 1)")
+        require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay}: must be in [0, 1)")
+        require(0 < self.lr_gamma <= 1, f"--lr-gamma {self.lr_gamma}: must be in (0, 1]")
+        increasing = (
+            list(self.lr_steps) == sorted(set(self.lr_steps)) and min(self.lr_steps, default=1) > 0
+        )
+        require(increasing, f"--lr-steps {steps}: must be positive and increasing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig(TrainingConfig):
+    """Training the detector."""
+
+    dataset: str = setting("coco", "format of the annotations", choices=("coco", "deepfashion2"))
+    data_path: str = setting(dataclasses.MISSING, "root folder of the dataset")
+    annotations: str | None = setting(None, "coco: annotation file of the training split")
+    val_annotations: str | None = setting(None, "coco: annotation file of the validation split")
+    images: str | None = setting(None, "coco: folder that the file names are relative to")
+    strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
+    class_agnostic: bool = setting(False, "one class, garment, instead of the set's categories")
+    arch: str = setting("maskrcnn", "network", choices=("maskrcnn", "maskrcnn_v2"))
+    backbone: str = setting(
+        "resnet50", "feature extractor",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"),
+    )  # fmt: skip
+    weights: str = setting(
+        "imagenet", "imagenet or coco (downloaded once), none, or a file: a checkpoint of ours or "
+        "a bare backbone in torchvision's key names",
+    )  # fmt: skip
+    trainable_backbone_layers: int = setting(
+        3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
+    )
+    rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
+    short_sides: tuple[int, ...] = setting(
+        (640, 672, 704, 736, 768, 800), "training: the photo's short side, one drawn per batch"
+    )
+    max_side: int = setting(1333, "training and evaluation: bound on the long side")
+    test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
+    aspect_ratio_group_factor: int = setting(
+        3, "batches hold photos of similar shape: 2k+1 groups between 1:2 and 2:1, -1 = no grouping"
+    )
+    repeat_threshold: float = setting(
+        0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"
+    )
+    test_only: bool = setting(False, "evaluate the weights and stop")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.short_sides), "--short-sides: give at least one size")
+        for side in (*self.short_sides, self.test_short_side):
+            require(32 <= side <= self.max_side, f"size {side}: must be between 32 and --max-side")
+        limit = 6 if self.backbone == "mobilenet_v3_large" else 5
+        layers = self.trainable_backbone_layers
+        sentence = f"--trainable-backbone-layers {layers}: {self.backbone} has 0 to {limit}"
+        require(0 <= layers <= limit, sentence)
+        require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
+        factor = self.aspect_ratio_group_factor
+        require(factor >= -1, f"--aspect-ratio-group-factor {factor}: must be -1 or more")
+        require(0 <= self.repeat_threshold <= 1, "--repeat-threshold: must be between 0 and 1")

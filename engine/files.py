@@ -1,0 +1,45 @@
+"""Files that are never half written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from engine.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
+    """Open a temporary file that takes ``path``'s place when the block ends without an error.
+
+    A kill at any moment leaves the old file or the new one. The temporary file lies in the same
+    folder (a move across file systems is a copy) as ``.<name>.<process id>.tmp``.
+
+    Raises:
+        InputError: when the folder cannot be written (no permission, disk full).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        sentence = f"cannot write {path}: {reason}; free space or choose another place"
+        raise InputError(sentence) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the move itself durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
