@@ -124,9 +124,8 @@ class TrainingConfig:
         require(0 <= self.momentum < 1, f"--momentum {self.momentum}: must be in [0, 1)")
         require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay}: must be in [0, 1)")
         require(0 < self.lr_gamma <= 1, f"--lr-gamma {self.lr_gamma}: must be in (0, 1]")
-        increasing = (
-            list(self.lr_steps) == sorted(set(self.lr_steps)) and min(self.lr_steps, default=1) > 0
-        )
+        steps = self.lr_steps
+        increasing = list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
 
 

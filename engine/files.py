@@ -22,7 +22,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, mode) as file:
+        with temporary.open(mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
