@@ -1,0 +1,340 @@
+"""Reading photos: the one place where image files become pixels.
+
+JPEGs take OpenCV's decoder, at a half, quarter or eighth of their size where that is enough.
+Everything else (PNG, WebP, GIF, TIFF, CMYK JPEGs ...) takes Pillow. Both end as upright 8-bit RGB;
+transparent parts become white. A file that is missing, cut off or not a photo raises PhotoError.
+"""
+
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from engine.errors import InputError
+
+MAX_PIXELS = 200_000_000  # larger photos are refused from their header: a bomb, not a garment
+MAX_BYTES = 1 << 30
+
+# Formats that hold photos. Left out are the ones that run interpreters (EPS) or nobody shoots in.
+PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG", "AVIF", "JPEG2000", "PPM")
+
+REDUCED_DECODE = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: 16 | cv2.IMREAD_COLOR_RGB,  # IMREAD_REDUCED_*_2 without its BGR bit; so are the next two
+    4: 32 | cv2.IMREAD_COLOR_RGB,
+    8: 64 | cv2.IMREAD_COLOR_RGB,
+}
+
+ORIENTATION_TAG = 0x0112
+
+
+class PhotoError(InputError):
+    """A photo that cannot be used.
+
+    Attributes:
+        kind: "missing", "empty", "truncated", "unreadable" or "too large".
+        path: the file.
+    """
+
+    def __init__(self, kind: str, path: Path | str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.kind = kind
+        self.path = Path(path)
+
+    def __reduce__(self):
+        """Exceptions rebuild from their message alone; ours needs all three (worker processes)."""
+        detail = str(self).removeprefix(f"{self.path}: ")
+        return PhotoError, (self.kind, self.path, detail)
+
+
+@dataclass(slots=True)
+class Header:
+    """What the first bytes of a photo say."""
+
+    width: int  # as stored, before the orientation is applied
+    height: int
+    orientation: int  # EXIF, 1..8
+    is_jpeg: bool
+    components: int = 3  # JPEG: 1 gray, 3 color, 4 CMYK
+    adobe: bool = False  # JPEG: has Adobe's marker, whose CMYK is stored inverted
+    data_start: int = 0  # JPEG: where the compressed pixels begin
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) as a viewer shows it: orientations 5 to 8 lie on their side."""
+        size = (self.width, self.height)
+        return size if self.orientation < 5 else size[::-1]
+
+
+def photo_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) in pixels of the upright photo, from its header.
+
+    Raises:
+        PhotoError: missing, empty, too large or not a photo.
+    """
+    with _open(path) as file:
+        return _read_header(file, path).upright_size
+
+
+def check_photo(path: Path | str) -> tuple[int, int]:
+    """``photo_size`` that also looks at the file's end, so that a cut-off file is noticed.
+
+    Covers JPEG, PNG and WebP without decoding; damage in the middle shows only in ``read_photo``.
+
+    Raises:
+        PhotoError: missing, empty, truncated, too large or not a photo.
+    """
+    with _open(path) as file:
+        header = _read_header(file, path)
+        if not _has_end(file, header):
+            raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
+    return header.upright_size
+
+
+def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.ndarray:
+    """Decode a photo.
+
+    Args:
+        path: the file; its content decides the format, not its name.
+        min_short_side: allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, the smallest of
+            them whose short side is still at least this many pixels. Pixel (x, y) of a photo
+            decoded at 1/f covers pixels [fx, fx + f) × [fy, fy + f) of the full one and its shape
+            is rounded up, so f = round(full / decoded).
+
+    Returns:
+        uint8 [H, W, 3], RGB, upright (EXIF applied), contiguous.
+
+    Raises:
+        PhotoError: missing, empty, truncated, too large or not a photo.
+    """
+    with _open(path) as file:
+        data = file.read()
+    file = io.BytesIO(data)
+    header = _read_header(file, path)
+    if not header.is_jpeg:
+        return _decode_with_pillow(file, header, path)
+    if not _has_end(file, header):
+        raise PhotoError("truncated", path, "the JPEG is cut off; copy it again or remove it")
+    if header.components == 4:
+        return _decode_with_pillow(file, header, path)
+    factor = _reduction(min(header.width, header.height), min_short_side)
+    flags = REDUCED_DECODE[factor] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        photo = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        photo = None
+    if photo is None:
+        return _decode_with_pillow(file, header, path)
+    return _upright(photo, header.orientation)
+
+
+def _open(path: Path | str) -> BinaryIO:
+    """Open a regular, non-empty file; a pipe or a device would block or never end."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (Path.stat is twice as slow; this runs per photo)
+        if not stat.S_ISREG(status.st_mode):
+            raise PhotoError("unreadable", path, "not a file")
+        if status.st_size == 0:
+            raise PhotoError("empty", path, "the file is empty")
+        if status.st_size > MAX_BYTES:
+            raise PhotoError("too large", path, f"the file is larger than {MAX_BYTES >> 20} MiB")
+        return open(path, "rb")  # noqa: PTH123
+    except FileNotFoundError:
+        raise PhotoError("missing", path, "no such photo") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError("unreadable", path, f"cannot be opened ({reason})") from None
+
+
+def _read_header(file: BinaryIO, path: Path | str) -> Header:
+    """Parse the header from the start of the file and refuse absurd sizes."""
+    try:
+        header = _jpeg_header(file) if file.read(2) == b"\xff\xd8" else _pillow_header(file)
+    # Decoders fed with arbitrary bytes fail with nearly any exception type.
+    except Exception as error:
+        kind = "truncated" if isinstance(error, EOFError) else "unreadable"
+        what = "the file is cut off" if kind == "truncated" else "not a photo that can be read"
+        raise PhotoError(kind, path, f"{what}; replace or remove it") from error
+    if header.width * header.height > MAX_PIXELS:
+        size = f"{header.width}×{header.height}"
+        limit = MAX_PIXELS // 1_000_000
+        raise PhotoError("too large", path, f"{size} pixels is more than {limit} megapixels")
+    return header
+
+
+def _jpeg_header(file: BinaryIO) -> Header:
+    """Walk the marker segments from after SOI to the first scan (ITU T.81, B.1)."""
+    width = height = components = 0
+    orientation, adobe = 1, False
+    while True:
+        marker = _next_marker(file)
+        length = int.from_bytes(_exactly(file, 2), "big") - 2
+        if length < 0:
+            raise ValueError("impossible segment length")
+        start = file.tell()
+        # SOF0..SOF15, which share their range with DHT (C4), JPG (C8) and DAC (CC).
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = _exactly(file, 6)
+            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+            components = frame[5]
+        elif marker == 0xE1 and orientation == 1:
+            orientation = _exif_orientation(_exactly(file, length))
+        elif marker == 0xEE:
+            adobe = _exactly(file, length).startswith(b"Adobe")
+        elif marker == 0xDA:
+            break
+        file.seek(start + length)
+    if width * height == 0:
+        raise ValueError("no frame before the scan")
+    return Header(width, height, orientation, True, components, adobe, start + length)
+
+
+def _next_marker(file: BinaryIO) -> int:
+    """The marker's second byte; any number of 0xFF may precede it."""
+    if _exactly(file, 1) != b"\xff":
+        raise ValueError("no marker where one must be")
+    marker = 0xFF
+    while marker == 0xFF:
+        marker = _exactly(file, 1)[0]
+    if marker in (0x00, 0xD8, 0xD9):
+        raise ValueError("unexpected marker")
+    return marker
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise EOFError("the header is cut off")
+    return data
+
+
+def _exif_orientation(segment: bytes) -> int:
+    """Orientation 1..8 out of an EXIF block (TIFF 6.0: byte order, then a list of tags)."""
+    tiff = segment.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
+    if order is None:
+        return 1
+    start = int.from_bytes(tiff[4:8], order)
+    count = int.from_bytes(tiff[start : start + 2], order)
+    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        if int.from_bytes(tiff[entry : entry + 2], order) == ORIENTATION_TAG:
+            width = 4 if int.from_bytes(tiff[entry + 2 : entry + 4], order) == 4 else 2
+            value = int.from_bytes(tiff[entry + 8 : entry + 8 + width], order)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _pillow_open(file: BinaryIO) -> Image.Image:
+    Image.init()  # Pillow loads its less common formats late, and fails when they are listed before
+    file.seek(0)
+    return Image.open(file, formats=PILLOW_FORMATS)
+
+
+def _pillow_header(file: BinaryIO) -> Header:
+    with _pillow_open(file) as image:
+        size = image.size
+        orientation = _pillow_orientation(image, file)
+    return Header(*size, orientation, False)
+
+
+def _pillow_orientation(image: Image.Image, file: BinaryIO) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself, their size included
+    if image.format == "PNG":
+        return _exif_orientation(_png_exif(file))
+    value = image.getexif().get(ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    """The eXIf chunk, which may follow the pixels, where Pillow finds it only by decoding them."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            return file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
+
+
+def _has_end(file: BinaryIO, header: Header) -> bool:
+    """Whether the file goes on to its format's end mark (True where the format has none)."""
+    if header.is_jpeg:
+        return _has_jpeg_end(file, header.data_start)
+    file.seek(0)
+    magic = file.read(12)
+    size = file.seek(0, os.SEEK_END)
+    if magic[:4] == b"RIFF" and magic[8:] == b"WEBP":
+        return size >= int.from_bytes(magic[4:8], "little") + 8
+    if magic[:8] == b"\x89PNG\r\n\x1a\n":
+        file.seek(max(size - 4096, 0))  # some writers append a few bytes
+        return b"IEND" in file.read()
+    return True
+
+
+def _has_jpeg_end(file: BinaryIO, data_start: int) -> bool:
+    """Look for the end-of-image mark in the compressed data.
+
+    Inside it every 0xFF byte is followed by 0 or a restart number, so the mark cannot occur by
+    chance. It is sought from the back: cameras append previews and other data after it.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(data_start, size - 2))
+    if file.read() == b"\xff\xd9":
+        return True
+    file.seek(data_start)
+    return b"\xff\xd9" in file.read()
+
+
+def _reduction(short_side: int, min_short_side: int | None) -> int:
+    """Largest factor of 8, 4, 2, 1 that leaves the short side long enough."""
+    if min_short_side is None:
+        return 1
+    return next(f for f in (8, 4, 2, 1) if f == 1 or -(-short_side // f) >= min_short_side)
+
+
+def _decode_with_pillow(file: BinaryIO, header: Header, path: Path | str) -> np.ndarray:
+    try:
+        with _pillow_open(file) as image:
+            image.load()
+            photo = _as_rgb(image, header)
+    # Decoders fed with arbitrary bytes fail with nearly any exception type.
+    except Exception as error:
+        kind = "truncated" if "truncated" in str(error) else "unreadable"
+        what = "the file is cut off" if kind == "truncated" else "the pixels cannot be decoded"
+        raise PhotoError(kind, path, f"{what}; replace or remove it") from error
+    return _upright(photo, header.orientation)
+
+
+def _as_rgb(image: Image.Image, header: Header) -> np.ndarray:
+    """uint8 [H, W, 3] from any of Pillow's modes."""
+    if image.mode == "CMYK" and header.is_jpeg and not header.adobe:
+        # Pillow takes every CMYK JPEG for Adobe's inverted kind; undo it for the others.
+        image = Image.frombytes("CMYK", image.size, bytes(255 - np.asarray(image)))
+    if image.mode.startswith("I;16"):
+        high_byte = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(high_byte[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError("a measurement, not a photo: the brightness of white is not known")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (EXIF 2.32, tag 274: where row 0 and column 0 of the scene lie)."""
+    if orientation >= 5:
+        photo = photo.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        photo = photo[::-1]
+    if orientation in (2, 3, 6, 7):
+        photo = photo[:, ::-1]
+    return np.ascontiguousarray(photo)
