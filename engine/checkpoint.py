@@ -56,7 +56,7 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for foreign or damaged files
-        reason = str(error).strip().splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise InputError(f"{path}: not a readable PyTorch weights file ({reason})") from error
     if not isinstance(checkpoint, dict) or not {"format", "kind", "model"} <= checkpoint.keys():
         raise InputError(f"{path}: not one of this project's checkpoints; train one with train.py")

@@ -1,0 +1,128 @@
+"""Checkpoints: whole at any moment, plain data only, clear refusals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from engine.checkpoint import (
+    load_checkpoint,
+    remove_stale_temporaries,
+    save_checkpoint,
+    weights_of,
+)
+from engine.errors import InputError
+
+
+def small(step: int = 1, size: int = 3) -> dict:
+    return {
+        "format": 1, "kind": "detector", "step": step, "epoch": 0.5, "config": {"arch": "x"},
+        "categories": ["top"], "category_ids": [1], "attributes": [], "best": {},
+        "model": {"w": torch.full((size,), float(step))}, "ema": None, "optimizer": {},
+    }  # fmt: skip
+
+
+def test_round_trip_and_permissions(tmp_path):
+    path = tmp_path / "checkpoint_latest.pt"
+    save_checkpoint(small(7), path)
+    loaded = load_checkpoint(path, "detector")
+    assert loaded["step"] == 7
+    assert loaded["model"]["w"].tolist() == [7, 7, 7]
+    assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.engine.test_checkpoint import small
+from engine.checkpoint import save_checkpoint
+step = 0
+while True:
+    step += 1
+    save_checkpoint(small(step, size=300_000), Path(sys.argv[1]) / "checkpoint_latest.pt")
+    print(step, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint_latest.pt"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "1\n"
+    for pause in (0.0, 0.011, 0.017, 0.023):
+        time.sleep(pause)
+        os.kill(writer.pid, signal.SIGSTOP)  # a reader beside a writer stopped at any moment
+        loaded = load_checkpoint(path)
+        assert set(loaded["model"]["w"].tolist()) == {float(loaded["step"])}
+        os.kill(writer.pid, signal.SIGCONT)
+    writer.kill()
+    writer.wait()
+    loaded = load_checkpoint(path)
+    assert set(loaded["model"]["w"].tolist()) == {float(loaded["step"])}
+    remove_stale_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "checkpoint_latest.pt"
+    save_checkpoint(small(1), path)
+    with pytest.raises(AttributeError):
+        save_checkpoint({"bad": lambda: None}, path)
+    assert load_checkpoint(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_place_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="cannot write"):
+        save_checkpoint(small(), tmp_path / "missing" / "checkpoint_latest.pt")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "cut", "empty", "foreign", "bomb", "old"])
+def test_files_that_are_no_checkpoint_are_refused_by_name(tmp_path, content, capsys):
+    path = tmp_path / "weights.pt"
+    save_checkpoint(small(), path)
+    if content == "missing":
+        path.unlink()
+    elif content == "text":
+        path.write_text("hello")
+    elif content == "cut":
+        path.write_bytes(path.read_bytes()[:-700])
+    elif content == "empty":
+        path.write_bytes(b"")
+    elif content == "foreign":
+        torch.save({"conv.weight": torch.zeros(1)}, path)
+    elif content == "bomb":
+        torch.save(small() | {"x": Bomb()}, path)
+    elif content == "old":
+        torch.save(small() | {"format": 0}, path)
+    with pytest.raises(InputError, match=r"weights\.pt"):
+        load_checkpoint(path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_wrong_kind_is_refused(tmp_path):
+    save_checkpoint(small(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="holds a detector, but a multitask"):
+        load_checkpoint(tmp_path / "w.pt", "multitask")
+
+
+def test_weights_prefer_the_average_drop_the_training_state_and_can_be_halved():
+    checkpoint = small() | {"ema": {"w": torch.tensor([0.1]), "n": torch.tensor([3])}}
+    weights = weights_of(checkpoint, half=True)
+    assert "optimizer" not in weights
+    assert "ema" not in weights
+    assert weights["model"]["w"].dtype == torch.float16
+    assert weights["model"]["n"].dtype == torch.int64
+    assert weights_of(small())["model"]["w"].tolist() == [1, 1, 1]
