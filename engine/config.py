@@ -2,8 +2,7 @@
 
 A field is declared once with ``setting(default, help, ...)``; ``add_arguments`` turns a dataclass
 into flags, ``from_arguments`` turns the parsed flags back into the dataclass (whose
-``__post_init__`` validates), and ``dataclasses.asdict`` is what the run folder and the checkpoint
-keep.
+``__post_init__`` validates), and ``plain`` makes what the run folder and the checkpoint keep.
 """
 
 import argparse
@@ -66,6 +65,12 @@ def _value_type(annotation: Any) -> tuple[type, bool]:
     if typing.get_origin(annotation) is tuple:
         return typing.get_args(annotation)[0], True
     return annotation, False
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as the dict a checkpoint or a JSON file gives back (tuples as lists)."""
+    values = dataclasses.asdict(settings)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -153,11 +158,9 @@ class DetectorConfig(TrainingConfig):
         3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
     )
     rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
-    short_sides: tuple[int, ...] = setting(
-        (640, 672, 704, 736, 768, 800), "training: the photo's short side, one drawn per batch"
-    )
-    max_side: int = setting(1333, "training and evaluation: bound on the long side")
+    masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
     test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
+    test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
     aspect_ratio_group_factor: int = setting(
         3, "batches hold photos of similar shape: 2k+1 groups between 1:2 and 2:1, -1 = no grouping"
     )
@@ -168,9 +171,8 @@ class DetectorConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.short_sides), "--short-sides: give at least one size")
-        for side in (*self.short_sides, self.test_short_side):
-            require(32 <= side <= self.max_side, f"size {side}: must be between 32 and --max-side")
+        side, bound = self.test_short_side, self.test_max_side
+        require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
         limit = 6 if self.backbone == "mobilenet_v3_large" else 5
         layers = self.trainable_backbone_layers
         sentence = f"--trainable-backbone-layers {layers}: {self.backbone} has 0 to {limit}"

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Task:
 
     Attributes:
         kind: "detector" or "multitask", written into checkpoints.
+        settings: everything the run was asked for, as plain data; saved with the run.
         labels: checkpoint entries that travel with the weights: categories, category_ids,
             attributes.
         dataset: maps a Draw to one sample.
@@ -51,6 +52,7 @@ class Task:
     """
 
     kind: str
+    settings: dict[str, Any]
     labels: dict[str, list]
     dataset: Dataset
     collate: Callable[[list], tuple]
@@ -84,7 +86,9 @@ class Trainer:
         self.folder = Path(config.output_dir)
         self.total_steps = config.epochs * len(task.batches)
         self.peak_lr = base_lr(config, global_batch(config))
-        self.state = TrainingState(model, config, device, steps_per_epoch=len(task.batches))
+        self.state = TrainingState(
+            model, config, device, settings=task.settings, steps_per_epoch=len(task.batches)
+        )
         self.state.resume(task.kind, task.labels)
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
@@ -96,9 +100,10 @@ class Trainer:
         if distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_stale_temporaries(self.folder)
-        settings = asdict(self.config)
         step = self.state.step
-        self.log = RunLog(self.folder, settings, first_step=step, total_steps=self.total_steps)
+        self.log = RunLog(
+            self.folder, self.task.settings, first_step=step, total_steps=self.total_steps
+        )
         try:
             # A run killed between an epoch's checkpoint and its evaluation owes the latter.
             if step > self.state.evaluated_step and self._evaluation_is_due():

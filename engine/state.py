@@ -1,7 +1,6 @@
 """What a training run carries from step to step, and how it goes into a checkpoint and back."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ class TrainingState:
     """Model, optimizer, weight average, loss scaler and counters of one run.
 
     Attributes:
+        settings: everything the run was asked for, as plain data that goes into checkpoints.
         step: optimizer steps done (skipped ones count).
         evaluated_step: the step of the last evaluation.
         evaluations_since_best: for early stopping.
@@ -32,7 +32,13 @@ class TrainingState:
     COUNTERS = ("step", "evaluated_step", "evaluations_since_best", "bad_steps", "best")
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, device: torch.device, steps_per_epoch: int
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        device: torch.device,
+        *,
+        settings: dict[str, Any],
+        steps_per_epoch: int,
     ) -> None:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout).train()
@@ -40,6 +46,7 @@ class TrainingState:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.config = config
+        self.settings = settings
         self.steps_per_epoch = steps_per_epoch
         self.step = 0
         self.evaluated_step = 0
@@ -70,7 +77,7 @@ class TrainingState:
             "format": FORMAT,
             "kind": kind,
             **labels,
-            "config": _plain(asdict(self.config)),
+            "config": self.settings,
             "epoch": self.epoch,
             "steps_per_epoch": self.steps_per_epoch,
             **{name: getattr(self, name) for name in self.COUNTERS},
@@ -115,7 +122,7 @@ class TrainingState:
         self.step = round(self.step * scale)
         self.evaluated_step = round(self.evaluated_step * scale)
         logger.info("continuing %s at step %d (epoch %.2f)", path, self.step, self.epoch)
-        _report_changes(checkpoint["config"], _plain(asdict(self.config)))
+        _report_changes(checkpoint["config"], self.settings)
 
 
 def find_resume(resume: str, folder: Path) -> Path | None:
@@ -146,11 +153,6 @@ def average_batch_norms(model: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             for statistic in (module.running_mean, module.running_var):
                 distributed.sum_over_ranks(statistic).div_(distributed.world_size())
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Tuples become lists, which is what a checkpoint gives back."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 
 
 def _report_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -54,11 +54,11 @@ def test_short_flags_of_the_original_project():
     [
         ["--epochs", "0"], ["-b", "0"], ["-j", "-1"], ["--lr", "0"], ["--momentum", "1"],
         ["--ema-decay", "1"], ["--lr-gamma", "0"], ["--lr-steps", "8", "3"], ["--lr-steps", "0"],
-        ["--short-sides"], ["--short-sides", "2000"], ["--test-short-side", "16"],
+        ["--test-short-side", "2000"], ["--test-short-side", "16"],
         ["--trainable-backbone-layers", "6"], ["--aspect-ratio-group-factor", "-2"],
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
     ],
 )  # fmt: skip
 def test_bad_values_name_the_flag(flags):
-    with pytest.raises(InputError, match=r"--|size 2000|size 16"):
+    with pytest.raises(InputError, match="--"):
         parse(*flags)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from engine import distributed
 from engine.checkpoint import load_checkpoint
-from engine.config import TrainingConfig
+from engine.config import TrainingConfig, plain
 from engine.errors import InputError
 from engine.loop import Task, Trainer, global_batch
 from engine.samplers import Draw, GlobalBatches
@@ -73,7 +73,9 @@ def make_trainer(folder: Path, net: nn.Module | None = None, *, points=14, bad=(
         batch_size=global_batch(config), seed=config.seed,
     )  # fmt: skip
     labels = {"categories": ["point"], "category_ids": [1], "attributes": []}
-    task = Task("detector", labels, Points(points, bad), collate, batches, evaluate, "fit/AP")
+    task = Task(
+        "detector", plain(config), labels, Points(points, bad), collate, batches, evaluate, "fit/AP"
+    )
     return Trainer(net or Net(), task, config, torch.device("cpu"))
 
 
