@@ -1,0 +1,299 @@
+"""COCO instance annotations: one JSON file, polygons or RLE masks or boxes only.
+
+Beside the standard keys, these are kept where an annotation has them: ``keypoints``, and
+DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (and a
+photo's ``source``), so that a converted DeepFashion2 loses nothing.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.photos import PhotoError
+from engine.records import SOURCES, Garment, Photo, PhotoRecords
+from readers import checks
+from readers.checks import BadRecord, PhotoFolder, Problems
+from readers.parallel import check_photos
+
+GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")
+
+
+def find_annotations(root: Path, split: str, annotations: str | Path | None) -> Path:
+    """The annotation file: the one given (also relative to the root), else by the split's name."""
+    if annotations is not None:
+        candidates = [Path(annotations), root / annotations]
+    else:
+        candidates = [root / f"{split}.json", root / "annotations" / f"{split}.json"]
+        candidates += sorted((root / "annotations").glob(f"instances_{split}*.json"))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = ", ".join(map(str, candidates))
+    raise InputError(f"no annotation file for {root}: looked for {looked}; name it explicitly")
+
+
+def find_images(root: Path, split: str, images: str | Path | None) -> list[Path]:
+    """Folders that may hold the photos, the likeliest first."""
+    if images is not None:
+        found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
+        if not found:
+            raise InputError(f"{images}: no such image folder")
+        return found[:1]
+    candidates = (root / "images", root / split, root / f"{split}2017", root)
+    return [folder for folder in candidates if folder.is_dir()]
+
+
+def read(annotations: Path, folders: list[Path]) -> PhotoRecords:
+    """Read one annotation file; what cannot be used is left out and counted.
+
+    Args:
+        annotations: the JSON file.
+        folders: where the photos may be; the first that holds any of them is it.
+
+    Raises:
+        InputError: the file is not JSON, not COCO's structure, or nothing in it is usable.
+    """
+    document = load_document(annotations)
+    names, ids = _categories(document["categories"], annotations)
+    problems = Problems()
+    root = _choose_folder(document["images"], folders, annotations)
+    entries = _photo_entries(document["images"], PhotoFolder(root), problems)
+    reader = _Annotations(document["annotations"], entries, ids, problems)
+    records = PhotoRecords.from_photos(
+        reader.photos(), root=root, name="coco", categories=names, category_ids=ids
+    )
+    records.problems = problems.found()
+    return records
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Parse the JSON and check the outermost structure."""
+    document = load_json(path)
+    if not isinstance(document, dict):
+        kind = type(document).__name__
+        raise InputError(f"{path}: holds a {kind} where COCO has an object; is it a result file?")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(document.get(key), list):
+            raise InputError(f"{path}: has no list {key!r}, so it is not a COCO annotation file")
+    return document
+
+
+def load_json(path: Path) -> Any:
+    """Parse a JSON file, or say where it breaks."""
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise InputError(
+            f"{path}: is not valid JSON at {place} (character {error.pos}: {error.msg}); "
+            "the file is cut off or damaged, copy it again"
+        ) from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: is not readable JSON ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
+    names, ids = [], []
+    for entry in entries:
+        try:
+            ids.append(checks.clean_integer(entry["id"], "category id"))
+            names.append(entry["name"])
+        except (BadRecord, KeyError, TypeError):
+            shown = checks.shorten(entry)
+            raise InputError(f"{path}: category {shown} needs a whole 'id' and a 'name'") from None
+        if not isinstance(names[-1], str):
+            raise InputError(f"{path}: category name {checks.shorten(names[-1])} is not text")
+    if not names:
+        raise InputError(f"{path}: lists no categories")
+    for what, values in (("id", ids), ("name", names)):
+        repeated = {value for value in values if values.count(value) > 1}
+        if repeated:
+            raise InputError(f"{path}: category {what} {min(repeated)!r} is listed twice")
+    return names, ids
+
+
+def _choose_folder(images: list, folders: list[Path], annotations: Path) -> Path:
+    """The first folder that holds any of the first photos listed."""
+    names = [image.get("file_name") for image in images[:100] if isinstance(image, dict)]
+    names = [name for name in names if isinstance(name, str) and "\0" not in name]
+    for folder in folders:
+        if len(folders) == 1 or any((folder / name).is_file() for name in names):
+            return folder
+    looked = ", ".join(map(str, folders)) or "no folder"
+    raise InputError(f"{annotations}: its photos are not in {looked}; name the image folder")
+
+
+class _Entry:
+    """A usable photo of the JSON, before its annotations."""
+
+    __slots__ = ("height", "image_id", "path", "source", "width")
+
+    def __init__(self, image: Any, folder: PhotoFolder) -> None:
+        if not isinstance(image, dict):
+            raise BadRecord("malformed photo entry", "not an object")
+        kind = "malformed photo entry"
+        self.image_id = checks.clean_integer(image.get("id"), "id", kind)
+        self.path = folder.path(image.get("file_name"))
+        self.width, self.height = (
+            None if key not in image else checks.clean_integer(image[key], key, kind)
+            for key in ("width", "height")
+        )
+        source = image.get("source", "")
+        self.source = source if source in SOURCES else ""
+
+    def check_size(self, found: tuple[int, int] | PhotoError) -> None:
+        """Compare with the photo's header; take the size from it where the JSON has none."""
+        if isinstance(found, PhotoError):
+            raise BadRecord(f"{found.kind} photo", str(found))
+        width, height = self.width or found[0], self.height or found[1]
+        if (width, height) != found:
+            detail = f"{self.path.name} is {found[0]}×{found[1]}, annotated as {width}×{height}"
+            raise BadRecord("photo size differs from its annotation", detail)
+        self.width, self.height = found
+
+
+def _photo_entries(
+    images: list, folder: PhotoFolder, problems: Problems
+) -> dict[int, "_Entry | None"]:
+    """image id -> entry; None where the photo is listed but cannot be used."""
+    entries: dict[int, _Entry | None] = {}
+    for number, image in enumerate(images):
+        try:
+            entry = _Entry(image, folder)
+            if entry.image_id in entries:
+                raise BadRecord("duplicate image id", f"{entry.path.name} has id {entry.image_id}")
+            entries[entry.image_id] = entry
+        except BadRecord as bad:
+            problems.add(bad.kind, f"images[{number}]: {bad}")
+            if isinstance(image, dict) and isinstance(image.get("id"), int):
+                entries.setdefault(image["id"], None)
+    listed = [entry for entry in entries.values() if entry is not None]
+    for entry, found in zip(listed, check_photos([e.path for e in listed]), strict=True):
+        try:
+            entry.check_size(found)
+        except BadRecord as bad:
+            problems.add(bad.kind, str(bad))
+            entries[entry.image_id] = None
+    return entries
+
+
+class _Annotations:
+    """Turns raw annotations into garments and hands them out photo by photo."""
+
+    def __init__(self, annotations: list, entries: dict, ids: list[int], problems: Problems):
+        self.entries = entries
+        self.category_of = {category_id: index for index, category_id in enumerate(ids)}
+        self.problems = problems
+        self.seen: set[int] = set()
+        self.by_photo: dict[int, list[tuple[int, dict]]] = {}
+        for number, annotation in enumerate(annotations):
+            with_photo = self._photo_of(annotation, number)
+            if with_photo is not None:
+                self.by_photo.setdefault(with_photo, []).append((number, annotation))
+
+    def photos(self) -> Iterator[Photo]:
+        """Photos in the order of the file, each with its usable garments."""
+        for entry in self.entries.values():
+            if entry is None:
+                continue
+            garments = []
+            for number, annotation in self.by_photo.get(entry.image_id, ()):
+                where = f"annotations[{number}] on {entry.path.name}"
+                try:
+                    garments.append(self._garment(annotation, number, entry, where))
+                except BadRecord as bad:
+                    self.problems.add(bad.kind, f"{where}: {bad}")
+            yield Photo(
+                entry.path, entry.image_id, entry.width, entry.height, entry.source, garments
+            )
+
+    def _photo_of(self, annotation: Any, number: int) -> int | None:
+        """The annotation's photo, None if it has none that can be used."""
+        try:
+            if not isinstance(annotation, dict):
+                raise BadRecord("malformed annotation", "not an object")
+            image_id = checks.clean_integer(annotation.get("image_id"), "image_id")
+            if image_id not in self.entries:
+                raise BadRecord("annotation of an unlisted photo", f"image_id {image_id}")
+        except BadRecord as bad:
+            self.problems.add(bad.kind, f"annotations[{number}]: {bad}")
+            return None
+        return image_id if self.entries[image_id] is not None else None
+
+    def _garment(self, annotation: dict, number: int, entry: _Entry, where: str) -> Garment:
+        annotation_id = checks.clean_integer(annotation.get("id", number + 1), "id")
+        if annotation_id in self.seen:
+            raise BadRecord("duplicate annotation id", f"id {annotation_id}")
+        self.seen.add(annotation_id)
+        category_id = checks.clean_integer(annotation.get("category_id"), "category_id")
+        if category_id not in self.category_of:
+            raise BadRecord("unknown category id", f"category_id {category_id}")
+        box = self._box(annotation.get("bbox"), entry, where)
+        area = checks.clean_number(annotation.get("area", (box[2:] - box[:2]).prod()))
+        if not 0 <= area < np.inf:
+            raise BadRecord("malformed annotation", f"area {area}")
+        style = self._integer_or(annotation, "style", 0)
+        pair_id = self._integer_or(annotation, "pair_id", -1)
+        return Garment(
+            category=self.category_of[category_id],
+            box=box,
+            area=area,
+            segmentation=self._segmentation(annotation.get("segmentation"), entry, where),
+            crowd=annotation.get("iscrowd") in (1, True),
+            annotation_id=annotation_id,
+            identity=identity_of(pair_id, style),
+            style=style,
+            pair_id=pair_id,
+            landmarks=self._landmarks(annotation.get("keypoints"), where),
+            **{grade: checks.clean_grade(annotation.get(grade)) for grade in GRADES},
+        )
+
+    def _box(self, bbox: Any, entry: _Entry, where: str) -> np.ndarray:
+        if not isinstance(bbox, list) or len(bbox) != 4:
+            raise BadRecord("malformed annotation", f"bbox {checks.shorten(bbox)}")
+        x, y, width, height = map(checks.clean_number, bbox)
+        box = checks.clean_box([x, y, x + width, y + height], entry.width, entry.height)
+        return report_clipping(box, entry.width, entry.height, self.problems, where)
+
+    def _segmentation(self, value: Any, entry: _Entry, where: str) -> list | dict | None:
+        if not value:
+            return None
+        if isinstance(value, dict):
+            return checks.clean_rle(value, entry.width, entry.height)
+        if isinstance(value, list):
+            return checks.clean_polygons(value, self.problems, where)
+        raise BadRecord("malformed mask", f"segmentation {checks.shorten(value)}")
+
+    def _landmarks(self, value: Any, where: str) -> np.ndarray | None:
+        if not value:
+            return None
+        try:
+            return checks.clean_landmarks(value)
+        except BadRecord as bad:
+            self.problems.add(bad.kind, f"{where}: {bad}")
+            return None
+
+    def _integer_or(self, annotation: dict, key: str, default: int) -> int:
+        return checks.clean_integer(annotation.get(key, default), key)
+
+
+def identity_of(pair_id: int, style: int) -> int:
+    """One number for DeepFashion2's (pair_id, style); style 0 and no pair mean no identity."""
+    return (pair_id << 16) + style if pair_id >= 0 and 0 < style < 1 << 16 else -1
+
+
+def report_clipping(
+    box: np.ndarray, width: int, height: int, problems: Problems, where: str
+) -> np.ndarray:
+    """``clip_box``, counted when it changes the box."""
+    clipped = checks.clip_box(box, width, height)
+    if clipped is not box:
+        detail = f"{where}: box {checks.shorten(box.tolist())} on {width}×{height}"
+        problems.add("box reaches out of the photo", detail)
+    return clipped
