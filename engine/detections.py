@@ -1,0 +1,64 @@
+"""What the detector found in one photo, and its form in COCO result files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Rle = dict[str, Any]  # compressed COCO run lengths: {"size": [height, width], "counts": bytes}
+
+
+@dataclass(slots=True)
+class Detections:
+    """Garments found in one photo, best score first.
+
+    Attributes:
+        width, height: of the upright photo, in pixels.
+        boxes: f32 [N, 4], xyxy in pixels of that photo (f64 when read from a file).
+        scores: f32 [N], 0..1, descending (f64 when read from a file).
+        labels: int64 [N], category index + 1.
+        masks: N run-length masks of the whole photo's size; None from a box-only model.
+    """
+
+    width: int
+    height: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: list[Rle] | None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def none(cls, width: int, height: int) -> "Detections":
+        """A photo in which nothing was found."""
+        boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        return cls(width, height, boxes, scores, np.zeros(0, np.int64), [])
+
+
+def to_coco_results(
+    image_id: int, detections: Detections, category_ids: list[int]
+) -> list[dict[str, Any]]:
+    """One JSON-ready dict per detection, as COCO result files hold them.
+
+    Numbers keep their full precision: reading them back gives the same metrics.
+
+    Args:
+        image_id: the photo's id in its dataset.
+        detections: of that photo.
+        category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
+    """
+    boxes = detections.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    results = [
+        {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score}
+        for label, box, score in zip(
+            detections.labels.tolist(), boxes.tolist(), detections.scores.tolist(), strict=True
+        )
+    ]
+    for result, mask in zip(results, detections.masks or [], strict=detections.masks is not None):
+        counts = mask["counts"]
+        counts = counts.decode() if isinstance(counts, bytes) else counts
+        result["segmentation"] = {"size": list(mask["size"]), "counts": counts}
+    return results

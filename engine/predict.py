@@ -1,0 +1,295 @@
+"""Runs the detector over photos: decode, resize, batch, infer, and bring the results home.
+
+The steps overlap on threads (OpenCV works outside Python's lock), each a bounded number of photos
+ahead of the next, so memory does not grow with the number of photos:
+
+    threads: decode and resize -> here: batch by padded shape, run -> threads: paste and encode
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from engine import coco_metrics, distributed
+from engine.coco_metrics import GroundTruth
+from engine.detections import Detections
+from engine.geometry import resize_for_detector
+from engine.masks import paste_to_rles
+from engine.photos import PhotoError, photo_size, read_photo
+from engine.records import PhotoRecords
+
+PADDING = 32  # the detector pads a batch to a multiple of this
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+logger = logging.getLogger("weft")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How photos go through the detector.
+
+    Attributes:
+        short_side, max_side: the photo is resized to this short side unless its long side would
+            pass max_side.
+        score_threshold: detections below are dropped (on top of the model's own threshold).
+        batch_size: photos per forward pass.
+        workers: threads that decode photos and encode masks; 0 does both in between.
+        precision: "fp32", "bf16" or "fp16", of the forward pass.
+    """
+
+    short_side: int = 800
+    max_side: int = 1333
+    score_threshold: float = 0.0
+    batch_size: int = 1
+    workers: int = 2
+    precision: str = "fp32"
+
+
+@dataclass(slots=True)
+class _Item:
+    """A photo on its way through the detector."""
+
+    key: Hashable
+    path: Path
+    width: int = 0  # of the original, upright photo
+    height: int = 0
+    image: Tensor | None = None  # uint8 [3, h, w] at the detector's size, until it has been used
+    photo: np.ndarray | None = None  # uint8 [H, W, 3] as decoded, where the caller wants it
+    output: dict[str, np.ndarray] | None = None
+    error: PhotoError | None = None
+
+
+def detect_photos(
+    model: nn.Module,
+    photos: Iterable[tuple[Hashable, Path]],
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    keep_photo: bool = False,
+) -> Iterator[tuple[Hashable, Detections | PhotoError, np.ndarray | None]]:
+    """Detect garments photo by photo, in constant memory.
+
+    Only photos of equal padded shape share a batch, so a photo's result does not depend on its
+    neighbors (up to the last bits of float arithmetic, which the batch's size may change).
+
+    Args:
+        model: puts out, per image, boxes, scores, labels and maybe roi_masks; set to eval mode.
+        photos: (key, file) pairs; the key comes back with the result.
+        settings: sizes, batching, threads, precision.
+        device: where the model is.
+        keep_photo: also hand out the decoded photo.
+
+    Yields:
+        (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
+        for a photo that cannot be read. ``photo`` is uint8 [H, W, 3] RGB, upright and possibly at
+        1/2, 1/4 or 1/8 of the size that the boxes refer to; None where unreadable or unwanted.
+    """
+    model.eval()
+    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+    ahead = settings.workers + settings.batch_size
+
+    def load(photo: tuple[Hashable, Path]) -> _Item:
+        return _load(_Item(*photo), settings, keep_photo)
+
+    def finish(item: _Item) -> tuple[Hashable, Detections | PhotoError, np.ndarray | None]:
+        return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
+
+    try:
+        loaded = _map_ahead(pool, load, photos, ahead)
+        yield from _map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
+) -> Iterator:
+    """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""
+    if pool is None:
+        yield from map(function, items)
+        return
+    pending: deque = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
+    """Decode no more than the detector's size needs, and resize to it."""
+    try:
+        item.width, item.height = photo_size(item.path)
+        short, long = sorted((item.width, item.height))
+        needed = min(settings.short_side, math.ceil(settings.max_side * short / long))
+        photo = read_photo(item.path, min_short_side=needed)
+    except PhotoError as error:
+        item.error = error
+        return item
+    image, _ = resize_for_detector(photo, settings.short_side, settings.max_side)
+    item.image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    item.photo = photo if keep_photo else None
+    return item
+
+
+def _run(
+    model: nn.Module, items: Iterable[_Item], settings: PredictSettings, device: torch.device
+) -> Iterator[_Item]:
+    """Collect batches of one padded shape and run them; unreadable photos pass through.
+
+    At most four batches' worth of photos wait; then the fullest batch runs as it is.
+    """
+    waiting: dict[tuple[int, ...], list[_Item]] = {}
+    for item in items:
+        if item.error:
+            yield item
+            continue
+        shape = tuple(-(-side // PADDING) for side in item.image.shape[1:])
+        waiting.setdefault(shape, []).append(item)
+        crowded = sum(map(len, waiting.values())) == 4 * settings.batch_size
+        if crowded or len(waiting[shape]) == settings.batch_size:
+            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+            yield from _forward(model, waiting.pop(fullest), settings.precision, device)
+    for batch in waiting.values():
+        yield from _forward(model, batch, settings.precision, device)
+
+
+@torch.inference_mode()
+def _forward(
+    model: nn.Module, batch: list[_Item], precision: str, device: torch.device
+) -> list[_Item]:
+    images = [item.image.to(device) for item in batch]
+    with torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32"):
+        outputs = model(images)
+    for item, output in zip(batch, outputs, strict=True):
+        item.output = {name: value.cpu().numpy() for name, value in output.items()}
+    return batch
+
+
+def _to_detections(item: _Item, score_threshold: float) -> Detections:
+    """Bring one image's output to the original photo's pixels, clipped to it, best score first."""
+    height, width = item.image.shape[1:]
+    item.image = None  # the caller may hold on to the photo, but nobody needs this
+    output = item.output
+    scale = np.array([item.width / width, item.height / height] * 2, np.float32)
+    limit = np.array([item.width, item.height] * 2, np.float32)
+    boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
+    scores = output["scores"].astype(np.float32)
+    # A diverging model puts out NaN boxes; comparisons drop those, too.
+    good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    order = np.flatnonzero(good)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    masks = None
+    if "roi_masks" in output:
+        masks = paste_to_rles(output["roi_masks"][order], boxes[order], item.height, item.width)
+    labels = output["labels"][order].astype(np.int64)
+    return Detections(item.width, item.height, boxes[order], scores[order], labels, masks)
+
+
+def predict_shard(
+    model: nn.Module,
+    records: PhotoRecords,
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    progress: bool = False,
+) -> dict[int, Detections | None]:
+    """This rank's share of the predictions: {image id: detections, None if unreadable}.
+
+    Unreadable photos are named in a warning.
+    """
+    indices = distributed.shard(len(records))
+    photos = ((index, records.path(index)) for index in indices)
+    results = detect_photos(model, photos, settings, device)
+    if progress and distributed.is_main():
+        results = track(results, "detecting", total=len(indices), console=Console(stderr=True))
+    shard: dict[int, Detections | None] = {}
+    was_training = model.training
+    for index, result, _ in results:
+        if isinstance(result, PhotoError):
+            logger.warning("counted as a photo without detections: %s", result)
+            result = None
+        shard[int(records.image_ids[index])] = result
+    model.train(was_training)
+    return shard
+
+
+def gather_predictions(
+    shard: dict[int, Detections | None], image_ids: np.ndarray
+) -> dict[int, Detections | None] | None:
+    """All ranks' predictions on rank 0, in the order of ``image_ids``; None on the other ranks.
+
+    Raises:
+        AssertionError: naming the ids that two ranks predicted, or none did.
+    """
+    gathered = distributed.gather_objects(shard)
+    if gathered is None:
+        return None
+    ids, counts = np.unique([i for part in gathered for i in part], return_counts=True)
+    repeated = ids[counts > 1]
+    odd = np.setxor1d(ids, image_ids)
+    assert not repeated.size, f"image ids predicted by several ranks: {repeated[:20].tolist()}"
+    assert not odd.size, f"image ids missing or unknown: {odd[:20].tolist()}"
+    merged = {image_id: found for part in gathered for image_id, found in part.items()}
+    return {image_id: merged[image_id] for image_id in image_ids.tolist()}
+
+
+def judge(
+    truth: GroundTruth, predictions: dict[int, Detections | None], *, class_agnostic: bool = False
+) -> dict[str, Any]:
+    """Metrics of a whole dataset's predictions (see ``evaluate_detector``)."""
+    found = {i: detections for i, detections in predictions.items() if detections is not None}
+    with_masks = truth.has_masks and all(d.masks is not None for d in found.values())
+    metrics: dict[str, Any] = {}
+    per_class: dict[str, Any] = {}
+    for kind in ("box", "mask") if with_masks else ("box",):
+        result = coco_metrics.evaluate(truth, found, kind=kind, class_agnostic=class_agnostic)
+        metrics[kind], per_class[kind] = result.summary, result.per_class
+    unreadable = len(predictions) - len(found)
+    return metrics | {"per_class": per_class, "photos": len(predictions), "unreadable": unreadable}
+
+
+def evaluate_detector(
+    model: nn.Module,
+    records: PhotoRecords,
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    class_agnostic: bool = False,
+    truth: GroundTruth | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Judge a detector on a dataset with all ranks; every rank calls it and gets the same answer.
+
+    Args:
+        model, settings, device: as for ``detect_photos``.
+        records: the dataset.
+        class_agnostic: merge all categories into one.
+        truth: the packed ground truth of ``records``, when it is evaluated on repeatedly.
+        progress: show a bar on rank 0.
+
+    Returns:
+        {"box": the 12 COCO numbers, "mask": the same (where model and dataset have masks),
+        "per_class": {kind: {category: {"AP", "AP50", "AP75", "garments"}}}, "photos": count,
+        "unreadable": count of the photos that could not be read and count as without detections}.
+    """
+    shard = predict_shard(model, records, settings, device, progress=progress)
+    predictions = gather_predictions(shard, records.image_ids)
+    metrics = None
+    if predictions is not None:
+        truth = truth or GroundTruth.from_records(records)
+        metrics = judge(truth, predictions, class_agnostic=class_agnostic)
+    return distributed.broadcast_object(metrics)
