@@ -43,6 +43,15 @@ RAGGED_GARMENT_COLUMNS = {
     "landmarks": (np.float32, (3,)),
     "attribute_values": (np.int8, ()),
 }
+RAGGED_COLUMNS = RAGGED_PHOTO_COLUMNS | RAGGED_GARMENT_COLUMNS
+OFFSETS = (np.int64, ())
+COLUMNS = (
+    {"garment_offsets": OFFSETS}
+    | PHOTO_COLUMNS
+    | GARMENT_COLUMNS
+    | RAGGED_COLUMNS
+    | {f"{name}_offsets": OFFSETS for name in RAGGED_COLUMNS}
+)
 
 
 @dataclass(slots=True)
@@ -86,7 +95,7 @@ class PhotoRecords:
         root: folder that the file names are relative to.
         categories, category_ids: names, and the dataset's own ids in the same order.
         attributes: attribute names (empty where the set has none).
-        problems: what was wrong with the source, one entry a kind (``readers.checks.Problem``).
+        problems: what was wrong with the source, one entry a kind (``readers.problems.Problem``).
         columns: every array of the layout above, also reachable as ``records.<name>``.
         garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
     """
@@ -102,6 +111,9 @@ class PhotoRecords:
         attributes: Sequence[str] = (),
         problems: Sequence = (),
     ) -> None:
+        for column in columns.values():
+            if column.flags.owndata:  # as mapped ones are
+                column.flags.writeable = False
         self.columns = columns
         self.name = name
         self.root = Path(root)
@@ -164,6 +176,17 @@ class PhotoRecords:
         """The photos at ``indices``, in that order, as records of their own."""
         indices = np.arange(len(self))[np.asarray(indices, dtype=np.int64)]
         garments, garment_offsets = _ragged_rows(self.garment_offsets, indices)
+        return self._select(indices, garments, garment_offsets)
+
+    def keep_garments(self, keep: np.ndarray) -> "PhotoRecords":
+        """All photos, with the garments for which ``keep`` (bool [G]) holds."""
+        kept_before = _offsets(keep)
+        photos = np.arange(len(self))
+        return self._select(photos, np.flatnonzero(keep), kept_before[self.garment_offsets])
+
+    def _select(
+        self, indices: np.ndarray, garments: np.ndarray, garment_offsets: np.ndarray
+    ) -> "PhotoRecords":
         columns = {"garment_offsets": garment_offsets}
         for names, rows in ((PHOTO_COLUMNS, indices), (GARMENT_COLUMNS, garments)):
             columns |= {name: self.columns[name][rows] for name in names}
@@ -213,7 +236,7 @@ class PhotoRecords:
 def pack(photos: Iterable[Photo], root: Path) -> dict[str, np.ndarray]:
     """Turn photo objects, one at a time, into the columns of the layout."""
     rows: dict[str, list] = {name: [] for name in (*PHOTO_COLUMNS, *GARMENT_COLUMNS)}
-    ragged: dict[str, list] = {n: [] for n in (*RAGGED_PHOTO_COLUMNS, *RAGGED_GARMENT_COLUMNS)}
+    ragged: dict[str, list] = {name: [] for name in RAGGED_COLUMNS}
     counts = []
     for photo in photos:
         rows["image_ids"].append(photo.image_id)
@@ -227,7 +250,7 @@ def pack(photos: Iterable[Photo], root: Path) -> dict[str, np.ndarray]:
     columns = {"garment_offsets": _offsets(counts)}
     for name, (dtype, shape) in (PHOTO_COLUMNS | GARMENT_COLUMNS).items():
         columns[name] = np.array(rows[name], dtype).reshape(-1, *shape)
-    for name, (dtype, shape) in (RAGGED_PHOTO_COLUMNS | RAGGED_GARMENT_COLUMNS).items():
+    for name, (dtype, shape) in RAGGED_COLUMNS.items():
         values = [np.zeros((0, *shape), dtype), *ragged[name]]
         columns[name] = np.concatenate(values).astype(dtype, copy=False)
         columns[f"{name}_offsets"] = _offsets([len(value) for value in ragged[name]])

@@ -1,99 +1,38 @@
-"""What can be wrong with an annotation, and what is done about it.
-
-Readers call the ``clean_*`` functions on every raw value. They return the value in our form or
-raise BadRecord; the reader then counts the problem and leaves the photo or garment out.
+"""Raw annotation values in, ours out: every ``clean_*`` function returns a value in the form of
+engine.records or raises BadRecord; the reader then counts it and leaves photo or garment out.
 """
 
+import json
 import math
 import os
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-# Every kind of problem and its consequence.
-CONSEQUENCES = {
-    "missing photo": "photo left out",
-    "empty photo": "photo left out",
-    "truncated photo": "photo left out",
-    "unreadable photo": "photo left out",
-    "too large photo": "photo left out",
-    "photo size differs from its annotation": "photo left out",
-    "file name leaves the image folder": "photo left out",
-    "malformed photo entry": "photo left out",
-    "malformed annotation file": "photo left out",
-    "duplicate image id": "later photo left out",
-    "malformed annotation": "garment left out",
-    "duplicate annotation id": "later garment left out",
-    "annotation of an unlisted photo": "garment left out",
-    "unknown category id": "garment left out",
-    "box not finite": "garment left out",
-    "degenerate box": "garment left out",
-    "box outside the photo": "garment left out",
-    "box reaches out of the photo": "box clipped",
-    "polygon of fewer than 3 points": "polygon left out",
-    "malformed mask": "garment left out",
-    "mask size differs from the photo": "garment left out",
-    "empty mask": "garment left out",
-    "garment without a mask in a set with masks": "garment left out",
-    "malformed landmarks": "landmarks left out",
-}
-EXAMPLES_KEPT = 5
+from engine.errors import InputError
+from engine.records import PhotoRecords
+from readers.problems import BadRecord, Problems, shorten
+
+GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")  # DeepFashion2's four, each 1..3
 BOX_TOLERANCE = 2.0  # pixels by which annotators' boxes may leave the photo without being clipped
 
 
-class BadRecord(Exception):
-    """A raw value that cannot be used; ``kind`` is a key of CONSEQUENCES."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
-
-
-@dataclass
-class Problem:
-    """One kind of problem in one source: how often, and the first few places."""
-
-    kind: str
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def line(self) -> str:
-        """The one line a user reads."""
-        return f"{self.kind} ×{self.count} ({CONSEQUENCES[self.kind]}): {self.examples[0]}"
-
-
-class Problems:
-    """Counts problems by kind, in the order they first appear."""
-
-    def __init__(self) -> None:
-        self.by_kind: dict[str, Problem] = {}
-
-    def add(self, kind: str, example: str) -> None:
-        """Count one; ``example`` names the place and the value."""
-        problem = self.by_kind.setdefault(kind, Problem(kind))
-        problem.count += 1
-        if len(problem.examples) < EXAMPLES_KEPT:
-            problem.examples.append(example)
-
-    def merge(self, problems: list[Problem]) -> None:
-        """Add another collection's counts (from a worker process)."""
-        for problem in problems:
-            mine = self.by_kind.setdefault(problem.kind, Problem(problem.kind))
-            mine.count += problem.count
-            mine.examples = (mine.examples + problem.examples)[:EXAMPLES_KEPT]
-
-    def found(self) -> list[Problem]:
-        """All kinds that occurred."""
-        return list(self.by_kind.values())
-
-
-def shorten(value: Any, length: int = 60) -> str:
-    """A value as text for a message, cut if long."""
-    text = repr(value[:10] if isinstance(value, (list, str)) else value)
-    return text if len(text) <= length else text[: length - 1] + "…"
+def load_json(path: Path) -> Any:
+    """Parse a JSON file, or say where it breaks."""
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise InputError(
+            f"{path}: is not valid JSON at {place} (character {error.pos}: {error.msg}); "
+            "the file is cut off or damaged, copy it again"
+        ) from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: is not readable JSON ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def clean_number(value: Any) -> float:
@@ -119,28 +58,36 @@ def clean_grade(value: Any) -> int:
     return value if value in (1, 2, 3) and not isinstance(value, bool) else 0
 
 
-def clean_box(corners: list[float], width: int, height: int) -> np.ndarray:
-    """float64 [4] xyxy out of four numbers, as annotated (see ``clip_box``)."""
+def clean_box(
+    corners: list[float], width: int, height: int, problems: Problems, where: str
+) -> np.ndarray:
+    """float64 [4] xyxy as annotated; clipped (and counted) if it leaves the photo noticeably."""
     box = np.array(corners, np.float64)
+    shown = f"box {shorten(box.tolist(), 80)}"
     if not np.isfinite(box).all():
-        raise BadRecord("box not finite", f"box {shorten(corners)}")
-    x1, y1, x2, y2 = box
+        raise BadRecord("box not finite", shown)
+    x1, y1, x2, y2 = corners
     if x2 <= x1 or y2 <= y1:
-        raise BadRecord("degenerate box", f"box {shorten(box.tolist())} has no area")
+        raise BadRecord("degenerate box", f"{shown} has no area")
     if min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
-        detail = f"box {shorten(box.tolist())} on a {width}×{height} photo"
-        raise BadRecord("box outside the photo", detail)
-    return box
-
-
-def clip_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Clip a box that leaves the photo by more than the tolerance, else return it as it is."""
+        raise BadRecord("box outside the photo", f"{shown} on a {width}×{height} photo")
     clipped = np.clip(box, 0, [width, height, width, height])
-    return clipped if np.abs(clipped - box).max() > BOX_TOLERANCE else box
+    if np.abs(clipped - box).max() <= BOX_TOLERANCE:
+        return box
+    detail = f"{where}: {shown} on a {width}×{height} photo"
+    problems.add("box reaches out of the photo", detail)
+    return clipped
 
 
-def clean_polygons(polygons: list, problems: Problems, where: str) -> list[np.ndarray]:
-    """COCO polygons (flat x, y lists) as float64 [K, 2] each; too short ones are left out."""
+def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.ndarray] | None:
+    """Polygons (flat x, y lists) as float64 [K, 2] each, None if there are none.
+
+    Ones too short to have an area are left out and counted.
+    """
+    if not polygons:
+        return None
+    if not isinstance(polygons, list):
+        raise BadRecord("malformed mask", f"segmentation {shorten(polygons)}")
     cleaned = []
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) % 2:
@@ -220,6 +167,25 @@ def clean_landmarks(values: Any) -> np.ndarray:
     if not (np.abs(landmarks) < 1e6).all() or not np.isin(landmarks[:, 2], (0, 1, 2)).all():
         raise BadRecord("malformed landmarks", f"landmarks {shorten(values)}")
     return landmarks.astype(np.float32)
+
+
+def identity_of(pair_id: int, style: int) -> int:
+    """One number for DeepFashion2's (pair_id, style); style 0 and no pair mean no identity."""
+    return (pair_id << 16) + style if 0 <= pair_id < 1 << 40 and 0 < style < 1 << 16 else -1
+
+
+def drop_maskless(records: PhotoRecords, problems: Problems) -> PhotoRecords:
+    """Leave out the few garments without a mask in a set where most have one.
+
+    A set where most have none stays as it is: it trains boxes only.
+    """
+    masked = records.garment_has_mask
+    if masked.all() or 2 * masked.sum() < len(masked):
+        return records
+    for g in np.flatnonzero(~masked):
+        where = f"annotation {records.garment_annotation_id[g]}"
+        problems.add("garment without a mask in a set with masks", where)
+    return records.keep_garments(masked)
 
 
 class PhotoFolder:

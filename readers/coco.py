@@ -5,7 +5,6 @@ DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``
 photo's ``source``), so that a converted DeepFashion2 loses nothing.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from engine.errors import InputError
 from engine.photos import PhotoError
 from engine.records import SOURCES, Garment, Photo, PhotoRecords
 from readers import checks
-from readers.checks import BadRecord, PhotoFolder, Problems
+from readers.cache import fingerprint
+from readers.checks import PhotoFolder
+from readers.deepfashion2 import ALL_LANDMARKS, LANDMARKS, slice_landmarks
 from readers.parallel import check_photos
-
-GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")
+from readers.problems import BadRecord, Problems, shorten
 
 
 def find_annotations(root: Path, split: str, annotations: str | Path | None) -> Path:
@@ -47,32 +47,38 @@ def find_images(root: Path, split: str, images: str | Path | None) -> list[Path]
     return [folder for folder in candidates if folder.is_dir()]
 
 
-def read(annotations: Path, folders: list[Path]) -> PhotoRecords:
+def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str, str]]:
     """Read one annotation file; what cannot be used is left out and counted.
 
     Args:
         annotations: the JSON file.
         folders: where the photos may be; the first that holds any of them is it.
 
+    Returns:
+        The records and the fingerprints of the file and folder they came from.
+
     Raises:
-        InputError: the file is not JSON, not COCO's structure, or nothing in it is usable.
+        InputError: the file is not JSON or not COCO's structure.
     """
+    sources = {str(annotations.resolve()): fingerprint(annotations)}
     document = load_document(annotations)
     names, ids = _categories(document["categories"], annotations)
     problems = Problems()
     root = _choose_folder(document["images"], folders, annotations)
+    sources[str(root.resolve())] = fingerprint(root)
     entries = _photo_entries(document["images"], PhotoFolder(root), problems)
     reader = _Annotations(document["annotations"], entries, ids, problems)
     records = PhotoRecords.from_photos(
         reader.photos(), root=root, name="coco", categories=names, category_ids=ids
     )
+    records = checks.drop_maskless(records, problems)
     records.problems = problems.found()
-    return records
+    return records, sources
 
 
 def load_document(path: Path) -> dict[str, Any]:
     """Parse the JSON and check the outermost structure."""
-    document = load_json(path)
+    document = checks.load_json(path)
     if not isinstance(document, dict):
         kind = type(document).__name__
         raise InputError(f"{path}: holds a {kind} where COCO has an object; is it a result file?")
@@ -82,22 +88,6 @@ def load_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def load_json(path: Path) -> Any:
-    """Parse a JSON file, or say where it breaks."""
-    try:
-        return json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise InputError(
-            f"{path}: is not valid JSON at {place} (character {error.pos}: {error.msg}); "
-            "the file is cut off or damaged, copy it again"
-        ) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: is not readable JSON ({error})") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
 def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
     names, ids = [], []
     for entry in entries:
@@ -105,10 +95,10 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
             ids.append(checks.clean_integer(entry["id"], "category id"))
             names.append(entry["name"])
         except (BadRecord, KeyError, TypeError):
-            shown = checks.shorten(entry)
+            shown = shorten(entry)
             raise InputError(f"{path}: category {shown} needs a whole 'id' and a 'name'") from None
         if not isinstance(names[-1], str):
-            raise InputError(f"{path}: category name {checks.shorten(names[-1])} is not text")
+            raise InputError(f"{path}: category name {shorten(names[-1])} is not text")
     if not names:
         raise InputError(f"{path}: lists no categories")
     for what, values in (("id", ids), ("name", names)):
@@ -247,53 +237,36 @@ class _Annotations:
             segmentation=self._segmentation(annotation.get("segmentation"), entry, where),
             crowd=annotation.get("iscrowd") in (1, True),
             annotation_id=annotation_id,
-            identity=identity_of(pair_id, style),
+            identity=checks.identity_of(pair_id, style),
             style=style,
             pair_id=pair_id,
-            landmarks=self._landmarks(annotation.get("keypoints"), where),
-            **{grade: checks.clean_grade(annotation.get(grade)) for grade in GRADES},
+            landmarks=self._landmarks(annotation.get("keypoints"), category_id - 1, where),
+            **{grade: checks.clean_grade(annotation.get(grade)) for grade in checks.GRADES},
         )
 
     def _box(self, bbox: Any, entry: _Entry, where: str) -> np.ndarray:
         if not isinstance(bbox, list) or len(bbox) != 4:
-            raise BadRecord("malformed annotation", f"bbox {checks.shorten(bbox)}")
+            raise BadRecord("malformed annotation", f"bbox {shorten(bbox)}")
         x, y, width, height = map(checks.clean_number, bbox)
-        box = checks.clean_box([x, y, x + width, y + height], entry.width, entry.height)
-        return report_clipping(box, entry.width, entry.height, self.problems, where)
+        corners = [x, y, x + width, y + height]
+        return checks.clean_box(corners, entry.width, entry.height, self.problems, where)
 
     def _segmentation(self, value: Any, entry: _Entry, where: str) -> list | dict | None:
-        if not value:
-            return None
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             return checks.clean_rle(value, entry.width, entry.height)
-        if isinstance(value, list):
-            return checks.clean_polygons(value, self.problems, where)
-        raise BadRecord("malformed mask", f"segmentation {checks.shorten(value)}")
+        return checks.clean_polygons(value, self.problems, where)
 
-    def _landmarks(self, value: Any, where: str) -> np.ndarray | None:
+    def _landmarks(self, value: Any, category: int, where: str) -> np.ndarray | None:
         if not value:
             return None
         try:
-            return checks.clean_landmarks(value)
+            landmarks = checks.clean_landmarks(value)
         except BadRecord as bad:
             self.problems.add(bad.kind, f"{where}: {bad}")
             return None
+        if len(landmarks) == ALL_LANDMARKS and category in range(len(LANDMARKS)):
+            return slice_landmarks(landmarks, category)
+        return landmarks
 
     def _integer_or(self, annotation: dict, key: str, default: int) -> int:
         return checks.clean_integer(annotation.get(key, default), key)
-
-
-def identity_of(pair_id: int, style: int) -> int:
-    """One number for DeepFashion2's (pair_id, style); style 0 and no pair mean no identity."""
-    return (pair_id << 16) + style if pair_id >= 0 and 0 < style < 1 << 16 else -1
-
-
-def report_clipping(
-    box: np.ndarray, width: int, height: int, problems: Problems, where: str
-) -> np.ndarray:
-    """``clip_box``, counted when it changes the box."""
-    clipped = checks.clip_box(box, width, height)
-    if clipped is not box:
-        detail = f"{where}: box {checks.shorten(box.tolist())} on {width}×{height}"
-        problems.add("box reaches out of the photo", detail)
-    return clipped

@@ -1,0 +1,85 @@
+"""Problems of a dataset: counted by kind, each kind with its consequence and its first places."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Every kind of problem and its consequence.
+CONSEQUENCES = {
+    "missing photo": "photo left out",
+    "empty photo": "photo left out",
+    "truncated photo": "photo left out",
+    "unreadable photo": "photo left out",
+    "too large photo": "photo left out",
+    "photo size differs from its annotation": "photo left out",
+    "file name leaves the image folder": "photo left out",
+    "malformed photo entry": "photo left out",
+    "malformed annotation file": "photo left out",
+    "duplicate image id": "later photo left out",
+    "malformed annotation": "garment left out",
+    "duplicate annotation id": "later garment left out",
+    "annotation of an unlisted photo": "garment left out",
+    "unknown category id": "garment left out",
+    "box not finite": "garment left out",
+    "degenerate box": "garment left out",
+    "box outside the photo": "garment left out",
+    "box reaches out of the photo": "box clipped",
+    "polygon of fewer than 3 points": "polygon left out",
+    "malformed mask": "garment left out",
+    "mask size differs from the photo": "garment left out",
+    "empty mask": "garment left out",
+    "garment without a mask in a set with masks": "garment left out",
+    "malformed landmarks": "landmarks left out",
+}
+EXAMPLES_KEPT = 5
+
+
+class BadRecord(Exception):
+    """A raw value that cannot be used; ``kind`` is a key of CONSEQUENCES."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass
+class Problem:
+    """One kind of problem in one source: how often, and the first few places."""
+
+    kind: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """The one line a user reads."""
+        return f"{self.kind} ×{self.count} ({CONSEQUENCES[self.kind]}): {self.examples[0]}"
+
+
+class Problems:
+    """Counts problems by kind, in the order they first appear."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, Problem] = {}
+
+    def add(self, kind: str, example: str) -> None:
+        """Count one; ``example`` names the place and the value."""
+        problem = self.by_kind.setdefault(kind, Problem(kind))
+        problem.count += 1
+        if len(problem.examples) < EXAMPLES_KEPT:
+            problem.examples.append(example)
+
+    def merge(self, problems: list[Problem]) -> None:
+        """Add another collection's counts (from a worker process)."""
+        for problem in problems:
+            mine = self.by_kind.setdefault(problem.kind, Problem(problem.kind))
+            mine.count += problem.count
+            mine.examples = (mine.examples + problem.examples)[:EXAMPLES_KEPT]
+
+    def found(self) -> list[Problem]:
+        """All kinds that occurred."""
+        return list(self.by_kind.values())
+
+
+def shorten(value: Any, length: int = 60) -> str:
+    """A value as text for a message, cut if long."""
+    text = repr(value[:10] if isinstance(value, (list, str)) else value)
+    return text if len(text) <= length else text[: length - 1] + "…"
