@@ -23,14 +23,15 @@ def category_colors(count: int) -> list[Color]:
     """``count`` vivid RGB colors, each as far as possible from all before it.
 
     Greedy farthest-point choice in OKLab (https://bottosson.github.io/posts/oklab/), where distance
-    follows what the eye sees. The first k colors are the same for any ``count`` >= k.
+    follows what the eye sees; differences in lightness count half, as shade and folds change it.
+    The first k colors are the same for any ``count`` >= k.
     """
     levels = np.linspace(0, 255, 14)
     rgb = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     lab = _oklab(rgb)
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    vivid = (lab[:, 0] > 0.62) & (lab[:, 0] < 0.9) & (chroma > 0.12)
-    rgb, lab = rgb[vivid], lab[vivid]
+    vivid = (lab[:, 0] > 0.62) & (lab[:, 0] < 0.9) & (chroma > 0.14) & (chroma < 0.26)
+    rgb, lab = rgb[vivid], lab[vivid] * (0.5, 1, 1)
     chosen = [int(np.argmin(np.linalg.norm(rgb - (255, 60, 80), axis=1)))]
     distance = np.full(len(lab), np.inf)
     while len(chosen) < count:
@@ -91,7 +92,8 @@ def draw_garments(
     categories = sorted(set(names)) if categories is None else list(categories)
     palette = dict(zip(categories, category_colors(len(categories)), strict=True))
     width, height = size or photo.shape[1::-1]
-    scale = _display_scale(width, height, max_side)
+    longest = min(max(*photo.shape[:2], SMALLEST_LONG_SIDE), max_side)
+    scale = longest / max(width, height)
     canvas = _canvas(photo, round(width * scale), round(height * scale))
     if masks is None:
         masks = [None] * len(names)
@@ -108,11 +110,6 @@ def draw_garments(
         text = f"{i + 1} {name}" if scores is None else f"{i + 1} {name} {scores[i]:.0%}"
         tags.append(Tag(text, palette[name], _innermost(shapes[i]), shapes[i]))
     return draw_tags(canvas, tags)
-
-
-def _display_scale(width: int, height: int, max_side: int) -> float:
-    longest = max(width, height)
-    return min(max(longest, SMALLEST_LONG_SIDE), max_side) / longest
 
 
 def _canvas(photo: np.ndarray, width: int, height: int) -> np.ndarray:

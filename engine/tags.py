@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -20,7 +21,7 @@ class Tag:
     text: str
     color: Color
     anchor: tuple[float, float]  # (x, y) of a point well inside the garment
-    shape: tuple[np.ndarray, int, int]  # u8[h,w] pixels of the garment (0 or 255), x0, y0
+    shape: tuple[np.ndarray, int, int]  # u8[h,w] the garment's pixels (> 0), x0, y0
 
 
 def draw_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> np.ndarray:
@@ -127,15 +128,13 @@ def _distance(places: np.ndarray, anchor: tuple[float, float]) -> np.ndarray:
 
 def _cover_table(tags: Sequence[Tag], frame: tuple[int, int]) -> np.ndarray:
     """Integral image of the garments, each weighing 1 in all: f64[H+1,W+1]."""
-    weight = np.zeros(frame)
+    weight = np.zeros(frame, np.float32)
     for tag in tags:
         pixels, x0, y0 = tag.shape
-        inside = pixels > 0
-        window = weight[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]]
-        window += inside / max(int(inside.sum()), 1)
-    table = np.zeros((frame[0] + 1, frame[1] + 1))
-    table[1:, 1:] = weight.cumsum(0).cumsum(1)
-    return table
+        share = np.float32(1 / max(cv2.countNonZero(pixels), 1))
+        window = weight[y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]]
+        window += (pixels > 0) * share
+    return cv2.integral(weight, sdepth=cv2.CV_64F)
 
 
 def _cover(table: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -148,7 +147,7 @@ def _draw_leader(pen: ImageDraw.ImageDraw, tag: Tag, box: tuple[int, int, int, i
     """A line from a tag that had to move away to its garment."""
     x, y = tag.anchor
     near = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
-    if np.hypot(near[0] - x, near[1] - y) < (box[3] - box[1]) / 2:
+    if np.hypot(near[0] - x, near[1] - y) < box[3] - box[1]:
         return
     pen.line([near, (x, y)], fill=(0, 0, 0), width=4)
     pen.line([near, (x, y)], fill=tag.color, width=2)
