@@ -1,0 +1,186 @@
+"""Starting weights of a detector: downloads, checkpoints of ours, bare backbones.
+
+What did and did not load is always told: silently random layers are the commonest way to waste a
+training run.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+from torchvision.models.detection import (
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
+
+from engine import distributed
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from engine.detector import Detector
+
+logger = logging.getLogger("weft")
+
+BODY = "backbone.body."
+# Their shapes follow the number of categories, so other categories mean training them anew.
+PER_CATEGORY = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+CLASSIFIER = ("fc.", "classifier.")
+NORM_EPSILON = 1e-5
+State = dict[str, Tensor]
+
+
+@dataclass
+class WeightsReport:
+    """What became of each tensor: names by what happened to them."""
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    other_shape: list[str] = field(default_factory=list)  # per-category layers, left random
+    missing: list[str] = field(default_factory=list)  # the model has it, the file does not
+    unused: list[str] = field(default_factory=list)  # the file has it, the model does not
+
+    def lines(self) -> list[str]:
+        """One readable line per kind, tensors counted by part of the model."""
+        kinds = (
+            ("loaded", self.loaded),
+            ("left random, made for other categories", self.other_shape),
+            ("left random, not in the file", self.missing),
+            ("in the file but not used", self.unused),
+        )
+        return [f"{self.source}: {what}: {_by_part(names)}" for what, names in kinds if names]
+
+
+def load_weights(detector: "Detector", source: str | Path) -> WeightsReport:
+    """Fill a detector's weights in place; log and return what did and did not load.
+
+    Args:
+        detector: as built; its architecture and backbone name what a download must fit.
+        source: "imagenet" (body) or "coco" (everything but the per-category layers), downloaded
+            once by torchvision; or a file: a checkpoint or weights file of ours (averaged weights
+            first), or the state dict of a detector or of a bare torchvision backbone, fp16 or
+            fp32.
+
+    Raises:
+        InputError: no download, an unreadable file, or weights of another architecture.
+    """
+    report = WeightsReport(str(source))
+    if source == "imagenet":
+        state = _as_detector(_download(get_model_weights(detector.backbone.name)["IMAGENET1K_V1"]))
+    elif source == "coco":
+        state = _coco_state(detector)
+    else:
+        state = _as_detector(read_state(Path(source)))
+    _check_body(state, detector, source)
+    own = detector.state_dict()
+    for name in [n for n in state if n.startswith(PER_CATEGORY) and n in own]:
+        if state[name].shape != own[name].shape:
+            report.other_shape.append(name)
+            del state[name]
+    try:
+        result = detector.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"{source}: made for another architecture: {reason}") from error
+    missing = set(result.missing_keys) - set(report.other_shape)
+    report.missing = sorted(n for n in missing if not _is_counter(n))
+    report.unused = sorted(n for n in result.unexpected_keys if not _is_counter(n))
+    report.loaded = [n for n in own if n not in result.missing_keys]
+    for line in report.lines():
+        logger.info(line)
+    return report
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a weights file, whichever of the accepted layouts it has.
+
+    Raises:
+        InputError: missing, damaged, or holding anything but tensors and plain data.
+    """
+    content = _read_plain_data(path)
+    if "kind" in content and content["kind"] != "detector":
+        raise InputError(f"{path}: holds a {content['kind']} model, not a detector")
+    state = content.get("ema") or content.get("model") or content
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: no state dict of tensors in it")
+    return dict(state)
+
+
+def _read_plain_data(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such weights file; give imagenet, coco, none or the path of a file"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for foreign or damaged files
+        raise InputError(
+            f"{path}: damaged, or holds more than tensors and plain data (never loaded, since it "
+            "could run code); save a state dict instead"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _download(weights: Any) -> State:
+    try:
+        with distributed.first_on_each_machine():
+            return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:  # no network, no such host, cut or altered file
+        raise InputError(
+            f"cannot download {weights.url} ({error}); give --weights a FILE instead, or none"
+        ) from error
+
+
+def _coco_state(detector: "Detector") -> State:
+    if detector.backbone.name != "resnet50":
+        raise InputError(
+            f"there are no COCO weights for {detector.backbone.name}: use --backbone resnet50 or "
+            "--weights imagenet"
+        )
+    if detector.arch == "maskrcnn_v2":
+        return _download(MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1)
+    state = _download(MaskRCNN_ResNet50_FPN_Weights.COCO_V1)
+    # These were trained with frozen norms that add no epsilon to the variance; ours add one.
+    for name in state:
+        if name.startswith(BODY) and name.endswith("running_var"):
+            state[name] = state[name] - NORM_EPSILON
+    return state
+
+
+def _as_detector(state: State) -> State:
+    """Prefix a bare backbone's names; leave a detector's alone."""
+    if any(name.startswith(BODY) for name in state):
+        return state
+    bare = {n.removeprefix("features."): v for n, v in state.items()}
+    return {n if n.startswith(CLASSIFIER) else BODY + n: v for n, v in bare.items()}
+
+
+def _check_body(state: State, detector: "Detector", source: str | Path) -> None:
+    """Refuse another backbone's weights: a ResNet-101's would fill a ResNet-50 without a word."""
+    expected = {BODY + n for n in detector.backbone.body.state_dict() if not _is_counter(n)}
+    given = {n for n in state if n.startswith(BODY) and not _is_counter(n)}
+    if expected != given:
+        raise InputError(
+            f"{source}: not the weights of a {detector.backbone.name}: "
+            f"{len(expected - given)} of its {len(expected)} tensors are not there and "
+            f"{len(given - expected)} others are; check --backbone"
+        )
+
+
+def _is_counter(name: str) -> bool:
+    """Batch norm's step counters: frozen norms have none and nothing depends on them."""
+    return name.endswith("num_batches_tracked")
+
+
+def _by_part(names: Iterable[str]) -> str:
+    """Count names by part of the model: "265 backbone.body, 16 backbone.fpn"."""
+    parts = (re.match(r"(backbone\.\w+|roi_heads\.\w+|\w+)", name)[0] for name in names)
+    return ", ".join(f"{count} {part}" for part, count in Counter(parts).items())
