@@ -1,12 +1,12 @@
 """COCO's matching of detections to annotations, from packed columns, by hotcoco or pycocotools.
 
-hotcoco gives the same arrays as pycocotools hundreds of times faster, most of it by not making a
-Python dict per detection. Where it cannot be imported pycocotools does the work.
+hotcoco gives the same arrays as pycocotools, 30 to 100 times faster. Where it cannot be imported
+pycocotools does the work.
 """
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from engine.coco_columns import Columns
 from engine.detections import Rle
 
 try:
@@ -22,27 +23,6 @@ except ImportError:  # no wheel for this platform
     hotcoco = None
 
 IOU_TYPES = {"box": "bbox", "mask": "segm"}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Annotations or detections, one a row; photos and categories by number.
-
-    Attributes:
-        image: int64 [N], position of the photo in the ground truth.
-        category: int64 [N], from 1.
-        box: float64 [N, 4], x, y, width, height in pixels.
-        area: float64 [N], decides which of the area ranges a row belongs to.
-        extra: [N], of annotations bool: a crowd; of detections float64: the score.
-        masks: N run-length masks, or None (boxes only).
-    """
-
-    image: np.ndarray
-    category: np.ndarray
-    box: np.ndarray
-    area: np.ndarray
-    extra: np.ndarray
-    masks: list[Rle] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +55,8 @@ def match(
         101 recall thresholds, categories, area ranges and detection limits; -1 where there is
         nothing to find.
     """
+    if detections.area is None:
+        detections = replace(detections, area=_mask_areas(detections.masks))
     images = [{"id": i, "width": w, "height": h} for i, (w, h) in enumerate(sizes.tolist())]
     names = [{"id": k, "name": str(k)} for k in range(1, categories + 1)]
     prepare = _prepare_pycocotools if hotcoco is None else _prepare_hotcoco
@@ -88,7 +70,7 @@ def match(
     return evaluator.eval["precision"], evaluator.eval["recall"]
 
 
-def mask_areas(masks: list[Rle]) -> np.ndarray:
+def _mask_areas(masks: list[Rle]) -> np.ndarray:
     """float64 [N], pixels of each mask."""
     if hotcoco is not None and masks:
         return hotcoco.mask.area(masks).astype(np.float64)

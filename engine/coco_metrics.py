@@ -6,13 +6,13 @@ The twelve numbers are those of https://cocodataset.org/#detection-eval, equal t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from engine.coco_match import Columns, Protocol, mask_areas, match
-from engine.detections import Detections, Rle
-from engine.masks import to_rle
-from engine.records import PhotoRecords
+from engine.coco_columns import SUBSETS, GroundTruth, pack_predictions
+from engine.coco_match import Protocol, match
+from engine.detections import Detections
 
 COCO_PROTOCOL = Protocol(
     {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)},
@@ -20,13 +20,6 @@ COCO_PROTOCOL = Protocol(
 )
 IOU_50, IOU_75 = 0, 5  # positions among the thresholds .50, .55 ... .95
 
-# What DeepFashion2 calls the values 1, 2, 3 of its four factors.
-SUBSETS = {
-    "scale": ("small", "modest", "large"),
-    "occlusion": ("slight", "medium", "heavy"),
-    "zoom_in": ("none", "medium", "large"),
-    "viewpoint": ("not worn", "frontal", "side or back"),
-}
 # A subset is cut out by made-up areas: garments outside it get one beyond the only area range.
 SUBSET_PROTOCOL = Protocol({"subset": (0, 1)}, (100,))
 INSIDE, OUTSIDE = 0.5, 2.0
@@ -43,62 +36,6 @@ class CocoMetrics:
 
     summary: dict[str, float]
     per_class: dict[str, dict[str, float]]
-
-
-class GroundTruth:
-    """A dataset's annotations as columns: packed once, good for any number of evaluations.
-
-    Attributes:
-        image_ids: int64 [P], ascending.
-        sizes: int32 [P, 2], width and height of each photo.
-        categories: label k of a detection is ``categories[k - 1]``.
-        has_masks: whether every garment has a mask, so that mask AP can be measured.
-        factors: {name in SUBSETS: int8 [G]}, 0 = unknown.
-    """
-
-    def __init__(self, records: PhotoRecords) -> None:
-        # COCO settles ties between photos by image id, so photos are numbered in that order.
-        order = np.argsort(records.image_ids, kind="stable")
-        number = np.empty(len(order), np.int64)
-        number[order] = np.arange(len(order))
-        self.image_ids = records.image_ids[order]
-        self.sizes = records.sizes[order]
-        self.categories = records.categories
-        self.has_masks = records.has_masks
-        self.factors = {name: np.array(getattr(records, f"garment_{name}")) for name in SUBSETS}
-        self._records = records
-        self._masks: list[Rle] | None = None
-        self._columns = Columns(
-            image=np.repeat(number, np.diff(records.garment_offsets)),
-            category=records.garment_category.astype(np.int64) + 1,
-            box=_to_xywh(records.garment_box),
-            area=np.array(records.garment_area, np.float64),
-            extra=np.array(records.garment_crowd),
-        )
-
-    @classmethod
-    def from_records(cls, records: PhotoRecords) -> "GroundTruth":
-        """Pack the annotations of ``records``; masks wait for the first mask evaluation."""
-        return cls(records)
-
-    def columns(self, kind: str, class_agnostic: bool) -> Columns:
-        """The annotations as an evaluation of ``kind`` ("box" or "mask") needs them."""
-        columns = self._columns
-        if kind == "mask":
-            if not self.has_masks:
-                raise ValueError("mask AP needs a segmentation of every garment")
-            if self._masks is None:
-                self._masks = [
-                    to_rle(garment.segmentation, photo.height, photo.width)
-                    for photo in self._records
-                    for garment in photo.garments
-                ]
-            columns = replace(columns, masks=self._masks)
-        return _merge_categories(columns) if class_agnostic else columns
-
-    def category_names(self, class_agnostic: bool) -> list[str]:
-        """What the categories are called; merged into one they are "garment"."""
-        return ["garment"] if class_agnostic else self.categories
 
 
 def evaluate(
@@ -123,7 +60,7 @@ def evaluate(
     """
     names = truth.category_names(class_agnostic)
     annotations = truth.columns(kind, class_agnostic)
-    detections = _pack(truth, predictions, kind, class_agnostic)
+    detections = pack_predictions(truth, predictions, kind, class_agnostic)
     precision, recall = match(truth.sizes, len(names), annotations, detections, kind, COCO_PROTOCOL)
     counts = np.bincount(annotations.category[~annotations.extra], minlength=len(names) + 1)
     per_class = {
@@ -150,8 +87,8 @@ def evaluate_subsets(
     """
     categories = len(truth.category_names(class_agnostic))
     annotations = truth.columns(kind, class_agnostic)
-    detections = _pack(truth, predictions, kind, class_agnostic)
-    detections = replace(detections, area=np.full(len(detections.area), INSIDE))
+    detections = pack_predictions(truth, predictions, kind, class_agnostic)
+    detections = replace(detections, area=np.full(len(detections.image), INSIDE))
 
     def measure(inside: np.ndarray) -> dict[str, float]:
         cut = replace(annotations, area=np.where(inside, INSIDE, OUTSIDE))
@@ -167,46 +104,6 @@ def evaluate_subsets(
         for factor, value_names in SUBSETS.items()
         if truth.factors[factor].any()
     }
-
-
-def _pack(
-    truth: GroundTruth, predictions: Mapping[int, Detections], kind: str, class_agnostic: bool
-) -> Columns:
-    """Concatenate all photos' detections and check that they fit the ground truth."""
-    found = list(predictions.values())
-    number = _photo_numbers(truth, predictions)
-    box = _to_xywh(np.concatenate([np.zeros((0, 4)), *(d.boxes for d in found)]))
-    columns = Columns(
-        image=np.repeat(number, [len(d) for d in found]),
-        category=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in found)]),
-        box=box,
-        area=box[:, 2] * box[:, 3],
-        extra=np.concatenate([np.zeros(0), *(d.scores for d in found)]),
-    )
-    if kind == "mask":
-        masks = [mask for d in found for mask in d.masks or ()]
-        if len(masks) != len(columns.image):
-            raise ValueError("mask AP needs a mask for every detection")
-        columns = replace(columns, masks=masks, area=mask_areas(masks))
-    if class_agnostic:
-        return _merge_categories(columns)
-    if ((columns.category < 1) | (columns.category > len(truth.categories))).any():
-        raise ValueError(f"labels must be between 1 and {len(truth.categories)}")
-    return columns
-
-
-def _photo_numbers(truth: GroundTruth, predictions: Mapping[int, Detections]) -> np.ndarray:
-    """int64 [len(predictions)], position of each predicted photo in the ground truth."""
-    ids = np.fromiter(predictions, np.int64, len(predictions))
-    number = np.minimum(np.searchsorted(truth.image_ids, ids), len(truth.image_ids) - 1)
-    unknown = truth.image_ids[number] != ids
-    if unknown.any():
-        raise ValueError(f"predictions for unknown image ids {ids[unknown][:5].tolist()}")
-    sizes = [(d.width, d.height) for d in predictions.values()]
-    other = (truth.sizes[number] != np.reshape(sizes, (-1, 2))).any(axis=1)
-    if other.any():
-        raise ValueError(f"predictions of another photo size: image ids {ids[other][:5].tolist()}")
-    return number
 
 
 def _summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
@@ -237,12 +134,26 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else -1.0
 
 
-def _merge_categories(columns: Columns) -> Columns:
-    return replace(columns, category=np.ones_like(columns.category))
+def judge(
+    truth: GroundTruth,
+    predictions: Mapping[int, Detections | None],
+    *,
+    class_agnostic: bool = False,
+    subsets: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a whole dataset's predictions, as ``evaluate_detector`` returns them.
 
-
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
-    boxes = np.array(boxes, np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
+    With ``subsets``, "subsets" holds {kind: AP on DeepFashion2's subsets} as well.
+    """
+    found = {i: detections for i, detections in predictions.items() if detections is not None}
+    with_masks = truth.has_masks and all(d.masks is not None for d in found.values())
+    metrics: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {"per_class": {}}
+    for kind in ("box", "mask") if with_masks else ("box",):
+        result = evaluate(truth, found, kind=kind, class_agnostic=class_agnostic)
+        metrics[kind], tables["per_class"][kind] = result.summary, result.per_class
+        if subsets and truth.has_subsets:
+            table = evaluate_subsets(truth, found, kind=kind, class_agnostic=class_agnostic)
+            tables.setdefault("subsets", {})[kind] = table
+    counts = {"photos": len(predictions), "unreadable": len(predictions) - len(found)}
+    return metrics | tables | counts

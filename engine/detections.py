@@ -30,12 +30,6 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    @classmethod
-    def none(cls, width: int, height: int) -> "Detections":
-        """A photo in which nothing was found."""
-        boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        return cls(width, height, boxes, scores, np.zeros(0, np.int64), [])
-
 
 def to_coco_results(
     image_id: int, detections: Detections, category_ids: list[int]

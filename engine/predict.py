@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from engine import coco_metrics, distributed
-from engine.coco_metrics import GroundTruth
+from engine import distributed
+from engine.coco_columns import GroundTruth
+from engine.coco_metrics import judge
 from engine.detections import Detections
 from engine.geometry import resize_for_detector
 from engine.masks import paste_to_rles
@@ -221,8 +222,8 @@ def predict_shard(
     for index, result, _ in results:
         if isinstance(result, PhotoError):
             logger.warning("counted as a photo without detections: %s", result)
-            result = None
-        shard[int(records.image_ids[index])] = result
+        readable = isinstance(result, Detections)
+        shard[int(records.image_ids[index])] = result if readable else None
     model.train(was_training)
     return shard
 
@@ -245,21 +246,6 @@ def gather_predictions(
     assert not odd.size, f"image ids missing or unknown: {odd[:20].tolist()}"
     merged = {image_id: found for part in gathered for image_id, found in part.items()}
     return {image_id: merged[image_id] for image_id in image_ids.tolist()}
-
-
-def judge(
-    truth: GroundTruth, predictions: dict[int, Detections | None], *, class_agnostic: bool = False
-) -> dict[str, Any]:
-    """Metrics of a whole dataset's predictions (see ``evaluate_detector``)."""
-    found = {i: detections for i, detections in predictions.items() if detections is not None}
-    with_masks = truth.has_masks and all(d.masks is not None for d in found.values())
-    metrics: dict[str, Any] = {}
-    per_class: dict[str, Any] = {}
-    for kind in ("box", "mask") if with_masks else ("box",):
-        result = coco_metrics.evaluate(truth, found, kind=kind, class_agnostic=class_agnostic)
-        metrics[kind], per_class[kind] = result.summary, result.per_class
-    unreadable = len(predictions) - len(found)
-    return metrics | {"per_class": per_class, "photos": len(predictions), "unreadable": unreadable}
 
 
 def evaluate_detector(
