@@ -1,0 +1,262 @@
+"""Masks in their three forms (polygons, RLE, bitmap crop) and the ways between them.
+
+A *crop* is ``(bitmap[h,w], x0, y0)``: the part of a mask inside its box, and the photo pixel of its
+top-left corner. Nothing here makes a bitmap of a whole photo per garment. Coordinates are pixels
+with (0, 0) the photo's corner, so the center of pixel (x, y) is (x + 0.5, y + 0.5). An RLE is
+COCO's compressed kind: ``{"size": [height, width], "counts": bytes}``, column by column.
+
+Most functions work on *flips*: the sorted positions in a flattened bitmap at which the value
+changes, starting from 0. ``np.repeat`` turns them into pixels at memory speed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.errors import InputError
+
+RLE = dict[str, Any]
+Crop = tuple[np.ndarray, int, int]
+
+
+def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
+    """Any COCO segmentation -> compressed RLE, exactly as pycocotools does it.
+
+    Args:
+        segmentation: polygons (each [K,2] or flat [2K] numbers; their union is meant), or an RLE
+            whose counts are a list (uncompressed), bytes or str. Polygons of fewer than 3 points
+            are left out.
+        height, width: of the photo.
+
+    Raises:
+        InputError: an RLE of another size than the photo, or one that cannot be read.
+    """
+    if not isinstance(segmentation, Mapping):
+        rings = [np.asarray(ring, np.float64).ravel().tolist() for ring in segmentation]
+        rings = [ring for ring in rings if len(ring) >= 6]
+        if not rings:
+            return encode_crops([np.zeros((0, 0))], [(0, 0)], height, width)[0]
+        return coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
+    counts, size = segmentation["counts"], [int(side) for side in segmentation["size"]]
+    if size != [height, width]:
+        raise InputError(
+            f"RLE mask of {size[1]}×{size[0]} pixels on a photo of {width}×{height}: "
+            "annotate the photo as it is stored"
+        )
+    if isinstance(counts, str):
+        counts = counts.encode()
+    if not isinstance(counts, bytes):
+        _check_counts(np.asarray(counts, np.int64), height, width)
+        return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, height, width)
+    _check_counts(_read_counts(counts), height, width)
+    return {"size": size, "counts": counts}
+
+
+def _check_counts(counts: np.ndarray, height: int, width: int) -> None:
+    # pycocotools trusts the counts and writes past its buffer where they are too large.
+    if (counts < 0).any() or counts.sum() != height * width:
+        raise InputError(f"RLE mask whose runs do not add up to {width}×{height} pixels: redo it")
+
+
+def _read_counts(counts: bytes) -> np.ndarray:
+    """Run lengths of a compressed RLE: int64 [R].
+
+    pycocotools' coding (rleToString): 5 bits a character, bit 6 says that more follow, the last
+    one's bit 5 is the sign; from the fourth run on, the difference to the run before the last.
+    """
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((codes & 32) == 0)
+    if len(last) == 0 or last[-1] != len(codes) - 1 or (codes < 0).any() or (codes > 63).any():
+        raise InputError("RLE mask that cannot be decoded: its counts are cut off or damaged")
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = 5 * (np.arange(len(codes)) - np.repeat(first, last - first + 1))
+    runs = np.add.reduceat((codes & 31) << place, first)
+    runs -= np.where(codes[last] & 16, 1 << (place[last] + 5), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def _fill(flips: np.ndarray, length: int, start: int = 0) -> np.ndarray:
+    """Flattened bitmap, u8[length], that begins with ``start`` and changes at each flip."""
+    runs = np.diff(flips, prepend=0, append=length)
+    return np.repeat((np.arange(start, start + len(runs)) & 1).astype(np.uint8), runs)
+
+
+def decode_crop(rle: Mapping, box: Sequence[int] | None = None) -> Crop:
+    """Decode an RLE inside a box only.
+
+    Args:
+        rle: compressed.
+        box: x1, y1, x2, y2 in whole pixels inside the photo; default the mask's own box.
+
+    Returns:
+        (u8[h,w] of 0 and 1, x1, y1); an empty mask has h = w = 0.
+    """
+    height = rle["size"][0]
+    if box is None:
+        x, y, w, h = coco_mask.toBbox(rle).astype(int).tolist()
+        box = (x, y, x + w, y + h)
+    x1, y1, x2, y2 = box
+    if x2 <= x1 or y2 <= y1:
+        return np.zeros((0, 0), np.uint8), x1, y1
+    flips = np.cumsum(_read_counts(rle["counts"]))[:-1]
+    first, last = np.searchsorted(flips, (x1 * height, x2 * height))
+    columns = _fill(flips[first:last] - x1 * height, (x2 - x1) * height, first)
+    return cv2.transpose(columns.reshape(-1, height)[:, y1:y2]), x1, y1
+
+
+def rasterize(polygons: Sequence[np.ndarray], box: Sequence[int]) -> np.ndarray:
+    """Union of polygons inside a box: the pixels whose centers lie in one of them.
+
+    Each polygon is filled by the even-odd rule, as pycocotools does. (OpenCV's ``fillPoly`` also
+    fills every pixel that the outline touches, which makes garments half a pixel larger all round.)
+
+    Args:
+        polygons: each f[K,2] xy, may reach outside the box.
+        box: x1, y1, x2, y2 in whole pixels.
+
+    Returns:
+        u8[y2-y1, x2-x1] of 0 and 1.
+    """
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    bitmap = np.zeros(height * width, np.uint8)
+    for polygon in polygons:
+        rows, xs = _row_crossings(np.asarray(polygon, np.float64) - (x1, y1), height)
+        # The first pixel whose center is past the crossing. A row is crossed an even number of
+        # times, so one that is still filled at its end flips back at the next one's start.
+        columns = np.ceil(xs - 0.5).clip(0, width).astype(np.int64)
+        bitmap |= _fill(np.sort(rows * width + columns), height * width)
+    return bitmap.reshape(height, width)
+
+
+def _row_crossings(polygon: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the outline crosses the center lines of rows 0..height-1: rows i64[C], x f64[C]."""
+    x, y = polygon.T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    # Half-open in y: a corner that lies on a center line counts for exactly one of its two edges.
+    first = np.ceil(np.minimum(y, next_y) - 0.5).clip(0, height).astype(np.int64)
+    end = np.ceil(np.maximum(y, next_y) - 0.5).clip(0, height).astype(np.int64)
+    count = end - first
+    rise = next_y - y
+    slope = (next_x - x) / np.where(rise == 0, 1, rise)  # level edges cross nothing
+    edge = np.repeat(np.arange(len(count)), count)
+    rows = np.arange(len(edge)) + np.repeat(first - (np.cumsum(count) - count), count)
+    return rows, x[edge] + (rows + 0.5 - y[edge]) * slope[edge]
+
+
+def encode_crops(
+    crops: Sequence[np.ndarray], origins: Sequence, height: int, width: int
+) -> list[RLE]:
+    """Crops -> RLEs of the whole photo, byte for byte what pycocotools makes of the full bitmap.
+
+    Args:
+        crops: each bool or u8 [h,w], 0 = background; what reaches outside the photo is cut off.
+        origins: (x0, y0) of each crop's first pixel, not negative.
+        height, width: of the photo.
+    """
+    rles = []
+    for crop, (x0, y0) in zip(crops, origins, strict=True):
+        inside = np.asarray(crop)[: max(height - y0, 0), : max(width - x0, 0)]
+        rles.append(_encode_columns(inside.T != 0, int(x0), int(y0), height, width))
+    return rles
+
+
+def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> RLE:
+    """RLE of the photo from a crop given column by column, bool[w,h]."""
+    w, h = columns.shape
+    # One background pixel before the crop and one after each column: no run goes on by accident.
+    padded = np.zeros(w * (h + 1) + 1, np.bool_)
+    padded[1:].reshape(w, h + 1)[:, :h] = columns
+    flips = np.flatnonzero(padded[1:] != padded[:-1])
+    flips += (x0 + flips // (h + 1)) * height + y0 - flips // (h + 1) * (h + 1)
+    # A column filled down to the photo's edge flips twice where the next one starts filled: the
+    # run goes on. Flips never meet otherwise.
+    again = np.flatnonzero(flips[1:] == flips[:-1])
+    flips = np.delete(flips, np.concatenate([again, again + 1]))
+    counts = np.diff(flips, prepend=0, append=height * width)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    rle = {"size": [height, width], "counts": counts.tolist()}
+    return coco_mask.frPyObjects(rle, height, width)
+
+
+def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> list[RLE]:
+    """Predicted RoI masks -> RLEs of the whole photo.
+
+    The same pixels as torchvision's ``paste_masks_in_image(..., padding=1) > 0.5``, but computed
+    inside each box only. A box outside the photo gives an empty mask.
+
+    Args:
+        roi_masks: f16 or f32 [N,M,M], probabilities.
+        boxes: f32[N,4] xyxy in pixels of the photo.
+        height, width: of the photo.
+    """
+    padded = np.pad(roi_masks, ((0, 0), (1, 1), (1, 1))).astype(np.float32)
+    boxes = _grow_boxes(boxes, roi_masks.shape[-1])
+    rles = []
+    for mask, box in zip(padded, boxes.tolist(), strict=True):
+        columns, x0, y0 = _paste_columns(mask, box, height, width)
+        rles.append(_encode_columns(columns, x0, y0, height, width))
+    return rles
+
+
+def paste_in_box(roi_mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
+    """One predicted mask as a crop: the pixels of ``paste_to_rles``, for drawing.
+
+    Args:
+        roi_mask: f16 or f32 [M,M]; box: f32[4] xyxy; height, width: of the photo.
+
+    Returns:
+        (bool[h,w], x0, y0); h = w = 0 for a box outside the photo.
+    """
+    padded = np.pad(roi_mask, 1).astype(np.float32)
+    (grown,) = _grow_boxes(np.asarray(box)[None], len(roi_mask)).tolist()
+    columns, x0, y0 = _paste_columns(padded, grown, height, width)
+    return np.ascontiguousarray(columns.T), x0, y0
+
+
+def _grow_boxes(boxes: np.ndarray, size: int) -> np.ndarray:
+    """Boxes of masks that were padded by one cell on each side, cut to whole pixels: i64[N,4].
+
+    In float32 and in torchvision's order of operations, since the rounding decides pixels.
+    """
+    boxes = np.asarray(boxes, np.float32)
+    half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((size + 2) / size)
+    center = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    return np.concatenate([center - half, center + half], axis=1).astype(np.int64)
+
+
+def _paste_columns(mask: np.ndarray, box: list[int], height: int, width: int) -> Crop:
+    """Padded f32[S,S] stretched over a whole-pixel box (ends included), cut to the photo, > 0.5.
+
+    Returns (bool[w,h], x0, y0): column by column, which is the order RLE wants.
+    """
+    x0, y0 = max(box[0], 0), max(box[1], 0)
+    x_weights = _stretch_weights(len(mask), box[0], box[2], x0, min(box[2] + 1, width))
+    y_weights = _stretch_weights(len(mask), box[1], box[3], y0, min(box[3] + 1, height))
+    if len(x_weights) == 0 or len(y_weights) == 0:
+        return np.zeros((0, 0), np.bool_), 0, 0
+    return x_weights @ mask.T @ y_weights.T > 0.5, x0, y0
+
+
+def _stretch_weights(size: int, low: int, high: int, start: int, end: int) -> np.ndarray:
+    """Bilinear resize as a matrix: f32[end-start, size], two non-zero weights in each row.
+
+    Row i makes pixel ``start + i`` of the ``size`` cells stretched over pixels low..high. Rounds
+    as PyTorch's kernel does (float32 ratio, then one fused multiply-add), since at probabilities
+    of exactly 0 and 1 the last bit decides pixels.
+    """
+    ratio = np.float32(size) / np.float32(max(high - low + 1, 1))
+    pixels = np.arange(start - low, end - low, dtype=np.float64)
+    place = np.float32(np.float64(ratio) * (pixels + 0.5) - 0.5).clip(0, size - 1)
+    cell = np.minimum(place.astype(np.int64), size - 2)
+    weights = np.zeros((len(pixels), size), np.float32)
+    rows = np.arange(len(pixels))
+    weights[rows, cell + 1] = place - cell.astype(np.float32)
+    weights[rows, cell] = np.float32(1) - weights[rows, cell + 1]
+    return weights
