@@ -8,6 +8,7 @@ transparent parts become white. A file that is missing, cut off or not a photo r
 import io
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,8 @@ from PIL import Image
 
 from engine.errors import InputError
 
-MAX_PIXELS = 200_000_000  # larger photos are refused from their header: a bomb, not a garment
+# Larger photos are refused from their header: bombs, not garments. Pillow draws the line there too.
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MAX_BYTES = 1 << 30
 
 # Formats that hold photos. Left out are the ones that run interpreters (EPS) or nobody shoots in.
@@ -32,6 +34,9 @@ REDUCED_DECODE = {
 }
 
 ORIENTATION_TAG = 0x0112
+
+# What Pillow warns of, read_photo either copes with or reports as PhotoError with the file's name.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class PhotoError(InputError):
@@ -85,7 +90,7 @@ def photo_size(path: Path | str) -> tuple[int, int]:
 def check_photo(path: Path | str) -> tuple[int, int]:
     """``photo_size`` that also looks at the file's end, so that a cut-off file is noticed.
 
-    Covers JPEG, PNG and WebP without decoding; damage in the middle shows only in ``read_photo``.
+    Nothing is decoded: damage in the middle shows only in ``read_photo``.
 
     Raises:
         PhotoError: missing, empty, truncated, too large or not a photo.
@@ -117,11 +122,9 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
         data = file.read()
     file = io.BytesIO(data)
     header = _read_header(file, path)
-    if not header.is_jpeg:
-        return _decode_with_pillow(file, header, path)
     if not _has_end(file, header):
-        raise PhotoError("truncated", path, "the JPEG is cut off; copy it again or remove it")
-    if header.components == 4:
+        raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
+    if not header.is_jpeg or header.components == 4:
         return _decode_with_pillow(file, header, path)
     factor = _reduction(min(header.width, header.height), min_short_side)
     flags = REDUCED_DECODE[factor] | cv2.IMREAD_IGNORE_ORIENTATION
@@ -156,15 +159,16 @@ def _read_header(file: BinaryIO, path: Path | str) -> Header:
     """Parse the header from the start of the file and refuse absurd sizes."""
     try:
         header = _jpeg_header(file) if file.read(2) == b"\xff\xd8" else _pillow_header(file)
+        pixels = header.width * header.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
     # Decoders fed with arbitrary bytes fail with nearly any exception type.
     except Exception as error:
         kind = "truncated" if isinstance(error, EOFError) else "unreadable"
         what = "the file is cut off" if kind == "truncated" else "not a photo that can be read"
         raise PhotoError(kind, path, f"{what}; replace or remove it") from error
-    if header.width * header.height > MAX_PIXELS:
-        size = f"{header.width}×{header.height}"
-        limit = MAX_PIXELS // 1_000_000
-        raise PhotoError("too large", path, f"{size} pixels is more than {limit} megapixels")
+    if pixels > MAX_PIXELS:
+        raise PhotoError("too large", path, f"more than {MAX_PIXELS // 1_000_000} megapixels")
     return header
 
 
@@ -264,18 +268,15 @@ def _png_exif(file: BinaryIO) -> bytes:
 
 
 def _has_end(file: BinaryIO, header: Header) -> bool:
-    """Whether the file goes on to its format's end mark (True where the format has none)."""
+    """Whether a JPEG or PNG goes on to its end mark; decoders notice the end of other formats."""
     if header.is_jpeg:
         return _has_jpeg_end(file, header.data_start)
     file.seek(0)
-    magic = file.read(12)
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        return True
     size = file.seek(0, os.SEEK_END)
-    if magic[:4] == b"RIFF" and magic[8:] == b"WEBP":
-        return size >= int.from_bytes(magic[4:8], "little") + 8
-    if magic[:8] == b"\x89PNG\r\n\x1a\n":
-        file.seek(max(size - 4096, 0))  # some writers append a few bytes
-        return b"IEND" in file.read()
-    return True
+    file.seek(max(size - 4096, 0))  # some writers append a few bytes
+    return b"IEND" in file.read()
 
 
 def _has_jpeg_end(file: BinaryIO, data_start: int) -> bool:

@@ -45,6 +45,22 @@ def clean_number(value: Any) -> float:
         return math.inf
 
 
+def clean_numbers(values: Any, kind: str, group: int) -> np.ndarray:
+    """A flat list of numbers as float64 [len / group, group], none of them absurd.
+
+    Beyond a million pixels, rasterizers overflow their integers.
+    """
+    try:
+        array = np.array(values)
+    except ValueError:  # lists of different lengths inside
+        array = np.empty(0, object)
+    if not isinstance(values, list) or array.ndim != 1 or array.dtype.kind not in "if":
+        raise BadRecord(kind, f"{shorten(values)} is not a list of numbers")
+    if len(array) % group or not (np.abs(array) < 1e6).all():
+        raise BadRecord(kind, f"{shorten(values)}: {len(array)} values, or some out of range")
+    return array.astype(np.float64).reshape(-1, group)
+
+
 def clean_integer(value: Any, what: str, kind: str = "malformed annotation") -> int:
     """A whole JSON number that fits 64 bits (1.0 counts as 1)."""
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -90,19 +106,11 @@ def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.nda
         raise BadRecord("malformed mask", f"segmentation {shorten(polygons)}")
     cleaned = []
     for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) % 2:
-            detail = f"polygon {shorten(polygon)} is not a list of x, y pairs"
-            raise BadRecord("malformed mask", detail)
-        if not all(type(value) in (int, float) for value in polygon):
-            raise BadRecord("malformed mask", "a polygon holds something else than numbers")
-        if len(polygon) < 6:
+        points = clean_numbers(polygon, "malformed mask", 2)
+        if len(points) >= 3:
+            cleaned.append(points)
+        else:
             problems.add("polygon of fewer than 3 points", f"{where}: {shorten(polygon)}")
-            continue
-        points = np.array([clean_number(value) for value in polygon]).reshape(-1, 2)
-        # Beyond this, rasterizers overflow their integers.
-        if not (np.abs(points) < 1e6).all():
-            raise BadRecord("malformed mask", f"polygon {shorten(polygon)} is not finite")
-        cleaned.append(points)
     if not cleaned:
         raise BadRecord("empty mask", "no usable polygon")
     return cleaned
@@ -160,12 +168,10 @@ def rle_runs(counts: bytes) -> np.ndarray:
 
 def clean_landmarks(values: Any) -> np.ndarray:
     """float32 [K, 3] out of a flat x, y, v list."""
-    numbers = isinstance(values, list) and all(type(v) in (int, float) for v in values)
-    if not numbers or len(values) % 3:
-        raise BadRecord("malformed landmarks", f"landmarks {shorten(values)}")
-    landmarks = np.array([clean_number(v) for v in values]).reshape(-1, 3)
-    if not (np.abs(landmarks) < 1e6).all() or not np.isin(landmarks[:, 2], (0, 1, 2)).all():
-        raise BadRecord("malformed landmarks", f"landmarks {shorten(values)}")
+    landmarks = clean_numbers(values, "malformed landmarks", 3)
+    visibility = landmarks[:, 2]
+    if not ((visibility == 0) | (visibility == 1) | (visibility == 2)).all():
+        raise BadRecord("malformed landmarks", "a visibility other than 0, 1, 2")
     return landmarks.astype(np.float32)
 
 

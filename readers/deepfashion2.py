@@ -169,9 +169,7 @@ class _Chunk:
             category=category,
             box=box,
             area=float((box[2:] - box[:2]).prod()),
-            segmentation=checks.clean_polygons(polygons, self.problems, where)
-            if polygons
-            else None,
+            segmentation=polygons,
             identity=checks.identity_of(pair_id, style),
             style=style,
             pair_id=pair_id,

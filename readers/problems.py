@@ -81,5 +81,8 @@ class Problems:
 
 def shorten(value: Any, length: int = 60) -> str:
     """A value as text for a message, cut if long."""
-    text = repr(value[:10] if isinstance(value, (list, str)) else value)
+    try:
+        text = repr(value[:10] if isinstance(value, list) else value)
+    except RecursionError:
+        text = "(deeply nested)"
     return text if len(text) <= length else text[: length - 1] + "…"
