@@ -13,7 +13,7 @@ from engine.tags import Color, Tag, draw_tags
 Mask = Mapping | tuple[np.ndarray, int, int]
 
 FILL_OPACITY = 0.42
-SMALLEST_LONG_SIDE = 480  # photos below are enlarged, or a tag would hide them
+SMALLEST_LONG_SIDE = 960  # smaller photos are enlarged, or tags would hide much of them
 SMALLEST_SHORT_SIDE = 64  # strips are padded to this, or no tag would fit
 SUBPIXEL_BITS = 4  # OpenCV draws lines at 1/16 pixel
 
@@ -95,16 +95,17 @@ def draw_garments(
     longest = min(max(*photo.shape[:2], SMALLEST_LONG_SIDE), max_side)
     scale = longest / max(width, height)
     canvas = _canvas(photo, round(width * scale), round(height * scale))
-    if masks is None:
-        masks = [None] * len(names)
+    contours = [_contours(mask) for mask in masks or [None] * len(names)]
+    corners = _corners(np.asarray(boxes, np.float64).reshape(-1, 4))
+    # OpenCV counts from pixel centers, on both sides of the change of scale.
     outlines = [
-        _outline(mask, box, scale)
-        for mask, box in zip(masks, np.asarray(boxes, float).reshape(-1, 4), strict=True)
+        [part * scale - 0.5 for part in parts or [box]]
+        for parts, box in zip(contours, corners, strict=True)
     ]
     shapes = [_fill(outline, canvas.shape) for outline in outlines]
     # Large garments first: a bag in front of a coat stays in sight.
     for i in sorted(range(len(names)), key=lambda i: -int(np.count_nonzero(shapes[i][0]))):
-        _paint(canvas, shapes[i], outlines[i], palette[names[i]], filled=masks[i] is not None)
+        _paint(canvas, shapes[i], outlines[i], palette[names[i]], filled=bool(contours[i]))
     tags = []
     for i, name in enumerate(names):
         text = f"{i + 1} {name}" if scores is None else f"{i + 1} {name} {scores[i]:.0%}"
@@ -123,16 +124,21 @@ def _canvas(photo: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.copyMakeBorder(resized, 0, below, 0, right, cv2.BORDER_CONSTANT, value=gray)
 
 
-def _outline(mask: Mask | None, box: np.ndarray, scale: float) -> list[np.ndarray]:
-    """A garment's contours (the box's where it has no mask) on the canvas: each f64[K,2] xy."""
+def _corners(boxes: np.ndarray) -> np.ndarray:
+    """Boxes f64[N,4] xyxy -> their corners in drawing order, f64[N,4,2] xy."""
+    return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+
+
+def _contours(mask: Mask | None) -> list[np.ndarray]:
+    """Outlines and holes of a mask, each f64[K,2] xy in photo pixels; none for an empty mask."""
     if mask is None:
-        x1, y1, x2, y2 = box * scale - 0.5
-        return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])]
+        return []
     crop, x0, y0 = _crop_of(mask) if isinstance(mask, Mapping) else mask
+    if crop.size == 0:
+        return []
     bitmap = np.ascontiguousarray(crop, dtype=np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    # OpenCV counts from pixel centers, on both sides of the change of scale.
-    return [(contour[:, 0] + (x0 + 0.5, y0 + 0.5)) * scale - 0.5 for contour in contours]
+    return [contour[:, 0] + (x0 + 0.5, y0 + 0.5) for contour in contours]
 
 
 def _crop_of(rle: Mapping) -> tuple[np.ndarray, int, int]:
@@ -147,14 +153,12 @@ def _fixed_point(outline: list[np.ndarray], offset: tuple[int, int] = (0, 0)) ->
 
 def _fill(outline: list[np.ndarray], frame: tuple[int, ...]) -> tuple[np.ndarray, int, int]:
     """Coverage of the canvas by the outline: u8[h,w] (255 inside), x0, y0; holes stay open."""
-    points = np.concatenate(outline) if outline else np.zeros((1, 2))
+    points = np.concatenate(outline)
     limit = np.array(frame[1::-1])
     low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, limit - 1)
     high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, low + 1, limit)
     coverage = np.zeros((high - low)[::-1], np.uint8)
-    if outline:
-        parts = _fixed_point(outline, tuple(low))
-        cv2.fillPoly(coverage, parts, 255, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.fillPoly(coverage, _fixed_point(outline, tuple(low)), 255, cv2.LINE_AA, SUBPIXEL_BITS)
     return coverage, int(low[0]), int(low[1])
 
 

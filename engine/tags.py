@@ -31,7 +31,7 @@ def draw_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> np.ndarray:
     """
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    font, padding = _font_for(canvas.shape)
+    font, padding = _font_for(canvas.shape, len(tags))
     texts = [_shorten(tag.text, font, canvas.shape[1] - 2 * padding) for tag in tags]
     height = int(font.size * 1.2) + padding
     widths = [int(np.ceil(font.getlength(text))) + 2 * padding for text in texts]
@@ -52,9 +52,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def _font_for(shape: tuple[int, ...]) -> tuple[ImageFont.FreeTypeFont, int]:
-    """The font and the padding around its text: 1/45 of the picture, 13 to 28 pixels."""
-    size = int(np.clip(np.sqrt(shape[0] * shape[1]) / 45, 13, 28))
+def _font_for(shape: tuple[int, ...], count: int) -> tuple[ImageFont.FreeTypeFont, int]:
+    """The font and the padding around its text: 13 to 28 pixels, smaller in a crowd of tags."""
+    size = np.sqrt(shape[0] * shape[1]) / 45 * np.sqrt(min(1, 12 / max(count, 1)))
+    size = int(np.clip(size, 13, 28))
     return _font(size), size // 3
 
 

@@ -1,0 +1,122 @@
+"""The journal of a long run: one JSON line per finished photo, so that a kill loses nothing.
+
+    OUTPUT/.weft/
+        lock            held while a run writes here
+        journal.jsonl   finished photos of all earlier runs, a line each, sorted by name
+        rank-0.jsonl    what each process of the present (or killed) run has added since
+        rank-1.jsonl
+
+Memory holds the names of the photos, never their results.
+"""
+
+import fcntl
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from engine.errors import InputError
+from engine.files import replacing
+
+Record = dict[str, Any]  # has "photo", the name it goes by
+
+logger = logging.getLogger("weft")
+
+
+def lock(folder: Path) -> IO:
+    """Claim the journal for this run until the returned file is closed or the process ends.
+
+    Raises:
+        InputError: when another run holds it.
+    """
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"another run is writing to {folder.parent}: wait for it or choose another --output-dir"
+        ) from None
+    except OSError as error:  # some network file systems know no locks
+        logger.debug("no lock on %s: %s", folder, error)
+    return file
+
+
+def merge(folder: Path, valid: Callable[[Record], bool]) -> set[str]:
+    """Fold the processes' additions into journal.jsonl and return the names it now holds.
+
+    Of several lines about one photo the last one counts; it is dropped unless ``valid``. Lines cut
+    off by a kill are dropped as well. Call on rank 0 while no process appends.
+    """
+    merged = folder / "journal.jsonl"
+    # The older file first: what a process has added since replaces it.
+    parts = [merged, *sorted(folder.glob("rank-*.jsonl"))]
+    parts = [part for part in parts if part.exists()]
+    places: dict[str, tuple[int, int]] = {}
+    for number, part in enumerate(parts):
+        for offset, record in _records(part):
+            if valid(record):
+                places[record["photo"]] = (number, offset)
+            else:
+                places.pop(record["photo"], None)
+    files = [part.open("rb") for part in parts]
+    with replacing(merged) as output:
+        for name in sorted(places):
+            number, offset = places[name]
+            files[number].seek(offset)
+            output.write(files[number].readline())
+    for file, part in zip(files, parts, strict=True):
+        file.close()
+        if part != merged:
+            part.unlink()
+    return set(places)
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """The records of the merged journal, sorted by name."""
+    for _, record in _records(folder / "journal.jsonl"):
+        yield record
+
+
+def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    """(offset of the line, record) of each whole line."""
+    offset = damaged = 0
+    with path.open("rb") as file:
+        for line in file:
+            record = _parse(line)
+            if record is None:
+                damaged += 1
+            else:
+                yield offset, record
+            offset += len(line)
+    if damaged:
+        logger.warning("%s: %d damaged lines; their photos are done again", path, damaged)
+
+
+def _parse(line: bytes) -> Record | None:
+    # A line without its end was cut off, even where what is left happens to parse.
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("photo"), str) else None
+
+
+class Appender:
+    """Adds this process's finished photos to its own part of the journal."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.file = (folder / f"rank-{rank}.jsonl").open("ab")
+
+    def add(self, record: Record) -> None:
+        """Write one line and hand it to the system: a kill of this process cannot take it back."""
+        self.file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        self.file.flush()
+
+    def __enter__(self) -> "Appender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
