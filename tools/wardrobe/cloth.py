@@ -1,0 +1,321 @@
+"""Cloth seen by the camera: the swatch wrapped over a panel, folds, seams, and soft light."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from tools.wardrobe.canvas import Canvas, owner_code, shaded
+from tools.wardrobe.colors import lab_to_rgb
+from tools.wardrobe.shapes import SHIFT, Region, Ribbon, coverage, fixed
+from tools.wardrobe.textures import Texture, paint_tile, periodic_noise
+
+
+@dataclass(slots=True)
+class Panel:
+    """A cut piece of cloth in place.
+
+    outline: f64[N, 2] px. ribbon: where on the cloth each pixel lies.
+    part: small number that tells the garment's pieces apart in ``Canvas.owner``.
+    drape: which folds form: trunk, sleeve, leg, skirt, none.
+    seams: (line f64[K, 2] px, width px, darkness 0..1). marks: (outline px, rgb).
+    turn: degrees the cloth is cut off the straight grain. tone: brightness.
+    shift: cm (u, v) by which the pattern is displaced. flutes: (count, strength, phase) of the
+    vertical folds of a skirt. cast: cm the piece's shadow reaches. lining: behind the body.
+    """
+
+    outline: np.ndarray
+    ribbon: Ribbon
+    part: int = 0
+    drape: str = "trunk"
+    seams: list[tuple[np.ndarray, float, float]] = field(default_factory=list)
+    marks: list[tuple[np.ndarray, tuple]] = field(default_factory=list)
+    turn: float = 0.0
+    tone: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    flutes: tuple[float, float, float] | None = None
+    cast: float = 1.6
+    lining: bool = False
+    folds: float = 1.0
+
+
+class Cloth:
+    """One garment's fabric in one photo.
+
+    Args:
+        texture: the fabric. density: px per cm of the photo. owner: the garment's number there.
+        rng: this photo's folds. flat: lying flat, hence without the roundness of a body.
+        looseness: 0 tight .. 1 loose, how deep the folds go.
+    """
+
+    def __init__(
+        self,
+        texture: Texture,
+        density: float,
+        owner: int,
+        rng: np.random.Generator,
+        *,
+        flat: bool = False,
+        looseness: float = 0.5,
+    ) -> None:
+        self.texture = texture
+        self.density = density
+        self.owner = owner
+        self.rng = rng
+        self.flat = flat
+        self.looseness = looseness
+        self.rgb = lab_to_rgb(texture.first)
+        self.crumple = rng.uniform(0.02, 0.11)
+        self._tile: tuple[np.ndarray, float] | None = None
+
+    def paint(self, canvas: Canvas, panel: Panel) -> None:
+        """Paint one panel: its shadow first, then cloth, marks and seams under its light."""
+        region = canvas.region(panel.outline)
+        if region is None:
+            return
+        if not panel.lining:
+            canvas.shadow([panel.outline], panel.cast * self.density, 0.8)
+        alpha = coverage([panel.outline], region)
+        if panel.drape == "sleeve":
+            _fill_bends(alpha, panel.ribbon, region)
+        step = int(np.clip(round(self.density * 0.9), 2, 5))
+        s, row = panel.ribbon.locate(region, step)
+        rows = np.arange(len(panel.ribbon.along))
+        half = np.interp(row, rows, panel.ribbon.half).astype(np.float32)
+        along = np.interp(row, rows, panel.ribbon.along).astype(np.float32)
+        along -= panel.ribbon.bow * (1 - np.clip(s * s, 0, 1))
+        color = self._color(panel, region, s, half, along, step)
+        for outline, rgb in panel.marks:
+            cv2.fillPoly(
+                color, [fixed(outline, region)], [float(c) for c in rgb], cv2.LINE_AA, SHIFT
+            )
+        light = self._light(panel, canvas, s, half, along)
+        light = _enlarged(light, region, step)
+        if panel.seams:
+            light *= self._seams(panel, region)
+        self._deepen(color)
+        code = owner_code(self.owner, panel.part)
+        canvas.paint(region, alpha, shaded(color, light), code, counts=not panel.lining)
+
+    def _color(
+        self,
+        panel: Panel,
+        region: Region,
+        s: np.ndarray,
+        half: np.ndarray,
+        along: np.ndarray,
+        step: int,
+    ) -> np.ndarray:
+        """The swatch looked up at every pixel: u8[h, w, 3]."""
+        if self.texture.name == "solid":
+            color = np.empty((region[3] - region[1], region[2] - region[0], 3), np.uint8)
+            color[:] = (self.rgb + 0.5).astype(np.uint8)
+            return color
+        if self._tile is None:
+            self._tile = paint_tile(self.texture, self.density)
+        tile, period = self._tile
+        # On a round body the cloth turns away toward its edges: more cm per pixel there.
+        u = half * s * (1 + (0 if self.flat else 0.16) * s * s) + panel.shift[0]
+        v = along + panel.shift[1]
+        turn = np.radians(self.texture.angle + panel.turn)
+        c, sn = np.cos(turn), np.sin(turn)
+        factor = tile.shape[0] / period
+        x = _enlarged((c * u + sn * v) * factor, region, step)
+        y = _enlarged((c * v - sn * u) * factor, region, step)
+        return cv2.remap(tile, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+    @staticmethod
+    def _deepen(color: np.ndarray) -> None:
+        """Lift the deepest blacks a little: even black cloth shows its folds in light."""
+        np.maximum(color, 18, out=color)
+
+    def _light(
+        self, panel: Panel, canvas: Canvas, s: np.ndarray, half: np.ndarray, along: np.ndarray
+    ) -> np.ndarray:
+        """Light f32[h, w] on the coarse grid; about 1 on average."""
+        lit = canvas.light
+        edge = np.clip(np.abs(s), 0, 1)
+        if self.flat:
+            light = 1.0 - 0.16 * edge**6
+        else:
+            side = lit.x * np.clip(s, -1, 1)
+            light = 1.04 + 0.10 * lit.contrast * side - 0.25 * lit.contrast * edge**3.2
+        u = s * half
+        if panel.folds and panel.drape != "none":
+            light = light + self._folds(panel, lit.x, lit.y, u, half, along) * lit.contrast
+        if panel.flutes:
+            light = light + self._flutes(panel, lit.x, s, along) * lit.contrast
+        return (np.clip(light, 0.42, 1.3) * panel.tone).astype(np.float32)
+
+    def _folds(
+        self, panel: Panel, lx: float, ly: float, u: np.ndarray, half: np.ndarray, v: np.ndarray
+    ):
+        """Shading of the drape's folds and of the cloth's crumple."""
+        length = float(panel.ribbon.along[-1])
+        wide = float(np.median(panel.ribbon.half))
+        folds = fold_lines(self.rng, panel.drape, wide, length, self.looseness)
+        noise = _wrinkles(u, v, self.rng)
+        light = self.crumple * 1.3 * noise
+        du = u[None] + 2.2 * noise - folds[:, 0, None, None]
+        dv = v[None] - folds[:, 1, None, None]
+        c, sn = np.cos(folds[:, 2])[:, None, None], np.sin(folds[:, 2])[:, None, None]
+        reach, sigma, depth, bend = (folds[:, k, None, None] for k in (3, 4, 5, 6))
+        t = (du * c + dv * sn) / reach
+        across = (dv * c - du * sn) / sigma + bend * t * t
+        bump = np.exp(-0.5 * across * across - t * t) * depth
+        # Lit on the side that faces the light, dark on the other and in the crease.
+        slope = (c * (ly - 0.35) - sn * lx * 1.3) * 1.9
+        return light + np.sum(bump * (across * slope - 0.35), axis=0) * panel.folds
+
+    def _flutes(self, panel: Panel, lx: float, s: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Shading of the folds that fall from a waist and deepen toward the hem."""
+        count, strength, phase = panel.flutes
+        fall = np.clip(v / max(float(panel.ribbon.along[-1]), 1), 0, 1) ** 1.3
+        t = count * np.arcsin(np.clip(s, -1, 1) * 0.98) + phase + 0.5 * np.sin(v * 0.05 + phase)
+        push = -np.sin(t) * np.sign(lx or 1) * 0.8 - 0.55 * (1 - np.cos(t)) * 0.8
+        return strength * fall * push * 0.5
+
+    def _seams(self, panel: Panel, region: Region) -> np.ndarray:
+        """Light factor f32[h, w] of stitched lines and edges."""
+        dark = np.zeros((region[3] - region[1], region[2] - region[0]), np.uint8)
+        for line, width, darkness in panel.seams:
+            level = int(255 * min(darkness * min(width, 1.0) ** 0.5, 1.0))
+            cv2.polylines(
+                dark, [fixed(line, region)], False, level, max(1, round(width)), cv2.LINE_AA, SHIFT
+            )
+        return 1 - dark.astype(np.float32) * (1 / 255)
+
+
+def _fill_bends(alpha: np.ndarray, ribbon: Ribbon, region: Region) -> None:
+    """Fill a strip row by row: where an arm folds back, its outline crosses itself."""
+    inset = 0.04 * (ribbon.right - ribbon.left)
+    left, right = ribbon.left + inset, ribbon.right - inset
+    for i in range(len(left) - 1):
+        quad = np.stack([left[i], right[i], right[i + 1], left[i + 1]])
+        cv2.fillConvexPoly(alpha, fixed(quad, region), 255, cv2.LINE_8, SHIFT)
+
+
+def _enlarged(coarse: np.ndarray, region: Region, step: int) -> np.ndarray:
+    """A coarse grid back to one value a pixel of the region."""
+    h, w = region[3] - region[1], region[2] - region[0]
+    size = (coarse.shape[1] * step, coarse.shape[0] * step)
+    fine = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(fine[:h, :w])
+
+
+@lru_cache(maxsize=1)
+def _wrinkle_tile() -> np.ndarray:
+    """Seamless crumple, as slopes: f32[256, 256], about -1..1."""
+    height = (
+        periodic_noise(256, 8, 6)
+        + 0.5 * periodic_noise(256, 16, 7)
+        + 0.2 * periodic_noise(256, 32, 8)
+    )
+    slope = (height - np.roll(height, (4, 3), (0, 1))) * 1.6
+    return slope.astype(np.float32)
+
+
+def _wrinkles(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Crumple at cloth coordinates, about 30 cm to the tile, another spot each time."""
+    x = (u * 9 + rng.uniform(0, 256)).astype(np.float32)
+    y = (v * 4 + 2 * u + rng.uniform(0, 256)).astype(np.float32)
+    return cv2.remap(_wrinkle_tile(), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def fold_lines(
+    rng: np.random.Generator, drape: str, wide: float, length: float, loose: float
+) -> np.ndarray:
+    """Where folds form.
+
+    Returns:
+        f64[F, 7]: u, v in cm; direction in radians (0 across the strip); reach, width in cm;
+        depth; bend.
+    """
+    jitter = lambda low, high: rng.uniform(low, high)  # noqa: E731
+    rows = []
+    depth = 0.10 + 0.20 * loose
+    if drape == "trunk":
+        for side in (-1, 1):
+            rows.append(
+                (
+                    side * wide * 0.75,
+                    jitter(14, 19),
+                    side * jitter(2.2, 2.6),
+                    8,
+                    1.3,
+                    depth,
+                    side * 0.3,
+                )
+            )
+            for _ in range(2):
+                v = jitter(0.38, 0.75) * length
+                rows.append(
+                    (
+                        side * wide * jitter(0.5, 0.9),
+                        v,
+                        side * jitter(-0.7, 0.1),
+                        jitter(5, 10),
+                        jitter(0.9, 1.6),
+                        depth * jitter(0.6, 1.2),
+                        jitter(-0.6, 0.6),
+                    )
+                )
+        for _ in range(3):
+            rows.append(
+                (
+                    wide * jitter(-0.7, 0.7),
+                    jitter(0.4, 0.95) * length,
+                    jitter(1.2, 1.9),
+                    jitter(8, 16),
+                    jitter(1.2, 2.2),
+                    depth * jitter(0.5, 1.1),
+                    jitter(-0.5, 0.5),
+                )
+            )
+    elif drape == "sleeve":
+        for spot in (0.1, 0.3, 0.45, 0.52, 0.6, 0.78, 0.92):
+            if spot * length < 6 and spot > 0.15:
+                continue
+            rows.append(
+                (
+                    wide * jitter(-0.6, 0.6),
+                    (spot + jitter(-0.04, 0.04)) * length,
+                    jitter(-0.6, 0.6),
+                    wide * jitter(0.7, 1.3),
+                    jitter(0.7, 1.2),
+                    depth * jitter(0.7, 1.4),
+                    jitter(-0.6, 0.6),
+                )
+            )
+    elif drape == "leg":
+        for spot in (0.16, 0.22, 0.3, 0.5, 0.56, 0.62, 0.9, 0.95):
+            inner = rng.choice((-1, 1))
+            rows.append(
+                (
+                    inner * wide * jitter(0.2, 0.8),
+                    (spot + jitter(-0.03, 0.03)) * length,
+                    inner * jitter(-0.7, 0.1),
+                    wide * jitter(0.6, 1.2),
+                    jitter(0.9, 1.5),
+                    depth * jitter(0.6, 1.3),
+                    jitter(-0.5, 0.5),
+                )
+            )
+        rows.append(
+            (wide * jitter(-0.3, 0.3), 0.75 * length, jitter(1.4, 1.7), 18, 1.6, depth * 0.7, 0.2)
+        )
+    else:
+        for _ in range(5):
+            rows.append(
+                (
+                    wide * jitter(-0.8, 0.8),
+                    jitter(0.15, 0.9) * length,
+                    jitter(1.3, 1.8),
+                    jitter(8, 18),
+                    jitter(1.2, 2.2),
+                    depth * jitter(0.4, 0.9),
+                    jitter(-0.4, 0.4),
+                )
+            )
+    return np.array(rows)

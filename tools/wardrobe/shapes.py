@@ -1,0 +1,197 @@
+"""Curves and ribbons: the geometry that bodies and clothes share.
+
+Points are f64[..., 2] in pixels of the photo, pixel centers at whole numbers (as OpenCV draws).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Region = tuple[int, int, int, int]  # x0, y0, x1, y1: pixel columns and rows, end excluded
+
+# cv2 takes fixed-point coordinates with this many fraction bits.
+SHIFT = 4
+
+
+def curve(points: np.ndarray | list, count: int = 24) -> np.ndarray:
+    """A smooth curve f64[count, D] through the points f64[N, D] (Catmull-Rom, even in length)."""
+    p = np.asarray(points, np.float64)
+    if len(p) < 3:
+        return p[0] + np.linspace(0, 1, count)[:, None] * (p[-1] - p[0])
+    ends = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])
+    t = np.linspace(0, len(p) - 1 - 1e-9, 8 * len(p))
+    i = t.astype(int)
+    f = (t - i)[:, None]
+    a, b, c, d = ends[i], ends[i + 1], ends[i + 2], ends[i + 3]
+    fine = 0.5 * (
+        2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3
+    )
+    return resample(fine, count)
+
+
+def resample(points: np.ndarray, count: int) -> np.ndarray:
+    """Points at equal steps of arc length along a polyline f64[N, D] -> f64[count, D]."""
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    wanted = np.linspace(0, along[-1], count)
+    columns = [np.interp(wanted, along, points[:, k]) for k in range(points.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def moved(points: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Points f64[..., 2] shifted by px to the right and down."""
+    return points + np.array([x, y])
+
+
+def ellipse(center: np.ndarray, rx: float, ry: float, turn: float = 0.0, n: int = 28) -> np.ndarray:
+    """An ellipse's outline f64[n, 2]; ``turn`` in radians."""
+    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    x, y = rx * np.cos(t), ry * np.sin(t)
+    c, s = np.cos(turn), np.sin(turn)
+    return np.asarray(center) + np.stack([c * x - s * y, s * x + c * y], axis=1)
+
+
+def normals(line: np.ndarray) -> np.ndarray:
+    """Unit normals f64[N, 2] of a polyline f64[N, 2], to the left of its direction."""
+    tangent = np.gradient(line, axis=0)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
+    return np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
+
+
+def region_of(points: np.ndarray, margin: float, width: int, height: int) -> Region | None:
+    """The pixels around the points, clipped to the photo; None when nothing lies in it."""
+    low = np.floor(points.min(axis=0) - margin).astype(int)
+    high = np.ceil(points.max(axis=0) + margin).astype(int) + 1
+    x0, y0 = max(low[0], 0), max(low[1], 0)
+    x1, y1 = min(high[0], width), min(high[1], height)
+    return (x0, y0, x1, y1) if x1 - x0 > 1 and y1 - y0 > 1 else None
+
+
+def fixed(points: np.ndarray, region: Region) -> np.ndarray:
+    """Pixel points -> cv2's fixed-point i32[N, 1, 2] inside the region."""
+    # Far-off points would overflow cv2's integers; 1e5 px outside is off the photo anyway.
+    local = np.clip(points - (region[0], region[1]), -1e5, 1e5)
+    return np.round(local * (1 << SHIFT)).astype(np.int32).reshape(-1, 1, 2)
+
+
+def coverage(outlines: list[np.ndarray], region: Region) -> np.ndarray:
+    """Anti-aliased filled outlines as u8[h, w] (255 inside) over the region."""
+    mask = np.zeros((region[3] - region[1], region[2] - region[0]), np.uint8)
+    for outline in outlines:
+        cv2.fillPoly(mask, [fixed(outline, region)], 255, cv2.LINE_AA, SHIFT)
+    return mask
+
+
+@dataclass(slots=True)
+class Ribbon:
+    """A strip of cloth or skin between two edges: what knows where on the cloth a pixel lies.
+
+    left, right: f64[N, 2] the edges, row by row from start to end.
+    along: f64[N] cm of cloth from the start at each row.
+    half: f64[N] cm of cloth from the middle to an edge at each row.
+    bow: cm that the middle of a row hangs below the straight line between its edges.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    along: np.ndarray
+    half: np.ndarray
+    bow: float = 0.0
+
+    def at(self, s: np.ndarray | float, along: np.ndarray | float) -> np.ndarray:
+        """Pixel position f64[..., 2] of the cloth at s (-1 left edge .. 1 right edge) and cm."""
+        along = np.clip(along, self.along[0], self.along[-1])
+        row = np.interp(along, self.along, np.arange(len(self.along)))
+        left, right = self._edge(self.left, row), self._edge(self.right, row)
+        mix = (np.asarray(s, np.float64)[..., None] + 1) / 2
+        return left + (right - left) * mix
+
+    @staticmethod
+    def _edge(edge: np.ndarray, row: np.ndarray) -> np.ndarray:
+        i = np.minimum(np.asarray(row).astype(int), len(edge) - 2)
+        f = (row - i)[..., None]
+        return edge[i] * (1 - f) + edge[i + 1] * f
+
+    def outline(self, start_bow: float = 0.0, end_bow: float = 0.0) -> np.ndarray:
+        """The closed outline, its two ends bulging by so many pixels along the strip."""
+        end = _bulged(self.left[-1], self.right[-1], self.left[-2] + self.right[-2], end_bow)
+        start = _bulged(self.right[0], self.left[0], self.left[1] + self.right[1], start_bow)
+        return np.concatenate([self.left, end, self.right[::-1], start])
+
+    def locate(self, region: Region, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where on the strip each pixel of a coarse grid over the region lies.
+
+        Args:
+            region: pixels to cover. step: pixels between samples.
+
+        Returns:
+            s f32[h, w] (-1..1 between the edges, beyond outside) and row f32[h, w]
+            (0..N-1, fractional), h = ceil(height / step), w = ceil(width / step).
+        """
+        x0, y0, x1, y1 = region
+        h, w = -(-(y1 - y0) // step), -(-(x1 - x0) // step)
+        xs = (np.arange(w, dtype=np.float32) + 0.5) * step - 0.5
+        ys = (np.arange(h, dtype=np.float32) + 0.5) * step - 0.5
+        left, right = self._widened(0.0)
+        offset = np.array([x0, y0])
+        a, b = (left - offset).astype(np.float32), (right - offset).astype(np.float32)
+        index = self._rows_of(region, step, h, w)
+        px, py = np.broadcast_to(xs[None, :], (h, w)), np.broadcast_to(ys[:, None], (h, w))
+        near, far = _signed_distances(a, b, index, px, py)
+        f = np.clip(near / np.maximum(near + far, 1e-3), -1.5, 2.5)
+        la = a[index] + (a[index + 1] - a[index]) * f[..., None]
+        across = b[index] + (b[index + 1] - b[index]) * f[..., None] - la
+        dx, dy = px - la[..., 0], py - la[..., 1]
+        ux, uy = across[..., 0], across[..., 1]
+        s = 2 * (dx * ux + dy * uy) / np.maximum(ux * ux + uy * uy, 1e-3) - 1
+        return np.clip(s, -1.6, 1.6), index + f
+
+    def _rows_of(self, region: Region, step: int, h: int, w: int) -> np.ndarray:
+        """The number of the row interval each coarse pixel lies in, i32[h, w]."""
+        left, right = self._widened(0.35)
+        index = np.zeros((h, w), np.int32)
+        a = ((left - region[:2]) / step * 16).astype(np.int32)
+        b = ((right - region[:2]) / step * 16).astype(np.int32)
+        last = len(left) - 2
+        first = np.stack([2 * a[0] - a[1], 2 * b[0] - b[1], b[0], a[0]])
+        cv2.fillConvexPoly(index, first, 0, shift=4)
+        for i in range(last + 1):
+            quad = np.stack([a[i], b[i], b[i + 1], a[i + 1]])
+            cv2.fillConvexPoly(index, quad, i, shift=4)
+        beyond = np.stack([a[-1], b[-1], 3 * b[-1] - 2 * b[-2], 3 * a[-1] - 2 * a[-2]])
+        cv2.fillConvexPoly(index, beyond, last, shift=4)
+        return index
+
+    def _widened(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        extra = (self.right - self.left) * share
+        return self.left - extra, self.right + extra
+
+
+def _bulged(a: np.ndarray, b: np.ndarray, inner: np.ndarray, bow: float) -> np.ndarray:
+    """Points from a to b (ends excluded) pushed away from the strip's inside by ``bow`` px."""
+    if bow == 0:
+        return np.zeros((0, 2))
+    out = (a + b - inner) / 2
+    out = out / max(float(np.linalg.norm(out)), 1e-6)
+    t = np.linspace(0, 1, 9)[1:-1, None]
+    return a + (b - a) * t + out * bow * np.sqrt(np.maximum(1 - (2 * t - 1) ** 2, 0))
+
+
+def _signed_distances(
+    a: np.ndarray, b: np.ndarray, index: np.ndarray, px: np.ndarray, py: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance past the row that opens each pixel's interval and ahead of the row that ends it."""
+    across = b - a
+    length = np.maximum(np.linalg.norm(across, axis=1), 1e-3)
+    nx, ny = -across[:, 1] / length, across[:, 0] / length
+    # Rows must count up along the strip whichever way the edges were given.
+    middle = (a + b) / 2
+    onward = np.gradient(middle, axis=0)
+    sign = np.where((nx * onward[:, 0] + ny * onward[:, 1]) < 0, -1, 1).astype(np.float32)
+    nx, ny = nx * sign, ny * sign
+    offset = nx * a[:, 0] + ny * a[:, 1]
+    near = nx[index] * px + ny[index] * py - offset[index]
+    following = index + 1
+    far = offset[following] - nx[following] * px - ny[following] * py
+    return near, far
