@@ -28,7 +28,7 @@ GARMENT_COLUMNS = {
     "garment_crowd": (np.bool_, ()),
     "garment_annotation_id": (np.int64, ()),
     "garment_identity": (np.int64, ()),
-    "garment_style": (np.int32, ()),
+    "garment_style": (np.int64, ()),
     "garment_pair_id": (np.int64, ()),
     "garment_scale": (np.int8, ()),
     "garment_occlusion": (np.int8, ()),
@@ -112,8 +112,7 @@ class PhotoRecords:
         problems: Sequence = (),
     ) -> None:
         for column in columns.values():
-            if column.flags.owndata:  # as mapped ones are
-                column.flags.writeable = False
+            column.flags.writeable = False  # as mapped ones are
         self.columns = columns
         self.name = name
         self.root = Path(root)

@@ -101,10 +101,13 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
             raise InputError(f"{path}: category name {shorten(names[-1])} is not text")
     if not names:
         raise InputError(f"{path}: lists no categories")
-    for what, values in (("id", ids), ("name", names)):
-        repeated = {value for value in values if values.count(value) > 1}
-        if repeated:
-            raise InputError(f"{path}: category {what} {min(repeated)!r} is listed twice")
+    if len(set(ids)) < len(ids):
+        repeated = min(value for value in ids if ids.count(value) > 1)
+        raise InputError(f"{path}: category id {repeated} is listed twice")
+    # Some exports give a class and its group one name; results need to tell them apart.
+    names = [
+        name if name not in names[:i] else f"{name} ({ids[i]})" for i, name in enumerate(names)
+    ]
     return names, ids
 
 
