@@ -7,7 +7,6 @@ ahead of the next, so memory does not grow with the number of photos:
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from engine import distributed
 from engine.coco_columns import GroundTruth
 from engine.coco_metrics import judge
 from engine.detections import Detections
-from engine.geometry import resize_for_detector
+from engine.geometry import detector_size, resize
 from engine.masks import paste_to_rles
 from engine.photos import PhotoError, photo_size, read_photo
 from engine.records import PhotoRecords
@@ -133,14 +132,13 @@ def _map_ahead(
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
     """Decode no more than the detector's size needs, and resize to it."""
     try:
-        item.width, item.height = photo_size(item.path)
-        short, long = sorted((item.width, item.height))
-        needed = min(settings.short_side, math.ceil(settings.max_side * short / long))
-        photo = read_photo(item.path, min_short_side=needed)
+        item.width, item.height = full_size = photo_size(item.path)
+        size = detector_size(*full_size, settings.short_side, settings.max_side)
+        photo = read_photo(item.path, min_short_side=min(size))
     except PhotoError as error:
         item.error = error
         return item
-    image, _ = resize_for_detector(photo, settings.short_side, settings.max_side)
+    image = resize(photo, full_size, size)
     item.image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     item.photo = photo if keep_photo else None
     return item
@@ -213,19 +211,28 @@ def predict_shard(
     Unreadable photos are named in a warning.
     """
     indices = distributed.shard(len(records))
-    photos = ((index, records.path(index)) for index in indices)
+    photos = (((index, records.path(index)), records.path(index)) for index in indices)
     results = detect_photos(model, photos, settings, device)
     if progress and distributed.is_main():
         results = track(results, "detecting", total=len(indices), console=Console(stderr=True))
-    shard: dict[int, Detections | None] = {}
     was_training = model.training
-    for index, result, _ in results:
-        if isinstance(result, PhotoError):
-            logger.warning("counted as a photo without detections: %s", result)
-        readable = isinstance(result, Detections)
-        shard[int(records.image_ids[index])] = result if readable else None
+    shard = {
+        int(records.image_ids[index]): _usable(result, records.sizes[index].tolist(), path)
+        for (index, path), result, _ in results
+    }
     model.train(was_training)
     return shard
+
+
+def _usable(result: Detections | PhotoError, size: list[int], path: Path) -> Detections | None:
+    """The detections, or None and a warning: unreadable, or not the photo that was annotated."""
+    problem = result
+    if isinstance(result, Detections):
+        if [result.width, result.height] == size:
+            return result
+        problem = f"{path}: is {result.width}×{result.height}, annotated as {size[0]}×{size[1]}"
+    logger.warning("counted as a photo without detections: %s", problem)
+    return None
 
 
 def gather_predictions(
