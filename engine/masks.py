@@ -1,4 +1,4 @@
-"""Masks in their three forms (polygons, RLE, bitmap crop) and the ways between them.
+"""Masks as RLE and as bitmap crops, the ways between them, and the pasting of predicted masks.
 
 A *crop* is ``(bitmap[h,w], x0, y0)``: the part of a mask inside its box, and the photo pixel of its
 top-left corner. Nothing here makes a bitmap of a whole photo per garment. Coordinates are pixels
@@ -80,8 +80,8 @@ def _read_counts(counts: bytes) -> np.ndarray:
     return runs
 
 
-def _fill(flips: np.ndarray, length: int, start: int = 0) -> np.ndarray:
-    """Flattened bitmap, u8[length], that begins with ``start`` and changes at each flip."""
+def fill_flips(flips: np.ndarray, length: int, start: int = 0) -> np.ndarray:
+    """Flattened bitmap, u8[length] of 0 and 1: ``start`` is even where it begins with 0."""
     runs = np.diff(flips, prepend=0, append=length)
     return np.repeat((np.arange(start, start + len(runs)) & 1).astype(np.uint8), runs)
 
@@ -105,48 +105,8 @@ def decode_crop(rle: Mapping, box: Sequence[int] | None = None) -> Crop:
         return np.zeros((0, 0), np.uint8), x1, y1
     flips = np.cumsum(_read_counts(rle["counts"]))[:-1]
     first, last = np.searchsorted(flips, (x1 * height, x2 * height))
-    columns = _fill(flips[first:last] - x1 * height, (x2 - x1) * height, first)
+    columns = fill_flips(flips[first:last] - x1 * height, (x2 - x1) * height, first)
     return cv2.transpose(columns.reshape(-1, height)[:, y1:y2]), x1, y1
-
-
-def rasterize(polygons: Sequence[np.ndarray], box: Sequence[int]) -> np.ndarray:
-    """Union of polygons inside a box: the pixels whose centers lie in one of them.
-
-    Each polygon is filled by the even-odd rule, as pycocotools does. (OpenCV's ``fillPoly`` also
-    fills every pixel that the outline touches, which makes garments half a pixel larger all round.)
-
-    Args:
-        polygons: each f[K,2] xy, may reach outside the box.
-        box: x1, y1, x2, y2 in whole pixels.
-
-    Returns:
-        u8[y2-y1, x2-x1] of 0 and 1.
-    """
-    x1, y1, x2, y2 = box
-    width, height = x2 - x1, y2 - y1
-    bitmap = np.zeros(height * width, np.uint8)
-    for polygon in polygons:
-        rows, xs = _row_crossings(np.asarray(polygon, np.float64) - (x1, y1), height)
-        # The first pixel whose center is past the crossing. A row is crossed an even number of
-        # times, so one that is still filled at its end flips back at the next one's start.
-        columns = np.ceil(xs - 0.5).clip(0, width).astype(np.int64)
-        bitmap |= _fill(np.sort(rows * width + columns), height * width)
-    return bitmap.reshape(height, width)
-
-
-def _row_crossings(polygon: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the outline crosses the center lines of rows 0..height-1: rows i64[C], x f64[C]."""
-    x, y = polygon.T
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    # Half-open in y: a corner that lies on a center line counts for exactly one of its two edges.
-    first = np.ceil(np.minimum(y, next_y) - 0.5).clip(0, height).astype(np.int64)
-    end = np.ceil(np.maximum(y, next_y) - 0.5).clip(0, height).astype(np.int64)
-    count = end - first
-    rise = next_y - y
-    slope = (next_x - x) / np.where(rise == 0, 1, rise)  # level edges cross nothing
-    edge = np.repeat(np.arange(len(count)), count)
-    rows = np.arange(len(edge)) + np.repeat(first - (np.cumsum(count) - count), count)
-    return rows, x[edge] + (rows + 0.5 - y[edge]) * slope[edge]
 
 
 def encode_crops(

@@ -1,0 +1,260 @@
+"""Augmentation: a photo of a dataset in, an (image, target) of training size out.
+
+All geometry of a sample is one affine map: the photo is resampled once, outlines of garments move
+as geometry and are rasterized once, inside their boxes. Everything random about a sample follows
+from (seed, epoch, photo, copy), its size from (seed, epoch, batch); which process makes it, and
+when, changes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from engine import geometry, shapes
+from engine.color import color_matrix, mean_luma, recolor
+from engine.config import require, setting
+from engine.errors import InputError
+from engine.geometry import Size
+from engine.photos import PhotoError, read_photo
+from engine.records import Photo, PhotoRecords
+from engine.samplers import Draw
+from engine.shapes import Shape
+
+# Around the photo. Nearly nothing once the detector has subtracted ImageNet's mean color.
+FILL = (124, 116, 104)
+
+# Range of a pasted photo's scale, 1 = all of it just fits the sample.
+PASTE_SCALE = (0.5, 1.0)
+
+# First entry of every seed, so that the streams of sizes and of samples never coincide.
+SIZE_STREAM, SAMPLE_STREAM = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorAugmentation:
+    """Augmentation of the detector's training samples."""
+
+    short_sides: tuple[int, ...] = setting(
+        (640, 672, 704, 736, 768, 800), "the photo's short side in pixels, one drawn per batch"
+    )
+    max_side: int = setting(1333, "bound on the photo's long side in pixels")
+    lsj_size: int = setting(
+        0, "large-scale jitter: every sample is a crop of this side, in place of --short-sides; "
+        "0 = off",
+    )  # fmt: skip
+    lsj_scale: tuple[float, ...] = setting(
+        (0.1, 2.0), "large-scale jitter: range of the photo's scale, 1 = it just fits the crop"
+    )
+    flip: float = setting(0.5, "probability of swapping left and right")
+    affine: float = setting(0.5, "probability of a random rotation, shear, scale and translation")
+    rotation: float = setting(8.0, "affine: largest turn either way in degrees")
+    shear: float = setting(4.0, "affine: largest slant either way in degrees")
+    scale: tuple[float, ...] = setting((0.8, 1.25), "affine: range of the scale factor")
+    translation: float = setting(0.06, "affine: largest shift as a share of the picture's sides")
+    brightness: float = setting(0.25, "largest relative change of brightness")
+    contrast: float = setting(0.25, "largest relative change of contrast")
+    saturation: float = setting(0.25, "largest relative change of saturation")
+    hue: float = setting(0.02, "largest turn of hue, as a share of the color circle")
+    copy_paste: float = setting(
+        0.0, "probability of pasting garments of another photo (needs masks everywhere)"
+    )
+
+    def __post_init__(self) -> None:
+        require(bool(self.short_sides), "--short-sides: give at least one size")
+        for side in self.short_sides:
+            sentence = f"--short-sides {side}: must be between 32 and --max-side {self.max_side}"
+            require(32 <= side <= self.max_side, sentence)
+        sentence = f"--lsj-size {self.lsj_size}: must be 0 (off) or at least 32"
+        require(self.lsj_size == 0 or self.lsj_size >= 32, sentence)
+        for flag in ("lsj_scale", "scale"):
+            values = getattr(self, flag)
+            valid = len(values) == 2 and 0 < values[0] <= values[1] <= 10
+            name = "--" + flag.replace("_", "-")
+            require(valid, f"{name} {values}: give the smallest and the largest factor, up to 10")
+        shares = ("flip", "affine", "copy_paste", "translation", "brightness", "contrast")
+        limits = dict.fromkeys((*shares, "saturation"), 1) | {"hue": 0.5}
+        for flag, limit in (limits | {"rotation": 180, "shear": 45}).items():
+            value = getattr(self, flag)
+            name = "--" + flag.replace("_", "-")
+            require(0 <= value <= limit, f"{name} {value}: must be between 0 and {limit}")
+
+
+class DetectorTransform:
+    """Makes the training samples of the detector.
+
+    Args:
+        records: the photos.
+        settings: what to do to them.
+        seed: of all randomness.
+
+    Raises:
+        InputError: copy-paste is asked for where garments have no masks.
+    """
+
+    def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
+        if settings.copy_paste and not records.has_masks:
+            raise InputError(f"--copy-paste: not every garment of {records.root} has a mask")
+        self.records = records
+        self.settings = settings
+        self.seed = seed
+
+    def __call__(self, draw: Draw) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The sample of one draw.
+
+        Returns:
+            image u8[3,H,W] RGB and its target, in pixels of the image: boxes f32[N,4] xyxy, labels
+            i64[N] (category + 1), area f32[N], iscrowd i64[N] (always 0: crowds are left out),
+            image_id i64[]; with masks also masks u8[N,h,w] and mask_origin i64[N,2] (x, y): each
+            mask inside its box and a pixel around it, cut at the image's edge, all padded with
+            zeros to the largest. N may be 0.
+
+        Raises:
+            PhotoError: the photo cannot be read, or is not of the size that was annotated.
+        """
+        rng = np.random.default_rng([SAMPLE_STREAM, self.seed, draw.epoch, draw.index, draw.copy])
+        photo = self.records[draw.index]
+        matrix, size = self._draw_map(rng, photo, self._draw_short_side(draw))
+        picture = self._picture(rng, photo, matrix, size)
+        garments = self._garments(photo, matrix, size)
+        if rng.random() < self.settings.copy_paste:
+            picture, garments = self._paste(rng, picture, garments)
+        target = shapes.pack(garments, size, with_masks=self.records.has_masks)
+        return _channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
+
+    def _draw_short_side(self, draw: Draw) -> int:
+        rng = np.random.default_rng([SIZE_STREAM, self.seed, draw.epoch, draw.batch])
+        return int(rng.choice(self.settings.short_sides))
+
+    def _draw_map(
+        self, rng: np.random.Generator, photo: Photo, short_side: int
+    ) -> tuple[np.ndarray, Size]:
+        """The map from the photo to the sample, and the sample's size."""
+        settings, full_size = self.settings, (photo.width, photo.height)
+        if settings.lsj_size:
+            size = (settings.lsj_size, settings.lsj_size)
+            matrix = _jitter_scale(rng, full_size, size, settings.lsj_scale)
+        else:
+            size = geometry.detector_size(*full_size, short_side, settings.max_side)
+            matrix = geometry.stretching(full_size, size)
+        if rng.random() < settings.flip:
+            matrix = geometry.mirroring(size[0]) @ matrix
+        if rng.random() < settings.affine:
+            matrix = self._draw_affine(rng, size) @ matrix
+        return matrix, size
+
+    def _draw_affine(self, rng: np.random.Generator, size: Size) -> np.ndarray:
+        """Rotation, shear and scale about the picture's center, then translation."""
+        settings = self.settings
+        factor = _draw_factor(rng, settings.scale)
+        change = (
+            geometry.rotation(rng.uniform(-1, 1) * settings.rotation)
+            @ geometry.shearing(rng.uniform(-1, 1) * settings.shear)
+            @ geometry.scaling(factor, factor)
+        )
+        shift = rng.uniform(-1, 1, 2) * settings.translation * size
+        return geometry.translation(*shift) @ geometry.about(change, size[0] / 2, size[1] / 2)
+
+    def _picture(
+        self, rng: np.random.Generator, photo: Photo, matrix: np.ndarray, size: Size
+    ) -> np.ndarray:
+        """The photo's pixels, recolored and moved: u8[h,w,3]."""
+        full_size = (photo.width, photo.height)
+        needed = math.ceil(min(full_size) * geometry.map_scale(matrix))
+        pixels = read_photo(photo.path, min_short_side=needed)
+        factor = geometry.decode_factor(pixels, full_size)
+        if pixels.shape[1::-1] != tuple(-(-side // factor) for side in full_size):
+            raise PhotoError("unreadable", photo.path, "not of the size that its annotation says")
+        return geometry.place(self._recolor(rng, pixels), full_size, matrix, size, FILL)
+
+    def _recolor(self, rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+        names = ("brightness", "contrast", "saturation", "hue")
+        limits = np.array([getattr(self.settings, name) for name in names])
+        if not limits.any():
+            return pixels
+        changes = rng.uniform(-limits, limits) + np.array([1, 1, 1, 0])
+        matrix = color_matrix(mean_luma(pixels), **dict(zip(names, changes, strict=True)))
+        return recolor(pixels, matrix)
+
+    def _garments(self, photo: Photo, matrix: np.ndarray, size: Size) -> list[Shape]:
+        """The photo's garments that can be seen in the sample."""
+        with_mask = self.records.has_masks
+        placed = (shapes.place(g, matrix, size, with_mask=with_mask) for g in photo.garments)
+        return [shape for shape in placed if shape]
+
+    def _paste(
+        self, rng: np.random.Generator, picture: np.ndarray, garments: list[Shape]
+    ) -> tuple[np.ndarray, list[Shape]]:
+        """Paste some garments of a random photo, all moved by one map, over the sample.
+
+        Nothing is pasted where that photo cannot be read. It costs a decode, but of few pixels
+        where the garments end up small.
+        """
+        source = self.records[int(rng.integers(len(self.records)))]
+        source.garments = [g for g in source.garments if not g.crowd and rng.random() < 0.5]
+        if not source.garments:
+            return picture, garments
+        size = picture.shape[1::-1]
+        matrix = self._draw_paste_map(rng, source, size)
+        pasted = self._garments(source, matrix, size)
+        if not pasted:
+            return picture, garments
+        boxes = np.array([shape.box for shape in pasted])
+        x1, y1 = boxes[:, :2].min(axis=0).astype(int)
+        x2, y2 = boxes[:, 2:].max(axis=0).astype(int)
+        matrix = geometry.translation(-x1, -y1) @ matrix
+        try:
+            patch = self._picture(rng, source, matrix, (int(x2 - x1), int(y2 - y1)))
+        except PhotoError:
+            return picture, garments
+        mask = np.zeros(patch.shape[:2], np.uint8)
+        for shape in pasted:
+            garments = [*shapes.cover(garments, shape), shape]
+            left, top, right, bottom = shape.box.astype(int) - (x1, y1, x1, y1)
+            mask[top:bottom, left:right] |= shape.mask
+        np.copyto(picture[y1:y2, x1:x2], patch, where=mask.astype(bool)[..., None])
+        return picture, garments
+
+    def _draw_paste_map(self, rng: np.random.Generator, source: Photo, size: Size) -> np.ndarray:
+        """Scale to half up to all of the sample, turn, mirror; center anywhere in the sample."""
+        fit = min(size[0] / source.width, size[1] / source.height)
+        factor = fit * _draw_factor(rng, PASTE_SCALE)
+        matrix = geometry.rotation(rng.uniform(-1, 1) * self.settings.rotation)
+        matrix = matrix @ geometry.scaling(factor, factor)
+        if rng.random() < self.settings.flip:
+            matrix = matrix @ geometry.mirroring(source.width)
+        boxes = [geometry.move_box(garment.box, matrix) for garment in source.garments]
+        low = np.min([box[:2] for box in boxes], axis=0)
+        high = np.max([box[2:] for box in boxes], axis=0)
+        shift = rng.random(2) * size - (low + high) / 2
+        return geometry.translation(*shift) @ matrix
+
+
+def _draw_factor(rng: np.random.Generator, limits: tuple[float, ...]) -> float:
+    """A scale factor: halving is as likely as doubling."""
+    return math.exp(rng.uniform(*np.log(limits)))
+
+
+def _jitter_scale(
+    rng: np.random.Generator, full_size: Size, size: Size, limits: tuple[float, ...]
+) -> np.ndarray:
+    """Large-scale jitter: scale the photo to fit a picture times a factor, at a random place.
+
+    A photo larger than the picture is cropped, a smaller one surrounded (Ghiasi et al. 2021, §3).
+    """
+    fit = min(new / old for new, old in zip(size, full_size, strict=True))
+    factor = fit * rng.uniform(*limits)
+    scaled = tuple(max(round(side * factor), 1) for side in full_size)
+    # Whole pixels, so that the photo is resized rather than warped.
+    spare = np.array(size) - scaled
+    corner = rng.integers(np.minimum(spare, 0), np.maximum(spare, 0), endpoint=True)
+    return geometry.translation(*corner) @ geometry.stretching(full_size, scaled)
+
+
+def _channels_first(picture: np.ndarray) -> torch.Tensor:
+    """u8[H,W,3] -> u8[3,H,W]."""
+    planes = np.empty((3, *picture.shape[:2]), np.uint8)
+    cv2.split(picture, list(planes))  # several times faster than numpy's transpose
+    return torch.from_numpy(planes)

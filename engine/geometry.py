@@ -1,0 +1,184 @@
+"""Where a photo's pixels go: sizes, affine maps, and the one resampling that carries them out.
+
+A map is f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's corner, so
+the center of the first pixel is (0.5, 0.5) and a photo of width W scaled to width w maps x to
+x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the decoded
+photo may be smaller by a whole factor (``engine.photos.read_photo``).
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+Size = tuple[int, int]
+
+
+def detector_size(width: int, height: int, short_side: int, max_side: int) -> Size:
+    """(width, height) at which the detector sees a photo.
+
+    The short side becomes ``short_side`` unless that would make the long one exceed ``max_side``.
+    """
+    scale = min(short_side / min(width, height), max_side / max(width, height))
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def resize_for_detector(
+    photo: np.ndarray, short_side: int, max_side: int, *, full_size: Size | None = None
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Resize a photo to ``detector_size``.
+
+    Args:
+        photo: u8[H,W,3].
+        short_side, max_side: in pixels.
+        full_size: (width, height) of the photo before a reduced decode; default its own.
+
+    Returns:
+        u8[h,w,3], and the scale (w / full width, h / full height).
+    """
+    full_size = full_size or photo.shape[1::-1]
+    size = detector_size(*full_size, short_side, max_side)
+    return resize(photo, full_size, size), (size[0] / full_size[0], size[1] / full_size[1])
+
+
+def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
+    """Stretch a photo, decoded at ``full_size`` or a whole fraction of it, to u8[h,w,3].
+
+    Bilinear once it is less than twice too large, averaging whole blocks before that.
+    """
+    photo, factor = _shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
+    x_scale, y_scale = (factor * new / old for new, old in zip(size, full_size, strict=True))
+    # The factors, not the new size, are given: the last block of a shrunk photo may reach past its
+    # edge, which would otherwise shift everything by a fraction of a pixel.
+    resized = cv2.resize(photo, None, fx=x_scale, fy=y_scale, interpolation=cv2.INTER_LINEAR)
+    return resized[: size[1], : size[0]]
+
+
+def place(
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: tuple[int, ...]
+) -> np.ndarray:
+    """Move a photo by an affine map into a picture, resampling it once.
+
+    A map that only stretches (and mirrors) onto whole pixels is a ``resize``, several times faster
+    than the ``warp`` that every other map takes; both give the same pixels within one level.
+
+    Args:
+        photo: u8[H,W,3].
+        full_size: (width, height) that ``matrix`` maps from.
+        matrix: f64[3,3].
+        size: (width, height) of the picture.
+        fill: color of what the photo does not cover.
+
+    Returns:
+        u8[h,w,3].
+    """
+    stretched = _stretched_box(matrix, full_size)
+    if stretched is None:
+        return warp(photo, full_size, matrix, size, fill)
+    x1, y1, x2, y2 = stretched
+    whole = resize(photo, full_size, (x2 - x1, y2 - y1))
+    if matrix[0, 0] < 0:
+        whole = cv2.flip(whole, 1)
+    if stretched == (0, 0, *size):
+        return whole
+    left, top, right, bottom = whole_pixels(stretched, size)
+    canvas = np.full((size[1], size[0], 3), fill, np.uint8)
+    canvas[top:bottom, left:right] = whole[top - y1 : bottom - y1, left - x1 : right - x1]
+    return canvas
+
+
+def _stretched_box(matrix: np.ndarray, full_size: Size) -> tuple[int, ...] | None:
+    """Where a photo goes if it is only stretched or mirrored onto whole pixels, else None."""
+    if matrix[0, 1] != 0 or matrix[1, 0] != 0 or matrix[1, 1] < 0:
+        return None
+    box = move_box((0, 0, *full_size), matrix)
+    if np.abs(box - box.round()).max() > 1e-6:
+        return None
+    return tuple(box.round().astype(int).tolist())
+
+
+def warp(
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: tuple[int, ...]
+) -> np.ndarray:
+    """Move a photo by any affine map of ``full_size`` into u8[h,w,3]; ``fill`` where it ends."""
+    photo, factor = _shrink(photo, full_size, map_scale(matrix))
+    # OpenCV counts from the centers of pixels on both sides.
+    matrix = translation(-0.5, -0.5) @ matrix @ scaling(factor, factor) @ translation(0.5, 0.5)
+    return cv2.warpAffine(photo, matrix[:2], size, flags=cv2.INTER_LINEAR, borderValue=fill)
+
+
+def _shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
+    """Average whole blocks as far as ``scale`` (of the full size) allows.
+
+    Returns the photo and how many times smaller than ``full_size`` it is now.
+    """
+    factor = decode_factor(photo, full_size)
+    block = math.floor(1 / (scale * factor) + 1e-6)
+    if block <= 1:
+        return photo, factor
+    height, width = photo.shape[:2]
+    below, right = -height % block, -width % block
+    if below or right:
+        photo = cv2.copyMakeBorder(photo, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    small = (photo.shape[1] // block, photo.shape[0] // block)
+    return cv2.resize(photo, small, interpolation=cv2.INTER_AREA), factor * block
+
+
+def decode_factor(photo: np.ndarray, full_size: Size) -> int:
+    """How many times smaller than ``full_size`` a photo was decoded."""
+    return max(round(max(full_size) / max(photo.shape[:2])), 1)
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """Map that shifts by (x, y) pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def scaling(x: float, y: float) -> np.ndarray:
+    """Map that multiplies by (x, y) about the corner (0, 0)."""
+    return np.diag([x, y, 1.0])
+
+
+def stretching(full_size: Size, size: Size) -> np.ndarray:
+    """Map of a photo of one (width, height) onto all of another."""
+    return scaling(size[0] / full_size[0], size[1] / full_size[1])
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """Map that turns about (0, 0), clockwise as seen in a picture (y points down)."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def shearing(degrees: float) -> np.ndarray:
+    """Map that slants upright lines by an angle, keeping the line y = 0."""
+    return np.array([[1.0, math.tan(math.radians(degrees)), 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def mirroring(width: float) -> np.ndarray:
+    """Map that swaps left and right of a picture ``width`` pixels wide."""
+    return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def about(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The same map with (x, y) in the role of (0, 0)."""
+    return translation(x, y) @ matrix @ translation(-x, -y)
+
+
+def map_scale(matrix: np.ndarray) -> float:
+    """Factor by which a map enlarges lengths on average: the root of its area factor."""
+    return math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+
+
+def move_box(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Smallest upright box around a moved box: f64[4] xyxy."""
+    x1, y1, x2, y2 = box
+    corners = matrix[:2] @ np.array([[x1, x2, x1, x2], [y1, y1, y2, y2], [1.0, 1.0, 1.0, 1.0]])
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)])
+
+
+def whole_pixels(box: np.ndarray, size: Size) -> tuple[int, int, int, int]:
+    """The pixels that a box touches inside a picture: x1, y1, x2, y2; empty where x2 <= x1."""
+    x1, y1 = (max(math.floor(value), 0) for value in box[:2])
+    x2, y2 = (min(math.ceil(value), limit) for value, limit in zip(box[2:], size, strict=True))
+    return x1, y1, x2, y2
