@@ -97,7 +97,7 @@ def _leg_panel(
     scale, unit = figure.camera.scale, figure.stature / 170
     part = LEG_LEFT if side < 0 else LEG_RIGHT
     bow = 0.8 * scale * (1 - figure.flatness)
-    panel = Panel(ribbon.outline(end_bow=bow), ribbon, part, "leg", cast=1.0)
+    panel = Panel(ribbon.outline(bow), ribbon, part, "leg", cast=1.0)
     panel.shift = (side * figure.facing * 9.0, 0.0)
     end = float(ribbon.along[-1])
     s = np.linspace(-1, 1, 9)

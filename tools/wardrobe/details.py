@@ -271,11 +271,10 @@ def hood(upper: Upper, cut: Cut) -> None:
         cut.collar.append(piece)
 
 
-def drawstrings(upper: Upper, panel: Panel) -> None:
-    """Two cords hanging from a hood."""
+def drawstring(upper: Upper, panel: Panel, side: int) -> None:
+    """A cord that hangs from one side of a hood."""
     scale, unit = upper.figure.camera.scale, upper.unit
     rgb = toned(lab_to_rgb(upper.garment.texture.first), 1.5)
-    for side in (-1, 1):
-        x = side * 3.4 * unit
-        line = front_line(upper, [(x, upper.neck + 9 * unit), (x * 1.1, upper.neck + 26 * unit)])
-        panel.marks.append((band(line, 0.7 * scale), rgb))
+    x = side * (4.4 + 2.0 * upper.wear.opening) * unit
+    line = front_line(upper, [(x, upper.neck + 9 * unit), (x * 1.1, upper.neck + 26 * unit)])
+    panel.marks.append((band(line, 0.7 * scale), rgb))

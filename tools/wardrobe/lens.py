@@ -23,7 +23,7 @@ class Lens:
 
 def draw_lens(rng: np.random.Generator, *, careful: bool) -> Lens:
     """A shop's camera when ``careful``, else a phone's."""
-    spread = 0.02 if careful else 0.06
+    spread = 0.012 if careful else 0.035
     warmth = rng.normal(0, spread)
     shaky = not careful and rng.random() < 0.12
     return Lens(

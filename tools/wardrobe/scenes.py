@@ -195,18 +195,23 @@ def _wear(
     """How each garment is worn: what lies beneath, tucked in, buttoned or open."""
     dressed: list[tuple[Garment, Wear]] = []
     bottom = next((g for g in garments if g.category in BOTTOMS), None)
+    covered = any(g.category in OUTERWEAR for g in garments)
     for garment in garments:
         if garment.category in OUTERWEAR:
-            under = 1.5 if len(garments) > 1 else 0.0
+            inner = [g for g in garments if g.category in (*TOPS, *DRESSES)]
+            width = max((g.measures["width"] + 1.0 for g in inner), default=0.0)
+            under = max(width - garment.measures["width"], 1.0 if inner else 0.0)
             closed = rng.random() < (0.5 if kind in ("flat", "hanger") else 0.25)
-            dressed.append((garment, Wear(under, 0.0 if closed else float(rng.uniform(0.2, 1)))))
+            dressed.append(
+                (garment, Wear(under, opening=0.0 if closed else float(rng.uniform(0.2, 1))))
+            )
         elif garment.category in TOPS and bottom is not None:
             tucked = None
             if kind != "flat" and rng.random() < 0.35:
                 tucked = waist_height(figure, bottom)
-            dressed.append((garment, Wear(0.3, 0.0, tucked)))
+            dressed.append((garment, Wear(0.3, covered, tucked=tucked)))
         else:
-            dressed.append((garment, Wear()))
+            dressed.append((garment, Wear(under=covered)))
     # A tucked top is put on before what it is tucked into.
     return sorted(dressed, key=lambda item: 0 if item[1].tucked is not None else 1)
 

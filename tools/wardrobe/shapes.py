@@ -113,11 +113,19 @@ class Ribbon:
         f = (row - i)[..., None]
         return edge[i] * (1 - f) + edge[i + 1] * f
 
-    def outline(self, start_bow: float = 0.0, end_bow: float = 0.0) -> np.ndarray:
-        """The closed outline, its two ends bulging by so many pixels along the strip."""
-        end = _bulged(self.left[-1], self.right[-1], self.left[-2] + self.right[-2], end_bow)
-        start = _bulged(self.right[0], self.left[0], self.left[1] + self.right[1], start_bow)
-        return np.concatenate([self.left, end, self.right[::-1], start])
+    def after(self, row: int) -> "Ribbon":
+        """The ribbon without its first rows."""
+        row = min(row, len(self.left) - 3)
+        return Ribbon(
+            self.left[row:], self.right[row:], self.along[row:], self.half[row:], self.bow
+        )
+
+    def outline(self, end_bow: float = 0.0) -> np.ndarray:
+        """The closed outline, its last row bulging by so many pixels along the strip."""
+        inner = (self.left[-2] + self.right[-2]) / 2
+        return np.concatenate(
+            [self.left, _bulged(self.left[-1], self.right[-1], inner, end_bow), self.right[::-1]]
+        )
 
     def locate(self, region: Region, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Where on the strip each pixel of a coarse grid over the region lies.
@@ -168,14 +176,12 @@ class Ribbon:
         return self.left - extra, self.right + extra
 
 
-def _bulged(a: np.ndarray, b: np.ndarray, inner: np.ndarray, bow: float) -> np.ndarray:
-    """Points from a to b (ends excluded) pushed away from the strip's inside by ``bow`` px."""
-    if bow == 0:
-        return np.zeros((0, 2))
-    out = (a + b - inner) / 2
+def _bulged(a: np.ndarray, b: np.ndarray, inside: np.ndarray, bow: float) -> np.ndarray:
+    """Points from a to b (ends excluded) pushed away from the point inside by ``bow`` px."""
+    out = (a + b) / 2 - inside
     out = out / max(float(np.linalg.norm(out)), 1e-6)
-    t = np.linspace(0, 1, 9)[1:-1, None]
-    return a + (b - a) * t + out * bow * np.sqrt(np.maximum(1 - (2 * t - 1) ** 2, 0))
+    t = np.linspace(-1, 1, 9)[1:-1, None]
+    return (a + b) / 2 + (b - a) / 2 * t + out * bow * np.sqrt(1 - t**2)
 
 
 def _signed_distances(

@@ -16,11 +16,13 @@ from tools.wardrobe.tops import (
     SLINGS,
     Upper,
     Wear,
+    armscye,
     back_neckline,
     flutes_of,
     hem_heights,
     landmarks,
     neckline,
+    shoulder_point,
     sleeve,
     sleeve_panel,
     trunk_outline,
@@ -274,6 +276,8 @@ def _fronts(upper: Upper, cut: Cut, edges: dict, broken: float, whole: np.ndarra
             x = float(edges[side][20, 0]) - 2.2 * upper.unit if upper.wear.opening else 0.0
             details.button_row(upper, panel, x, broken + 1, upper.hem - 6)
         details.pocket(upper, panel)
+        if upper.garment.styles["collar"] == "hood":
+            details.drawstring(upper, panel, side)
         cut.trunk.append(panel)
 
 
@@ -281,13 +285,11 @@ def _front_outline(upper: Upper, edge: np.ndarray, side: int) -> np.ndarray:
     """One front: neck, shoulder, armhole, side, hem and opening."""
     shell, s = upper.shell, side * upper.figure.facing
     start = shell.front(edge[0, 0], edge[0, 1] - 1.0)
-    tip, pit = shell.edge(s, upper.tip), shell.edge(s, upper.pit)
-    middle = shell.edge(s * 0.97, (upper.tip + upper.pit) / 2)
+    armhole = curve([shoulder_point(upper, side), armscye(upper, s), shell.edge(s, upper.pit)], 9)
     heights = np.linspace(upper.pit, upper.hem, 18)
     x = np.linspace(side * float(shell.ring(upper.hem)[0]), edge[-1, 0], 12)
     sag = np.sin(np.linspace(0, np.pi / 2, 12)) * 0.8
     hem = shell.front(x, upper.hem + sag)
-    armhole = curve([tip, middle, pit], 8)
     return np.concatenate(
         [start[None], armhole, shell.edge(s, heights)[1:], hem[1:], shell.front(*edge[::-1].T)]
     )
@@ -303,8 +305,6 @@ def _outer_collar(upper: Upper, cut: Cut, edges: dict, broken: float, turned: bo
         details.lapels(upper, cut, edges, broken)
     elif collar == "shirt":
         details.shirt_collar(upper, cut, open_by=1.5 + 2.5 * upper.wear.opening)
-    if collar == "hood" and not turned:
-        details.drawstrings(upper, cut.trunk[-1])
 
 
 def _opening_landmarks(upper: Upper, cut: Cut, edges: dict, turned: bool) -> None:

@@ -25,10 +25,14 @@ SLINGS = (6, 13)
 
 @dataclass(frozen=True, slots=True)
 class Wear:
-    """How a garment is worn in one photo. over: cm of clothes beneath it; opening: 0 closed .. 1
-    wide open (outerwear); tucked: height in cm at which it vanishes under a waistband, or None."""
+    """How a garment is worn in one photo.
+
+    over: cm of clothes beneath it. under: outerwear is worn over it. opening: 0 closed .. 1 wide
+    open (outerwear). tucked: height in cm at which it vanishes under a waistband, or None.
+    """
 
     over: float = 0.0
+    under: bool = False
     opening: float = 0.0
     tucked: float | None = None
 
@@ -178,9 +182,7 @@ def _armhole(upper: Upper, start: np.ndarray, s: int) -> np.ndarray:
     if upper.garment.category in SLINGS:
         return np.zeros((0, 2))
     if upper.garment.category not in SLEEVELESS:
-        tip = shell.edge(s, upper.tip)
-        middle = shell.edge(s * 0.97, (upper.tip + upper.pit) / 2)
-        return np.concatenate([tip[None], curve([tip, middle, pit], 8)[1:-1]])
+        return curve([shoulder_point(upper, s * figure.facing), armscye(upper, s), pit], 9)[:-1]
     strap = upper.garment.measures["strap_width"] * upper.unit
     outer = min(abs(_neck_end(upper)) + strap, upper.tip_x - 0.3)
     shoulder = shell.front(s * outer, upper.slope(outer))
@@ -188,6 +190,18 @@ def _armhole(upper: Upper, start: np.ndarray, s: int) -> np.ndarray:
         shoulder = shell.back(-s * outer, upper.slope(outer))
     inward = shell.edge(s * 0.86, upper.slope(outer) + 0.55 * (upper.pit - upper.slope(outer)))
     return np.concatenate([curve([shoulder, inward, pit], 12)[:-1]])
+
+
+def shoulder_point(upper: Upper, side: int) -> np.ndarray:
+    """Where the sleeve's seam meets the shoulder line, just inside the edge of the trunk."""
+    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
+    x = upper.tip_x - 1.0
+    return place(side * x, upper.slope(x))
+
+
+def armscye(upper: Upper, s: int) -> np.ndarray:
+    """Middle of the armhole's seam on one side of the photo."""
+    return upper.shell.edge(s * 0.95, (upper.tip + upper.pit) / 2)
 
 
 def _neck_end(upper: Upper) -> float:
@@ -210,6 +224,8 @@ def sleeve(upper: Upper, side: int) -> Ribbon:
     ease = (
         m["sleeve_width"] * (1 - 0.62 * wanted if long else 1 + 0.15 * wanted) + 0.7
     ) * upper.unit
+    if upper.wear.under:
+        ease = np.minimum(ease, 1.4 * upper.unit)
     arm = (
         np.interp(wanted, ARM_RADII[:, 0], ARM_RADII[:, 1])
         * figure.stature
@@ -232,9 +248,7 @@ def sleeve(upper: Upper, side: int) -> Ribbon:
 
 def _armhole_ends(upper: Upper, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Shoulder tip and armpit, a little under the trunk's edge so that no gap opens there."""
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
-    x = upper.tip_x - 1.0
-    tip, pit = place(side * x, upper.slope(x)), upper.shell.side(side, upper.pit)
+    tip, pit = shoulder_point(upper, side), upper.shell.side(side, upper.pit)
     inward = upper.shell.edge(0.0, upper.pit) - pit
     inward *= 1.6 * upper.figure.camera.scale / max(float(np.linalg.norm(inward)), 1e-6)
     return tip, pit + inward
@@ -244,15 +258,32 @@ def sleeve_panel(upper: Upper, ribbon: Ribbon, side: int) -> Panel:
     """The visible sleeve with its armhole seam and cuff."""
     scale = upper.figure.camera.scale
     bow = 0.9 * scale * upper.unit * (1 - upper.figure.flatness)
-    panel = Panel(ribbon.outline(end_bow=bow), ribbon, sleeve_part(side), "sleeve", cast=1.2)
-    armhole = curve([ribbon.left[0], (ribbon.left[0] + ribbon.right[0]) / 2, ribbon.right[0]], 12)
-    panel.seams.append((armhole, 0.35 * scale, 0.45))
+    if upper.wear.under:
+        # The outer sleeve hides the armhole, yet is painted before this one's lower end.
+        hidden = int(np.searchsorted(ribbon.along, 0.17 * 0.32 * upper.figure.stature))
+        ribbon = ribbon.after(hidden)
+    outline = ribbon.outline(bow)
+    panel = Panel(outline, ribbon, sleeve_part(side), "sleeve", cast=1.2)
+    if not upper.wear.under:
+        armhole = _armhole_arc(upper, ribbon)
+        panel.outline = np.concatenate([outline, armhole[1:-1]])
+        panel.seams.append((armhole, 0.35 * scale, 0.45))
     end = float(ribbon.along[-1])
     s = np.linspace(-1, 1, 11)
     cuff = 5.5 if upper.garment.styles["collar"] == "shirt" and end > 40 else 2.0
     line = ribbon.at(s, np.full(11, end - cuff)) + _bow_offset(ribbon, bow, s)
     panel.seams.append((line, 0.25 * scale, 0.35))
     return panel
+
+
+def _armhole_arc(upper: Upper, ribbon: Ribbon) -> np.ndarray:
+    """The seam from armpit to shoulder, arched into the trunk so that no gap opens there."""
+    pit, tip = ribbon.right[0], ribbon.left[0]
+    middle = (pit + tip) / 2
+    inward = upper.shell.edge(0.0, 0.5 * (upper.tip + upper.pit)) - middle
+    inward /= max(float(np.linalg.norm(inward)), 1e-6)
+    depth = (2.0 + 0.10 * upper.width) * upper.unit * upper.figure.camera.scale
+    return curve([pit, middle + inward * depth, tip], 12)
 
 
 def _bow_offset(ribbon: Ribbon, bow: float, s: np.ndarray) -> np.ndarray:
