@@ -154,6 +154,10 @@ class DetectorConfig(TrainingConfig):
         "imagenet", "imagenet or coco (downloaded once), none, or a file: a checkpoint of ours or "
         "a bare backbone in torchvision's key names",
     )  # fmt: skip
+    stride_in_1x1: bool = setting(
+        False, "ResNet weights with the stride on a stage's first 1x1 convolution (Caffe, Keras) "
+        "instead of its 3x3 (torchvision)",
+    )  # fmt: skip
     trainable_backbone_layers: int = setting(
         3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
     )

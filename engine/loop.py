@@ -24,7 +24,7 @@ from engine import distributed
 from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
-from engine.meters import LogWindow, RunLog, flatten_scalars
+from engine.meters import LogWindow, RunLog, flatten_scalars, write_json
 from engine.optim import base_lr, lr_factor, set_lr
 from engine.samplers import GlobalBatches, RankBatches
 from engine.state import TrainingState
@@ -213,12 +213,21 @@ class Trainer:
             return False
         return epoch % every == 0 or self.state.step == self.total_steps
 
+    def evaluate_only(self) -> dict[str, Any]:
+        """Judge the weights as they are and write metrics.json; the run's state stays."""
+        state = self.state
+        metrics = self.task.evaluate(state.evaluated_model.eval())
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            verdict = {"step": state.step, "epoch": state.epoch, "metrics": metrics}
+            write_json(self.folder / "metrics.json", {"latest": verdict, "best": state.best})
+        return metrics
+
     def _evaluate(self) -> None:
         """Judge the weights, keep them if they are the best, and save the verdict."""
         state = self.state
         state.agree_on_batch_norms()
-        state.evaluated_model.eval()
-        metrics = self.task.evaluate(state.evaluated_model)
+        metrics = self.task.evaluate(state.evaluated_model.eval())
         state.model.train()
         value = flatten_scalars(metrics)[self.task.best_metric]
         state.evaluated_step = state.step
@@ -287,6 +296,12 @@ class Trainer:
         if unless or self.wrapped is self.state.model:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
+
+
+def as_lists(samples: list[tuple]) -> tuple[list, list]:
+    """Collate for networks that take photos of different sizes: a list of each, nothing stacked."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
 
 
 def to_device(item: Any, device: torch.device) -> Any:
