@@ -142,7 +142,7 @@ def _open(entry: Path) -> PhotoRecords | None:
         columns = {name: _map(entry / f"{name}.npy", *COLUMNS[name]) for name in COLUMNS}
         about["problems"] = [Problem(**problem) for problem in about["problems"]]
         return PhotoRecords(columns, **about)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 

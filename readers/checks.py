@@ -4,7 +4,6 @@ engine.records or raises BadRecord; the reader then counts it and leaves photo o
 
 import json
 import math
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -204,9 +203,11 @@ class PhotoFolder:
 
     def path(self, file_name: Any) -> Path:
         """The file's path; refuses absolute names, ``..`` and links that lead out."""
-        if not isinstance(file_name, str) or not file_name or "\0" in file_name:
+        if not isinstance(file_name, str) or not _is_utf8(file_name) or "\0" in file_name:
             raise BadRecord("malformed photo entry", f"file name {shorten(file_name)}")
         name = PurePosixPath(file_name)
+        if not name.parts:
+            raise BadRecord("malformed photo entry", "no file name")
         path = self.root / name
         if name.is_absolute() or ".." in name.parts or not self._stays_inside(path):
             raise BadRecord("file name leaves the image folder", shorten(file_name))
@@ -214,12 +215,22 @@ class PhotoFolder:
 
     def _stays_inside(self, path: Path) -> bool:
         try:
-            os.fsencode(path)
             if path.parent not in self._checked:
                 path.parent.resolve().relative_to(self._real_root)
                 self._checked.add(path.parent)
             if path.is_symlink():
                 path.resolve().relative_to(self._real_root)
-        except (ValueError, OSError, RuntimeError):  # outside; unencodable; a loop of links
+        except (ValueError, RuntimeError):  # outside, or links in a circle
             return False
+        except OSError:  # a name too long, a folder without access: reading it will say so
+            return True
         return True
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON can hold half characters, which no file name can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -5,6 +5,7 @@ DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``
 photo's ``source``), so that a converted DeepFashion2 loses nothing.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,14 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
 
 
 def _choose_folder(images: list, folders: list[Path], annotations: Path) -> Path:
-    """The first folder that holds any of the first photos listed."""
-    names = [image.get("file_name") for image in images[:100] if isinstance(image, dict)]
+    """The first folder that holds any of the photos listed."""
+    names = [image.get("file_name") for image in images if isinstance(image, dict)]
     names = [name for name in names if isinstance(name, str) and "\0" not in name]
     for folder in folders:
-        if len(folders) == 1 or any((folder / name).is_file() for name in names):
+        # os.path, since Path.is_file raises on names that are too long for the file system.
+        if not names or any(os.path.isfile(folder / name) for name in names):  # noqa: PTH113
             return folder
-    looked = ", ".join(map(str, folders)) or "no folder"
+    looked = ", ".join(map(str, folders))
     raise InputError(f"{annotations}: its photos are not in {looked}; name the image folder")
 
 

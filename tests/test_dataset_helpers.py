@@ -1,0 +1,235 @@
+"""Loading datasets: what is found, what is refused, what is left out and said; samples."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dataset_helpers import DATASETS, DetectionDataset, load_dataset
+from engine.errors import InputError
+from engine.photos import PhotoError
+from engine.samplers import Draw
+from tests.datasets import coco_document, write_coco, write_df2, write_photo
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def problems(records) -> dict[str, int]:
+    return {problem.kind: problem.count for problem in records.problems}
+
+
+def test_both_formats_load(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "weft")
+    coco = load_dataset("coco", write_coco(tmp_path / "coco"))
+    df2 = load_dataset("deepfashion2", write_df2(tmp_path / "df2"))
+    assert (len(coco), coco.categories, coco.category_ids) == (3, ["top", "skirt"], [3, 8])
+    assert (len(df2), len(df2.categories)) == (3, 13)
+    assert coco.has_masks and df2.has_masks and not coco.problems and not df2.problems
+    assert "coco train: 3 photos, 4 garments (with masks)" in caplog.text
+    assert "WARNING" not in caplog.text
+    assert {coco.name, df2.name} == set(DATASETS)
+
+
+def test_relative_paths_outlive_the_working_directory(tmp_path: Path, monkeypatch) -> None:
+    write_coco(tmp_path / "a" / "data")
+    monkeypatch.chdir(tmp_path / "a")
+    load_dataset("coco", "data")
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset("coco", "a/data").path(0).is_file()
+
+
+@pytest.mark.parametrize(
+    "place", ["val.json", "annotations/val.json", "annotations/instances_val2017.json"]
+)
+def test_annotation_file_is_found(tmp_path: Path, place: str) -> None:
+    write_coco(tmp_path)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "train.json").rename(tmp_path / place)
+    assert len(load_dataset("coco", tmp_path, split="val")) == 3
+    with pytest.raises(InputError, match="name it explicitly"):
+        load_dataset("coco", tmp_path, split="train")
+
+
+def test_annotation_file_and_image_folder_can_be_named(tmp_path: Path, monkeypatch) -> None:
+    write_coco(tmp_path / "data")
+    (tmp_path / "data" / "images").rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    named = {"annotations": "train.json", "images": "elsewhere"}
+    assert len(load_dataset("coco", "data", split="any", **named)) == 3
+    with pytest.raises(InputError, match="no such image folder"):
+        load_dataset("coco", "data", images="nowhere")
+    with pytest.raises(InputError, match="its photos are not in"):
+        load_dataset("coco", "data")
+
+
+@pytest.mark.parametrize("folder", ["train", "train2017", "."])
+def test_image_folder_is_the_one_that_holds_the_photos(tmp_path: Path, folder: str) -> None:
+    write_coco(tmp_path)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for photo in (tmp_path / "images").glob("*"):
+        photo.rename(tmp_path / folder / photo.name)
+    assert len(load_dataset("coco", tmp_path)) == 3  # the empty images/ does not count
+
+
+def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        load_dataset("coco", tmp_path / "nothing")
+    with pytest.raises(InputError, match="choose one of coco, deepfashion2"):
+        load_dataset("imagenet", tmp_path)
+    with pytest.raises(InputError, match="annos: no such folder"):
+        load_dataset("deepfashion2", tmp_path)
+    empty = coco_document() | {"images": [], "annotations": []}
+    with pytest.raises(InputError, match="no usable photo"):
+        load_dataset("coco", write_coco(tmp_path, empty))
+
+
+def test_broken_photos_are_left_out_counted_and_named(tmp_path: Path, caplog) -> None:
+    document = coco_document()
+    for i in range(4, 10):
+        document["images"].append({"id": i, "file_name": f"{i}.jpg", "width": 30, "height": 20})
+        write_photo(tmp_path / "images" / f"{i}.jpg", 30, 20, seed=i)
+    whole = (tmp_path / "images" / "4.jpg").read_bytes()
+    (tmp_path / "images" / "4.jpg").unlink()
+    (tmp_path / "images" / "5.jpg").write_bytes(b"")
+    (tmp_path / "images" / "6.jpg").write_bytes(whole[:-100])
+    (tmp_path / "images" / "7.jpg").write_bytes(b"<html>not found</html>")
+    write_photo(tmp_path / "images" / "8.jpg", 20, 30)
+    records = load_dataset("coco", write_coco(tmp_path, document))
+    assert sorted(records.image_ids.tolist()) == [1, 2, 3, 9]
+    assert problems(records) == {
+        "missing photo": 1,
+        "empty photo": 1,
+        "truncated photo": 1,
+        "unreadable photo": 1,
+        "photo size differs from its annotation": 1,
+    }
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 5
+    for line, name in zip(lines, ("4.jpg", "5.jpg", "6.jpg", "7.jpg", "8.jpg"), strict=True):
+        assert name in line and "×1" in line and "photo left out" in line and "\n" not in line
+
+
+def test_problems_are_told_again_from_the_cache_and_fatal_when_strict(
+    tmp_path: Path, caplog
+) -> None:
+    document = coco_document()
+    document["annotations"][0]["bbox"] = [4, 3, 0, 6]
+    write_coco(tmp_path, document)
+    with pytest.raises(InputError, match=r"degenerate box ×1.*annotations\[0\] on 1.jpg"):
+        load_dataset("coco", tmp_path, strict=True)
+    for _ in range(2):
+        caplog.clear()
+        records = load_dataset("coco", tmp_path)
+        assert problems(records) == {"degenerate box": 1}
+        assert "degenerate box" in caplog.text
+    with pytest.raises(InputError, match="degenerate box"):
+        load_dataset("coco", tmp_path, strict=True)
+
+
+def test_names_never_lead_out_of_the_image_folder(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    write_photo(secret, 30, 20)
+    images = tmp_path / "data" / "images"
+    (images / "sub").mkdir(parents=True)
+    (images / "link.jpg").symlink_to(secret)
+    (images / "out").symlink_to(tmp_path)
+    write_photo(images / "sub" / "in.jpg", 30, 20)
+    (images / "fine.jpg").symlink_to(images / "sub" / "in.jpg")
+    names = ["../../secret.jpg", str(secret), "link.jpg", "out/secret.jpg", "sub/../sub/in.jpg"]
+    good = ["sub/in.jpg", "fine.jpg", "./sub//in.jpg"]
+    document = coco_document()
+    document["images"] += [{"id": 20 + i, "file_name": n} for i, n in enumerate(names + good)]
+    records = load_dataset("coco", write_coco(tmp_path / "data", document))
+    assert problems(records) == {"file name leaves the image folder": 5}
+    assert records.image_ids.tolist() == [1, 2, 3, 25, 26, 27]
+
+
+def test_cut_json_is_fatal_and_says_where(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "coco")
+    text = json.dumps(coco_document(), indent=1)
+    (root / "train.json").write_text(text[: len(text) // 2])
+    line = text[: len(text) // 2].count("\n") + 1
+    with pytest.raises(InputError, match=rf"train\.json: is not valid JSON at line {line} column"):
+        load_dataset("coco", root)
+    df2 = write_df2(tmp_path / "df2")
+    file = df2 / "train" / "annos" / "000002.json"
+    file.write_text(file.read_text()[:99])
+    with pytest.raises(InputError, match=r"000002\.json: is not valid JSON at line 1 column"):
+        load_dataset("deepfashion2", df2)
+
+
+def test_split_val_is_deepfashion2s_validation(tmp_path: Path) -> None:
+    write_df2(tmp_path, split="validation")
+    assert len(load_dataset("deepfashion2", tmp_path, split="val")) == 3
+    assert len(load_dataset("deepfashion2", tmp_path, split="validation")) == 3
+
+
+def test_a_changed_dataset_is_read_again(tmp_path: Path) -> None:
+    root = write_df2(tmp_path)
+    assert len(load_dataset("deepfashion2", root).garment_category) == 4
+    shutil.copy(root / "train/annos/000002.json", root / "train/annos/000011.json")
+    assert problems(load_dataset("deepfashion2", root)) == {"missing photo": 1}
+    write_photo(root / "train/image/000011.jpg", 40, 50)
+    assert len(load_dataset("deepfashion2", root)) == 4
+    (root / "train/annos/000001.json").unlink()
+    assert len(load_dataset("deepfashion2", root)) == 3
+
+
+def test_cached_records_equal_parsed_ones_and_are_mapped(tmp_path: Path, monkeypatch) -> None:
+    root = write_coco(tmp_path / "data")
+    load_dataset("coco", root)
+    cached = load_dataset("coco", root)
+    assert isinstance(cached.garment_box.base, np.memmap)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)  # no place for a cache
+    parsed = load_dataset("coco", root)
+    assert not isinstance(parsed.garment_box.base, np.memmap)
+    for name, column in parsed.columns.items():
+        assert column.dtype == cached.columns[name].dtype
+        np.testing.assert_array_equal(column, cached.columns[name])
+
+
+class Transform:
+    """Stands in for the augmentation: reports which photo was asked for."""
+
+    def __init__(self, broken: set[int]) -> None:
+        self.broken = broken
+
+    def __call__(self, draw: Draw):
+        if draw.index in self.broken:
+            raise PhotoError("unreadable", f"{draw.index}.jpg", "broken")
+        image = torch.full((3, 4, 4), draw.index, dtype=torch.uint8)
+        return image, {"labels": torch.tensor([2, 1, 2]), "copy": draw.copy}
+
+
+def test_next_readable_photo_stands_in(tmp_path: Path, caplog) -> None:
+    records = load_dataset("coco", write_coco(tmp_path))
+    dataset = DetectionDataset(records, Transform({1, 2}))
+    assert len(dataset) == 3
+    for wanted, got in ((0, 0), (1, 0), (2, 0), (1, 0)):
+        image, target = dataset[Draw(epoch=0, index=wanted, copy=5, batch=0)]
+        assert image.unique().tolist() == [got]
+        assert target["copy"] == 5
+    assert caplog.text.count("1.jpg") == 1 and caplog.text.count("2.jpg") == 1
+
+
+def test_strict_or_hopeless_photos_end_the_training(tmp_path: Path) -> None:
+    records = load_dataset("coco", write_coco(tmp_path))
+    with pytest.raises(PhotoError):
+        DetectionDataset(records, Transform({1}), strict=True)[Draw(0, 1, 0, 0)]
+    with pytest.raises(InputError, match="not one photo can be read"):
+        DetectionDataset(records, Transform({0, 1, 2}))[Draw(0, 1, 0, 0)]
+
+
+def test_class_agnostic_labels(tmp_path: Path) -> None:
+    records = load_dataset("coco", write_coco(tmp_path))
+    for agnostic, expected in ((False, [2, 1, 2]), (True, [1, 1, 1])):
+        dataset = DetectionDataset(records, Transform(set()), class_agnostic=agnostic)
+        assert dataset[Draw(0, 0, 0, 0)][1]["labels"].tolist() == expected
