@@ -5,12 +5,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from engine.masks import RLE, Crop, decode_crop
 from engine.tags import Color, Tag, draw_tags
 
-# A mask is an RLE of the whole photo, or a crop of it with the photo pixel of its corner.
-Mask = Mapping | tuple[np.ndarray, int, int]
+Mask = RLE | Crop
 
 FILL_OPACITY = 0.42
 SMALLEST_LONG_SIDE = 960  # smaller photos are enlarged, or tags would hide much of them
@@ -133,18 +132,12 @@ def _contours(mask: Mask | None) -> list[np.ndarray]:
     """Outlines and holes of a mask, each f64[K,2] xy in photo pixels; none for an empty mask."""
     if mask is None:
         return []
-    crop, x0, y0 = _crop_of(mask) if isinstance(mask, Mapping) else mask
+    crop, x0, y0 = decode_crop(mask) if isinstance(mask, Mapping) else mask
     if crop.size == 0:
         return []
     bitmap = np.ascontiguousarray(crop, dtype=np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [contour[:, 0] + (x0 + 0.5, y0 + 0.5) for contour in contours]
-
-
-def _crop_of(rle: Mapping) -> tuple[np.ndarray, int, int]:
-    """Bitmap of an RLE inside its bounding box: u8[h,w], x0, y0."""
-    x, y, width, height = (int(value) for value in coco_mask.toBbox(rle))
-    return coco_mask.decode(rle)[y : y + height, x : x + width], x, y
 
 
 def _fixed_point(outline: list[np.ndarray], offset: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
