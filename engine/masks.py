@@ -73,6 +73,8 @@ def _read_counts(counts: bytes) -> np.ndarray:
         raise InputError("RLE mask that cannot be decoded: its counts are cut off or damaged")
     first = np.concatenate([[0], last[:-1] + 1])
     place = 5 * (np.arange(len(codes)) - np.repeat(first, last - first + 1))
+    if place.max() > 30:  # past a machine word, pycocotools would read another number than we do
+        raise InputError("RLE mask that cannot be decoded: one of its runs is absurdly long")
     runs = np.add.reduceat((codes & 31) << place, first)
     runs -= np.where(codes[last] & 16, 1 << (place[last] + 5), 0)
     runs[1::2] = np.cumsum(runs[1::2])

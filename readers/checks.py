@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
+from engine.masks import to_rle
 from engine.records import PhotoRecords
 from readers.problems import BadRecord, Problems, shorten
 
@@ -116,53 +117,24 @@ def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.nda
 
 
 def clean_rle(rle: dict, width: int, height: int) -> dict:
-    """Compressed RLE out of compressed or uncompressed RLE, its runs checked to fill the photo.
-
-    The check matters beyond tidiness: decoders write where the runs tell them to.
-    """
+    """Compressed RLE, checked to fill the photo, out of compressed or uncompressed RLE."""
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         detail = f"mask size {shorten(size)} on a {width}×{height} photo"
         raise BadRecord("mask size differs from the photo", detail)
     if isinstance(counts, list):
-        if not all(type(run) is int and 0 <= run <= width * height for run in counts):
-            raise BadRecord("malformed mask", "RLE counts are not run lengths")
-        runs = np.array(counts, np.int64)
-    elif isinstance(counts, str) and counts.isascii():
-        runs = rle_runs(counts.encode())
+        listed = all(type(run) is int and 0 <= run <= width * height for run in counts)
     else:
+        listed = isinstance(counts, str) and counts.isascii()
+    if not listed or not counts:
         raise BadRecord("malformed mask", f"RLE counts {shorten(counts)}")
-    if runs.sum() != width * height or (runs < 0).any():
-        raise BadRecord("malformed mask", "the RLE's runs do not fill the photo")
-    if runs[1::2].sum() == 0:
+    try:
+        clean = to_rle(rle, height, width)
+    except InputError as error:
+        raise BadRecord("malformed mask", str(error)) from None
+    if coco_mask.area(clean) == 0:
         raise BadRecord("empty mask", "the RLE has no pixel")
-    if isinstance(counts, list):
-        return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
-    return {"size": size, "counts": counts.encode()}
-
-
-def rle_runs(counts: bytes) -> np.ndarray:
-    """int64 run lengths of a compressed COCO RLE (pycocotools' maskApi.c, rleFrString).
-
-    Each run is a little-endian group of 5-bit digits, one character each; bit 5 says that more
-    follow, bit 4 of the last one is the sign. From the fourth run on, the difference to the run
-    two before is stored.
-    """
-    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    last = (digits & 0x20) == 0
-    if len(digits) == 0 or digits.min() < 0 or digits.max() > 63 or not last[-1]:
-        raise BadRecord("malformed mask", "RLE counts are not COCO's encoding")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > 7:
-        raise BadRecord("malformed mask", "an RLE run is absurdly long")
-    shift = 5 * (np.arange(len(digits)) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((digits & 0x1F) << shift, starts)
-    runs -= np.where(digits[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
+    return clean
 
 
 def clean_landmarks(values: Any) -> np.ndarray:
