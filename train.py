@@ -40,6 +40,7 @@ def train_detector(
     with distributed.first_on_each_machine():
         train, val = load_splits(config)
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
+        torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
         model = build_model(config, train)
     transform = DetectorTransform(train, augmentation, seed=config.seed)
     task = Task(
