@@ -25,7 +25,7 @@ from tools.wardrobe.scenes import outfit_of
 from tools.wardrobe.textures import NAMES, Texture, paint_tile
 
 SCRIPT = Path(make_wardrobe.__file__)
-COUNT, VAL_COUNT, SIZE = 56, 8, 320
+COUNT, VAL_COUNT, SIZE = 52, 6, 320
 
 
 def run(*arguments: object) -> int:
@@ -292,7 +292,7 @@ def test_a_killed_run_is_continued(wardrobe, tmp_path) -> None:
     command = [str(word) for word in (sys.executable, SCRIPT, "--output", folder, *sizes)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     annos = folder / "train" / "annos"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(annos.glob("[0-9]*.json"))) < 5:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

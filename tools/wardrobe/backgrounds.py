@@ -10,11 +10,6 @@ from tools.wardrobe.canvas import shaded
 from tools.wardrobe.colors import lab_to_rgb
 from tools.wardrobe.surfaces import SURFACES, Place, half_size, mottle, pale, plain
 
-WORN = ("studio", "studio", "wall", "wall", "brick", "street", "street", "park", "shop", "curtain")
-SHOP_WORN = ("studio", "studio", "studio", "studio", "wall", "street", "shop")
-FLAT = ("paper", "wood", "sheet", "marble", "carpet", "concrete")
-HANGING = ("paper", "wall", "door", "brick", "concrete")
-
 
 def paint_place(rng: np.random.Generator, kind: str, place: Place) -> np.ndarray:
     """The background u8[H, W, 3] of a kind, lit unevenly as places are."""
@@ -92,57 +87,46 @@ def _wall(rng: np.random.Generator, place: Place) -> np.ndarray:
 
 def _furnish(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:
     """A picture, a door, a window or a shelf at column x."""
+    (_picture, _open_door, _window, _shelf)[rng.integers(4)](rgb, rng, x, place)
+
+
+def _box(rgb: np.ndarray, x: int, y: int, w: int, h: int, color: np.ndarray | tuple) -> None:
+    """A filled rectangle."""
+    cv2.rectangle(rgb, (x, y), (x + w, y + h), [float(c) for c in color], -1)
+
+
+def _picture(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:
     h, w = rgb.shape[:2]
-    kind = rng.integers(4)
-    if kind == 0:
-        y, pw, ph = (
-            int(rng.uniform(0.05, 0.35) * h),
-            int(rng.uniform(0.12, 0.3) * w),
-            int(rng.uniform(0.12, 0.28) * h),
+    y, pw, ph = (int(v) for v in rng.uniform((0.05, 0.12, 0.12), (0.35, 0.3, 0.28)) * (h, w, h))
+    _box(rgb, x + 3, y + 4, pw, ph, rgb[0, 0] * 0.75)
+    _box(rgb, x, y, pw, ph, np.full(3, rng.uniform(20, 240)))
+    _box(rgb, x + 4, y + 4, pw - 8, ph - 8, pale(rng, 40, 95, 40))
+    color = [float(c) for c in pale(rng, 30, 80, 50)]
+    cv2.circle(rgb, (x + pw // 2, y + ph // 2), pw // 4, color, -1, cv2.LINE_AA)
+
+
+def _open_door(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:
+    top, wide = int(place.horizon - 205 * place.scale), int(85 * place.scale)
+    tall, color = place.horizon - top, pale(rng, 45, 95, 25)
+    _box(rgb, x - 5, top - 5, wide + 10, tall + 5, color * 0.8)
+    _box(rgb, x, top, wide, tall, color)
+    for k in (0.12, 0.55):
+        a, b = (
+            (x + wide // 6, int(top + k * tall)),
+            (x + wide * 5 // 6, int(top + (k + 0.35) * tall)),
         )
-        frame = [float(c) for c in rng.uniform(20, 240, 1).repeat(3)]
-        cv2.rectangle(
-            rgb, (x + 3, y + 4), (x + pw + 3, y + ph + 4), [float(c) for c in rgb[0, 0] * 0.75], -1
-        )
-        cv2.rectangle(rgb, (x, y), (x + pw, y + ph), frame, -1)
-        cv2.rectangle(
-            rgb,
-            (x + 4, y + 4),
-            (x + pw - 4, y + ph - 4),
-            [float(c) for c in pale(rng, 40, 95, 40)],
-            -1,
-        )
-        cv2.circle(
-            rgb, (x + pw // 2, y + ph // 2), pw // 4, [float(c) for c in pale(rng, 30, 80, 50)], -1
-        )
-    elif kind == 1:
-        top, wide = int(place.horizon - 205 * place.scale), int(85 * place.scale)
-        color = pale(rng, 45, 95, 25)
-        cv2.rectangle(
-            rgb,
-            (x - 5, top - 5),
-            (x + wide + 5, place.horizon),
-            [float(c) for c in color * 0.8],
-            -1,
-        )
-        cv2.rectangle(rgb, (x, top), (x + wide, place.horizon), [float(c) for c in color], -1)
-        for k in (0.12, 0.55):
-            a = (x + wide // 6, int(top + k * (place.horizon - top)))
-            b = (x + wide * 5 // 6, int(top + (k + 0.35) * (place.horizon - top)))
-            cv2.rectangle(rgb, a, b, [float(c) for c in color * 0.86], 2, cv2.LINE_AA)
-        cv2.circle(rgb, (x + wide - 8, (top + place.horizon) // 2), 4, (170, 150, 110), -1)
-    elif kind == 2:
-        y, pw, ph = (
-            int(rng.uniform(0.02, 0.2) * h),
-            int(rng.uniform(0.2, 0.35) * w),
-            int(rng.uniform(0.25, 0.45) * h),
-        )
-        cv2.rectangle(rgb, (x - 6, y - 6), (x + pw + 6, y + ph + 6), (236, 234, 230), -1)
-        cv2.rectangle(rgb, (x, y), (x + pw, y + ph), [float(c) for c in pale(rng, 80, 97, 14)], -1)
-        cv2.line(rgb, (x + pw // 2, y), (x + pw // 2, y + ph), (236, 234, 230), 5)
-        cv2.line(rgb, (x, y + ph // 2), (x + pw, y + ph // 2), (236, 234, 230), 4)
-    else:
-        _shelf(rgb, rng, x, place)
+        cv2.rectangle(rgb, a, b, [float(c) for c in color * 0.86], 2, cv2.LINE_AA)
+    cv2.circle(rgb, (x + wide - 8, top + tall // 2), 4, (170, 150, 110), -1, cv2.LINE_AA)
+
+
+def _window(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:
+    h, w = rgb.shape[:2]
+    y, pw, ph = (int(v) for v in rng.uniform((0.02, 0.2, 0.25), (0.2, 0.35, 0.45)) * (h, w, h))
+    frame = (236, 234, 230)
+    _box(rgb, x - 6, y - 6, pw + 12, ph + 12, frame)
+    _box(rgb, x, y, pw, ph, pale(rng, 80, 97, 14))
+    cv2.line(rgb, (x + pw // 2, y), (x + pw // 2, y + ph), frame, 5)
+    cv2.line(rgb, (x, y + ph // 2), (x + pw, y + ph // 2), frame, 4)
 
 
 def _shelf(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:

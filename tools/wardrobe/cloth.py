@@ -1,15 +1,15 @@
 """Cloth seen by the camera: the swatch wrapped over a panel, folds, seams, and soft light."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from tools.wardrobe.canvas import Canvas, owner_code, shaded
 from tools.wardrobe.colors import lab_to_rgb
+from tools.wardrobe.folds import crumple, draw_folds, shade_flutes, shade_folds
 from tools.wardrobe.shapes import SHIFT, Region, Ribbon, coverage, fixed
-from tools.wardrobe.textures import Texture, paint_tile, periodic_noise
+from tools.wardrobe.textures import Texture, paint_tile
 
 
 @dataclass(slots=True)
@@ -141,40 +141,18 @@ class Cloth:
         else:
             side = lit.x * np.clip(s, -1, 1)
             light = 1.04 + 0.10 * lit.contrast * side - 0.25 * lit.contrast * edge**3.2
-        u = s * half
-        if panel.folds and panel.drape != "none":
-            light = light + self._folds(panel, lit.x, lit.y, u, half, along) * lit.contrast
+        length = max(float(panel.ribbon.along[-1]), 1.0)
+        if panel.drape != "none":
+            u = s * half
+            wrinkles = crumple(u, along, self.rng)
+            folds = draw_folds(self.rng, panel.drape, float(np.median(panel.ribbon.half)), length)
+            folds[:, 5] *= (0.10 + 0.20 * self.looseness) * panel.folds * lit.contrast
+            light = light + 1.3 * self.crumple * lit.contrast * wrinkles
+            light += shade_folds(folds, (lit.x, lit.y), u + 2.2 * wrinkles, along)
         if panel.flutes:
-            light = light + self._flutes(panel, lit.x, s, along) * lit.contrast
+            fall = np.clip(along / length, 0, 1)
+            light = light + lit.contrast * shade_flutes(panel.flutes, lit.x, s, fall)
         return (np.clip(light, 0.42, 1.3) * panel.tone).astype(np.float32)
-
-    def _folds(
-        self, panel: Panel, lx: float, ly: float, u: np.ndarray, half: np.ndarray, v: np.ndarray
-    ):
-        """Shading of the drape's folds and of the cloth's crumple."""
-        length = float(panel.ribbon.along[-1])
-        wide = float(np.median(panel.ribbon.half))
-        folds = fold_lines(self.rng, panel.drape, wide, length, self.looseness)
-        noise = _wrinkles(u, v, self.rng)
-        light = self.crumple * 1.3 * noise
-        du = u[None] + 2.2 * noise - folds[:, 0, None, None]
-        dv = v[None] - folds[:, 1, None, None]
-        c, sn = np.cos(folds[:, 2])[:, None, None], np.sin(folds[:, 2])[:, None, None]
-        reach, sigma, depth, bend = (folds[:, k, None, None] for k in (3, 4, 5, 6))
-        t = (du * c + dv * sn) / reach
-        across = (dv * c - du * sn) / sigma + bend * t * t
-        bump = np.exp(-0.5 * across * across - t * t) * depth
-        # Lit on the side that faces the light, dark on the other and in the crease.
-        slope = (c * (ly - 0.35) - sn * lx * 1.3) * 1.9
-        return light + np.sum(bump * (across * slope - 0.35), axis=0) * panel.folds
-
-    def _flutes(self, panel: Panel, lx: float, s: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Shading of the folds that fall from a waist and deepen toward the hem."""
-        count, strength, phase = panel.flutes
-        fall = np.clip(v / max(float(panel.ribbon.along[-1]), 1), 0, 1) ** 1.3
-        t = count * np.arcsin(np.clip(s, -1, 1) * 0.98) + phase + 0.5 * np.sin(v * 0.05 + phase)
-        push = -np.sin(t) * np.sign(lx or 1) * 0.8 - 0.55 * (1 - np.cos(t)) * 0.8
-        return strength * fall * push * 0.5
 
     def _seams(self, panel: Panel, region: Region) -> np.ndarray:
         """Light factor f32[h, w] of stitched lines and edges."""
@@ -202,120 +180,3 @@ def _enlarged(coarse: np.ndarray, region: Region, step: int) -> np.ndarray:
     size = (coarse.shape[1] * step, coarse.shape[0] * step)
     fine = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(fine[:h, :w])
-
-
-@lru_cache(maxsize=1)
-def _wrinkle_tile() -> np.ndarray:
-    """Seamless crumple, as slopes: f32[256, 256], about -1..1."""
-    height = (
-        periodic_noise(256, 8, 6)
-        + 0.5 * periodic_noise(256, 16, 7)
-        + 0.2 * periodic_noise(256, 32, 8)
-    )
-    slope = (height - np.roll(height, (4, 3), (0, 1))) * 1.6
-    return slope.astype(np.float32)
-
-
-def _wrinkles(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Crumple at cloth coordinates, about 30 cm to the tile, another spot each time."""
-    x = (u * 9 + rng.uniform(0, 256)).astype(np.float32)
-    y = (v * 4 + 2 * u + rng.uniform(0, 256)).astype(np.float32)
-    return cv2.remap(_wrinkle_tile(), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-
-
-def fold_lines(
-    rng: np.random.Generator, drape: str, wide: float, length: float, loose: float
-) -> np.ndarray:
-    """Where folds form.
-
-    Returns:
-        f64[F, 7]: u, v in cm; direction in radians (0 across the strip); reach, width in cm;
-        depth; bend.
-    """
-    jitter = lambda low, high: rng.uniform(low, high)  # noqa: E731
-    rows = []
-    depth = 0.10 + 0.20 * loose
-    if drape == "trunk":
-        for side in (-1, 1):
-            rows.append(
-                (
-                    side * wide * 0.75,
-                    jitter(14, 19),
-                    side * jitter(2.2, 2.6),
-                    8,
-                    1.3,
-                    depth,
-                    side * 0.3,
-                )
-            )
-            for _ in range(2):
-                v = jitter(0.38, 0.75) * length
-                rows.append(
-                    (
-                        side * wide * jitter(0.5, 0.9),
-                        v,
-                        side * jitter(-0.7, 0.1),
-                        jitter(5, 10),
-                        jitter(0.9, 1.6),
-                        depth * jitter(0.6, 1.2),
-                        jitter(-0.6, 0.6),
-                    )
-                )
-        for _ in range(3):
-            rows.append(
-                (
-                    wide * jitter(-0.7, 0.7),
-                    jitter(0.4, 0.95) * length,
-                    jitter(1.2, 1.9),
-                    jitter(8, 16),
-                    jitter(1.2, 2.2),
-                    depth * jitter(0.5, 1.1),
-                    jitter(-0.5, 0.5),
-                )
-            )
-    elif drape == "sleeve":
-        for spot in (0.1, 0.3, 0.45, 0.52, 0.6, 0.78, 0.92):
-            if spot * length < 6 and spot > 0.15:
-                continue
-            rows.append(
-                (
-                    wide * jitter(-0.6, 0.6),
-                    (spot + jitter(-0.04, 0.04)) * length,
-                    jitter(-0.6, 0.6),
-                    wide * jitter(0.7, 1.3),
-                    jitter(0.7, 1.2),
-                    depth * jitter(0.7, 1.4),
-                    jitter(-0.6, 0.6),
-                )
-            )
-    elif drape == "leg":
-        for spot in (0.16, 0.22, 0.3, 0.5, 0.56, 0.62, 0.9, 0.95):
-            inner = rng.choice((-1, 1))
-            rows.append(
-                (
-                    inner * wide * jitter(0.2, 0.8),
-                    (spot + jitter(-0.03, 0.03)) * length,
-                    inner * jitter(-0.7, 0.1),
-                    wide * jitter(0.6, 1.2),
-                    jitter(0.9, 1.5),
-                    depth * jitter(0.6, 1.3),
-                    jitter(-0.5, 0.5),
-                )
-            )
-        rows.append(
-            (wide * jitter(-0.3, 0.3), 0.75 * length, jitter(1.4, 1.7), 18, 1.6, depth * 0.7, 0.2)
-        )
-    else:
-        for _ in range(5):
-            rows.append(
-                (
-                    wide * jitter(-0.8, 0.8),
-                    jitter(0.15, 0.9) * length,
-                    jitter(1.3, 1.8),
-                    jitter(8, 18),
-                    jitter(1.2, 2.2),
-                    depth * jitter(0.4, 0.9),
-                    jitter(-0.4, 0.4),
-                )
-            )
-    return np.array(rows)

@@ -161,7 +161,10 @@ class Figure:
         scale = camera.scale * camera.distance / (camera.distance - z)
         u, v = x * scale, down * scale
         c, s = np.cos(camera.roll), np.sin(camera.roll)
-        return np.stack(np.broadcast_arrays(camera.x + c * u - s * v, camera.y + s * u + c * v), -1)
+        photo = np.empty((*np.broadcast_shapes(u.shape, v.shape), 2))
+        photo[..., 0] = camera.x + c * u - s * v
+        photo[..., 1] = camera.y + s * u + c * v
+        return photo
 
     def shoulder(self, side: int) -> np.ndarray:
         """Body coordinates of the shoulder joint."""

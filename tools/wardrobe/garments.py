@@ -57,6 +57,7 @@ class Garment:
 
     @property
     def name(self) -> str:
+        """DeepFashion2's category name."""
         return CATEGORIES[self.category - 1]
 
     @property
@@ -116,53 +117,52 @@ def draw_garment(rng: np.random.Generator, category: int, pair_id: int, style: i
     )
 
 
+# Named choices by category; a choice listed twice is drawn twice as often.
+_NECKLINES = ("crew", "crew", "v", "scoop", "boat", "square", "collar", "collar")
+_STYLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "sleeved": {
+        "neckline": _NECKLINES,
+        "closure": ("none", "none", "none", "half buttons"),
+        "pocket": ("none", "none", "chest", "kangaroo"),
+    },
+    "vest": {
+        "neckline": ("crew", "v", "scoop", "square"),
+        "closure": ("none", "none", "buttons"),
+        "pocket": ("none",),
+    },
+    "sling": {
+        "neckline": ("straight", "sweetheart", "v", "scoop"),
+        "closure": ("none",),
+        "pocket": ("none",),
+    },
+    "outerwear": {
+        "neckline": ("v",),
+        "collar": ("lapel", "lapel", "shirt", "none", "hood", "stand"),
+        "closure": ("buttons", "zip"),
+        "pocket": ("patch", "flap", "none"),
+    },
+    "skirt": {"closure": ("none", "buttons", "pleats", "pleats"), "pocket": ("none", "patch")},
+    "legs": {"closure": ("fly", "drawstring"), "pocket": ("slant", "patch", "cargo")},
+}
+
+
 def _styles(rng: np.random.Generator, category: int) -> dict[str, str]:
-    """The named choices of a category."""
-    pick = lambda *options: options[rng.integers(len(options))]  # noqa: E731
-    if category in (1, 2, 10, 11):
-        neckline = pick(
-            "crew", "crew", "v", "scoop", "boat", "square", "collar", "collar", "turtle"
-        )
-        if neckline == "turtle" and category in (1, 10):
-            neckline = "crew"
-        closure = (
-            pick("buttons", "half buttons")
-            if neckline == "collar"
-            else pick("none", "none", "none", "half buttons")
-        )
-        pocket = pick("none", "none", "chest", "kangaroo" if category == 2 else "none")
-        return {
-            "neckline": neckline,
-            "collar": "shirt" if neckline == "collar" else "none",
-            "closure": closure,
-            "pocket": pocket,
-        }
-    if category in OUTERWEAR:
-        collar = pick("lapel", "lapel", "shirt", "none", "hood", "stand")
-        closure = "buttons" if collar in ("lapel", "none") else pick("buttons", "zip")
-        return {
-            "neckline": "v",
-            "collar": collar,
-            "closure": closure,
-            "pocket": pick("patch", "flap", "none"),
-        }
-    if category in (5, 12):
-        return {
-            "neckline": pick("crew", "v", "scoop", "square"),
-            "collar": "none",
-            "closure": pick("none", "none", "buttons"),
-            "pocket": "none",
-        }
-    if category in (6, 13):
-        return {
-            "neckline": pick("straight", "sweetheart", "v", "scoop"),
-            "collar": "none",
-            "closure": "none",
-            "pocket": "none",
-        }
-    if category == 9:
-        return {
-            "closure": pick("none", "buttons", "pleats", "pleats"),
-            "pocket": pick("none", "patch"),
-        }
-    return {"closure": pick("fly", "drawstring"), "pocket": pick("slant", "patch", "cargo")}
+    """Draw the named choices of a category, and make them fit one another."""
+    sleeveless = {5: "vest", 12: "vest", 6: "sling", 13: "sling"}
+    below = {7: "legs", 8: "legs", 9: "skirt"}
+    family = {**sleeveless, **below, **dict.fromkeys(OUTERWEAR, "outerwear")}.get(
+        category, "sleeved"
+    )
+    options = _STYLES[family]
+    if category in (2, 11):
+        options = options | {"neckline": (*_NECKLINES, "turtle")}
+    chosen = {name: str(rng.choice(choices)) for name, choices in options.items()}
+    if category not in BOTTOMS:
+        chosen.setdefault("collar", "none")
+    if chosen.get("neckline") == "collar":
+        chosen |= {"collar": "shirt", "closure": str(rng.choice(("buttons", "half buttons")))}
+    if chosen.get("collar") in ("lapel", "none") and category in OUTERWEAR:
+        chosen["closure"] = "buttons"
+    if chosen["pocket"] == "kangaroo" and (category != 2 or chosen["closure"] == "buttons"):
+        chosen["pocket"] = "none"
+    return chosen

@@ -66,7 +66,7 @@ def paint_head(canvas: Canvas, figure: Figure, looks: Looks) -> None:
     """Head with ears, face and the hair over it."""
     head = Head(figure)
     soft = 3.2 * head.scale
-    if looks.headless:
+    if looks.headless or canvas.region(head.outline(), head.tall * head.scale) is None:
         return
     if not head.hidden() and not looks.mannequin:
         for side in (-1, 1):
@@ -162,69 +162,61 @@ def _mirrored(head: Head, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _hair(canvas: Canvas, head: Head, looks: Looks) -> None:
-    style, scale = looks.hair_style, head.scale
-    color = looks.hair
-    soft = 2.6 * scale
-    if style == "beanie":
-        x = np.array([0, 0.7, 1.1, 1.12, 1.0, 0.5])
-        y = np.array([-1.3, -1.12, -0.62, -0.3, -0.24, -0.2])
-        canvas.shape(_mirrored(head, x, y), looks.shoe_color, roundness=0.7, softness=soft)
-        band = _mirrored(
-            head, np.array([0, 0.6, 1.13, 1.12, 0.6]), np.array([-0.5, -0.52, -0.58, -0.2, -0.14])
-        )
-        canvas.shape(band, toned(looks.shoe_color, 0.85), roundness=0.5, softness=scale)
+    """What covers the head: a beanie, the back of the hair, or the hair around the face."""
+    soft = 2.6 * head.scale
+    if looks.hair_style == "beanie":
+        _beanie(canvas, head, looks.shoe_color)
         return
     if head.hidden():
         _hair_behind(canvas, head, looks)
         return
-    if style in ("bun", "ponytail"):
-        knot = head.seen(0.05, -1.22)
-        if style == "bun":
-            canvas.shape(
-                ellipse(knot, 3.6 * scale, 3.2 * scale), color, roundness=0.8, softness=soft
-            )
+    if looks.hair_style == "bun":
+        knot = ellipse(head.seen(0.05, -1.22), 3.6 * head.scale, 3.2 * head.scale)
+        canvas.shape(knot, looks.hair, roundness=0.8, softness=soft)
+    canvas.shape(_cap(head, looks.hair_style), looks.hair, roundness=0.7, softness=soft)
+    _strands(canvas, head, looks)
+
+
+def _beanie(canvas: Canvas, head: Head, rgb: np.ndarray) -> None:
+    """A knitted cap with a turned-up band."""
+    x, y = (
+        np.array([0, 0.7, 1.1, 1.12, 1.0, 0.5]),
+        np.array([-1.3, -1.12, -0.62, -0.3, -0.24, -0.2]),
+    )
+    canvas.shape(_mirrored(head, x, y), rgb, roundness=0.7, softness=2.6 * head.scale)
+    x, y = np.array([0, 0.6, 1.13, 1.12, 0.6]), np.array([-0.5, -0.52, -0.58, -0.2, -0.14])
+    canvas.shape(_mirrored(head, x, y), toned(rgb, 0.85), roundness=0.5, softness=head.scale)
+
+
+def _cap(head: Head, style: str) -> np.ndarray:
+    """The outline of the hair from ear to ear, over the crown and back along the hairline.
+
+    Turned sideways, the hairline moves with the face and the back of the head comes into view.
+    """
     lift = 0.02 if style == "buzz" else 0.12
     down = {"short": 0.05, "buzz": -0.05, "bob": 0.55, "long": 0.7}.get(style, 0.0)
     turn = float(np.sin(head.figure.yaw))
-    # Turned sideways, the hairline moves with the face and the back of the head comes into view.
-    outer_x, outer_y = _arc(1 + lift)
-    follow = np.array(
-        [
-            1.0 * (turn < 0),
-            0.9 * (turn < 0) + 0.1,
-            0.6,
-            0.55,
-            0.55,
-            0.55,
-            0.6,
-            0.9 * (turn > 0) + 0.1,
-            1.0 * (turn > 0),
-        ]
-    )
-    inner_x = np.array([0.97, 0.9, 0.74, 0.35, -0.1, -0.5, -0.78, -0.9, -0.97]) + turn * follow
-    inner_x = np.clip(inner_x, -1.0, 1.0)
-    inner_y = np.array([down, -0.15, -0.42, -0.62, -0.58, -0.55, -0.38, -0.15, down])
-    inner_y[0] += 0.5 * max(-turn, 0)
-    inner_y[-1] += 0.5 * max(turn, 0)
-    points = head.seen(np.concatenate([outer_x, inner_x]), np.concatenate([outer_y, inner_y]))
-    edge = head.seen(np.array([-1.03, 1.03]), np.array([inner_y[-1], inner_y[0]]))
-    outline = np.concatenate([edge[:1], points[: len(outer_x)], edge[1:], points[len(outer_x) :]])
-    canvas.shape(
-        curve(np.concatenate([outline, outline[:1]]), 90)[:-1], color, roundness=0.7, softness=soft
-    )
-    _strands(canvas, head, looks, 0.5 * turn)
-
-
-def _arc(radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """The upper half of the head's outline from the left ear over the crown to the right."""
+    right, left = float(turn < 0), float(turn > 0)
     t = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 17)
-    return np.sin(t) * radius * 0.99, -np.cos(t) * radius
+    crown_x, crown_y = np.sin(t) * (1 + lift) * 0.99, -np.cos(t) * (1 + lift)
+    follow = np.array(
+        [right, 0.9 * right + 0.1, 0.6, 0.55, 0.55, 0.55, 0.6, 0.9 * left + 0.1, left]
+    )
+    x = np.array([0.97, 0.9, 0.74, 0.35, -0.1, -0.5, -0.78, -0.9, -0.97]) + turn * follow
+    y = np.array([down, -0.15, -0.42, -0.62, -0.58, -0.55, -0.38, -0.15, down])
+    y[0] += 0.5 * max(-turn, 0)
+    y[-1] += 0.5 * max(turn, 0)
+    xs = np.concatenate([[-1.03], crown_x, [1.03], np.clip(x, -1, 1)])
+    ys = np.concatenate([y[-1:], crown_y, y[:1], y])
+    points = head.seen(xs, ys)
+    return curve(np.concatenate([points, points[:1]]), 90)[:-1]
 
 
-def _strands(canvas: Canvas, head: Head, looks: Looks, turn: float) -> None:
+def _strands(canvas: Canvas, head: Head, looks: Looks) -> None:
     """A few lighter and darker strands from the parting."""
     if looks.hair_style == "buzz":
         return
+    turn = 0.5 * float(np.sin(head.figure.yaw))
     for k, tone in ((-0.75, 1.12), (-0.4, 0.8), (0.25, 0.8), (0.55, 1.14), (0.8, 0.85)):
         x = np.array([turn * 0.8 + 0.1, k * 0.75 + turn * 0.3, k * 1.02])
         y = np.array([-1.0, -0.85, -0.45 + 0.25 * abs(k)])

@@ -13,6 +13,7 @@ TRUNK, SLEEVE_LEFT, SLEEVE_RIGHT, COLLAR, LINING = 0, 1, 2, 3, 4
 
 
 def sleeve_part(side: int) -> int:
+    """The part number of a side's sleeve."""
     return SLEEVE_LEFT if side < 0 else SLEEVE_RIGHT
 
 
@@ -31,6 +32,7 @@ class Cut:
     landmarks: list[tuple[np.ndarray, tuple[int, ...]]] = field(default_factory=list)
 
     def panels(self) -> list[Panel]:
+        """Every piece, in no particular order."""
         return [*self.lining, *self.trunk, *self.sleeves[-1], *self.sleeves[1], *self.collar]
 
     def rolled(self, camera: Camera) -> "Cut":
@@ -48,8 +50,8 @@ class Cut:
 def roll(points: np.ndarray, camera: Camera) -> np.ndarray:
     """Turn photo points f64[..., 2] about the camera's aim by its roll."""
     c, s = np.cos(camera.roll), np.sin(camera.roll)
-    x, y = points[..., 0] - camera.x, points[..., 1] - camera.y
-    return np.stack([camera.x + c * x - s * y, camera.y + s * x + c * y], axis=-1)
+    aim = np.array([camera.x, camera.y])
+    return (points - aim) @ np.array([[c, s], [-s, c]]) + aim
 
 
 class Shell:
@@ -61,6 +63,7 @@ class Shell:
         self.y, self.half, self.deep = y[order], half[order], deep[order]
 
     def ring(self, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Half width and depth in cm at height y."""
         return np.interp(y, self.y, self.half), np.interp(y, self.y, self.deep)
 
     def edge(self, s: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
@@ -73,10 +76,12 @@ class Shell:
         return self.edge(side * self.figure.facing, y)
 
     def front(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """Photo position f64[..., 2] x cm from the middle of the front, at height y."""
         y = np.asarray(y, np.float64)
         return self.figure.front(np.asarray(x, np.float64), y, *self.ring(y))
 
     def back(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """As ``front``, on the back."""
         y = np.asarray(y, np.float64)
         return self.figure.back(np.asarray(x, np.float64), y, *self.ring(y))
 
@@ -107,5 +112,6 @@ def band(line: np.ndarray, width: float) -> np.ndarray:
 
 
 def smoothstep(t: np.ndarray | float) -> np.ndarray:
+    """0 up to t = 0, 1 from t = 1 on, without a corner in between."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)

@@ -14,7 +14,6 @@ from tools.wardrobe.accessories import (
 )
 from tools.wardrobe.annotate import annotate_item
 from tools.wardrobe.backgrounds import Place, paint_place
-from tools.wardrobe.bottoms import waist_height
 from tools.wardrobe.canvas import Canvas
 from tools.wardrobe.cloth import Cloth
 from tools.wardrobe.figures import Figure
@@ -26,6 +25,7 @@ from tools.wardrobe.people import paint_arm, paint_legs, paint_trunk
 from tools.wardrobe.scenes import Plan
 from tools.wardrobe.shapes import ellipse
 from tools.wardrobe.tailor import cut_garment
+from tools.wardrobe.waists import waist_height
 
 Dressed = list[tuple[Cloth, Cut]]
 
@@ -51,7 +51,7 @@ def take_photo(plan: Plan, size: int) -> tuple[np.ndarray, dict]:
         _paint_lying(canvas, plan, figure, dressed, rng)
     else:
         _paint_worn(canvas, plan, figure, dressed, rng)
-    if plan.extras["foreground"]:
+    if plan.extras.foreground:
         paint_foreground(canvas, rng)
     annotation: dict = {"source": plan.source, "pair_id": plan.pair_id}
     for owner, ((garment, _), (_, cut)) in enumerate(
@@ -105,7 +105,7 @@ def _paint_lying(
     main = plan.garments[-1][0]
     bottom = main.category in BOTTOMS
     waist = waist_height(figure, main) if bottom else 0.0
-    if plan.kind == "hanger" and plan.extras["rail"]:
+    if plan.kind == "hanger" and plan.extras.rail:
         paint_rail(canvas, figure, (waist - 2.5 if bottom else figure.y(0.163) - 2.5) - 12.5)
     for cloth, cut in dressed:
         for panel in cut.lining:
@@ -143,10 +143,10 @@ def _paint_worn(
                 paint_arm(canvas, figure, looks, side, only_fore=True)
             _paint_sleeves(canvas, dressed, side)
     paint_front_hair(canvas, figure, looks)
-    if plan.extras["bag"]:
-        paint_bag(canvas, figure, str(plan.extras["bag"]), rng)
+    if plan.extras.bag:
+        paint_bag(canvas, figure, plan.extras.bag, rng)
     for side in (-1, 1):
-        if figure.arms[side] == "phone" and plan.extras["phone"] and figure.facing > 0:
+        if figure.arms[side] == "phone" and plan.extras.phone and figure.facing > 0:
             paint_phone(canvas, figure, side)
 
 

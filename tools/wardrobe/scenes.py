@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tools.wardrobe import backgrounds
-from tools.wardrobe.bottoms import waist_height
+from tools.wardrobe.accessories import BAGS
 from tools.wardrobe.canvas import Light
-from tools.wardrobe.figures import Camera, Figure
+from tools.wardrobe.figures import Figure
+from tools.wardrobe.framing import aim_camera, pose_figure
 from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, TOPS, Garment, draw_garment
 from tools.wardrobe.lens import Lens, draw_lens
 from tools.wardrobe.people import Looks, draw_looks, mannequin_looks
 from tools.wardrobe.tops import Wear
+from tools.wardrobe.waists import waist_height
 
 SPLITS = ("train", "validation")
 PHOTOS_PER_OUTFIT = 4
@@ -22,6 +23,40 @@ PHOTOS_PER_OUTFIT = 4
 FIRST_PAIR = {"train": 1, "validation": 1_000_001}
 
 NOT_WORN, FRONT, SIDE_OR_BACK = 1, 2, 3
+
+# Of 100 photos of a source, how many show the clothes worn, on a mannequin, lying, on a hanger.
+KINDS = {
+    "shop": {"worn": 42, "mannequin": 14, "flat": 29, "hanger": 15},
+    "user": {"worn": 86, "flat": 8, "hanger": 6},
+}
+ASPECTS = {"worn": (0.75, 0.75, 0.667, 0.667, 0.5625, 1.0), "flat": (0.75, 0.75, 1.0, 1.0, 1.333)}
+ASPECTS |= {"mannequin": ASPECTS["worn"], "hanger": ASPECTS["flat"]}
+
+# Where photos are taken; a place listed twice is drawn twice as often.
+_LYING = ("paper", "wood", "sheet", "marble", "carpet", "concrete")
+_HANGING = ("paper", "wall", "door", "brick", "concrete")
+_SHOP_WORN = ("studio", "studio", "studio", "studio", "wall", "street", "shop")
+_USER_WORN = ("studio", "wall", "wall", "brick", "street", "street", "park", "shop", "curtain")
+PLACES = {
+    "shop": {
+        "worn": _SHOP_WORN,
+        "mannequin": _SHOP_WORN,
+        "flat": ("paper", "paper", "paper", *_LYING),
+        "hanger": ("paper", "paper", *_HANGING),
+    },
+    "user": {"worn": _USER_WORN, "flat": _LYING, "hanger": _HANGING},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is in the photo besides clothes. bag: its kind, or "" for none; phone: in a hand
+    raised to the face; foreground: something out of focus in front; rail: behind a hanger."""
+
+    bag: str
+    phone: bool
+    foreground: bool
+    rail: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +73,7 @@ class Plan:
     place: str
     light: Light
     lens: Lens
-    extras: dict[str, bool | str]
+    extras: Extras
     seed: tuple[int, ...]
 
     @property
@@ -83,26 +118,26 @@ def plan_photo(seed: int, split: str, number: int) -> Plan:
     pair_id = FIRST_PAIR[split] + (number - 1) // PHOTOS_PER_OUTFIT
     source = "shop" if number % 2 else "user"
     outfit = outfit_of(seed, pair_id)
-    kinds, odds = ("worn", "mannequin", "flat", "hanger"), (0.42, 0.14, 0.29, 0.15)
-    if source == "user":
-        odds = (0.86, 0.0, 0.08, 0.06)
-    kind = kinds[rng.choice(4, p=odds)]
-    worn = kind in ("worn", "mannequin")
+    kinds = KINDS[source]
+    kind = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / 100))
     garments = _choose(rng, outfit, source, kind)
-    aspect = float(
-        rng.choice(
-            (0.75, 0.75, 0.667, 0.667, 0.5625, 1.0) if worn else (0.75, 0.75, 1.0, 1.0, 1.333)
-        )
-    )
-    figure = _pose(rng, garments, kind)
-    looks = mannequin_looks(rng) if kind == "mannequin" else draw_looks(rng, figure.masculine)
-    dressed = _wear(rng, garments, figure, kind)
-    figure = replace(figure, camera=_aim(rng, figure, outfit[0], aspect, kind, dressed))
+    aspect = float(rng.choice(ASPECTS[kind]))
+    figure = pose_figure(rng, garments, kind)
+    camera = aim_camera(rng, figure, garments, outfit[0], aspect, kind)
     return Plan(
-        source, pair_id, kind, aspect, dressed, figure, looks, _choose_place(rng, source, kind),
-        _draw_light(rng), draw_lens(rng, careful=source == "shop"), _extras(rng, source, kind),
-        (*key, 5),
-    )  # fmt: skip
+        source=source,
+        pair_id=pair_id,
+        kind=kind,
+        aspect=aspect,
+        garments=_wear(rng, garments, figure, kind),
+        figure=replace(figure, camera=camera),
+        looks=mannequin_looks(rng) if kind == "mannequin" else draw_looks(rng, figure.masculine),
+        place=str(rng.choice(PLACES[source][kind])),
+        light=_draw_light(rng),
+        lens=draw_lens(rng, careful=source == "shop"),
+        extras=_draw_extras(rng, source, kind),
+        seed=(*key, 5),
+    )
 
 
 def _choose(
@@ -128,194 +163,50 @@ def _choose(
     return sorted([main, *others], key=lambda garment: rank[garment.category])
 
 
-def _pose(rng: np.random.Generator, garments: list[Garment], kind: str) -> Figure:
-    """A body for the clothes, posed; its camera is aimed later."""
-    camera = Camera(1.0, 0.0, 0.0, 0.0)
-    feminine = any(g.category in (6, 9, *DRESSES) for g in garments)
-    masculine = 0.0 if feminine else float(rng.integers(2))
-    stature = float(rng.normal(166 + 11 * masculine, 5))
-    build = float(np.clip(rng.normal(1.02, 0.07), 0.9, 1.22))
-    sway = {side: tuple(rng.normal(0, 0.05, 3)) for side in (-1, 1)}
-    if kind in ("flat", "hanger"):
-        arm = "flat" if kind == "flat" else "hang"
-        spread = float(rng.uniform(-0.25, 0.3)) if kind == "flat" else 0.0
-        sway = {side: (spread, float(rng.normal(0, 0.05)), 0.0) for side in (-1, 1)}
-        foot = float(rng.uniform(9, 17))
-        return Figure(
-            camera,
-            stature,
-            masculine,
-            build,
-            0.0,
-            {-1: arm, 1: arm},
-            sway,
-            (-foot, foot),
-            flatness=1.0,
-        )
-    poses = (
-        "down",
-        "down",
-        "out",
-        "hip",
-        "pocket",
-        "front",
-        "across",
-        "behind",
-        "phone",
-        "raised",
-        "wide",
-    )
-    odds = np.array([4, 4, 3, 2, 2, 1.5, 0.8, 1, 1, 0.7, 0.6])
-    if kind == "mannequin":
-        poses, odds = ("down", "down", "out", "hip"), np.array([3, 3, 2, 1.0])
-    arms = {side: poses[rng.choice(len(poses), p=odds / odds.sum())] for side in (-1, 1)}
-    foot = rng.uniform(5, 14, 2)
-    bent = rng.random(2) < 0.3
-    return Figure(
-        camera, stature, masculine, build, _yaw(rng), arms, sway,
-        (-float(foot[0]), float(foot[1])),
-        (float(bent[0] * rng.uniform(0, 6)), float(bent[1] * rng.uniform(0, 6))),
-        float(rng.normal(0, 2)), float(rng.normal(0, 0.025)), float(rng.normal(0, 0.04)),
-    )  # fmt: skip
-
-
-def _yaw(rng: np.random.Generator) -> float:
-    """Mostly from the front, sometimes from the side or the back."""
-    chance = rng.random()
-    if chance < 0.78:
-        return float(np.clip(rng.normal(0, 0.22), -0.55, 0.55))
-    if chance < 0.89:
-        return float(rng.choice((-1, 1)) * rng.uniform(0.62, 0.95))
-    return float(np.pi + rng.uniform(-0.45, 0.45))
-
-
 def _wear(
     rng: np.random.Generator, garments: list[Garment], figure: Figure, kind: str
 ) -> list[tuple[Garment, Wear]]:
     """How each garment is worn: what lies beneath, tucked in, buttoned or open."""
-    dressed: list[tuple[Garment, Wear]] = []
     bottom = next((g for g in garments if g.category in BOTTOMS), None)
     covered = any(g.category in OUTERWEAR for g in garments)
+    dressed: list[tuple[Garment, Wear]] = []
     for garment in garments:
+        wear = Wear(under=covered)
         if garment.category in OUTERWEAR:
-            inner = [g for g in garments if g.category in (*TOPS, *DRESSES)]
-            width = max((g.measures["width"] + 1.0 for g in inner), default=0.0)
-            under = max(width - garment.measures["width"], 1.0 if inner else 0.0)
             closed = rng.random() < (0.5 if kind in ("flat", "hanger") else 0.25)
-            dressed.append(
-                (garment, Wear(under, opening=0.0 if closed else float(rng.uniform(0.2, 1))))
-            )
+            opening = 0.0 if closed else float(rng.uniform(0.2, 1))
+            wear = Wear(_room_for(garment, garments), opening=opening)
         elif garment.category in TOPS and bottom is not None:
-            tucked = None
-            if kind != "flat" and rng.random() < 0.35:
-                tucked = waist_height(figure, bottom)
-            dressed.append((garment, Wear(0.3, covered, tucked=tucked)))
-        else:
-            dressed.append((garment, Wear(under=covered)))
+            tucked = kind != "flat" and rng.random() < 0.35
+            height = waist_height(figure, bottom) if tucked else None
+            wear = Wear(0.3, under=covered, tucked=height)
+        dressed.append((garment, wear))
     # A tucked top is put on before what it is tucked into.
-    return sorted(dressed, key=lambda item: 0 if item[1].tucked is not None else 1)
+    return sorted(dressed, key=lambda item: item[1].tucked is None)
 
 
-def _extent(figure: Figure, garment: Garment) -> tuple[float, float]:
-    """Upper and lower end of a garment, cm below the crown."""
-    unit = figure.stature / 170
-    top = waist_height(figure, garment) if garment.category in BOTTOMS else figure.y(0.163)
-    return top, top + garment.measures["length"] * unit
-
-
-def _aim(
-    rng: np.random.Generator, figure: Figure, main: Garment, aspect: float, kind: str, dressed: list
-) -> Camera:
-    """A camera that frames the figure, its upper or lower half, or the main garment."""
-    top, low = _extent(figure, main)
-    if kind in ("flat", "hanger"):
-        extents = [_extent(figure, garment) for garment, _ in dressed]
-        top, low = min(e[0] for e in extents) - 8, max(e[1] for e in extents) + 6
-        if kind == "hanger" or main.category in OUTERWEAR:
-            top -= 14
-        across = 60 if main.category in BOTTOMS and len(dressed) == 1 else 120
-        if all(g.category in (5, 6, 12, 13, *BOTTOMS) for g, _ in dressed):
-            across = 75
-    else:
-        across = 66.0
-        choice = rng.random()
-        if choice < 0.45:
-            top, low = -9.0, figure.stature + 8
-        elif main.category in BOTTOMS:
-            top, low = top - rng.uniform(5, 40), figure.stature + 6
-        else:
-            top, low = float(rng.choice((-8.0, 9.0))), max(low + rng.uniform(4, 30), 95)
-    span = max(low - top, across / aspect)
-    zoom = rng.uniform(0.82, 1.0)
-    if rng.random() < 0.13:
-        zoom = rng.uniform(1.3, 2.0)
-    elif kind == "worn" and rng.random() < 0.1:
-        zoom = rng.uniform(0.5, 0.75)
-    scale = zoom / span
-    middle = 0.5 * (top + low)
-    if zoom > 1.2:
-        a, b = _extent(figure, main)
-        middle = rng.uniform(a + 0.3 * (b - a), a + 0.7 * (b - a))
-    drift = 0.06 if zoom > 0.8 else 0.16
-    lying = kind == "flat"
-    roll = rng.normal(0, 0.12) if lying else rng.normal(0, 0.015 if kind != "worn" else 0.03)
-    pitch = 0.0 if kind in ("flat", "hanger") else rng.normal(0.05, 0.06)
-    x, y = aspect * (0.5 + rng.normal(0, drift)), 0.5 + rng.normal(0, 0.4 * drift)
-    return Camera(
-        float(scale),
-        float(x),
-        float(y),
-        float(middle),
-        float(pitch),
-        float(roll),
-        float(rng.uniform(300, 600)),
-    )
-
-
-def _choose_place(rng: np.random.Generator, source: str, kind: str) -> str:
-    if kind == "flat":
-        options = (
-            backgrounds.FLAT if source == "user" else ("paper", "paper", "paper", *backgrounds.FLAT)
-        )
-    elif kind == "hanger":
-        options = (
-            backgrounds.HANGING if source == "user" else ("paper", "paper", *backgrounds.HANGING)
-        )
-    elif source == "shop":
-        options = backgrounds.SHOP_WORN
-    else:
-        options = backgrounds.WORN
-    return str(options[rng.integers(len(options))])
+def _room_for(outer: Garment, garments: list[Garment]) -> float:
+    """The cm by which outerwear must be wider than itself to go over what is worn beneath."""
+    inner = [g.measures["width"] for g in garments if g.category in (*TOPS, *DRESSES)]
+    return max(max(inner) + 1 - outer.measures["width"], 1.0) if inner else 0.0
 
 
 def _draw_light(rng: np.random.Generator) -> Light:
-    x = float(rng.choice((-1, 1)) * rng.uniform(0.15, 0.6))
     return Light(
-        x,
-        float(rng.uniform(-0.65, -0.3)),
-        float(rng.uniform(0.6, 1.3)),
-        float(rng.uniform(0.25, 0.5)),
+        x=float(rng.choice((-1, 1)) * rng.uniform(0.15, 0.6)),
+        y=float(rng.uniform(-0.65, -0.3)),
+        contrast=float(rng.uniform(0.6, 1.3)),
+        shadow=float(rng.uniform(0.25, 0.5)),
     )
 
 
-def _extras(rng: np.random.Generator, source: str, kind: str) -> dict[str, bool | str]:
+def _draw_extras(rng: np.random.Generator, source: str, kind: str) -> Extras:
     """Bags, phones and things in front, mostly in buyers' photos."""
-    user = source == "user"
-    if kind != "worn":
-        return {
-            "bag": "",
-            "phone": False,
-            "foreground": user and rng.random() < 0.06,
-            "rail": rng.random() < 0.4,
-        }
-    bag = (
-        ("crossbody", "shoulder", "hand")[rng.integers(3)]
-        if rng.random() < (0.25 if user else 0.12)
-        else ""
+    user, worn = source == "user", kind == "worn"
+    with_bag = worn and rng.random() < (0.25 if user else 0.12)
+    return Extras(
+        bag=str(rng.choice(BAGS)) if with_bag else "",
+        phone=bool(worn and rng.random() < 0.8),
+        foreground=bool(user and rng.random() < 0.08),
+        rail=bool(rng.random() < 0.4),
     )
-    return {
-        "bag": bag,
-        "phone": rng.random() < 0.8,
-        "foreground": user and rng.random() < 0.08,
-        "rail": False,
-    }

@@ -4,6 +4,7 @@ Points are f64[..., 2] in pixels of the photo, pixel centers at whole numbers (a
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,24 +20,38 @@ def curve(points: np.ndarray | list, count: int = 24) -> np.ndarray:
     p = np.asarray(points, np.float64)
     if len(p) < 3:
         return p[0] + np.linspace(0, 1, count)[:, None] * (p[-1] - p[0])
-    ends = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])
-    t = np.linspace(0, len(p) - 1 - 1e-9, 8 * len(p))
-    i = t.astype(int)
-    f = (t - i)[:, None]
-    a, b, c, d = ends[i], ends[i + 1], ends[i + 2], ends[i + 3]
-    fine = 0.5 * (
-        2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3
+    return resample(_spline(len(p)) @ p, count)
+
+
+@lru_cache(maxsize=64)
+def _spline(count: int) -> np.ndarray:
+    """Catmull-Rom's weights f64[8 * count, count]: fine points from control points."""
+    t = np.linspace(0, count - 1 - 1e-9, 8 * count)
+    i, f = t.astype(int), t % 1
+    cubic = np.stack(
+        [2 * f**2 - f - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2]
     )
-    return resample(fine, count)
+    padded = np.zeros((8 * count, count + 2))
+    for k in range(4):
+        padded[np.arange(8 * count), i + k] = cubic[k] / 2
+    weights = padded[:, 1:-1].copy()
+    # Beyond its ends the curve goes on straight: the outer points mirror the inner ones.
+    weights[:, 0] += 2 * padded[:, 0]
+    weights[:, 1] -= padded[:, 0]
+    weights[:, -1] += 2 * padded[:, -1]
+    weights[:, -2] -= padded[:, -1]
+    return weights
 
 
 def resample(points: np.ndarray, count: int) -> np.ndarray:
     """Points at equal steps of arc length along a polyline f64[N, D] -> f64[count, D]."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    along = np.concatenate([[0.0], np.cumsum(steps)])
+    along = np.zeros(len(points))
+    np.cumsum(np.sqrt(np.square(np.diff(points, axis=0)).sum(axis=1)), out=along[1:])
     wanted = np.linspace(0, along[-1], count)
-    columns = [np.interp(wanted, along, points[:, k]) for k in range(points.shape[1])]
-    return np.stack(columns, axis=1)
+    even = np.empty((count, points.shape[1]))
+    for k in range(points.shape[1]):
+        even[:, k] = np.interp(wanted, along, points[:, k])
+    return even
 
 
 def moved(points: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -70,9 +85,8 @@ def region_of(points: np.ndarray, margin: float, width: int, height: int) -> Reg
 
 def fixed(points: np.ndarray, region: Region) -> np.ndarray:
     """Pixel points -> cv2's fixed-point i32[N, 1, 2] inside the region."""
-    # Far-off points would overflow cv2's integers; 1e5 px outside is off the photo anyway.
-    local = np.clip(points - (region[0], region[1]), -1e5, 1e5)
-    return np.round(local * (1 << SHIFT)).astype(np.int32).reshape(-1, 1, 2)
+    corner = np.array([region[0], region[1]])
+    return np.rint((points - corner) * (1 << SHIFT)).astype(np.int32).reshape(-1, 1, 2)
 
 
 def coverage(outlines: list[np.ndarray], region: Region) -> np.ndarray:

@@ -21,6 +21,7 @@ class Place:
 
 
 def plain(shape: tuple[int, int], rgb: np.ndarray | tuple) -> np.ndarray:
+    """One color everywhere: u8[H, W, 3]."""
     canvas = np.empty((*shape, 3), np.uint8)
     canvas[:] = np.clip(rgb, 0, 255).astype(np.uint8)
     return canvas

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from tools.wardrobe import details
-from tools.wardrobe.bottoms import cut_skirt, cut_trousers
 from tools.wardrobe.cloth import Panel
 from tools.wardrobe.figures import Figure
 from tools.wardrobe.garments import DRESSES, OUTERWEAR, Garment
 from tools.wardrobe.patterns import COLLAR, LINING, TRUNK, Cut, band
 from tools.wardrobe.shapes import curve, moved
+from tools.wardrobe.skirts import cut_skirt
 from tools.wardrobe.tops import (
     SLEEVELESS,
     SLINGS,
@@ -27,6 +27,7 @@ from tools.wardrobe.tops import (
     sleeve_panel,
     trunk_outline,
 )
+from tools.wardrobe.trousers import cut_trousers
 
 
 def cut_garment(figure: Figure, garment: Garment, wear: Wear, rng: np.random.Generator) -> Cut:
