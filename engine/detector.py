@@ -24,6 +24,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from engine.backbones import PYRAMID_CHANNELS, Backbone, build_backbone, uses_channels_last
 from engine.errors import InputError
 from engine.pretrained import WeightsReport, load_weights
+from engine.pyramid import Pyramid
 from engine.roi_heads import BOX_POOL, RegionHeads
 from engine.rpn import ProposalNetwork
 
@@ -69,11 +70,12 @@ class Detector(nn.Module):
             return []
         image_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         maps = self.backbone(self._stack(images))
+        pyramid = Pyramid(maps, self.backbone.strides)
         if not self.training:
-            proposals, _ = self.rpn(maps, image_sizes)
-            return self.roi_heads.detect(maps, proposals, image_sizes)
-        proposals, losses = self.rpn(maps, image_sizes, targets)
-        return losses | self.roi_heads.losses(maps, proposals, image_sizes, targets)
+            proposals, _ = self.rpn(maps, pyramid, image_sizes)
+            return self.roi_heads.detect(pyramid, proposals, image_sizes)
+        proposals, losses = self.rpn(maps, pyramid, image_sizes, targets)
+        return losses | self.roi_heads.losses(pyramid, proposals, image_sizes, targets)
 
     def _stack(self, images: list[Tensor]) -> Tensor:
         """f32[B,3,H,W]: normalized, padded at right and bottom with the mean color."""
@@ -146,7 +148,7 @@ def build_detector(
     )
     box_head, features = _box_head(v2)
     heads = RegionHeads(
-        strides=body.strides[:-1],
+        levels=len(body.strides) - 1,
         box_head=box_head,
         box_predictor=FastRCNNPredictor(features, num_classes + 1),
         mask_head=MaskRCNNHeads(PYRAMID_CHANNELS, [256] * 4, 1, norm) if masks else None,

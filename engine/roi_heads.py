@@ -4,16 +4,37 @@ Masks never exist at the size of the photo: training samples its 28x28 targets f
 inference returns 28x28 probabilities for the caller to paste where a picture or an RLE is written.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image, nms, roi_align
 
 from engine.boxes import decode_boxes, encode_boxes, match, sample_balanced
+from engine.pyramid import Pyramid
 from engine.rpn import SMOOTH_L1_BETA
 
 BOX_WEIGHTS = (10.0, 5.0)
 BOX_POOL, MASK_POOL, MASK_SIZE = 7, 14, 28
+
+
+class Sample(NamedTuple):
+    """The regions of one image to learn from, positives first."""
+
+    boxes: Tensor  # f32[K,4]
+    labels: Tensor  # i64[K]: 0 background, -1 a slot that nothing filled
+    truth: Tensor  # i64[K]: the true box that each overlaps most
+    count: Tensor  # i64[]: positives
+
+
+class Matched(NamedTuple):
+    """The positives of one image with what they should have been."""
+
+    boxes: Tensor  # f32[P,4]
+    truth: Tensor  # i64[P] into the target
+    target: dict[str, Tensor]
+    image_size: tuple[int, int]
 
 
 class RegionHeads(nn.Module):
@@ -26,7 +47,7 @@ class RegionHeads(nn.Module):
     def __init__(
         self,
         *,
-        strides: tuple[int, ...],
+        levels: int,
         box_head: nn.Module,
         box_predictor: nn.Module,
         mask_head: nn.Module | None,
@@ -39,7 +60,7 @@ class RegionHeads(nn.Module):
     ) -> None:
         """
         Args:
-            strides: pixels per cell of the maps that regions are pooled from.
+            levels: of the pyramid that regions are pooled from, from the finest.
             box_head, box_predictor: [R,256,7,7] -> [R,F] -> (class logits [R,1+C], offsets
                 [R,4*(1+C)]).
             mask_head, mask_predictor: [R,256,14,14] -> same -> logits [R,1+C,28,28], or None.
@@ -48,7 +69,7 @@ class RegionHeads(nn.Module):
                 ``engine.detector.build_detector``.
         """
         super().__init__()
-        self.strides = strides
+        self.levels = levels
         self.box_head, self.box_predictor = box_head, box_predictor
         self.mask_head, self.mask_predictor = mask_head, mask_predictor
         self.rois_per_image = rois_per_image
@@ -57,36 +78,38 @@ class RegionHeads(nn.Module):
 
     def losses(
         self,
-        maps: list[Tensor],
+        pyramid: Pyramid,
         proposals: list[Tensor],
         image_sizes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         """Losses of a random balanced sample of the proposals (f32[P,4] of each image)."""
         samples = [self._sample(p, t) for p, t in zip(proposals, targets, strict=True)]
-        boxes, labels, truth_index, counts = zip(*samples, strict=True)
         # The step's one wait for the accelerator outside the suppression.
-        counts = torch.stack(counts).tolist()
-        logits, offsets = self._classify(maps, list(boxes))
-        all_labels = torch.cat(labels)
-        positive = _first_rows([len(b) for b in boxes], counts, all_labels.device)
+        counts = torch.stack([sample.count for sample in samples]).tolist()
+        boxes = [sample.boxes for sample in samples]
+        labels = torch.cat([sample.labels for sample in samples])
+        positive = _first_rows([len(b) for b in boxes], counts).to(labels.device, non_blocking=True)
+        labels_positive = labels[positive]
+        matched = [
+            Matched(sample.boxes[:n], sample.truth[:n], target, size)
+            for sample, n, target, size in zip(samples, counts, targets, image_sizes, strict=True)
+        ]
+
+        logits, offsets = self._classify(pyramid, boxes)
+        box_loss = _box_loss(offsets[positive, labels_positive], matched) / (labels >= 0).sum()
         losses = {
-            "loss_classifier": F.cross_entropy(logits, all_labels, ignore_index=-1),
-            "loss_box_reg": _box_loss(
-                offsets, boxes, all_labels, truth_index, counts, positive, targets
-            ),
+            "loss_classifier": F.cross_entropy(logits, labels, ignore_index=-1),
+            "loss_box_reg": box_loss,
         }
-        if self.mask_head is not None:
-            losses["loss_mask"] = self._mask_loss(
-                maps, boxes, all_labels[positive], truth_index, counts, image_sizes, targets
-            )
+        if self.mask_head is not None and len(positive):
+            losses["loss_mask"] = self._mask_loss(pyramid, matched, labels_positive)
+        elif self.mask_head is not None:
+            losses["loss_mask"] = self._no_mask_loss(pyramid, boxes)
         return losses
 
     @torch.no_grad()
-    def _sample(
-        self, proposals: Tensor, target: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Boxes, labels (0 background, -1 unused slot), true-box indices and positives' count."""
+    def _sample(self, proposals: Tensor, target: dict[str, Tensor]) -> Sample:
         truth = target["boxes"]
         proposals = torch.cat((proposals, truth))
         index, verdict = match(truth, proposals, low=self.fg_iou, high=self.fg_iou)
@@ -95,51 +118,44 @@ class RegionHeads(nn.Module):
         index = index[rows]
         labels = target["labels"][index] if len(truth) else torch.zeros_like(index)
         labels = torch.where(verdict[rows] > 0, labels, 0)
-        return proposals[rows], torch.where(valid, labels, -1), index, count
+        return Sample(proposals[rows], torch.where(valid, labels, -1), index, count)
 
-    def _classify(self, maps: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        features = pool_regions(maps, self.strides, boxes, BOX_POOL)
+    def _classify(self, pyramid: Pyramid, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        features = pyramid.pool(boxes, self.levels, BOX_POOL)
         logits, offsets = self.box_predictor(self.box_head(features))
         return logits.float(), offsets.float().view(len(offsets), -1, 4)
 
-    def _mask_logits(self, maps: list[Tensor], boxes: list[Tensor], labels: Tensor) -> Tensor:
+    def _mask_logits(self, pyramid: Pyramid, boxes: list[Tensor], labels: Tensor) -> Tensor:
         """f32[R,28,28]: each region's logits for its own class."""
-        features = pool_regions(maps, self.strides, boxes, MASK_POOL)
+        features = pyramid.pool(boxes, self.levels, MASK_POOL)
         logits = self.mask_predictor(self.mask_head(features))
         return logits[torch.arange(len(logits), device=logits.device), labels].float()
 
-    def _mask_loss(
-        self,
-        maps: list[Tensor],
-        boxes: tuple[Tensor, ...],
-        labels: Tensor,
-        truth_index: tuple[Tensor, ...],
-        counts: list[int],
-        image_sizes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-    ) -> Tensor:
-        if sum(counts) == 0:
-            # A background region with weight 0 keeps every parameter in the graph (DDP waits for
-            # their gradients) and the batch norms of the mask head away from empty input.
-            regions = [b[: int(i == 0)] for i, b in enumerate(boxes)]
-            rows = sum(len(region) for region in regions)
-            return self._mask_logits(maps, regions, labels.new_zeros(rows)).sum() * 0
-        regions = [b[:n] for b, n in zip(boxes, counts, strict=True)]
+    def _mask_loss(self, pyramid: Pyramid, matched: list[Matched], labels: Tensor) -> Tensor:
         wanted = [
-            mask_targets(t["masks"], t["mask_origin"], region, i[:n], size)
-            for t, region, i, n, size in zip(
-                targets, regions, truth_index, counts, image_sizes, strict=True
-            )
-            if n
+            mask_targets(m.target["masks"], m.target["mask_origin"], m.boxes, m.truth, m.image_size)
+            for m in matched
+            if len(m.boxes)
         ]
-        logits = self._mask_logits(maps, regions, labels)
+        logits = self._mask_logits(pyramid, [m.boxes for m in matched], labels)
         return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
 
+    def _no_mask_loss(self, pyramid: Pyramid, boxes: list[Tensor]) -> Tensor:
+        """0 where no photo of the batch shows a garment.
+
+        A background region takes part with weight 0: DDP waits for the gradient of every
+        parameter, and the batch norms of the mask head can't average over nothing.
+        """
+        region = [b[: int(i == 0)] for i, b in enumerate(boxes)]
+        return (
+            self._mask_logits(pyramid, region, region[0].new_zeros(len(region[0])).long()).sum() * 0
+        )
+
     def detect(
-        self, maps: list[Tensor], proposals: list[Tensor], image_sizes: list[tuple[int, int]]
+        self, pyramid: Pyramid, proposals: list[Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """Per image ``boxes``, ``scores``, ``labels`` and ``roi_masks``, best score first."""
-        logits, offsets = self._classify(maps, proposals)
+        logits, offsets = self._classify(pyramid, proposals)
         sizes = [len(p) for p in proposals]
         boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
         per_image = zip(
@@ -149,7 +165,7 @@ class RegionHeads(nn.Module):
         if self.mask_head is not None:
             regions = [r["boxes"] for r in results]
             labels = torch.cat([r["labels"] for r in results])
-            masks = self._mask_logits(maps, regions, labels).sigmoid().half()
+            masks = self._mask_logits(pyramid, regions, labels).sigmoid().half()
             for result, part in zip(results, masks.split([len(r) for r in regions]), strict=True):
                 result["roi_masks"] = part
         return results
@@ -170,31 +186,6 @@ class RegionHeads(nn.Module):
             kept = kept[nms(boxes[kept], scores[kept], self.cross_class_nms)]
         kept = kept[: self.detections_per_image]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
-
-
-def pool_regions(
-    maps: list[Tensor], strides: tuple[int, ...], boxes: list[Tensor], size: int
-) -> Tensor:
-    """RoIAlign with each region on the pyramid level of its size: [R,C,size,size].
-
-    Level by equation 1 of Feature Pyramid Networks (Lin et al., 2017): a region of 224 x 224 px
-    belongs to stride 16.
-
-    Args:
-        maps: [B,C,H/s,W/s] for each of ``strides``; further maps are not used.
-        boxes: f32[R_i,4] of each of the B images.
-    """
-    flat = torch.cat(boxes)
-    image = torch.cat([torch.full_like(b[:, :1], i) for i, b in enumerate(boxes)])
-    regions = torch.cat((image, flat), 1)
-    area = (flat[:, 2:] - flat[:, :2]).prod(1)
-    stride = 2 ** (4 + (area.sqrt() / 224).log2() + 1e-6).floor()
-    stride = stride.clamp(strides[0], strides[-1])
-    pooled = regions.new_zeros(len(regions), maps[0].shape[1], size, size, dtype=maps[0].dtype)
-    for level, s in zip(maps, strides, strict=False):
-        rows = (stride == s).nonzero().squeeze(1)
-        pooled[rows] = roi_align(level, regions[rows].to(level.dtype), size, 1 / s, 2)
-    return pooled
 
 
 def mask_targets(
@@ -227,27 +218,14 @@ def mask_targets(
     return roi_align(masks, rois, MASK_SIZE, 1.0)[:, 0]
 
 
-def _first_rows(lengths: list[int], counts: list[int], device: torch.device) -> Tensor:
-    """Indices of the first ``counts[i]`` rows of each of several concatenated parts."""
+def _first_rows(lengths: list[int], counts: list[int]) -> Tensor:
+    """i64: the first ``counts[i]`` rows of each of several concatenated parts."""
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    rows = [torch.arange(a, a + n) for a, n in zip(starts, counts, strict=True)]
-    return torch.cat(rows).to(device, non_blocking=True)
+    return torch.cat([torch.arange(a, a + n) for a, n in zip(starts, counts, strict=True)])
 
 
-def _box_loss(
-    offsets: Tensor,
-    boxes: tuple[Tensor, ...],
-    labels: Tensor,
-    truth_index: tuple[Tensor, ...],
-    counts: list[int],
-    positive: Tensor,
-    targets: list[dict[str, Tensor]],
-) -> Tensor:
-    """Smooth L1 of the positives' offsets, over the number of all sampled regions."""
-    regions = torch.cat([b[:n] for b, n in zip(boxes, counts, strict=True)])
-    truth = [t["boxes"][i[:n]] for t, i, n in zip(targets, truth_index, counts, strict=True) if n]
-    truth = torch.cat(truth) if truth else regions
-    wanted = encode_boxes(truth, regions, BOX_WEIGHTS)
-    given = offsets[positive, labels[positive]]
-    loss = F.smooth_l1_loss(given, wanted, beta=SMOOTH_L1_BETA, reduction="sum")
-    return loss / (labels >= 0).sum()
+def _box_loss(offsets: Tensor, matched: list[Matched]) -> Tensor:
+    """Smooth L1, summed, of the positives' offsets f32[P,4]."""
+    truth = torch.cat([m.target["boxes"][m.truth] for m in matched])
+    wanted = encode_boxes(truth, torch.cat([m.boxes for m in matched]), BOX_WEIGHTS)
+    return F.smooth_l1_loss(offsets, wanted, beta=SMOOTH_L1_BETA, reduction="sum")

@@ -1,8 +1,10 @@
 """The region proposal network: where in the photo something might be worn.
 
-Same head, matching, sampling and losses as torchvision's, arranged to do less: only the anchors
-that survive the ranking are decoded, only the sampled ones are encoded, and nothing but the
-suppression waits for the accelerator.
+Same head, matching, sampling and losses as torchvision's, arranged to do less. The head runs over
+all maps without recording gradients; the losses touch a few hundred sampled anchors, so the head
+runs once more, recording, on the small patches that those anchors see. The gradients are the same
+and the backward pass over the maps, mostly zeros, is saved. Likewise only the anchors that survive
+the ranking are decoded, and nothing but the suppression waits for the accelerator.
 """
 
 import torch
@@ -12,6 +14,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from engine.boxes import decode_boxes, encode_boxes, match, sample_balanced
+from engine.pyramid import Pyramid
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
 UNIT_WEIGHTS = (1.0, 1.0)
@@ -50,28 +53,25 @@ class ProposalNetwork(nn.Module):
     def forward(
         self,
         maps: list[Tensor],
+        pyramid: Pyramid,
         image_sizes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """
         Args:
             maps: f32[B,C,H/s,W/s] per stride.
+            pyramid: of the same maps.
             image_sizes: (height, width) of each image inside its padding.
             targets: in training, each with ``boxes`` f32[N,4].
 
         Returns:
             (proposals f32[P,4] of each image, best first; losses, empty without targets).
         """
-        logits, offsets = self.head(maps)
-        # Box arithmetic in half precision would be off by pixels.
-        logits = [_per_anchor(level, 1).float().squeeze(-1) for level in logits]
-        offsets = [_per_anchor(level, 4).float() for level in offsets]
-        anchors = [self._anchors(i, level.shape[-2:]) for i, level in enumerate(maps)]
-        proposals = self._propose(logits, offsets, anchors, image_sizes)
-        if targets is None:
-            return proposals, {}
-        losses = self._losses(torch.cat(logits, 1), torch.cat(offsets, 1), anchors, targets)
-        return proposals, losses
+        anchors = [self._anchors(i, m.shape[-2:]) for i, m in enumerate(maps)]
+        # Losses first: autocast keeps the first half-precision copy of each filter, and a copy made
+        # while gradients are off would cut the filters off from the losses.
+        losses = {} if targets is None else self._losses(pyramid, torch.cat(anchors), targets)
+        return self._propose(maps, anchors, image_sizes), losses
 
     def _anchors(self, level: int, grid: tuple[int, int]) -> Tensor:
         """f32[H*W*A,4]: the cell anchors of a level, moved to every cell."""
@@ -90,12 +90,12 @@ class ProposalNetwork(nn.Module):
 
     @torch.no_grad()
     def _propose(
-        self,
-        logits: list[Tensor],
-        offsets: list[Tensor],
-        anchors: list[Tensor],
-        image_sizes: list[tuple[int, int]],
+        self, maps: list[Tensor], anchors: list[Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Tensor]:
+        logits, offsets = self.head(maps)
+        # Box arithmetic in half precision would be off by pixels.
+        logits = [_per_anchor(level, 1).float().squeeze(-1) for level in logits]
+        offsets = [_per_anchor(level, 4).float() for level in offsets]
         scores, boxes, levels = [], [], []
         for level, (score, offset, anchor) in enumerate(zip(logits, offsets, anchors, strict=True)):
             score, index = score.topk(min(self._kept, score.shape[1]), 1)
@@ -116,14 +116,9 @@ class ProposalNetwork(nn.Module):
         return boxes[kept[: self._kept]]
 
     def _losses(
-        self,
-        logits: Tensor,
-        offsets: Tensor,
-        anchors: list[Tensor],
-        targets: list[dict[str, Tensor]],
+        self, pyramid: Pyramid, anchors: Tensor, targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Objectness and box loss on a random balanced sample: logits f32[B,M], offsets [B,M,4]."""
-        anchors = torch.cat(anchors)
+        """Objectness and box loss on a random balanced sample of the anchors f32[M,4]."""
         matches = [
             match(t["boxes"], anchors, low=self.bg_iou, high=self.fg_iou, keep_best=True)
             for t in targets
@@ -131,26 +126,43 @@ class ProposalNetwork(nn.Module):
         positives = int(self.anchors_per_image * self.positive_fraction)
         verdict = torch.stack([verdict for _, verdict in matches])
         sample, valid, _ = sample_balanced(verdict, self.anchors_per_image, positives)
+        logits, offsets = self._score(pyramid, sample)
         wanted = verdict.gather(1, sample).float()
-        count = valid.sum()
-
         objectness = F.binary_cross_entropy_with_logits(
-            logits.gather(1, sample), wanted, valid.float(), reduction="sum"
+            logits, wanted, valid.float(), reduction="sum"
         )
+
         picked = sample[:, :positives]  # positives come first
         truth = torch.stack([
             _rows(t["boxes"], index[p], anchors[p])
             for t, (index, _), p in zip(targets, matches, picked, strict=True)
         ])  # fmt: skip
         difference = F.smooth_l1_loss(
-            offsets.gather(1, picked[..., None].expand(-1, -1, 4)),
+            offsets[:, :positives],
             encode_boxes(truth, anchors[picked], UNIT_WEIGHTS),
             beta=SMOOTH_L1_BETA,
             reduction="none",
         )
         is_positive = (wanted[:, :positives] > 0) & valid[:, :positives]
         box = torch.where(is_positive[..., None], difference, 0).sum()
+        count = valid.sum()
         return {"loss_objectness": objectness / count, "loss_rpn_box_reg": box / count}
+
+    def _score(self, pyramid: Pyramid, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's logits f32[B,S] and offsets f32[B,S,4] for the anchors i64[B,S] alone."""
+        per_cell = self.head.cls_logits.out_channels
+        image = torch.arange(len(sample), device=sample.device)[:, None].expand_as(sample)
+        cell, anchor = (sample // per_cell).flatten(), (sample % per_cell).flatten()
+        depth = len(self.head.conv)
+        x, inside = pyramid.patches(image.flatten(), cell, depth)
+        for layer, (conv, _) in enumerate(self.head.conv, start=1):
+            x = F.relu(F.conv2d(x, conv.weight, conv.bias))
+            # Outside the map the head pads with zeros, whatever the filters would make of it.
+            x = x * inside[:, :, layer:-layer, layer:-layer]
+        every = torch.arange(len(x), device=x.device)
+        logits = self.head.cls_logits(x).flatten(1)[every, anchor]
+        offsets = self.head.bbox_pred(x).view(len(x), per_cell, 4)[every, anchor]
+        return logits.float().view_as(sample), offsets.float().view(*sample.shape, 4)
 
 
 def cell_anchors(sizes: tuple[float, ...]) -> Tensor:
