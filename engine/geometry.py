@@ -76,8 +76,14 @@ def place(
     if stretched is None:
         return warp(photo, full_size, matrix, size, fill)
     x1, y1, x2, y2 = stretched
+    mirrored = matrix[0, 0] < 0
+    # Swap the fewer pixels: before enlarging, after shrinking. (A photo decoded at a fraction may
+    # end in an incomplete block, which has to stay on the right until it is cut off.)
+    early = photo.shape[1::-1] == full_size and x2 - x1 > full_size[0]
+    if mirrored and early:
+        photo = cv2.flip(photo, 1)
     whole = resize(photo, full_size, (x2 - x1, y2 - y1))
-    if matrix[0, 0] < 0:
+    if mirrored and not early:
         whole = cv2.flip(whole, 1)
     if stretched == (0, 0, *size):
         return whole

@@ -51,7 +51,7 @@ def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
     if not isinstance(counts, bytes):
         _check_counts(np.asarray(counts, np.int64), height, width)
         return coco_mask.frPyObjects({"size": size, "counts": list(counts)}, height, width)
-    _check_counts(_read_counts(counts), height, width)
+    _check_counts(read_counts(counts), height, width)
     return {"size": size, "counts": counts}
 
 
@@ -61,7 +61,7 @@ def _check_counts(counts: np.ndarray, height: int, width: int) -> None:
         raise InputError(f"RLE mask whose runs do not add up to {width}×{height} pixels: redo it")
 
 
-def _read_counts(counts: bytes) -> np.ndarray:
+def read_counts(counts: bytes) -> np.ndarray:
     """Run lengths of a compressed RLE: int64 [R].
 
     pycocotools' coding (rleToString): 5 bits a character, bit 6 says that more follow, the last
@@ -84,7 +84,8 @@ def _read_counts(counts: bytes) -> np.ndarray:
 
 def fill_flips(flips: np.ndarray, length: int, start: int = 0) -> np.ndarray:
     """Flattened bitmap, u8[length] of 0 and 1: ``start`` is even where it begins with 0."""
-    runs = np.diff(flips, prepend=0, append=length)
+    ends = np.concatenate([[0], flips, [length]])
+    runs = ends[1:] - ends[:-1]
     return np.repeat((np.arange(start, start + len(runs)) & 1).astype(np.uint8), runs)
 
 
@@ -105,7 +106,7 @@ def decode_crop(rle: Mapping, box: Sequence[int] | None = None) -> Crop:
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
         return np.zeros((0, 0), np.uint8), x1, y1
-    flips = np.cumsum(_read_counts(rle["counts"]))[:-1]
+    flips = np.cumsum(read_counts(rle["counts"]))[:-1]
     first, last = np.searchsorted(flips, (x1 * height, x2 * height))
     columns = fill_flips(flips[first:last] - x1 * height, (x2 - x1) * height, first)
     return cv2.transpose(columns.reshape(-1, height)[:, y1:y2]), x1, y1
@@ -140,7 +141,8 @@ def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: i
     # run goes on. Flips never meet otherwise.
     again = np.flatnonzero(flips[1:] == flips[:-1])
     flips = np.delete(flips, np.concatenate([again, again + 1]))
-    counts = np.diff(flips, prepend=0, append=height * width)
+    ends = np.concatenate([[0], flips, [height * width]])
+    counts = ends[1:] - ends[:-1]
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]
     rle = {"size": [height, width], "counts": counts.tolist()}
