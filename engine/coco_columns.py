@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.detections import Detections, Rle
 from engine.masks import to_rle
-from engine.records import PhotoRecords
+from engine.records import Photo, PhotoRecords
 
 # What DeepFashion2 calls the values 1, 2, 3 of its four factors.
 SUBSETS = {
@@ -86,7 +86,7 @@ class GroundTruth:
                 raise ValueError("mask AP needs a segmentation of every garment")
             if self._masks is None:
                 self._masks = [
-                    to_rle(garment.segmentation, photo.height, photo.width)
+                    _rle_of(garment.segmentation, photo)
                     for photo in self._records
                     for garment in photo.garments
                 ]
@@ -141,6 +141,13 @@ def _photo_numbers(truth: GroundTruth, predictions: Mapping[int, Detections]) ->
     if other.any():
         raise ValueError(f"predictions of another photo size: image ids {ids[other][:5].tolist()}")
     return number
+
+
+def _rle_of(segmentation: list | Rle, photo: Photo) -> Rle:
+    """Polygons are rasterized; RLEs were checked when they were read and stay as they are."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return to_rle(segmentation, photo.height, photo.width)
 
 
 def _merge_categories(columns: Columns) -> Columns:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from engine import distributed
 from engine.coco_columns import GroundTruth
 from engine.coco_metrics import judge
+from engine.config import require
 from engine.detections import Detections
 from engine.geometry import detector_size, resize
 from engine.masks import paste_to_rles
@@ -46,6 +47,9 @@ class PredictSettings:
         batch_size: photos per forward pass.
         workers: threads that decode photos and encode masks; 0 does both in between.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
+
+    Raises:
+        InputError: a value out of range, named by its flag.
     """
 
     short_side: int = 800
@@ -54,6 +58,14 @@ class PredictSettings:
     batch_size: int = 1
     workers: int = 2
     precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "batch_size"):
+            flag = "--" + name.replace("_", "-")
+            require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
+        sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
+        require(self.max_side >= self.short_side, sizes)
+        require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
 
 @dataclass(slots=True)
@@ -138,8 +150,7 @@ def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
     except PhotoError as error:
         item.error = error
         return item
-    image = resize(photo, full_size, size)
-    item.image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    item.image = torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
     item.photo = photo if keep_photo else None
     return item
 

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from engine.detections import Detections, Rle
 from engine.errors import InputError
+from engine.masks import to_rle
 from engine.records import PhotoRecords
 from readers import checks
 from readers.problems import BadRecord, Problems, shorten
@@ -81,8 +82,7 @@ class _Reader:
         polygons = checks.clean_polygons(segmentation, Problems(), "")
         if polygons is None:
             raise _bad("empty segmentation")
-        flat = [polygon.ravel().tolist() for polygon in polygons]
-        return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+        return to_rle(polygons, height, width)
 
     def detections(self) -> dict[int, Detections]:
         """Everything taken in, by image id, best score first."""
@@ -115,21 +115,12 @@ def _box(entry: dict, mask: Rle | None) -> list[float]:
 
 
 def _rle(rle: dict, width: int, height: int) -> Rle:
-    """Compressed RLE, checked run by run; unlike in annotations an empty mask is allowed."""
-    size, counts = rle.get("size"), rle.get("counts")
-    if size != [height, width]:
-        raise _bad(f"mask size {shorten(size)} on a {width}×{height} photo")
-    if isinstance(counts, list) and all(type(run) is int and 0 <= run < 2**32 for run in counts):
-        runs = np.array(counts, np.int64)
-        rle = coco_mask.frPyObjects(rle, height, width)
-    elif isinstance(counts, str) and counts.isascii():
-        runs = checks.rle_runs(counts.encode())
-        rle = {"size": size, "counts": counts.encode()}
-    else:
-        raise _bad(f"RLE counts {shorten(counts)}")
-    if runs.sum() != width * height or (runs < 0).any():
-        raise _bad("the RLE's runs do not fill the photo")
-    return rle
+    try:
+        return checks.clean_rle(rle, width, height)
+    except BadRecord as bad:
+        if bad.kind != "empty mask":  # useless in an annotation, merely wrong in a result
+            raise
+    return to_rle(rle, height, width)
 
 
 def _bad(detail: str) -> BadRecord:

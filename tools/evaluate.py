@@ -45,6 +45,9 @@ def evaluate_detector(arguments: argparse.Namespace) -> None:
     """Get the predictions (from the network or a file), judge them, print and write the result."""
     device = distributed.init(arguments.device)
     distributed.configure_logging()
+    if arguments.output_dir and distributed.is_main():
+        _make_folder(arguments.output_dir)
+    checkpoint = load_checkpoint(arguments.weights, "detector") if arguments.weights else None
     with distributed.first_on_each_machine():
         records = load_dataset(
             arguments.dataset,
@@ -54,11 +57,10 @@ def evaluate_detector(arguments: argparse.Namespace) -> None:
             images=arguments.images,
         )
     class_agnostic = arguments.class_agnostic
-    if arguments.predictions:
+    if checkpoint is None:
         predictions = read_results(arguments.predictions, records) if distributed.is_main() else {}
         category_ids = records.category_ids
     else:
-        checkpoint = load_checkpoint(arguments.weights, "detector")
         class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
         if not class_agnostic:
             _check_categories(checkpoint["categories"], records, arguments)
@@ -84,9 +86,10 @@ def _predict(
 ) -> Predictions | None:
     """Every photo's detections on rank 0."""
     config = checkpoint["config"]
+    short_side, max_side = arguments.short_side, arguments.max_side
     settings = PredictSettings(
-        short_side=arguments.short_side or config["test_short_side"],
-        max_side=arguments.max_side or config["test_max_side"],
+        short_side=config["test_short_side"] if short_side is None else short_side,
+        max_side=config["test_max_side"] if max_side is None else max_side,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
@@ -106,14 +109,17 @@ def _report(
     truth = GroundTruth.from_records(records)
     metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
     print_metrics(metrics, Console())
-    if output_dir is None:
-        return
+    if output_dir:
+        write_json(output_dir / "metrics.json", metrics)
+        _write_results(output_dir / "coco_results.json", predictions, category_ids)
+
+
+def _make_folder(folder: Path) -> None:
+    """Before the work, so that it is not lost."""
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--output-dir {output_dir}: {error.strerror}; choose another") from error
-    write_json(output_dir / "metrics.json", metrics)
-    _write_results(output_dir / "coco_results.json", predictions, category_ids)
+        raise InputError(f"--output-dir {folder}: {error.strerror}; choose another") from error
 
 
 def _write_results(path: Path, predictions: Predictions, category_ids: list[int]) -> None:
@@ -129,12 +135,13 @@ def _write_results(path: Path, predictions: Predictions, category_ids: list[int]
         file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
     detector = networks.add_parser("detector", help="garment detector: box and mask AP")
+    detector.set_defaults(evaluate=evaluate_detector)
     source = detector.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", type=Path, help="checkpoint or weights file to run")
     source.add_argument(
@@ -151,25 +158,19 @@ def parse_arguments() -> argparse.Namespace:
         "--class-agnostic", action="store_true", help="judge garments whatever their category"
     )
     run = detector.add_argument_group("running the network")
-    run.add_argument("--short-side", type=_positive, help="photo size (default: as trained)")
-    run.add_argument("--max-side", type=_positive, help="bound on the long side (as trained)")
-    run.add_argument("-b", "--batch-size", type=_positive, default=1, help="photos a pass (1)")
+    run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
+    run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")
+    run.add_argument("-b", "--batch-size", type=int, default=1, help="photos a pass (1)")
     run.add_argument("-j", "--workers", type=int, default=2, help="decoding threads (2)")
     run.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
-    return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    return parser.parse_args(argv)
 
 
 @exits_cleanly
-def main() -> None:
-    evaluate_detector(parse_arguments())
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    arguments.evaluate(arguments)
 
 
 if __name__ == "__main__":

@@ -256,11 +256,11 @@ def test_precision_is_the_forward_passes(tmp_path: Path, precision: str) -> None
     assert seen == [predict.AUTOCAST[precision]]
 
 
-def make_records(folder: Path, count: int) -> PhotoRecords:
+def make_records(files: list[tuple[int, Path]]) -> PhotoRecords:
     """Photos whose annotations the ColorDetector finds more or less well."""
     rng = np.random.default_rng(0)
     photos = []
-    for key, path in write_photos(folder, count):
+    for key, path in files:
         found = run([(key, path)])[key][0]
         garments = []
         for label, box in zip(found.labels, found.boxes, strict=True):
@@ -269,7 +269,7 @@ def make_records(folder: Path, count: int) -> PhotoRecords:
             garments.append(Garment(int(label) - 1, box, area, _polygon(box)))
         photos.append(Photo(path, 1000 - key, found.width, found.height, garments=garments))
     names = {"categories": ["coat", "dress", "hat"], "category_ids": [1, 2, 3]}
-    return PhotoRecords.from_photos(photos, root=folder, name="test", **names)
+    return PhotoRecords.from_photos(photos, root=files[0][1].parent, name="test", **names)
 
 
 def _polygon(box: np.ndarray) -> list[np.ndarray]:
@@ -277,23 +277,24 @@ def _polygon(box: np.ndarray) -> list[np.ndarray]:
     return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])]
 
 
-def judge_on_this_rank(folder: Path, count: int) -> dict:
-    return evaluate_detector(ColorDetector(), make_records(folder, count), SMALL, CPU)
+def judge_on_this_rank(files: list[tuple[int, Path]]) -> dict:
+    return evaluate_detector(ColorDetector(), make_records(files), SMALL, CPU)
 
 
 @pytest.mark.parametrize("count", [7, 31])
 def test_one_two_and_three_processes_give_the_same_numbers(tmp_path: Path, count: int) -> None:
-    alone = judge_on_this_rank(tmp_path, count)
+    files = write_photos(tmp_path, count)
+    alone = judge_on_this_rank(files)
     assert 0.05 < alone["box"]["AP"] < 0.95
     assert alone["mask"]["AP"] != alone["box"]["AP"]
     assert alone["photos"] == count
     for world_size in (2, 3):
-        assert run_ranks(world_size, judge_on_this_rank, tmp_path, count) == [alone] * world_size
+        assert run_ranks(world_size, judge_on_this_rank, files) == [alone] * world_size
 
 
 def test_predicting_restores_the_training_mode(tmp_path: Path) -> None:
     model = ColorDetector().train()
-    records = make_records(tmp_path, 3)
+    records = make_records(write_photos(tmp_path, 3))
     predict_shard(model, records, SMALL, CPU)
     assert model.training
     predict_shard(model.eval(), records, SMALL, CPU)
@@ -301,7 +302,7 @@ def test_predicting_restores_the_training_mode(tmp_path: Path) -> None:
 
 
 def test_gathering_is_in_the_order_of_the_records(tmp_path: Path) -> None:
-    records = make_records(tmp_path, 5)
+    records = make_records(write_photos(tmp_path, 5))
     shard = predict_shard(ColorDetector(), records, SMALL, CPU)
     gathered = gather_predictions(dict(reversed(shard.items())), records.image_ids)
     assert list(gathered) == [1000, 999, 998, 997, 996]
@@ -332,7 +333,7 @@ def test_photos_lost_since_reading_count_as_without_detections(
     tmp_path: Path, caplog, monkeypatch, spoil: Callable
 ) -> None:
     monkeypatch.setattr(logging.getLogger("weft"), "propagate", True)
-    records = make_records(tmp_path, 7)
+    records = make_records(write_photos(tmp_path, 7))
     whole = evaluate_detector(ColorDetector(), records, SMALL, CPU)
     spoil(records.path(2))
     metrics = evaluate_detector(

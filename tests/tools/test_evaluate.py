@@ -1,0 +1,186 @@
+"""The evaluation script: the network's road, the file's road, and bad input."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engine.checkpoint import save_checkpoint
+from engine.detector import build_detector
+from tests.ranks import run_ranks
+from tools import evaluate
+
+CATEGORIES = ["coat", "dress"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A small untrained detector that reports whatever it sees."""
+    torch.manual_seed(0)
+    model = build_detector(
+        num_classes=2,
+        backbone="resnet18",
+        weights="none",
+        score_threshold=0,
+        detections_per_image=9,
+    )
+    path = tmp_path_factory.mktemp("weights") / "detector.pt"
+    config = {
+        "arch": "maskrcnn", "backbone": "resnet18", "masks": True, "class_agnostic": False,
+        "test_short_side": 32, "test_max_side": 48, "score_threshold": 0.0,
+        "detections_per_image": 9,
+    }  # fmt: skip
+    checkpoint = {
+        "format": 1, "kind": "detector", "config": config, "categories": CATEGORIES,
+        "category_ids": [3, 8], "attributes": [], "model": model.state_dict(), "step": 0,
+        "epoch": 0.0, "best": {},
+    }  # fmt: skip
+    save_checkpoint(checkpoint, path)
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Three photos with a garment each, and DeepFashion2's grades in their annotations."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(1, 4):
+        pixels = rng.integers(0, 256, (80, 60, 3)).astype(np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), pixels)
+        images.append({"id": i, "file_name": f"{i}.png", "width": 60, "height": 80})
+        polygon = [5, 5, 50, 5, 50, 70, 5, 70]
+        annotations.append(
+            {"id": i, "image_id": i, "category_id": 3 + 5 * (i % 2), "bbox": [5, 5, 45, 65],
+             "area": 2925, "iscrowd": 0, "segmentation": [polygon], "scale": 1 + i % 3}
+        )  # fmt: skip
+    categories = [{"id": 3, "name": "coat"}, {"id": 8, "name": "dress"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def run(*arguments: object) -> int:
+    """The script's exit code, run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main([str(argument) for argument in arguments])
+    logger = logging.getLogger("weft")  # as other tests expect to find it
+    logger.handlers.clear()
+    logger.propagate = True
+    return ended.value.code
+
+
+def truth_as_results(dataset: Path) -> list[dict]:
+    annotations = json.loads((dataset / "val.json").read_text())["annotations"]
+    names = ("image_id", "category_id", "bbox", "segmentation")
+    return [{"score": 0.9} | {name: row[name] for name in names} for row in annotations]
+
+
+def test_a_network_its_result_file_and_its_flags(dataset: Path, weights: Path, capsys) -> None:
+    one, other = dataset / "one", dataset / "other"
+    data = ("--data-path", dataset, "--device", "cpu")
+    assert run("detector", "--weights", weights, *data, "--output-dir", one) == 0
+    printed = capsys.readouterr().out
+    for word in ("3 photos", "AP50", "box", "mask", "coat", "dress"):
+        assert word in printed
+    metrics = json.loads((one / "metrics.json").read_text())
+    assert metrics["photos"] == 3
+    assert metrics["per_class"]["mask"]["dress"]["garments"] == 2
+    results = json.loads((one / "coco_results.json").read_text())
+    assert len(results) == 3 * 9
+    assert {result["category_id"] for result in results} <= {3, 8}
+
+    file = one / "coco_results.json"
+    assert run("detector", "--predictions", file, *data, "--output-dir", other) == 0
+    assert json.loads((other / "metrics.json").read_text()) == metrics
+    assert (other / "coco_results.json").read_text() == file.read_text()
+
+    for sizes in (("--short-side", 28), ("--max-side", 36)):
+        assert run("detector", "--weights", weights, *data, *sizes, "--output-dir", other) == 0
+        assert (other / "coco_results.json").read_text() != file.read_text()
+
+
+def test_perfect_results_score_one(dataset: Path, capsys) -> None:
+    path = dataset / "results.json"
+    path.write_text(json.dumps(truth_as_results(dataset)))
+    out = dataset / "out"
+    data = ("--data-path", dataset, "--output-dir", out)
+    assert run("detector", "--predictions", path, *data) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["box"]["AP"] == metrics["mask"]["AP"] == 1
+    assert metrics["box"]["APs"] == -1
+    subsets = metrics["subsets"]["mask"]["scale"]
+    assert {name: row["garments"] for name, row in subsets.items()} == {
+        "small": 1, "modest": 1, "large": 1
+    }  # fmt: skip
+    assert "modest" in capsys.readouterr().out
+
+
+def test_with_several_processes_one_reports(dataset: Path) -> None:
+    path = dataset / "results.json"
+    path.write_text(json.dumps(truth_as_results(dataset)))
+    arguments = ("detector", "--predictions", path, "--data-path", dataset, "--device", "cpu")
+    assert run_ranks(2, run, *arguments, "--output-dir", dataset / "out") == [0, 0]
+    assert json.loads((dataset / "out" / "metrics.json").read_text())["box"]["AP"] == 1
+
+
+def test_categories_count_unless_told_otherwise(dataset: Path) -> None:
+    results = [result | {"category_id": 3} for result in truth_as_results(dataset)]
+    path, out = dataset / "results.json", dataset / "out"
+    path.write_text(json.dumps(results))
+    arguments = ("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out)
+    assert run(*arguments) == 0
+    strict = json.loads((out / "metrics.json").read_text())
+    assert run(*arguments, "--class-agnostic") == 0
+    merged = json.loads((out / "metrics.json").read_text())
+    assert strict["box"]["AP"] < 0.5
+    assert merged["box"]["AP"] == 1
+    assert list(merged["per_class"]["box"]) == ["garment"]
+
+
+def test_no_detections_make_an_empty_list(dataset: Path) -> None:
+    path, out = dataset / "results.json", dataset / "out"
+    path.write_text("[]")
+    assert run("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out) == 0
+    assert json.loads((out / "coco_results.json").read_text()) == []
+    assert json.loads((out / "metrics.json").read_text())["box"]["AP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--predictions", "nowhere.json"], "nowhere.json"),
+        (["--weights", "WEIGHTS", "--short-side", "0"], "--short-side 0"),
+        (["--weights", "WEIGHTS", "--max-side", "10"], "--max-side 10"),
+        (["--weights", "WEIGHTS", "--batch-size", "0"], "--batch-size 0"),
+        (["--weights", "WEIGHTS", "-j", "-1"], "--workers -1"),
+        (["--weights", "WEIGHTS", "--split", "nope"], "nope"),
+        (["--weights", "WEIGHTS", "--output-dir", "WEIGHTS/under"], "--output-dir"),
+        ([], "--weights --predictions"),
+        (["--weights", "WEIGHTS", "--predictions", "r.json"], "not allowed with"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    dataset: Path, weights: Path, capsys, arguments: list[str], message: str
+) -> None:
+    arguments = [argument.replace("WEIGHTS", str(weights)) for argument in arguments]
+    assert run("detector", *arguments, "--data-path", dataset, "--device", "cpu") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_weights_for_other_categories_are_refused(dataset: Path, weights: Path, capsys) -> None:
+    content = json.loads((dataset / "val.json").read_text())
+    content["categories"][0]["name"] = "hat"
+    (dataset / "val.json").write_text(json.dumps(content))
+    arguments = ("detector", "--weights", weights, "--data-path", dataset, "--device", "cpu")
+    assert run(*arguments) == 2
+    assert re.search(r"coat, dress.*hat, dress.*--class-agnostic", capsys.readouterr().err)
+    assert run(*arguments, "--class-agnostic") == 0
