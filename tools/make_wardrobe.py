@@ -168,6 +168,7 @@ def _results(work: partial, numbers: list[int], jobs: int) -> Iterator[None]:
     """Run the work over the numbers, here or in ``jobs`` processes; yields as they finish."""
     jobs = min(jobs, len(numbers))
     if jobs <= 1:
+        cv2.setNumThreads(1)  # -j counts the cores
         yield from map(work, numbers)
         return
     context = multiprocessing.get_context("spawn")

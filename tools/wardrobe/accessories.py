@@ -6,7 +6,7 @@ import numpy as np
 from tools.wardrobe.canvas import Canvas
 from tools.wardrobe.colors import NAMED, lab_to_rgb, toned
 from tools.wardrobe.figures import Figure
-from tools.wardrobe.patterns import band
+from tools.wardrobe.patterns import parallel
 from tools.wardrobe.shapes import curve, ellipse, moved
 
 BAGS = ("crossbody", "shoulder", "hand")
@@ -61,19 +61,7 @@ def paint_rail(canvas: Canvas, figure: Figure, y: float) -> None:
 
 def _thick(line: np.ndarray, width: float) -> np.ndarray:
     """The outline of a line of some width."""
-    return np.concatenate(
-        [
-            band(line, width / 2)[: len(line)][:0],
-            _offset(line, width / 2),
-            _offset(line, -width / 2)[::-1],
-        ]
-    )
-
-
-def _offset(line: np.ndarray, distance: float) -> np.ndarray:
-    tangent = np.gradient(line, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
-    return line + np.stack([tangent[:, 1], -tangent[:, 0]], axis=1) * distance
+    return np.concatenate([parallel(line, width / 2), parallel(line, -width / 2)[::-1]])
 
 
 def paint_bag(canvas: Canvas, figure: Figure, kind: str, rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from tools.wardrobe.canvas import Canvas
@@ -13,20 +14,18 @@ HAIR_STYLES = ("short", "bob", "long", "bun", "ponytail", "buzz", "beanie")
 SHOE_STYLES = ("sneaker", "flat", "boot", "barefoot")
 
 # Radii along a limb as (share of its length, share of the stature).
-ARM_RADII = np.array(
-    [
-        (0.0, 0.0255),
-        (0.12, 0.0275),
-        (0.25, 0.0255),
-        (0.4, 0.0225),
-        (0.5, 0.020),
-        (0.62, 0.0195),
-        (1.0, 0.0135),
-    ]
-)
-LEG_RADII = np.array(
-    [(0.0, 0.050), (0.18, 0.047), (0.36, 0.038), (0.5, 0.0305), (0.66, 0.0315), (1.0, 0.0185)]
-)
+ARM_RADII = np.array([
+    (0.0, 0.0255), (0.12, 0.0275), (0.25, 0.0255), (0.4, 0.0225), (0.5, 0.020), (0.62, 0.0195),
+    (1.0, 0.0135),
+])  # fmt: skip
+LEG_RADII = np.array([
+    (0.0, 0.050), (0.18, 0.047), (0.36, 0.038), (0.5, 0.0305), (0.66, 0.0315), (1.0, 0.0185),
+])  # fmt: skip
+# Heights, as shares of the stature, at which the trunk's outline is taken.
+TRUNK_ROWS = np.array([
+    0.118, 0.135, 0.15, 0.163, 0.172, 0.18, 0.19, 0.205, 0.235, 0.262, 0.3, 0.345, 0.385, 0.43,
+    0.485, 0.53, 0.555,
+])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def paint_legs(canvas: Canvas, figure: Figure, looks: Looks) -> None:
 def paint_foot(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
     """A foot or shoe that points toward where the body faces, turned a little outward."""
     ankle = figure.leg(side)[2]
-    size = figure.stature / 170
+    size, scale = figure.stature / 170, figure.camera.scale
     toe = np.array([side * 4.5, 0.0, 13.0]) * size
     heel = np.array([side * -0.5, 0.0, -6.0]) * size
     sole = ankle[1] + 7.5 * size
@@ -119,52 +118,19 @@ def paint_foot(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
     outline = _convex(hull)
     color = looks.skin if looks.shoes == "barefoot" else looks.shoe_color
     if looks.shoes == "sneaker":
-        canvas.shape(
-            moved(outline, 0, 1.5 * figure.camera.scale),
-            (236, 236, 232),
-            shadow=1.5 * figure.camera.scale,
-        )
-    canvas.shape(
-        outline,
-        color,
-        roundness=0.8,
-        softness=2.2 * figure.camera.scale,
-        shadow=1.5 * figure.camera.scale,
-    )
+        canvas.shape(moved(outline, 0, 1.5 * scale), (236, 236, 232), shadow=1.5 * scale)
+    canvas.shape(outline, color, roundness=0.8, softness=2.2 * scale, shadow=1.5 * scale)
 
 
 def _convex(points: np.ndarray) -> np.ndarray:
     """The rounded convex outline around the points."""
-    import cv2
-
     hull = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2).astype(np.float64)
     return curve(np.concatenate([hull, hull[:1]]), 40)[:-1]
 
 
 def paint_trunk(canvas: Canvas, figure: Figure, looks: Looks) -> None:
     """Neck, shoulders, trunk and hips in skin."""
-    shares = np.array(
-        [
-            0.118,
-            0.135,
-            0.15,
-            0.163,
-            0.172,
-            0.18,
-            0.19,
-            0.205,
-            0.235,
-            0.262,
-            0.3,
-            0.345,
-            0.385,
-            0.43,
-            0.485,
-            0.53,
-            0.555,
-        ]
-    )
-    y = shares * figure.stature
+    y = TRUNK_ROWS * figure.stature
     half, deep = figure.width(y), figure.depth(y)
     left, right = figure.edge(-1, y, half, deep), figure.edge(1, y, half, deep)
     outline = np.concatenate([curve(left, 50), curve(right, 50)[::-1]])
@@ -206,43 +172,32 @@ def paint_arm(
 
 
 def paint_hand(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
-    """A relaxed hand: palm with fingers, and a thumb."""
+    """A relaxed hand: a thumb, a palm with fingers; a fist when it points at the camera."""
     _, _, wrist, tip = figure.arm(side)
-    a, b = figure.project(wrist), figure.project(tip)
+    root, end = figure.project(wrist), figure.project(tip)
     scale = figure.camera.scale * figure.stature / 170
-    along = b - a
-    length = float(np.linalg.norm(along))
-    if length < 3 * scale:  # Pointing at the camera: a fist.
-        canvas.shape(
-            ellipse(a, 4.2 * scale, 4.6 * scale), looks.skin, roundness=0.8, softness=2 * scale
-        )
+    length = float(np.linalg.norm(end - root))
+    if length < 3 * scale:
+        fist = ellipse(root, 4.2 * scale, 4.6 * scale)
+        canvas.shape(fist, looks.skin, roundness=0.8, softness=2 * scale)
         return
-    forward = along / length
+    forward = (end - root) / length
     across = np.array([-forward[1], forward[0]])
-    inward = across * (1 if np.dot(across, figure.project((0, wrist[1], 0)) - a) > 0 else -1)
-    palm = [(-0.05, 2.0), (0.2, 3.3), (0.5, 3.9), (0.78, 2.9), (0.97, 1.5)]
-    left = [a + forward * length * t + inward * w * scale for t, w in palm]
-    right = [a + forward * length * t - inward * w * scale * 0.9 for t, w in palm]
-    thumb_root = a + forward * length * 0.25 + inward * 2.6 * scale
-    thumb_tip = thumb_root + forward * length * 0.33 + inward * 2.6 * scale
-    wide = 1.25 * scale
-    thumb = np.array(
-        [
-            thumb_root - forward * wide * 1.4,
-            thumb_root + forward * wide * 1.6,
-            thumb_tip + forward * wide,
-            thumb_tip - forward * wide * 0.5,
-        ]
-    )
-    canvas.shape(
-        curve(np.concatenate([thumb, thumb[:1]]), 16), looks.skin, roundness=0.5, softness=scale
-    )
-    outline = curve(np.array([*left, *right[::-1], left[0]]), 36)[:-1]
+    if np.dot(across, figure.project((0, wrist[1], 0)) - root) < 0:
+        across = -across  # the thumb points to the body
+
+    def place(along: float, sideways: float) -> np.ndarray:
+        """A share of the hand's length and cm toward the thumb -> photo."""
+        return root + forward * length * along + across * sideways * scale
+
+    wide = 1.25 * scale / length
+    thumb = ((0.25 - 1.4 * wide, 2.6), (0.25 + 1.6 * wide, 2.6), (0.58 + wide, 5.2), (0.58, 5.2))
+    palm = ((-0.05, 2.0), (0.2, 3.3), (0.5, 3.9), (0.78, 2.9), (0.97, 1.5))
+    around = [*palm, *((along, -0.9 * half) for along, half in palm[::-1]), palm[0]]
+    outline = curve([place(*point) for point in (*thumb, thumb[0])], 16)
+    canvas.shape(outline, looks.skin, roundness=0.5, softness=scale)
+    outline = curve([place(*point) for point in around], 36)[:-1]
     canvas.shape(outline, looks.skin, roundness=0.7, softness=1.8 * scale)
     for k in (-0.45, 0.05, 0.5):
-        root = a + forward * length * 0.6 + across * k * 3.2 * scale
-        end = a + forward * length * 0.92 + across * k * 2.0 * scale
-        canvas.shape(
-            np.array([root, end, end + across * 0.25 * scale, root + across * 0.3 * scale]),
-            toned(looks.skin, 0.82),
-        )
+        gap = ((0.6, 3.2 * k), (0.92, 2.0 * k), (0.92, 2.0 * k + 0.25), (0.6, 3.2 * k + 0.3))
+        canvas.shape(np.array([place(*point) for point in gap]), toned(looks.skin, 0.82))

@@ -8,24 +8,24 @@ from tools.wardrobe import details
 from tools.wardrobe.cloth import Panel
 from tools.wardrobe.figures import Figure
 from tools.wardrobe.garments import DRESSES, OUTERWEAR, Garment
-from tools.wardrobe.patterns import COLLAR, LINING, TRUNK, Cut, band
+from tools.wardrobe.outerwear import cut_outerwear
+from tools.wardrobe.patterns import COLLAR, LINING, Cut, band
 from tools.wardrobe.shapes import curve, moved
 from tools.wardrobe.skirts import cut_skirt
+from tools.wardrobe.sleeves import cut_sleeves
 from tools.wardrobe.tops import (
     SLEEVELESS,
     SLINGS,
     Upper,
     Wear,
-    armscye,
     back_neckline,
     flutes_of,
     hem_heights,
     landmarks,
+    neck_edge,
     neckline,
-    shoulder_point,
-    sleeve,
-    sleeve_panel,
     trunk_outline,
+    trunk_panel,
 )
 from tools.wardrobe.trousers import cut_trousers
 
@@ -44,7 +44,7 @@ def cut_garment(figure: Figure, garment: Garment, wear: Wear, rng: np.random.Gen
     elif garment.category == 9:
         cut = cut_skirt(upright, garment, rng)
     elif garment.category in OUTERWEAR:
-        cut = _cut_outerwear(Upper(upright, garment, wear))
+        cut = cut_outerwear(Upper(upright, garment, wear))
     else:
         cut = _cut_top(Upper(upright, garment, wear), rng)
     return cut.rolled(camera)
@@ -58,8 +58,8 @@ def _cut_top(upper: Upper, rng: np.random.Generator) -> Cut:
     flutes = flutes_of(upper, rng)
     s = np.linspace(-1, 1, 41)
     hem = upper.shell.edge(s, _shown_hem(upper, s, flutes))
-    top, points = _bodice_edge(upper) if category in SLINGS else _neck_edge(upper)
-    panel = _trunk(upper, trunk_outline(upper, top, hem))
+    top, points = _bodice_edge(upper) if category in SLINGS else neck_edge(upper)
+    panel = trunk_panel(upper, trunk_outline(upper, top, hem))
     panel.flutes = flutes
     if category in DRESSES:
         _waist_seam(upper, panel)
@@ -72,7 +72,7 @@ def _cut_top(upper: Upper, rng: np.random.Generator) -> Cut:
         _closures(upper, panel)
         details.pocket(upper, panel)
     cut.trunk.append(panel)
-    sleeves = {} if category in SLEEVELESS else _sleeves(upper, cut)
+    sleeves = {} if category in SLEEVELESS else cut_sleeves(upper, cut)
     if styles["collar"] == "shirt" and not turned:
         details.shirt_collar(upper, cut)
     if styles["neckline"] == "turtle":
@@ -86,29 +86,6 @@ def _shown_hem(upper: Upper, s: np.ndarray, flutes: tuple | None) -> np.ndarray:
     if upper.wear.tucked is not None:
         return np.full(len(s), min(upper.wear.tucked + 5.0, upper.hem))
     return hem_heights(upper, s, flutes)
-
-
-def _trunk(upper: Upper, outline: np.ndarray) -> Panel:
-    """The main panel around the trunk."""
-    ribbon = upper.ribbon()
-    panel = Panel(outline, ribbon, TRUNK, "trunk", cast=2.0)
-    panel.shift = (-upper.reference * float(np.sin(upper.figure.yaw)), 0.0)
-    return panel
-
-
-def _neck_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Upper edge on the photo (left to right as seen) and the neck's landmarks."""
-    front_xy = neckline(upper)
-    wide = float(front_xy[-1, 0])
-    front = upper.shell.front(*front_xy.T)
-    back = upper.shell.back(*back_neckline(upper, wide).T)
-    strap = upper.garment.measures.get("strap_width")
-    outer = upper.tip_x if strap is None else min(wide + strap * upper.unit, upper.tip_x - 0.3)
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
-    shoulder = place(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
-    steps = np.array([0, 6, 12, 18, 24])
-    points = {"back": back[7], "front": front[steps], "shoulder": shoulder}
-    return (front if upper.figure.facing > 0 else back[::-1]), points
 
 
 def _bodice_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -193,127 +170,3 @@ def _waist_seam(upper: Upper, panel: Panel) -> None:
     panel.seams.append((line, 0.5 * scale, 0.45))
     if m["fullness"] > 0.6:
         panel.seams.append((upper.shell.edge(s, np.full(15, upper.waist + 3.2)), 0.4 * scale, 0.4))
-
-
-def _sleeves(upper: Upper, cut: Cut) -> dict:
-    """Both sleeves, added to the cut."""
-    ribbons = {}
-    for side in (-1, 1):
-        ribbons[side] = sleeve(upper, side)
-        cut.sleeves[side].append(sleeve_panel(upper, ribbons[side], side))
-    return ribbons
-
-
-def _cut_outerwear(upper: Upper) -> Cut:
-    """Jackets, cardigans and coats: a lining behind, two fronts with an opening, a collar."""
-    cut = Cut()
-    turned = upper.figure.facing < 0
-    s = np.linspace(-1, 1, 41)
-    hem = upper.shell.edge(s, hem_heights(upper, s, None))
-    top, points = _neck_edge(upper)
-    edges, broken = _opening(upper)
-    if turned:
-        panel = _trunk(upper, trunk_outline(upper, top, hem))
-        panel.seams.append(
-            (
-                upper.shell.back(np.zeros(9), np.linspace(upper.neck + 2, upper.hem, 9)),
-                0.4 * upper.figure.camera.scale,
-                0.35,
-            )
-        )
-        details.hem_stitches(upper, panel, hem)
-        cut.trunk.append(panel)
-    else:
-        behind = upper.shell.back(*back_neckline(upper, 6.0 * upper.unit).T)
-        _fronts(upper, cut, edges, broken, trunk_outline(upper, behind, hem))
-    sleeves = _sleeves(upper, cut)
-    _outer_collar(upper, cut, edges, broken, turned)
-    landmarks(cut, upper, points, sleeves)
-    _opening_landmarks(upper, cut, edges, turned)
-    return cut
-
-
-def _opening(upper: Upper) -> tuple[dict[int, np.ndarray], float]:
-    """The two front edges, (x, y) cm from the neck to the hem, and where lapels break."""
-    unit, wide = upper.unit, upper.wear.opening
-    y = np.linspace(upper.slope(6.0 * unit), upper.hem + 0.6, 28)
-    t = (y - y[0]) / (y[-1] - y[0])
-    deep = {"lapel": 0.5, "none": 0.45, "shirt": 0.16, "stand": 0.06, "hood": 0.16}[
-        upper.garment.styles["collar"]
-    ]
-    broken = float(y[0] + max(deep * (upper.hem - y[0]) * 0.8, 6 * unit))
-    neck = 6.0 * unit * np.clip(1 - (y - y[0]) / max(broken - y[0], 1), 0, 1) ** 0.9
-    spread = (1.5 + 11.5 * wide * (0.55 + 0.45 * t)) * unit
-    edges = {}
-    for side in (-1, 1):
-        shut = side * neck - (1.2 * unit if side < 0 else -1.2 * unit) * (neck <= 0) * -1
-        apart = side * np.maximum(neck * 0.9, np.minimum(spread, 6.0 * unit + 9 * t * unit * wide))
-        edges[side] = np.stack([shut if wide == 0 else apart, y], axis=1)
-    return edges, broken
-
-
-def _fronts(upper: Upper, cut: Cut, edges: dict, broken: float, whole: np.ndarray) -> None:
-    """Two front panels over the lining of the back."""
-    scale, shell = upper.figure.camera.scale, upper.shell
-    cut.lining.append(Panel(whole, upper.ribbon(), LINING, "none", tone=0.5, lining=True))
-    closure = upper.garment.styles["closure"]
-    for side in (1, -1):
-        outline = _front_outline(upper, edges[side], side)
-        panel = _trunk(upper, outline)
-        line = shell.front(*edges[side].T)
-        panel.seams.append((line, 0.35 * scale, 0.35))
-        inset = edges[side] + (side * 2.4 * upper.unit, 0)
-        details.stitch(panel, shell.front(*inset.T), scale, 0.25)
-        hem = shell.front(
-            np.linspace(edges[side][-1, 0], side * upper.shell.ring(upper.hem)[0], 12),
-            np.full(12, upper.hem),
-        )
-        details.hem_stitches(upper, panel, hem)
-        if closure == "zip":
-            details.zipper(
-                upper, panel, float(edges[side][-1, 0]) if upper.wear.opening else 0.0, broken
-            )
-        elif side < 0:
-            x = float(edges[side][20, 0]) - 2.2 * upper.unit if upper.wear.opening else 0.0
-            details.button_row(upper, panel, x, broken + 1, upper.hem - 6)
-        details.pocket(upper, panel)
-        if upper.garment.styles["collar"] == "hood":
-            details.drawstring(upper, panel, side)
-        cut.trunk.append(panel)
-
-
-def _front_outline(upper: Upper, edge: np.ndarray, side: int) -> np.ndarray:
-    """One front: neck, shoulder, armhole, side, hem and opening."""
-    shell, s = upper.shell, side * upper.figure.facing
-    start = shell.front(edge[0, 0], edge[0, 1] - 1.0)
-    armhole = curve([shoulder_point(upper, side), armscye(upper, s), shell.edge(s, upper.pit)], 9)
-    heights = np.linspace(upper.pit, upper.hem, 18)
-    x = np.linspace(side * float(shell.ring(upper.hem)[0]), edge[-1, 0], 12)
-    sag = np.sin(np.linspace(0, np.pi / 2, 12)) * 0.8
-    hem = shell.front(x, upper.hem + sag)
-    return np.concatenate(
-        [start[None], armhole, shell.edge(s, heights)[1:], hem[1:], shell.front(*edge[::-1].T)]
-    )
-
-
-def _outer_collar(upper: Upper, cut: Cut, edges: dict, broken: float, turned: bool) -> None:
-    collar = upper.garment.styles["collar"]
-    if collar == "hood":
-        details.hood(upper, cut)
-    elif collar == "stand" or (turned and collar in ("lapel", "shirt")):
-        details.stand_collar(upper, cut, 4.5 if collar == "stand" else 3.0, closed=False)
-    elif collar == "lapel":
-        details.lapels(upper, cut, edges, broken)
-    elif collar == "shirt":
-        details.shirt_collar(upper, cut, open_by=1.5 + 2.5 * upper.wear.opening)
-
-
-def _opening_landmarks(upper: Upper, cut: Cut, edges: dict, turned: bool) -> None:
-    """Replace the neckline's middle and the hem's middle by the left front's corners, add six."""
-    parts = () if turned else (TRUNK, COLLAR)
-    left, right = (upper.shell.front(*edges[side].T) for side in (-1, 1))
-    cut.landmarks[3] = (left[6], parts)
-    hem = next(i for i in range(6, len(cut.landmarks)) if i == 6 + (len(cut.landmarks) - 7) // 2)
-    cut.landmarks[hem] = (left[-1], parts)
-    cut.landmarks += [(right[i], parts) for i in (6, 13, 20, 27)]
-    cut.landmarks += [(left[i], parts) for i in (13, 20)]

@@ -14,10 +14,8 @@ from tools.wardrobe.patterns import (
     Cut,
     Shell,
     sleeve_part,
-    smoothstep,
 )
-from tools.wardrobe.people import ARM_RADII
-from tools.wardrobe.shapes import Ribbon, curve, normals
+from tools.wardrobe.shapes import Ribbon, curve
 
 SLEEVELESS = (5, 6, 12, 13)
 SLINGS = (6, 13)
@@ -208,91 +206,6 @@ def _neck_end(upper: Upper) -> float:
     return float(neckline(upper)[-1, 0])
 
 
-def sleeve(upper: Upper, side: int) -> Ribbon:
-    """A sleeve along the arm, from the armhole to the cuff; its left edge is the outer one."""
-    figure, m = upper.figure, upper.garment.measures
-    joints = figure.arm(side)[:3]
-    path = curve(joints, 60)
-    length = float(np.clip(m["sleeve_length"], 0.1, 1.04))
-    wanted = np.linspace(0, length, 20)
-    line3 = np.stack(
-        [np.interp(wanted, np.linspace(0, 1, 60), path[:, k]) for k in range(3)], axis=1
-    )
-    line3 += np.maximum(wanted - 1, 0)[:, None] * (path[-1] - path[-2]) * 60
-    center = figure.project(line3)
-    long = m["sleeve_length"] > 0.7
-    ease = (
-        m["sleeve_width"] * (1 - 0.62 * wanted if long else 1 + 0.15 * wanted) + 0.7
-    ) * upper.unit
-    if upper.wear.under:
-        ease = np.minimum(ease, 1.4 * upper.unit)
-    arm = (
-        np.interp(wanted, ARM_RADII[:, 0], ARM_RADII[:, 1])
-        * figure.stature
-        * (0.55 + 0.45 * figure.build)
-    )
-    radius = (arm + ease + upper.wear.over * 0.7) * (1 + 0.25 * figure.flatness)
-    tip, pit = _armhole_ends(upper, side)
-    across = normals(center)
-    if np.dot(across[0], tip - pit) < 0:
-        across = -across
-    # The first rows turn from the armhole's line to lie across the arm.
-    blend = smoothstep(wanted / 0.34)[:, None]
-    root = (tip - pit) / 2
-    reach = blend * (across * (radius * figure.camera.scale)[:, None]) + (1 - blend) * root
-    center = center + ((tip + pit) / 2 - center[0]) * (1 - blend)
-    left, right = center + reach, center - reach
-    along = wanted * (0.17 + 0.15) * figure.stature
-    return Ribbon(left, right, along, radius * 1.15, bow=0.8 * (1 - figure.flatness))
-
-
-def _armhole_ends(upper: Upper, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shoulder tip and armpit, a little under the trunk's edge so that no gap opens there."""
-    tip, pit = shoulder_point(upper, side), upper.shell.side(side, upper.pit)
-    inward = upper.shell.edge(0.0, upper.pit) - pit
-    inward *= 1.6 * upper.figure.camera.scale / max(float(np.linalg.norm(inward)), 1e-6)
-    return tip, pit + inward
-
-
-def sleeve_panel(upper: Upper, ribbon: Ribbon, side: int) -> Panel:
-    """The visible sleeve with its armhole seam and cuff."""
-    scale = upper.figure.camera.scale
-    bow = 0.9 * scale * upper.unit * (1 - upper.figure.flatness)
-    if upper.wear.under:
-        # The outer sleeve hides the armhole, yet is painted before this one's lower end.
-        hidden = int(np.searchsorted(ribbon.along, 0.17 * 0.32 * upper.figure.stature))
-        ribbon = ribbon.after(hidden)
-    outline = ribbon.outline(bow)
-    panel = Panel(outline, ribbon, sleeve_part(side), "sleeve", cast=1.2)
-    if not upper.wear.under:
-        armhole = _armhole_arc(upper, ribbon)
-        panel.outline = np.concatenate([outline, armhole[1:-1]])
-        panel.seams.append((armhole, 0.35 * scale, 0.45))
-    end = float(ribbon.along[-1])
-    s = np.linspace(-1, 1, 11)
-    cuff = 5.5 if upper.garment.styles["collar"] == "shirt" and end > 40 else 2.0
-    line = ribbon.at(s, np.full(11, end - cuff)) + _bow_offset(ribbon, bow, s)
-    panel.seams.append((line, 0.25 * scale, 0.35))
-    return panel
-
-
-def _armhole_arc(upper: Upper, ribbon: Ribbon) -> np.ndarray:
-    """The seam from armpit to shoulder, arched into the trunk so that no gap opens there."""
-    pit, tip = ribbon.right[0], ribbon.left[0]
-    middle = (pit + tip) / 2
-    inward = upper.shell.edge(0.0, 0.5 * (upper.tip + upper.pit)) - middle
-    inward /= max(float(np.linalg.norm(inward)), 1e-6)
-    depth = (2.0 + 0.10 * upper.width) * upper.unit * upper.figure.camera.scale
-    return curve([pit, middle + inward * depth, tip], 12)
-
-
-def _bow_offset(ribbon: Ribbon, bow: float, s: np.ndarray) -> np.ndarray:
-    """The cuff's roundness for lines across the sleeve's end."""
-    heading = (ribbon.left[-1] + ribbon.right[-1] - ribbon.left[-3] - ribbon.right[-3]) / 2
-    heading /= max(float(np.linalg.norm(heading)), 1e-6)
-    return np.sqrt(np.maximum(1 - s**2, 0))[:, None] * heading * bow
-
-
 def flutes_of(upper: Upper, rng: np.random.Generator) -> tuple[float, float, float] | None:
     """Folds that fall from the waist of a full dress; None for a narrow one."""
     m = upper.garment.measures
@@ -330,7 +243,7 @@ def _chain(upper: Upper, side: int, shoulder: np.ndarray, sleeves: dict[int, Rib
     if category not in SLEEVELESS:
         ribbon = sleeves[side]
         long = category in (2, 4, 11)
-        steps = np.linspace(0, 1, 5 if long else COLLAR)
+        steps = np.linspace(0, 1, 5 if long else 3)
         end = float(ribbon.along[-1])
         points += [(ribbon.at(-1.0, end * t), (part,)) for t in steps[1:]]
         points += [(ribbon.at(1.0, end * t), (part,)) for t in steps[:0:-1]]
@@ -340,3 +253,26 @@ def _chain(upper: Upper, side: int, shoulder: np.ndarray, sleeves: dict[int, Rib
     heights = np.linspace(upper.pit, upper.hem, count + 2)[1:]
     points += [(upper.shell.side(side, y), (TRUNK,)) for y in heights]
     return points
+
+
+def trunk_panel(upper: Upper, outline: np.ndarray) -> Panel:
+    """The main panel around the trunk."""
+    ribbon = upper.ribbon()
+    panel = Panel(outline, ribbon, TRUNK, "trunk", cast=2.0)
+    panel.shift = (-upper.reference * float(np.sin(upper.figure.yaw)), 0.0)
+    return panel
+
+
+def neck_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Upper edge on the photo (left to right as seen) and the neck's landmarks."""
+    front_xy = neckline(upper)
+    wide = float(front_xy[-1, 0])
+    front = upper.shell.front(*front_xy.T)
+    back = upper.shell.back(*back_neckline(upper, wide).T)
+    strap = upper.garment.measures.get("strap_width")
+    outer = upper.tip_x if strap is None else min(wide + strap * upper.unit, upper.tip_x - 0.3)
+    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
+    shoulder = place(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
+    steps = np.array([0, 6, 12, 18, 24])
+    points = {"back": back[7], "front": front[steps], "shoulder": shoulder}
+    return (front if upper.figure.facing > 0 else back[::-1]), points
