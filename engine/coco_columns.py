@@ -54,6 +54,7 @@ class GroundTruth:
     """
 
     def __init__(self, records: PhotoRecords) -> None:
+        """Pack the annotations of ``records``; masks wait for the first mask evaluation."""
         # COCO settles ties between photos by image id, so photos are numbered in that order.
         order = np.argsort(records.image_ids, kind="stable")
         number = np.empty(len(order), np.int64)
@@ -72,11 +73,6 @@ class GroundTruth:
             area=np.array(records.garment_area, np.float64),
             extra=np.array(records.garment_crowd),
         )
-
-    @classmethod
-    def from_records(cls, records: PhotoRecords) -> "GroundTruth":
-        """Pack the annotations of ``records``; masks wait for the first mask evaluation."""
-        return cls(records)
 
     def columns(self, kind: str, class_agnostic: bool) -> Columns:
         """The annotations as an evaluation of ``kind`` ("box" or "mask") needs them."""

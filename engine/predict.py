@@ -151,8 +151,15 @@ def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
         item.error = error
         return item
     item.image = torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
-    item.photo = photo if keep_photo else None
+    item.photo = _halved(photo, min(size)) if keep_photo else None
     return item
+
+
+def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
+    """The photo as small as ``read_photo`` makes JPEGs: many huge PNGs may be on their way."""
+    height, width = photo.shape[:2]
+    factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(height, width) >= f * min_short_side)
+    return resize(photo, (width, height), (-(-width // factor), -(-height // factor)))
 
 
 def _run(
@@ -294,6 +301,6 @@ def evaluate_detector(
     predictions = gather_predictions(shard, records.image_ids)
     metrics = None
     if predictions is not None:
-        truth = truth or GroundTruth.from_records(records)
+        truth = truth or GroundTruth(records)
         metrics = judge(truth, predictions, class_agnostic=class_agnostic)
     return distributed.broadcast_object(metrics)

@@ -6,9 +6,11 @@
     python tools/evaluate.py detector --predictions coco_results.json --data-path photos/
 
 ``detector`` prints COCO's twelve numbers for boxes and masks, AP per category and, where they are
-annotated, AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. --output-dir gets
-metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means that there was
-nothing to measure.
+annotated, AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subset the
+garments outside it are ignored: finding or missing one neither helps nor hurts.
+
+--output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
+that there was nothing to measure.
 """
 
 import argparse
@@ -106,7 +108,7 @@ def _report(
     class_agnostic: bool,
     output_dir: Path | None,
 ) -> None:
-    truth = GroundTruth.from_records(records)
+    truth = GroundTruth(records)
     metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
     print_metrics(metrics, Console())
     if output_dir:

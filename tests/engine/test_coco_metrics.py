@@ -147,7 +147,7 @@ def reference(
 
 
 def assert_equal(records, predictions, *, agnostic=False, kinds=("box", "mask")) -> None:
-    truth = GroundTruth.from_records(records)
+    truth = GroundTruth(records)
     for kind in kinds:
         metrics = evaluate(truth, predictions, kind=kind, class_agnostic=agnostic)
         wanted = reference(records, predictions, kind, agnostic=agnostic)

@@ -192,6 +192,15 @@ def test_large_photos_are_decoded_reduced_and_handed_along(tmp_path: Path) -> No
     assert run([("a", path)], settings)["a"][1] is None
 
 
+def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -> None:
+    path = write_photo(tmp_path / "a.png", 644, 515, (255, 51, 102))
+    settings = PredictSettings(short_side=128, max_side=400, workers=0)
+    found, photo = run([("a", path)], settings, keep_photo=True)["a"]
+    assert photo.shape == (129, 161, 3)
+    assert (photo == (255, 51, 102)).all()
+    assert (found.width, found.height) == (644, 515)
+
+
 def test_long_photos_are_decoded_for_the_size_that_the_long_side_allows(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", 1600, 160, (255, 51, 102))
     settings = PredictSettings(short_side=100, max_side=200, workers=0)
@@ -336,9 +345,7 @@ def test_photos_lost_since_reading_count_as_without_detections(
     records = make_records(write_photos(tmp_path, 7))
     whole = evaluate_detector(ColorDetector(), records, SMALL, CPU)
     spoil(records.path(2))
-    metrics = evaluate_detector(
-        ColorDetector(), records, SMALL, CPU, truth=GroundTruth.from_records(records)
-    )
+    metrics = evaluate_detector(ColorDetector(), records, SMALL, CPU, truth=GroundTruth(records))
     assert (whole["unreadable"], metrics["unreadable"], metrics["photos"]) == (0, 1, 7)
     assert metrics["box"]["AR100"] < whole["box"]["AR100"]
     assert [str(records.path(2)) in line.getMessage() for line in caplog.records] == [True]
