@@ -70,11 +70,12 @@ class Pyramid:
         row_start = start[:, None, None] + y * width[:, None, None]
         index = row_start[:, :, None, :, None] + x[:, None, :, None, :]
         weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+        taps = (2 * SAMPLES) ** 2
         pooled = F.embedding_bag(
-            index.view(-1, 4 * SAMPLES**2),
+            index.view(-1, taps),
             self.rows,
             mode="sum",
-            per_sample_weights=weight.view(-1, 4 * SAMPLES**2).to(self.rows.dtype),
+            per_sample_weights=weight.view(-1, taps).to(self.rows.dtype),
         )
         return pooled.view(len(regions), size, size, self.rows.shape[1]).permute(0, 3, 1, 2)
 
@@ -116,5 +117,5 @@ def _taps(low: Tensor, high: Tensor, cells: Tensor, size: int) -> tuple[Tensor, 
     before = torch.minimum(position.long(), last)
     after = torch.minimum(before + 1, last)
     share = position - before
-    index = torch.stack((before, after), -1).view(len(low), size, -1)
+    index = torch.stack((before, after), -1).view(len(low), size, 2 * SAMPLES)
     return index, (torch.stack((1 - share, share), -1) * weight[..., None]).view_as(index)
