@@ -29,9 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from engine import distributed
 from engine.checkpoint import load_checkpoint
@@ -39,19 +37,18 @@ from engine.config import require
 from engine.detections import Detections
 from engine.detector import build_from_checkpoint
 from engine.duplicates import drop_duplicates
-from engine.errors import exits_cleanly
+from engine.errors import InputError, exits_cleanly
 from engine.find_photos import MARKER
 from engine.journal import Appender, Record
-from engine.photo_run import open_run
+from engine.photo_run import PhotoRun, open_run
 from engine.photos import PhotoError
 from engine.predict import PredictSettings, detect_photos
 from engine.results import garments_record, save_pictures, unreadable_record
-from engine.summary import Summary, assemble
+from engine.summary import assemble, print_summary
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "detector.pt"
 LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
 GPU_BATCH = 8
-MOST_NAMED = 10
 
 
 def infer(arguments: argparse.Namespace) -> None:
@@ -62,12 +59,8 @@ def infer(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.weights, "detector")
     settings = predict_settings(arguments, checkpoint["config"], device)
 
-    run = header = None
-    if distributed.is_main():
-        header = describe(arguments, settings)
-        run = open_run(arguments.photos, arguments.output_dir, header)
-    root, pending = distributed.broadcast_object(run and (run.root, run.pending))
-
+    header = describe(arguments, settings)
+    run, root, pending = open_together(arguments, header)
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:
         model = build_from_checkpoint(checkpoint).to(device)
@@ -89,6 +82,27 @@ def infer(arguments: argparse.Namespace) -> None:
         print_summary(summary, len(pending), time.monotonic() - started, arguments.output_dir)
         run.close()
     distributed.shutdown()
+
+
+def open_together(
+    arguments: argparse.Namespace, header: dict[str, Any]
+) -> tuple[PhotoRun | None, Path, list]:
+    """Open the run on rank 0 and tell every rank its root and what is pending, or what is wrong.
+
+    Raises:
+        InputError: on every rank, so that none is left waiting.
+    """
+    run, answer = None, None
+    if distributed.is_main():
+        try:
+            run = open_run(arguments.photos, arguments.output_dir, header)
+            answer = run.root, run.pending
+        except InputError as error:
+            answer = str(error)
+    answer = distributed.broadcast_object(answer)
+    if isinstance(answer, str):
+        raise InputError(answer)
+    return run, *answer
 
 
 def predict_settings(
@@ -150,33 +164,6 @@ def records(results: Iterable, categories: list[str], arguments: argparse.Namesp
             yield future.result() | {"stamp": its_stamp}
 
 
-def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> None:
-    """Tell what was found, what could not be read and where to look."""
-    console = Console(highlight=False)
-    if summary.garments:
-        table = Table("category")
-        table.add_column("garments", justify="right")
-        table.add_column("photos", justify="right")
-        for category, count in summary.per_category.most_common():
-            table.add_row(escape(category), str(count), str(summary.photos_with[category]))
-        console.print(table)
-    for entry in summary.unreadable[:MOST_NAMED]:
-        console.print(escape(f"unreadable: {printable(entry['photo'])}: {entry['reason']}"))
-    if len(summary.unreadable) > MOST_NAMED:
-        console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
-    console.print(
-        f"{summary.photos} photos, {new} of them now in {seconds:.1f} s: {summary.garments} "
-        f"garments, {summary.photos_without} photos without, {len(summary.unreadable)} unreadable"
-    )
-    page = output / "index.html"
-    console.print(escape(f"look at {page if page.exists() else output / 'garments.json'}"))
-
-
-def printable(name: str) -> str:
-    """A file name as a terminal takes it: some are not even text."""
-    return name.encode(errors="replace").decode().replace("\n", "?")
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -184,9 +171,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTOS", help="files, folders (all below them) or patterns"
     )
-    parser.add_argument("--output-dir", type=Path, required=True, help="results folder")
     parser.add_argument(
-        "--weights", type=Path, default=DEFAULT_WEIGHTS,
+        "--output-dir", type=Path, required=True, metavar="DIR", help="results folder"
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=DEFAULT_WEIGHTS, metavar="FILE",
         help="detector's checkpoint or weights file (default: weights/detector.pt)",
     )  # fmt: skip
     parser.add_argument(
@@ -204,18 +193,31 @@ def parse_arguments() -> argparse.Namespace:
         "their categories, keep the surest; 1 keeps all (default: 0.6)",
     )  # fmt: skip
     work = parser.add_argument_group("how to run")
-    work.add_argument("--short-side", type=positive, help="photo size in pixels (as trained)")
-    work.add_argument("--max-side", type=positive, help="bound on the long side (as trained)")
     work.add_argument(
-        "-b", "--batch-size", type=positive, help="photos a pass (1 on a CPU, 8 on a GPU)"
-    )
+        "--short-side", type=positive, metavar="N",
+        help="pixels to which a photo's short side is resized (default: as trained)",
+    )  # fmt: skip
     work.add_argument(
-        "-j", "--workers", type=positive, default=4, help="threads that decode and draw (4)"
-    )
+        "--max-side", type=positive, metavar="N",
+        help="bound on its long side (default: as trained)",
+    )  # fmt: skip
     work.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)"
-    )
-    work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+        "-b", "--batch-size", type=positive, metavar="N",
+        help="photos a pass; changes results by no more than rounding (default: 1 on a CPU, which "
+        "gains nothing from more; 8 on a GPU)",
+    )  # fmt: skip
+    work.add_argument(
+        "-j", "--workers", type=positive, default=4, metavar="N",
+        help="threads that decode and draw (default: 4)",
+    )  # fmt: skip
+    work.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
+        help="of the network's arithmetic; the shorter ones are faster on a GPU (default: fp32)",
+    )  # fmt: skip
+    work.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where the network runs (default: auto, a GPU if there is one)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     require(
         arguments.weights != DEFAULT_WEIGHTS or DEFAULT_WEIGHTS.exists(),

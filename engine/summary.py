@@ -16,11 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from engine.files import replacing
 from engine.gallery import GalleryWriter
 from engine.journal import Record
 
 CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
+MOST_NAMED = 10  # unreadable photos in the printed summary
 
 
 @dataclass
@@ -90,6 +95,40 @@ def assemble(
         if page:
             page.close()
     return summary
+
+
+def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> None:
+    """Tell what was found, what could not be read and where to look.
+
+    Args:
+        summary: of all photos of the run.
+        new: how many of them were not finished already.
+        seconds: that the run took.
+        output: the results folder.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if summary.garments:
+        table = Table("category")
+        table.add_column("garments", justify="right")
+        table.add_column("photos", justify="right")
+        for category, count in summary.per_category.most_common():
+            table.add_row(escape(category), str(count), str(summary.photos_with[category]))
+        console.print(table)
+    for entry in summary.unreadable[:MOST_NAMED]:
+        console.print(escape(f"unreadable: {_printable(entry['photo'])}: {entry['reason']}"))
+    if len(summary.unreadable) > MOST_NAMED:
+        console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
+    console.print(
+        f"{summary.photos} photos, {new} of them now in {seconds:.1f} s: {summary.garments} "
+        f"garments, {summary.photos_without} photos without, {len(summary.unreadable)} unreadable"
+    )
+    page = output / "index.html"
+    console.print(escape(f"look at {page if page.exists() else output / 'garments.json'}"))
+
+
+def _printable(name: str) -> str:
+    """A file name as a terminal takes it: some are not even text."""
+    return name.encode(errors="replace").decode().replace("\n", "?")
 
 
 def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any]]:
