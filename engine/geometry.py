@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]
+Fill = tuple[int, int, int]
 
 
 def detector_size(width: int, height: int, short_side: int, max_side: int) -> Size:
@@ -46,16 +47,15 @@ def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
 
     Bilinear once it is less than twice too large, averaging whole blocks before that.
     """
-    photo, factor = _shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
-    x_scale, y_scale = (factor * new / old for new, old in zip(size, full_size, strict=True))
-    # The factors, not the new size, are given: the last block of a shrunk photo may reach past its
-    # edge, which would otherwise shift everything by a fraction of a pixel.
-    resized = cv2.resize(photo, None, fx=x_scale, fy=y_scale, interpolation=cv2.INTER_LINEAR)
-    return resized[: size[1], : size[0]]
+    small, factor = _shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
+    if full_size[0] % factor or full_size[1] % factor:
+        # The last blocks reach past the photo's edge; OpenCV's resize cannot leave them out.
+        return warp(photo, full_size, stretching(full_size, size), size, None)
+    return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
 
 
 def place(
-    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: tuple[int, ...]
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill
 ) -> np.ndarray:
     """Move a photo by an affine map into a picture, resampling it once.
 
@@ -78,7 +78,7 @@ def place(
     x1, y1, x2, y2 = stretched
     mirrored = matrix[0, 0] < 0
     # Swap the fewer pixels: before enlarging, after shrinking. (A photo decoded at a fraction may
-    # end in an incomplete block, which has to stay on the right until it is cut off.)
+    # end in an incomplete block, which belongs on the right.)
     early = photo.shape[1::-1] == full_size and x2 - x1 > full_size[0]
     if mirrored and early:
         photo = cv2.flip(photo, 1)
@@ -104,13 +104,16 @@ def _stretched_box(matrix: np.ndarray, full_size: Size) -> tuple[int, ...] | Non
 
 
 def warp(
-    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: tuple[int, ...]
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill | None
 ) -> np.ndarray:
-    """Move a photo by any affine map of ``full_size`` into u8[h,w,3]; ``fill`` where it ends."""
+    """``place`` for any affine map; without a color the photo's edge goes on where it ends."""
     photo, factor = _shrink(photo, full_size, map_scale(matrix))
     # OpenCV counts from the centers of pixels on both sides.
     matrix = translation(-0.5, -0.5) @ matrix @ scaling(factor, factor) @ translation(0.5, 0.5)
-    return cv2.warpAffine(photo, matrix[:2], size, flags=cv2.INTER_LINEAR, borderValue=fill)
+    border = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        photo, matrix[:2], size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill or 0
+    )
 
 
 def _shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
