@@ -23,6 +23,8 @@ class Panel:
     turn: degrees the cloth is cut off the straight grain. tone: brightness.
     shift: cm (u, v) by which the pattern is displaced. flutes: (count, strength, phase) of the
     vertical folds of a skirt. cast: cm the piece's shadow reaches. lining: behind the body.
+    folds: how deep they are, times the cloth's own. strip: the rows to fill in a piece that may
+    fold back over itself.
     """
 
     outline: np.ndarray
@@ -38,6 +40,7 @@ class Panel:
     cast: float = 1.6
     lining: bool = False
     folds: float = 1.0
+    strip: Ribbon | None = None
 
 
 class Cloth:
@@ -77,8 +80,8 @@ class Cloth:
         if not panel.lining:
             canvas.shadow([panel.outline], panel.cast * self.density, 0.8)
         alpha = coverage([panel.outline], region)
-        if panel.drape == "sleeve":
-            _fill_bends(alpha, panel.ribbon, region)
+        if panel.strip is not None:
+            _fill_bends(alpha, panel.strip, region)
         step = int(np.clip(round(self.density * 0.9), 2, 5))
         s, row = panel.ribbon.locate(region, step)
         rows = np.arange(len(panel.ribbon.along))

@@ -39,8 +39,9 @@ class Cut:
         """This cut, made for an upright camera, as the camera sees it when it is rolled."""
         for panel in self.panels():
             panel.outline = roll(panel.outline, camera)
-            panel.ribbon.left = roll(panel.ribbon.left, camera)
-            panel.ribbon.right = roll(panel.ribbon.right, camera)
+            for ribbon in filter(None, (panel.ribbon, panel.strip)):
+                ribbon.left = roll(ribbon.left, camera)
+                ribbon.right = roll(ribbon.right, camera)
             panel.seams = [(roll(line, camera), w, d) for line, w, d in panel.seams]
             panel.marks = [(roll(outline, camera), rgb) for outline, rgb in panel.marks]
         self.landmarks = [(roll(point, camera), parts) for point, parts in self.landmarks]

@@ -139,15 +139,27 @@ def _paint_worn(
     paint_head(canvas, figure, looks)
     for side in (-1, 1):
         if side != far:
-            if figure.arm_in_front(side):
-                paint_arm(canvas, figure, looks, side, only_fore=True)
-            _paint_sleeves(canvas, dressed, side)
+            _paint_near_arm(canvas, plan, figure, dressed, side)
     paint_front_hair(canvas, figure, looks)
     if plan.extras.bag:
         paint_bag(canvas, figure, plan.extras.bag, rng)
     for side in (-1, 1):
         if figure.arms[side] == "phone" and plan.extras.phone and figure.facing > 0:
             paint_phone(canvas, figure, side)
+
+
+def _paint_near_arm(
+    canvas: Canvas, plan: Plan, figure: Figure, dressed: Dressed, side: int
+) -> None:
+    """Sleeves and whatever of the arm lies in front of the trunk."""
+    lengths = [garment.measures.get("sleeve_length", 0.0) for garment, _ in plan.garments]
+    # A bare forearm that is raised passes in front of its own sleeve.
+    over = figure.arms[side] in ("phone", "raised") and max(lengths) < 0.52
+    if figure.arm_in_front(side) and not over:
+        paint_arm(canvas, figure, plan.looks, side, only_fore=True)
+    _paint_sleeves(canvas, dressed, side)
+    if figure.arm_in_front(side) and over:
+        paint_arm(canvas, figure, plan.looks, side, only_fore=True)
 
 
 def _far_arm(figure: Figure) -> int:

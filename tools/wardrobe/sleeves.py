@@ -13,32 +13,37 @@ def cut_sleeves(upper: Upper, cut: Cut) -> dict[int, Ribbon]:
     """Add both sleeves to the cut; returns where they lie, by side."""
     ribbons = {}
     for side in (-1, 1):
-        ribbons[side] = _sleeve(upper, side)
-        cut.sleeves[side].append(_panel(upper, ribbons[side], side))
+        shape, weave = _sleeve(upper, side)
+        ribbons[side] = shape
+        cut.sleeves[side].append(_panel(upper, shape, weave, side))
     return ribbons
 
 
-def _sleeve(upper: Upper, side: int) -> Ribbon:
-    """A sleeve along the arm, from the armhole to the cuff; its left edge is the outer one."""
-    figure, m = upper.figure, upper.garment.measures
-    joints = figure.arm(side)[:3]
-    path, places = curve(joints, 60), np.linspace(0, 1, 60)
-    wanted = np.linspace(0, m["sleeve_length"], 20)
+def _sleeve(upper: Upper, side: int) -> tuple[Ribbon, Ribbon]:
+    """A sleeve along the arm, from the armhole to the cuff; left edges are the outer ones.
+
+    Returns:
+        Its shape, whose first rows turn from the armhole's line to lie across the arm; and its
+        weave, whose rows lie across the arm all the way and begin above the shoulder.
+    """
+    figure = upper.figure
+    path, places = curve(figure.arm(side)[:3], 60), np.linspace(0, 1, 60)
+    wanted = np.concatenate([[-0.3], np.linspace(0, upper.garment.measures["sleeve_length"], 20)])
     line = np.stack([np.interp(wanted, places, path[:, k]) for k in range(3)], axis=1)
+    line += np.minimum(wanted, 0)[:, None] * (path[1] - path[0]) * 60
     line += np.maximum(wanted - 1, 0)[:, None] * (path[-1] - path[-2]) * 60
-    center, radius = figure.project(line), _half_width(upper, wanted)
+    center, radius = figure.project(line), _half_width(upper, np.maximum(wanted, 0))
     tip, pit = _armhole_ends(upper, side)
-    across = normals(center)
-    if np.dot(across[0], tip - pit) < 0:
+    across = normals(center) * (radius * figure.camera.scale)[:, None]
+    if np.dot(across[1], tip - pit) < 0:
         across = -across
-    # The first rows turn from the armhole's line to lie across the arm.
-    blend = smoothstep(wanted / 0.34)[:, None]
-    root = (tip - pit) / 2
-    reach = blend * (across * (radius * figure.camera.scale)[:, None]) + (1 - blend) * root
-    center = center + ((tip + pit) / 2 - center[0]) * (1 - blend)
-    left, right = center + reach, center - reach
-    along = wanted * (0.17 + 0.15) * figure.stature
-    return Ribbon(left, right, along, radius * 1.15, bow=0.8 * (1 - figure.flatness))
+    blend = smoothstep(wanted / 0.34)[1:, None]
+    middle = center[1:] + ((tip + pit) / 2 - center[1]) * (1 - blend)
+    reach = blend * across[1:] + (1 - blend) * (tip - pit) / 2
+    along, half = wanted * 0.32 * figure.stature, radius * 1.15
+    bow = 0.8 * (1 - figure.flatness)
+    shape = Ribbon(middle + reach, middle - reach, along[1:], half[1:], bow)
+    return shape, Ribbon(center + across, center - across, along - along[0], half, bow)
 
 
 def _half_width(upper: Upper, wanted: np.ndarray) -> np.ndarray:
@@ -60,24 +65,23 @@ def _armhole_ends(upper: Upper, side: int) -> tuple[np.ndarray, np.ndarray]:
     return tip, pit + inward
 
 
-def _panel(upper: Upper, ribbon: Ribbon, side: int) -> Panel:
+def _panel(upper: Upper, shape: Ribbon, weave: Ribbon, side: int) -> Panel:
     """The visible sleeve with its armhole seam and cuff."""
     scale = upper.figure.camera.scale
     bow = 0.9 * scale * upper.unit * (1 - upper.figure.flatness)
     if upper.wear.under:
         # The outer sleeve hides the armhole, yet is painted before this one's lower end.
-        hidden = int(np.searchsorted(ribbon.along, 0.17 * 0.32 * upper.figure.stature))
-        ribbon = ribbon.after(hidden)
-    outline = ribbon.outline(bow)
-    panel = Panel(outline, ribbon, sleeve_part(side), "sleeve", cast=1.2)
+        shape = shape.after(int(np.searchsorted(shape.along, 0.055 * upper.figure.stature)))
+    outline = shape.outline(bow)
+    panel = Panel(outline, weave, sleeve_part(side), "sleeve", cast=1.2, strip=shape)
     if not upper.wear.under:
-        armhole = _armhole_arc(upper, ribbon)
+        armhole = _armhole_arc(upper, shape)
         panel.outline = np.concatenate([outline, armhole[1:-1]])
         panel.seams.append((armhole, 0.35 * scale, 0.45))
-    end = float(ribbon.along[-1])
+    end = float(shape.along[-1])
     s = np.linspace(-1, 1, 11)
     cuff = 5.5 if upper.garment.styles["collar"] == "shirt" and end > 40 else 2.0
-    line = ribbon.at(s, np.full(11, end - cuff)) + _bow_offset(ribbon, bow, s)
+    line = shape.at(s, np.full(11, end - cuff)) + _bow_offset(shape, bow, s)
     panel.seams.append((line, 0.25 * scale, 0.35))
     return panel
 
