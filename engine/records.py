@@ -144,7 +144,7 @@ class PhotoRecords:
             image_id=int(self.image_ids[index]),
             width=width,
             height=height,
-            source=SOURCES[self.photo_source[index]],
+            source=self.source_of(index),
             garments=[self._garment(g, width, height) for g in range(start, end)],
         )
 
@@ -155,6 +155,10 @@ class PhotoRecords:
     def file_name_of(self, index: int) -> str:
         """The photo's path relative to the root, with forward slashes."""
         return self._row("file_name", index).tobytes().decode()
+
+    def source_of(self, index: int) -> str:
+        """Where the photo comes from: "shop", "user" or "" (unknown)."""
+        return SOURCES[self.photo_source[index]]
 
     @property
     def garment_photo(self) -> np.ndarray:

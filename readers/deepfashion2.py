@@ -197,9 +197,7 @@ def slice_landmarks(landmarks: np.ndarray, category: int) -> np.ndarray:
     return landmarks[start : start + LANDMARKS[category]]
 
 
-def spread_landmarks(landmarks: np.ndarray, category: int) -> np.ndarray:
-    """The opposite of ``slice_landmarks``: float32 [294, 3], zero outside the own slice."""
-    spread = np.zeros((ALL_LANDMARKS, 3), np.float32)
-    start = LANDMARK_STARTS[category]
-    spread[start : start + len(landmarks)] = landmarks
-    return spread
+def spread_landmarks(flat: list[float], category: int) -> list[float]:
+    """A garment's own x, y, v list -> COCO form's 294 · 3 values, zero outside the own slice."""
+    before = 3 * LANDMARK_STARTS[category]
+    return [0] * before + flat + [0] * (3 * ALL_LANDMARKS - before - len(flat))

@@ -1,0 +1,136 @@
+"""Conversion to COCO: nothing is lost on the way there and back, and DeepFashion2's ids hold."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from dataset_helpers import load_dataset
+from engine.records import PhotoRecords
+from tests.datasets import coco_document, df2_annotations, write_coco, write_df2
+from tools import convert_dataset
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    logger = logging.getLogger("weft")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate, logger.level = before
+
+
+def convert(*arguments: object) -> int:
+    """Run the script in this process; returns its exit code."""
+    argv = ["convert_dataset.py", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), pytest.raises(SystemExit) as ended:
+        convert_dataset.main()
+    return ended.value.code
+
+
+def assert_same(a: PhotoRecords, b: PhotoRecords) -> None:
+    for name, column in a.columns.items():
+        np.testing.assert_array_equal(column, b.columns[name], err_msg=name)
+    assert (a.categories, a.category_ids) == (b.categories, b.category_ids)
+
+
+def test_coco_there_and_back(tmp_path: Path, capsys) -> None:
+    document = coco_document()
+    document["annotations"][2] |= {"bbox": [4.1, 3.3, 8.1, 5.7], "pair_id": 3, "style": 1}
+    document["annotations"][2] |= {"keypoints": [4.25, 5, 2, 0, 0, 0], "scale": 2}
+    document["images"][0]["source"] = "user"
+    root = write_coco(tmp_path / "data", document)
+    output = tmp_path / "out.json"
+    assert convert("coco", root, "--output", output) == 0
+    assert str(root / "images") in capsys.readouterr().err
+
+    written = json.loads(output.read_text())
+    for key in ("images",):
+        assert written[key] == document[key]
+    assert [(c["id"], c["name"]) for c in written["categories"]] == [(3, "top"), (8, "skirt")]
+    by_id = {annotation["id"]: annotation for annotation in written["annotations"]}
+    polygon = by_id[13]
+    assert polygon["bbox"] == [4.1, 3.3, 8.1, 5.7] and polygon["area"] == 45
+    assert polygon["segmentation"] == document["annotations"][2]["segmentation"]
+    assert by_id[11] == document["annotations"][0]
+    again = load_dataset("coco", root, annotations=output, images=root / "images")
+    assert_same(load_dataset("coco", root), again)
+
+
+def test_deepfashion2_as_the_official_converter_does(tmp_path: Path) -> None:
+    root = write_df2(tmp_path / "df2")
+    output = tmp_path / "out.json"
+    script = [sys.executable, convert_dataset.__file__, "deepfashion2", root, "--output", output]
+    subprocess.run(script, cwd=tmp_path, check=True)  # as a user starts it, from anywhere
+    written = json.loads(output.read_text())
+    assert [image["id"] for image in written["images"]] == [1, 2, 10]
+    assert written["images"][2] == {
+        "id": 10,
+        "file_name": "000010.jpg",
+        "width": 43,
+        "height": 50,
+        "source": "shop",
+    }
+    annotations = written["annotations"]
+    assert [a["id"] for a in annotations] == [1, 2, 3, 4]
+    raw = df2_annotations()["000001"]["item1"]
+    top = annotations[1]
+    assert (top["image_id"], top["category_id"], top["iscrowd"]) == (1, 1, 0)
+    assert top["bbox"] == [1, 2, 29, 38] and top["area"] == 29 * 38  # the box's, not the mask's
+    assert top["segmentation"] == raw["segmentation"]
+    assert top["keypoints"] == raw["landmarks"] + [0] * (3 * 294 - 75)
+    assert top["num_keypoints"] == sum(v > 0 for v in raw["landmarks"][2::3])
+    assert annotations[0]["keypoints"][3 * 168 : 3 * 182] != [0] * 42
+    assert (annotations[0]["pair_id"], annotations[0]["style"]) == (7, 2)
+    assert (top["scale"], top["occlusion"], top["zoom_in"], top["viewpoint"]) == (1, 2, 3, 2)
+    assert written["categories"][1]["name"] == "long sleeve top"
+    assert len(written["categories"][12]["keypoints"]) == 294
+
+    truth = COCO(str(output))
+    assert truth.annToMask(top).sum() > 0
+    images = root / "train" / "image"
+    again = load_dataset("coco", root, annotations=output, images=images)
+    assert_same(load_dataset("deepfashion2", root), again)
+
+
+def test_boxes_only_and_photos_without_garments(tmp_path: Path) -> None:
+    document = coco_document()
+    for annotation in document["annotations"]:
+        del annotation["segmentation"]
+    root = write_coco(tmp_path / "data", document)
+    assert convert("coco", root, "--output", tmp_path / "out.json") == 0
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert len(written["images"]) == 3
+    assert all("segmentation" not in annotation for annotation in written["annotations"])
+
+    document["annotations"] = []
+    (root / "none.json").write_text(json.dumps(document))
+    assert convert("coco", root, "--split", "none", "--output", tmp_path / "out.json") == 0
+    assert json.loads((tmp_path / "out.json").read_text())["annotations"] == []
+
+
+@pytest.mark.parametrize("output", ["train.json", "./images/../train.json"])
+def test_the_source_is_never_overwritten(tmp_path: Path, capsys, output: str) -> None:
+    root = write_coco(tmp_path)
+    before = (root / "train.json").read_bytes()
+    assert convert("coco", root, "--output", root / output) == 2
+    assert "is the file to be read" in capsys.readouterr().err
+    assert (root / "train.json").read_bytes() == before
+
+
+def test_errors_are_one_line(tmp_path: Path, capsys) -> None:
+    root = write_coco(tmp_path)
+    for arguments in (
+        ("coco", tmp_path / "nothing", "--output", tmp_path / "a.json"),
+        ("coco", root, "--output", tmp_path / "no" / "folder" / "a.json"),
+        ("deepfashion2", root, "--output", tmp_path / "a.json"),
+    ):
+        assert convert(*arguments) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "a.json").exists()

@@ -1,0 +1,171 @@
+"""Writes any supported dataset as one COCO instance file.
+
+    python tools/convert_dataset.py deepfashion2 DF2 --split train --output df2_train.json
+    python tools/convert_dataset.py coco photos/ --split val --output clean.json   (faults left out)
+
+The photos stay where they are; their file names in the output are relative to the folder that is
+printed. What is faulty in the source is named, left out and so missing in the output.
+
+DeepFashion2 follows its official converter: ids (a photo's number; garments numbered from 1 in
+order), ``area`` as the area of the box, 294 keypoints of which a garment's own are filled, and
+``pair_id`` and ``style``. Different are the category names, which here are the dataset's own
+("short sleeve top" where the converter says "short_sleeved_shirt"); added are ``scale``,
+``occlusion``, ``zoom_in``, ``viewpoint`` and a photo's ``source``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from dataset_helpers import DATASETS, load_dataset
+from engine.distributed import configure_logging
+from engine.errors import InputError, exits_cleanly
+from engine.files import replacing
+from engine.records import Garment, PhotoRecords
+from readers.checks import GRADES
+from readers.coco import find_annotations
+from readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
+from readers.parallel import progress_bar
+
+
+@exits_cleanly
+def main() -> None:
+    """Read, write, say where."""
+    arguments = parse_arguments()
+    logger = configure_logging()
+    refuse_to_overwrite_the_source(arguments)
+    records = load_dataset(
+        arguments.dataset,
+        arguments.path,
+        split=arguments.split,
+        annotations=arguments.annotations,
+        images=arguments.images,
+        strict=arguments.strict,
+    )
+    with replacing(arguments.output, "w") as file:
+        write_document(file, records)
+    logger.info("%s: file names are relative to %s", arguments.output, records.root)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=DATASETS, help="format of the source")
+    parser.add_argument("path", help="root folder of the dataset")
+    parser.add_argument("--split", default="train", help="which part (default: train)")
+    parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
+    parser.add_argument("--annotations", help="coco: annotation file, if not <path>/<split>.json")
+    parser.add_argument("--images", help="coco: folder of the photos, if not <path>/images ...")
+    parser.add_argument("--strict", action="store_true", help="stop at the first fault")
+    return parser.parse_args()
+
+
+def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
+    if arguments.dataset != "coco" or not arguments.output.exists():
+        return
+    source = find_annotations(Path(arguments.path), arguments.split, arguments.annotations)
+    if source.samefile(arguments.output):
+        raise InputError(f"--output {arguments.output}: is the file to be read; name another")
+
+
+def write_document(file: IO[str], records: PhotoRecords) -> None:
+    """Write entry by entry: the document never is in memory as a whole."""
+    head = {
+        "info": {"description": f"converted from {records.name}"},
+        "licenses": [],
+        "categories": categories(records),
+    }
+    file.write(json.dumps(head)[:-1])
+    write_list(file, "images", images(records))
+    with progress_bar() as progress:
+        photos = progress.track(range(len(records)), description="converting")
+        write_list(file, "annotations", annotations(records, photos))
+    file.write("\n}\n")
+
+
+def write_list(file: IO[str], name: str, entries: Iterable[dict[str, Any]]) -> None:
+    """One more key of the document: a list with an entry a line."""
+    file.write(f',\n"{name}": [')
+    for number, entry in enumerate(entries):
+        file.write(",\n" if number else "\n")
+        # allow_nan=False: what other programs could not read must not be written.
+        file.write(json.dumps(entry, allow_nan=False))
+    file.write("]")
+
+
+def categories(records: PhotoRecords) -> list[dict[str, Any]]:
+    listed = zip(records.category_ids, records.categories, strict=True)
+    entries = [{"id": number, "name": name, "supercategory": "clothes"} for number, name in listed]
+    if records.name == "deepfashion2":
+        keypoints = {"keypoints": [str(i + 1) for i in range(ALL_LANDMARKS)], "skeleton": []}
+        entries = [entry | keypoints for entry in entries]
+    return entries
+
+
+def images(records: PhotoRecords) -> Iterator[dict[str, Any]]:
+    sizes = records.sizes.tolist()
+    for i, image_id in enumerate(records.image_ids.tolist()):
+        width, height = sizes[i]
+        name = records.file_name_of(i)
+        entry = {"id": image_id, "file_name": name, "width": width, "height": height}
+        source = records.source_of(i)
+        yield entry | ({"source": source} if source else {})
+
+
+def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[str, Any]]:
+    for i in photos:
+        photo = records[i]
+        for garment in photo.garments:
+            category_id = records.category_ids[garment.category]
+            place = {"id": garment.annotation_id, "image_id": photo.image_id}
+            place["category_id"] = category_id
+            yield place | shape(garment) | extras(garment, records.name)
+
+
+def shape(garment: Garment) -> dict[str, Any]:
+    """Box, area and mask in COCO's terms."""
+    x1, y1, x2, y2 = garment.box.tolist()
+    # To a micropixel, so that 8.1 - 4 is 4.1 and no 4.1 and a quadrillionth.
+    bbox = [round(value, 6) for value in (x1, y1, x2 - x1, y2 - y1)]
+    entry = {
+        "bbox": compact(bbox),
+        "area": compact([garment.area])[0],
+        "iscrowd": int(garment.crowd),
+    }
+    mask = garment.segmentation
+    if isinstance(mask, dict):
+        entry["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
+    elif mask is not None:
+        entry["segmentation"] = [compact(polygon.ravel().tolist()) for polygon in mask]
+    return entry
+
+
+def extras(garment: Garment, dataset: str) -> dict[str, Any]:
+    """What a garment has beyond COCO's instances."""
+    entry: dict[str, Any] = {}
+    if garment.landmarks is not None:
+        entry["num_keypoints"] = int((garment.landmarks[:, 2] > 0).sum())
+        own = compact(garment.landmarks.ravel().astype(np.float64).round(3).tolist())
+        is_spread = dataset == "deepfashion2"
+        entry["keypoints"] = spread_landmarks(own, garment.category) if is_spread else own
+    if garment.pair_id >= 0:
+        entry |= {"pair_id": garment.pair_id, "style": garment.style}
+    grades = {grade: getattr(garment, grade) for grade in GRADES}
+    return entry | {grade: value for grade, value in grades.items() if value}
+
+
+def compact(values: list[float]) -> list[float | int]:
+    """Whole numbers without their ".0", which is most of a converted DeepFashion2."""
+    return [int(value) if value.is_integer() else value for value in values]
+
+
+if __name__ == "__main__":
+    main()
