@@ -110,8 +110,9 @@ def predict_settings(
 ) -> PredictSettings:
     """Photos get the size at which the detector was evaluated, unless the user chose another."""
     return PredictSettings(
-        short_side=arguments.short_side or config["test_short_side"],
-        max_side=arguments.max_side or config["test_max_side"],
+        short_side=arguments.short_side
+        or config.get("test_short_side", PredictSettings.short_side),
+        max_side=arguments.max_side or config.get("test_max_side", PredictSettings.max_side),
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,
