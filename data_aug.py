@@ -59,8 +59,9 @@ class DetectorAugmentation:
     saturation: float = setting(0.25, "largest relative change of saturation")
     hue: float = setting(0.02, "largest turn of hue, as a share of the color circle")
     copy_paste: float = setting(
-        0.0, "probability of pasting garments of another photo (needs masks everywhere)"
-    )
+        0.0, "probability of pasting garments of another photo, turned by up to --rotation (needs "
+        "masks everywhere)",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         require(bool(self.short_sides), "--short-sides: give at least one size")
@@ -162,7 +163,7 @@ class DetectorTransform:
     ) -> np.ndarray:
         """The photo's pixels, recolored and moved: u8[h,w,3]."""
         full_size = (photo.width, photo.height)
-        needed = math.ceil(min(full_size) * geometry.map_scale(matrix))
+        needed = math.floor(min(full_size) * geometry.map_scale(matrix))
         pixels = read_photo(photo.path, min_short_side=needed)
         factor = geometry.decode_factor(pixels, full_size)
         if pixels.shape[1::-1] != tuple(-(-side // factor) for side in full_size):
@@ -214,7 +215,7 @@ class DetectorTransform:
             garments = [*shapes.cover(garments, shape), shape]
             left, top, right, bottom = shape.box.astype(int) - (x1, y1, x1, y1)
             mask[top:bottom, left:right] |= shape.mask
-        np.copyto(picture[y1:y2, x1:x2], patch, where=mask.astype(bool)[..., None])
+        cv2.copyTo(patch, mask, picture[y1:y2, x1:x2])
         return picture, garments
 
     def _draw_paste_map(self, rng: np.random.Generator, source: Photo, size: Size) -> np.ndarray:

@@ -259,8 +259,11 @@ def test_large_photos_are_decoded_small(tmp_path, monkeypatch):
     decoded = []
     decode = cv2.imdecode
     monkeypatch.setattr(cv2, "imdecode", lambda *a: decoded.append(decode(*a)) or decoded[-1])
+    for side, shape in ((402, (604, 402, 3)), (401, (604, 402, 3)), (403, (1207, 803, 3))):
+        sample(records, **(STILL | {"short_sides": (side,), "max_side": 1000}))
+        assert decoded.pop().shape == shape
     image, target = sample(records, **(STILL | {"short_sides": (200,), "max_side": 400}))
-    assert decoded[0].shape == (302, 201, 3)
+    assert decoded.pop().shape == (302, 201, 3)
     assert image.shape == (3, 301, 200)
     assert "masks" not in target
     assert np.allclose(target["boxes"][0], box * np.tile([200 / 803, 301 / 1207], 2), atol=1e-4)
