@@ -22,6 +22,7 @@ from tools.wardrobe.colors import NAMED, lab_to_rgb, rgb_to_lab
 from tools.wardrobe.garments import CATEGORIES, LANDMARK_COUNTS, draw_garment
 from tools.wardrobe.patterns import Cut
 from tools.wardrobe.scenes import outfit_of
+from tools.wardrobe.shapes import Ribbon
 from tools.wardrobe.textures import NAMES, Texture, paint_tile
 
 SCRIPT = Path(make_wardrobe.__file__)
@@ -237,6 +238,20 @@ def test_textures_repeat_seamlessly_and_mix_both_colors() -> None:
         plain = np.linalg.norm(lab_to_rgb(first) - lab_to_rgb(second))
         if name not in ("solid", "denim", "knit"):
             assert toward.min() < 0.6 * plain, name
+
+
+def test_a_ribbon_finds_where_on_the_cloth_a_pixel_lies() -> None:
+    bend = np.linspace(0, 1.4, 9)
+    center = np.stack([40 + 60 * np.sin(bend), 20 + 60 * bend], axis=1)
+    across = np.stack([np.ones(9), -np.cos(bend)], axis=1)
+    across *= 15 / np.linalg.norm(across, axis=1, keepdims=True)
+    ribbon = Ribbon(center - across, center + across, np.arange(9.0) * 4, np.full(9, 10.0))
+    s, row = ribbon.locate((0, 0, 140, 120), step=1)
+    for at in (-0.8, 0.0, 0.6):
+        for along in (3.0, 17.0, 29.5):
+            x, y = np.rint(ribbon.at(at, along)).astype(int)
+            assert abs(s[y, x] - at) < 0.08  # a pixel is 1/15 of the half width
+            assert abs(row[y, x] * 4 - along) < 0.6
 
 
 def test_outlines_cover_their_mask_holes_and_pieces_included() -> None:

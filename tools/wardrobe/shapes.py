@@ -153,41 +153,48 @@ class Ribbon:
         """
         x0, y0, x1, y1 = region
         h, w = -(-(y1 - y0) // step), -(-(x1 - x0) // step)
-        xs = (np.arange(w, dtype=np.float32) + 0.5) * step - 0.5
-        ys = (np.arange(h, dtype=np.float32) + 0.5) * step - 0.5
-        left, right = self._widened(0.0)
-        offset = np.array([x0, y0])
-        a, b = (left - offset).astype(np.float32), (right - offset).astype(np.float32)
+        px = (np.arange(w, dtype=np.float32) + 0.5) * step - 0.5
+        py = ((np.arange(h, dtype=np.float32) + 0.5) * step - 0.5)[:, None]
         index = self._rows_of(region, step, h, w)
-        px, py = np.broadcast_to(xs[None, :], (h, w)), np.broadcast_to(ys[:, None], (h, w))
-        near, far = _signed_distances(a, b, index, px, py)
+        rows = self._row_table(np.array([x0, y0]))[:, index]
+        near = rows[0] * px + rows[1] * py - rows[2]
+        far = rows[5] - rows[3] * px - rows[4] * py
         f = np.clip(near / np.maximum(near + far, 1e-3), -1.5, 2.5)
-        la = a[index] + (a[index + 1] - a[index]) * f[..., None]
-        across = b[index] + (b[index + 1] - b[index]) * f[..., None] - la
-        dx, dy = px - la[..., 0], py - la[..., 1]
-        ux, uy = across[..., 0], across[..., 1]
+        ux, uy = rows[10] + rows[12] * f, rows[11] + rows[13] * f
+        dx, dy = px - rows[6] - rows[8] * f, py - rows[7] - rows[9] * f
         s = 2 * (dx * ux + dy * uy) / np.maximum(ux * ux + uy * uy, 1e-3) - 1
         return np.clip(s, -1.6, 1.6), index + f
 
+    def _row_table(self, corner: np.ndarray) -> np.ndarray:
+        """What ``locate`` needs of each interval between rows, f32[14, N - 1].
+
+        Normal and offset of the line across its first row (0..2) and its last (3..5), both
+        pointing onward; left edge (6, 7) and its change to the next row (8, 9); the same of the
+        vector from the left edge to the right (10..13).
+        """
+        left, across = self.left - corner, self.right - self.left
+        length = np.maximum(np.sqrt(np.square(across).sum(axis=1)), 1e-3)
+        normal = np.stack([-across[:, 1], across[:, 0]], axis=1) / length[:, None]
+        onward = np.gradient(left + across / 2, axis=0)
+        normal *= np.where((normal * onward).sum(axis=1) < 0, -1, 1)[:, None]
+        line = np.column_stack([normal, (normal * left).sum(axis=1)])
+        columns = [line[:-1], line[1:], left[:-1], np.diff(left, axis=0)]
+        columns += [across[:-1], np.diff(across, axis=0)]
+        return np.concatenate(columns, axis=1).T.astype(np.float32)
+
     def _rows_of(self, region: Region, step: int, h: int, w: int) -> np.ndarray:
         """The number of the row interval each coarse pixel lies in, i32[h, w]."""
-        left, right = self._widened(0.35)
+        # Wider than the strip: pixels just outside it are looked up too.
+        extra = (self.right - self.left) * 0.35
+        scale = 16 / step
+        a = ((self.left - extra - region[:2]) * scale).astype(np.int32)
+        b = ((self.right + extra - region[:2]) * scale).astype(np.int32)
         index = np.zeros((h, w), np.int32)
-        a = ((left - region[:2]) / step * 16).astype(np.int32)
-        b = ((right - region[:2]) / step * 16).astype(np.int32)
-        last = len(left) - 2
-        first = np.stack([2 * a[0] - a[1], 2 * b[0] - b[1], b[0], a[0]])
-        cv2.fillConvexPoly(index, first, 0, shift=4)
-        for i in range(last + 1):
-            quad = np.stack([a[i], b[i], b[i + 1], a[i + 1]])
-            cv2.fillConvexPoly(index, quad, i, shift=4)
+        for i in range(len(a) - 1):
+            cv2.fillConvexPoly(index, np.stack([a[i], b[i], b[i + 1], a[i + 1]]), i, shift=4)
         beyond = np.stack([a[-1], b[-1], 3 * b[-1] - 2 * b[-2], 3 * a[-1] - 2 * a[-2]])
-        cv2.fillConvexPoly(index, beyond, last, shift=4)
+        cv2.fillConvexPoly(index, beyond, len(a) - 2, shift=4)
         return index
-
-    def _widened(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        extra = (self.right - self.left) * share
-        return self.left - extra, self.right + extra
 
 
 def _bulged(a: np.ndarray, b: np.ndarray, inside: np.ndarray, bow: float) -> np.ndarray:
@@ -196,22 +203,3 @@ def _bulged(a: np.ndarray, b: np.ndarray, inside: np.ndarray, bow: float) -> np.
     out = out / max(float(np.linalg.norm(out)), 1e-6)
     t = np.linspace(-1, 1, 9)[1:-1, None]
     return (a + b) / 2 + (b - a) / 2 * t + out * bow * np.sqrt(1 - t**2)
-
-
-def _signed_distances(
-    a: np.ndarray, b: np.ndarray, index: np.ndarray, px: np.ndarray, py: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distance past the row that opens each pixel's interval and ahead of the row that ends it."""
-    across = b - a
-    length = np.maximum(np.linalg.norm(across, axis=1), 1e-3)
-    nx, ny = -across[:, 1] / length, across[:, 0] / length
-    # Rows must count up along the strip whichever way the edges were given.
-    middle = (a + b) / 2
-    onward = np.gradient(middle, axis=0)
-    sign = np.where((nx * onward[:, 0] + ny * onward[:, 1]) < 0, -1, 1).astype(np.float32)
-    nx, ny = nx * sign, ny * sign
-    offset = nx * a[:, 0] + ny * a[:, 1]
-    near = nx[index] * px + ny[index] * py - offset[index]
-    following = index + 1
-    far = offset[following] - nx[following] * px - ny[following] * py
-    return near, far
