@@ -86,18 +86,19 @@ def _load_deepfashion2(root: Path, split: str) -> PhotoRecords:
 
 def _report(records: PhotoRecords, title: str, strict: bool) -> None:
     """Say what was read and what was wrong; refuse what can't be worked with."""
-    problems = records.problems
-    if strict and problems:
-        raise InputError(f"{title}: {problems[0].line()}")
+    faults = [problem for problem in records.problems if not problem.is_note]
+    if strict and faults:
+        raise InputError(f"{title}: {faults[0].line()}")
     if len(records) == 0:
-        why = problems[0].line() if problems else "it lists none"
+        why = faults[0].line() if faults else "it lists none"
         raise InputError(f"{title}: no usable photo in {records.root}: {why}")
     if is_main():
         masks = "with masks" if records.has_masks else "boxes only"
         garments = len(records.garment_category)
         logger.info("%s: %d photos, %d garments (%s)", title, len(records), garments, masks)
-        for problem in problems:
-            logger.warning("%s: %s", title, problem.line())
+        for problem in records.problems:
+            level = logging.INFO if problem.is_note else logging.WARNING
+            logger.log(level, "%s: %s", title, problem.line())
 
 
 class DetectionDataset(torch.utils.data.Dataset):

@@ -33,6 +33,15 @@ REDUCED_DECODE = {
     8: 64 | cv2.IMREAD_COLOR_RGB,
 }
 
+# What a photo may be, and what read_photo makes of it.
+TRAITS = {
+    "turned by EXIF": "turned upright",
+    "grayscale": "read as RGB",
+    "CMYK": "read as RGB",
+    "transparent": "put on white",
+    "16-bit": "scaled to 8 bits",
+}
+
 ORIENTATION_TAG = 0x0112
 
 # What Pillow warns of, read_photo either copes with or reports as PhotoError with the file's name.
@@ -69,6 +78,7 @@ class Header:
     components: int = 3  # JPEG: 1 gray, 3 color, 4 CMYK
     adobe: bool = False  # JPEG: has Adobe's marker, whose CMYK is stored inverted
     data_start: int = 0  # JPEG: where the compressed pixels begin
+    traits: tuple[str, ...] = ()  # what is unusual about it, of TRAITS
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -87,8 +97,8 @@ def photo_size(path: Path | str) -> tuple[int, int]:
         return _read_header(file, path).upright_size
 
 
-def check_photo(path: Path | str) -> tuple[int, int]:
-    """``photo_size`` that also looks at the file's end, so that a cut-off file is noticed.
+def check_photo(path: Path | str) -> Header:
+    """Read the header and look at the file's end, so that a cut-off file is noticed.
 
     Nothing is decoded: damage in the middle shows only in ``read_photo``.
 
@@ -99,7 +109,7 @@ def check_photo(path: Path | str) -> tuple[int, int]:
         header = _read_header(file, path)
         if not _has_end(file, header):
             raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
-    return header.upright_size
+    return header
 
 
 def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.ndarray:
@@ -196,7 +206,9 @@ def _jpeg_header(file: BinaryIO) -> Header:
         file.seek(start + length)
     if width * height == 0:
         raise ValueError("no frame before the scan")
-    return Header(width, height, orientation, True, components, adobe, start + length)
+    header = Header(width, height, orientation, True, components, adobe, start + length)
+    header.traits = _traits(header, gray=components == 1, cmyk=components == 4)
+    return header
 
 
 def _next_marker(file: BinaryIO) -> int:
@@ -242,9 +254,22 @@ def _pillow_open(file: BinaryIO) -> Image.Image:
 
 def _pillow_header(file: BinaryIO) -> Header:
     with _pillow_open(file) as image:
-        size = image.size
-        orientation = _pillow_orientation(image, file)
-    return Header(*size, orientation, False)
+        header = Header(*image.size, _pillow_orientation(image, file), False)
+        header.traits = _traits(
+            header,
+            gray=image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"),
+            cmyk=image.mode == "CMYK",
+            transparent=image.has_transparency_data,
+            deep=";16" in f"{image.mode} {image.tile}",  # the decoder's arguments name the depth
+        )
+    return header
+
+
+def _traits(
+    header: Header, *, gray: bool, cmyk: bool, transparent: bool = False, deep: bool = False
+) -> tuple[str, ...]:
+    present = (header.orientation > 1, gray, cmyk, transparent, deep)
+    return tuple(trait for trait, here in zip(TRAITS, present, strict=True) if here)
 
 
 def _pillow_orientation(image: Image.Image, file: BinaryIO) -> int:

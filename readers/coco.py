@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InputError
-from engine.photos import PhotoError
+from engine.photos import Header, PhotoError
 from engine.records import SOURCES, Garment, Photo, PhotoRecords
 from readers import checks
 from readers.cache import fingerprint
@@ -142,15 +142,17 @@ class _Entry:
         source = image.get("source", "")
         self.source = source if source in SOURCES else ""
 
-    def check_size(self, found: tuple[int, int] | PhotoError) -> None:
+    def check_size(self, found: Header | PhotoError) -> None:
         """Compare with the photo's header; take the size from it where the JSON has none."""
         if isinstance(found, PhotoError):
             raise BadRecord(f"{found.kind} photo", str(found))
-        width, height = self.width or found[0], self.height or found[1]
-        if (width, height) != found:
-            detail = f"{self.path.name} is {found[0]}×{found[1]}, annotated as {width}×{height}"
-            raise BadRecord("photo size differs from its annotation", detail)
-        self.width, self.height = found
+        real = found.upright_size
+        annotated = (self.width or real[0], self.height or real[1])
+        if annotated != real:
+            detail = f"{self.path.name} is {real[0]}×{real[1]}, annotated as"
+            kind = "photo size differs from its annotation"
+            raise BadRecord(kind, f"{detail} {annotated[0]}×{annotated[1]}")
+        self.width, self.height = real
 
 
 def _photo_entries(
@@ -172,6 +174,7 @@ def _photo_entries(
     for entry, found in zip(listed, check_photos([e.path for e in listed]), strict=True):
         try:
             entry.check_size(found)
+            problems.add_traits(found.traits, entry.path.name)
         except BadRecord as bad:
             problems.add(bad.kind, str(bad))
             entries[entry.image_id] = None

@@ -132,7 +132,7 @@ class _Chunk:
             first = self.items + 1
             self.items += len(items)
             path = self.images.path(f"{name}.jpg")
-            width, height = check_photo(path)
+            header = check_photo(path)
             pair_id = checks.clean_integer(raw.get("pair_id", -1), "pair_id")
         except PhotoError as error:
             self.problems.add(f"{error.kind} photo", str(error))
@@ -140,8 +140,10 @@ class _Chunk:
         except BadRecord as bad:
             self.problems.add(bad.kind, f"{file}: {bad}")
             return None
+        self.problems.add_traits(header.traits, path.name)
         source = raw.get("source")
-        photo = Photo(path, int(name), width, height, source if source in SOURCES else "")
+        photo = Photo(path, int(name), *header.upright_size)
+        photo.source = source if source in SOURCES else ""
         for number, (key, item) in enumerate(items, first):
             try:
                 garment = self._garment(item, photo, pair_id, f"{file} {key}")

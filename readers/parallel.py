@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.distributed import is_main
-from engine.photos import PhotoError, check_photo
+from engine.photos import Header, PhotoError, check_photo
 
 CHUNK = 512
 # Below this many files, starting processes costs more than they save.
@@ -47,19 +47,19 @@ def progress_bar() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not is_main())
 
 
-def check_photos(paths: Sequence[os.PathLike]) -> list[tuple[int, int] | PhotoError]:
-    """(width, height) of each photo from its header, or what is wrong with it."""
+def check_photos(paths: Sequence[os.PathLike]) -> list[Header | PhotoError]:
+    """Each photo's header, or what is wrong with the photo."""
     results = []
     for chunk in map_chunks(_check_chunk, paths, "reading photo headers"):
         results += chunk
     return results
 
 
-def _check_chunk(paths: Sequence[os.PathLike]) -> list[tuple[int, int] | PhotoError]:
+def _check_chunk(paths: Sequence[os.PathLike]) -> list[Header | PhotoError]:
     return [_check_one(path) for path in paths]
 
 
-def _check_one(path: os.PathLike) -> tuple[int, int] | PhotoError:
+def _check_one(path: os.PathLike) -> Header | PhotoError:
     try:
         return check_photo(path)
     except PhotoError as error:

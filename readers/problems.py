@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-# Every kind of problem and its consequence.
+from engine.photos import TRAITS
+
+# Every kind of fault and its consequence.
 CONSEQUENCES = {
     "missing photo": "photo left out",
     "empty photo": "photo left out",
@@ -30,6 +32,8 @@ CONSEQUENCES = {
     "garment without a mask in a set with masks": "garment left out",
     "malformed landmarks": "landmarks left out",
 }
+# Kinds that are no faults: nothing is left out because of them.
+NOTES = {f"photo {trait}": consequence for trait, consequence in TRAITS.items()}
 EXAMPLES_KEPT = 5
 
 
@@ -51,7 +55,13 @@ class Problem:
 
     def line(self) -> str:
         """The one line a user reads."""
-        return f"{self.kind} ×{self.count} ({CONSEQUENCES[self.kind]}): {self.examples[0]}"
+        consequence = (CONSEQUENCES | NOTES)[self.kind]
+        return f"{self.kind} ×{self.count} ({consequence}): {self.examples[0]}"
+
+    @property
+    def is_note(self) -> bool:
+        """Worth knowing, but no fault."""
+        return self.kind in NOTES
 
 
 class Problems:
@@ -66,6 +76,11 @@ class Problems:
         problem.count += 1
         if len(problem.examples) < EXAMPLES_KEPT:
             problem.examples.append(example)
+
+    def add_traits(self, traits: tuple[str, ...], example: str) -> None:
+        """Note what is unusual about a photo (``engine.photos.TRAITS``)."""
+        for trait in traits:
+            self.add(f"photo {trait}", example)
 
     def merge(self, problems: list[Problem]) -> None:
         """Add another collection's counts (from a worker process)."""

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -132,6 +133,17 @@ def test_problems_are_told_again_from_the_cache_and_fatal_when_strict(
         assert "degenerate box" in caplog.text
     with pytest.raises(InputError, match="degenerate box"):
         load_dataset("coco", tmp_path, strict=True)
+
+
+def test_unusual_photos_are_counted_but_no_fault(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "weft")
+    write_coco(tmp_path)
+    gray = cv2.imread(str(tmp_path / "images" / "2.jpg"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "images" / "2.jpg"), gray)
+    records = load_dataset("coco", tmp_path, strict=True)
+    assert problems(records) == {"photo grayscale": 1} and len(records) == 3
+    assert "photo grayscale ×1 (read as RGB): 2.jpg" in caplog.text
+    assert "WARNING" not in caplog.text
 
 
 def test_names_never_lead_out_of_the_image_folder(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, kind: str, orientation: int
     photo = read_photo(path)
     assert difference(photo, np.array(upright)) <= (6 if kind == "JPEG" else 0)
     assert photo.flags.c_contiguous
-    assert photo_size(path) == check_photo(path) == upright.size
+    assert photo_size(path) == check_photo(path).upright_size == upright.size
 
 
 def test_png_orientation_after_the_pixels_counts(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_trailing_data_is_no_damage(tmp_path: Path) -> None:
     for extra in (b"\0", b"preview" * 999, data):
         path = write(tmp_path, data + extra)
         assert difference(read_photo(path), whole) == 0
-        assert check_photo(path) == (67, 43)
+        assert check_photo(path).upright_size == (67, 43)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"thumbnail": True}])
@@ -291,3 +291,27 @@ def test_reading_does_not_need_pillow_to_have_been_used_before(tmp_path: Path) -
     root = Path(photos.__file__).parents[1]
     output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     assert output == "(43, 67, 3)\n"
+
+
+def test_traits(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 3
+    color = Image.fromarray(picture())
+    deep = cv2.imencode(".png", picture().astype(np.uint16) * 257)[1].tobytes()
+    gray_deep = cv2.imencode(".png", picture(channels=1).astype(np.uint16) * 257)[1].tobytes()
+    cases = [
+        (encode(color), ()),
+        (encode(color, "PNG"), ()),
+        (encode(color, exif=exif), ("turned by EXIF",)),
+        (encode(color, "PNG", exif=exif), ("turned by EXIF",)),
+        (encode(color.convert("L")), ("grayscale",)),
+        (encode(color.convert("CMYK")), ("CMYK",)),
+        (encode(color.convert("LA"), "PNG"), ("grayscale", "transparent")),
+        (encode(color.quantize(8), "PNG", transparency=0), ("transparent",)),
+        (encode(np.dstack([color, np.full((43, 67), 99, np.uint8)]), "WEBP"), ("transparent",)),
+        (deep, ("16-bit",)),
+        (gray_deep, ("grayscale", "16-bit")),
+    ]
+    for data, traits in cases:
+        assert check_photo(write(tmp_path, data)).traits == traits
+        assert set(traits) <= set(photos.TRAITS)
