@@ -47,7 +47,8 @@ def _summary(metrics: dict[str, Any], kinds: list[str], title: str) -> Table:
 def _triples(title: str, rows: dict[str, dict[str, dict[str, float]]]) -> Table:
     """A row per category or subset: how many garments, then AP, AP50 and AP75 of each kind."""
     columns = [name for kind in rows for name in (f"{kind} AP", "AP50", "AP75")]
-    table = Table(title, *_right(["garments", *columns]), box=box.SIMPLE_HEAD)
+    first = Column(title, no_wrap=True)
+    table = Table(first, *_right(["garments", *columns]), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, row in rows["box"].items():
         values = [rows[kind][name][column] for kind in rows for column in ("AP", "AP50", "AP75")]
         table.add_row(name, str(row["garments"]), *map(_percent, values))
