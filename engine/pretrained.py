@@ -91,7 +91,7 @@ def load_weights(detector: "Detector", source: str | Path) -> WeightsReport:
     missing = set(result.missing_keys) - set(report.other_shape)
     report.missing = sorted(n for n in missing if not _is_counter(n))
     report.unused = sorted(n for n in result.unexpected_keys if not _is_counter(n))
-    report.loaded = [n for n in own if n not in result.missing_keys]
+    report.loaded = [n for n in own if n not in result.missing_keys and not _is_counter(n)]
     for line in report.lines():
         logger.info(line)
     return report

@@ -1,0 +1,184 @@
+"""Starting weights: every accepted layout, every refused file."""
+
+import logging
+import pickle
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import MobileNet_V3_Large_Weights, ResNet18_Weights
+
+from engine.detector import build_detector, load_weights
+from engine.errors import InputError
+
+
+def small(**settings) -> nn.Module:
+    torch.manual_seed(0)
+    defaults = {"num_classes": 3, "backbone": "resnet18", "weights": "none"}
+    return build_detector(**defaults | settings)
+
+
+def saved(content, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(content, path)
+    return path
+
+
+def checkpoint(model: dict, ema: dict | None = None) -> dict:
+    return {"format": 1, "kind": "detector", "config": {}, "model": model, "ema": ema}
+
+
+def test_a_bare_half_precision_backbone(tmp_path, caplog):
+    source = torchvision.models.resnet18(num_classes=10)
+    path = saved({k: v.half() for k, v in source.state_dict().items()}, tmp_path)
+    detector = small()
+    with caplog.at_level(logging.INFO, logger="weft"):
+        report = load_weights(detector, path)
+    weight = detector.backbone.body.layer3[0].conv1.weight
+    assert weight.dtype == torch.float32
+    torch.testing.assert_close(weight, source.layer3[0].conv1.weight, rtol=0, atol=1e-3)
+    assert report.unused == ["fc.bias", "fc.weight"]
+    assert all(not n.startswith("backbone.body.") for n in report.missing)
+    assert "loaded: 100 backbone.body" in caplog.text
+    assert "left random, not in the file: 16 backbone.fpn" in caplog.text
+
+
+def test_a_bare_mobilenet(tmp_path):
+    source = torchvision.models.mobilenet_v3_large(num_classes=10)
+    detector = small(
+        backbone="mobilenet_v3_large", weights=str(saved(source.state_dict(), tmp_path))
+    )
+    assert torch.equal(
+        detector.backbone.body[3].block[0][0].weight, source.features[3].block[0][0].weight
+    )
+
+
+def test_a_checkpoint_of_ours_with_other_categories(tmp_path):
+    source = small(num_classes=5)
+    averaged = {k: v + 1 for k, v in source.state_dict().items()}
+    detector = small()
+    report = load_weights(detector, saved(checkpoint(source.state_dict(), averaged), tmp_path))
+    assert torch.equal(detector.state_dict()["backbone.fpn.inner_blocks.0.0.bias"],
+                       averaged["backbone.fpn.inner_blocks.0.0.bias"])  # fmt: skip
+    assert sorted(report.other_shape) == [
+        "roi_heads.box_predictor.bbox_pred.bias",
+        "roi_heads.box_predictor.bbox_pred.weight",
+        "roi_heads.box_predictor.cls_score.bias",
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.mask_predictor.mask_fcn_logits.bias",
+        "roi_heads.mask_predictor.mask_fcn_logits.weight",
+    ]
+    assert report.missing == report.unused == []
+
+
+def test_everything_loads_from_the_same_detector(tmp_path):
+    source = small()
+    report = load_weights(small(), saved(checkpoint(source.state_dict()), tmp_path))
+    names = {n for n in source.state_dict() if not n.endswith("num_batches_tracked")}
+    assert set(report.loaded) == names
+    assert report.other_shape == report.missing == report.unused == []
+
+
+def test_a_detector_with_masks_starts_one_without(tmp_path):
+    report = load_weights(small(masks=False), saved(small().state_dict(), tmp_path))
+    assert report.unused and all("mask" in name for name in report.unused)
+    assert report.missing == []
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("resnet34", "not the weights of a resnet18: 0 of its 100 tensors .* 80 others"),
+        ("resnet50", "check --backbone"),
+        ("mobilenet_v3_large", "check --backbone"),
+    ],
+)
+def test_another_backbone_is_refused(other, words, tmp_path):
+    source = getattr(torchvision.models, other)(num_classes=2)
+    with pytest.raises(InputError, match=words):
+        load_weights(small(), saved(source.state_dict(), tmp_path))
+
+
+def test_another_width_is_refused(tmp_path):
+    state = {k: torch.zeros(3) for k in torchvision.models.resnet18().state_dict()}
+    with pytest.raises(InputError, match=r"size mismatch for backbone.body"):
+        load_weights(small(), saved(state, tmp_path))
+
+
+class Payload:
+    """What a hostile file would run."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_files_that_are_not_weights(tmp_path, capsys):
+    damaged = saved(torchvision.models.resnet18().state_dict(), tmp_path)
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    with pytest.raises(InputError, match="damaged"):
+        load_weights(small(), damaged)
+    hostile = tmp_path / "hostile.pt"
+    hostile.write_bytes(pickle.dumps({"conv1.weight": Payload()}, protocol=2))
+    with pytest.raises(InputError, match="could run code"):
+        load_weights(small(), hostile)
+    assert "executed" not in capsys.readouterr().out
+    with pytest.raises(InputError, match="no such weights file"):
+        load_weights(small(), tmp_path / "absent.pt")
+    with pytest.raises(InputError, match="a list, not a state dict"):
+        load_weights(small(), saved([1, 2], tmp_path))
+    with pytest.raises(InputError, match="no state dict of tensors"):
+        load_weights(small(), saved({"lr": 0.1}, tmp_path))
+    with pytest.raises(InputError, match="holds a multitask model"):
+        load_weights(small(), saved(checkpoint({}) | {"kind": "multitask"}, tmp_path))
+
+
+def test_imagenet_weights_of_each_body(monkeypatch):
+    def stand_in(self, **options):
+        assert options["weights_only"] and options["check_hash"]
+        build = {"ResNet18": "resnet18", "MobileNet": "mobilenet_v3_large"}
+        name = next(v for k, v in build.items() if type(self).__name__.startswith(k))
+        return getattr(torchvision.models, name)().state_dict()
+
+    for weights in (ResNet18_Weights, MobileNet_V3_Large_Weights):
+        monkeypatch.setattr(weights, "get_state_dict", stand_in)
+    for backbone in ("resnet18", "mobilenet_v3_large"):
+        detector = small(backbone=backbone, weights="imagenet")
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in detector.backbone.body.modules())
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch):
+    def offline(self, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", offline)
+    with pytest.raises(InputError, match=r"cannot download https://.*give --weights a FILE"):
+        small(weights="imagenet")
+
+
+def test_coco_weights_load_but_for_the_predictors(monkeypatch):
+    names = {"maskrcnn": "MaskRCNN_ResNet50_FPN_Weights",
+             "maskrcnn_v2": "MaskRCNN_ResNet50_FPN_V2_Weights"}  # fmt: skip
+    builders = {"maskrcnn": "maskrcnn_resnet50_fpn", "maskrcnn_v2": "maskrcnn_resnet50_fpn_v2"}
+    for arch, builder in builders.items():
+        model = getattr(torchvision.models.detection, builder)(weights=None, weights_backbone=None)
+        state = model.state_dict()
+        enum = getattr(torchvision.models.detection, names[arch])
+        monkeypatch.setattr(enum, "get_state_dict", lambda self, state=state, **options: state)
+        detector = small(arch=arch, backbone="resnet50")
+        report = load_weights(detector, "coco")
+        assert len(report.other_shape) == 6
+        assert report.missing == report.unused == []
+        # v1 was trained without an epsilon beside the variance: the sum must stay what it was.
+        variance = detector.backbone.body.bn1.running_var
+        expected = 1 - 1e-5 if arch == "maskrcnn" else 1.0
+        torch.testing.assert_close(variance, torch.full_like(variance, expected), rtol=0, atol=1e-7)
+
+
+def test_coco_weights_of_other_backbones_do_not_exist():
+    with pytest.raises(InputError, match="no COCO weights for resnet18"):
+        small(weights="coco")
+
+
+def test_a_resuming_run_reads_no_weights():
+    small(weights="/nowhere/weights.pt", load=False)
