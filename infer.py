@@ -59,7 +59,7 @@ def infer(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.weights, "detector")
     settings = predict_settings(arguments, checkpoint["config"], device)
 
-    header = describe(arguments, settings)
+    header = describe(arguments, settings) if distributed.is_main() else {}
     run, root, pending = open_together(arguments, header)
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:

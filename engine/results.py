@@ -27,6 +27,7 @@ from engine.journal import Record
 from engine.photos import PhotoError
 
 LONGEST_NAME = 200  # bytes of one path component; file systems allow 255, suffixes need some
+LONGEST_CROP = 4096  # pixels; JPEG itself ends at 65,500
 JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
@@ -140,11 +141,15 @@ def save_pictures(
 
 
 def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The box (xyxy in pixels of the photo) rounded outward, at least one pixel."""
+    """The box (xyxy in pixels of the photo) rounded outward: at least a pixel, not too long."""
     height, width = photo.shape[:2]
     x1, y1 = (np.floor(box[:2]).astype(int)).clip(0, (width - 1, height - 1))
     x2, y2 = (np.ceil(box[2:]).astype(int)).clip((x1 + 1, y1 + 1), (width, height))
-    return photo[y1:y2, x1:x2]
+    crop = photo[y1:y2, x1:x2]
+    if (longest := max(crop.shape)) <= LONGEST_CROP:
+        return crop
+    size = [max(side * LONGEST_CROP // longest, 1) for side in crop.shape[1::-1]]
+    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
 
 
 def _write_jpeg(path: Path, picture: np.ndarray) -> None:

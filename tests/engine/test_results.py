@@ -96,6 +96,14 @@ def test_crops_of_a_photo_decoded_at_half_size(tmp_path: Path) -> None:
     assert crop.shape == (5, 11, 3)
 
 
+def test_crops_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
+    box = np.array([[0, 0, 70_000, 3]], np.float32)
+    found = Detections(70_000, 3, box, np.float32([0.9]), np.array([1]), None)
+    save_pictures(tmp_path, "b.jpg", found, np.zeros((3, 70_000, 3), np.uint8), CATEGORIES)
+    crop = cv2.imread(str(tmp_path / crop_path("b.jpg", 1, CATEGORIES[0])))
+    assert crop.shape == (1, 4096, 3)
+
+
 def test_pictures_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
     photo = np.zeros((40, 50, 3), np.uint8)
     save_pictures(tmp_path, "b.jpg", two_garments(), photo, CATEGORIES)
