@@ -11,26 +11,27 @@ A run continues where its --output-dir stands: repeat the command after a crash 
 
 import argparse
 import dataclasses
-import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import nn
 
 from data_aug import DetectorAugmentation, DetectorTransform
 from dataset_helpers import DetectionDataset, load_dataset
 from engine import distributed
+from engine.coco_metrics import GroundTruth
 from engine.config import DetectorConfig, add_arguments, from_arguments, plain
 from engine.detector import build_detector
 from engine.errors import InputError, exits_cleanly
 from engine.loop import Task, Trainer, as_lists, global_batch
+from engine.metric_tables import print_metrics
 from engine.predict import PredictSettings, evaluate_detector
 from engine.records import PhotoRecords
 from engine.samplers import GlobalBatches, aspect_groups, repeat_factors
-
-logger = logging.getLogger("weft")
 
 
 def train_detector(
@@ -52,12 +53,14 @@ def train_detector(
         ),
         collate=as_lists,
         batches=global_batches(train, config, augmentation),
-        evaluate=partial(evaluate, records=val, config=config, device=device) if val else None,
-        best_metric="mask/AP" if config.masks else "box/AP",
+        evaluate=judge_of(val, config, device) if val else None,
+        best_metric="mask/AP" if config.masks and val and val.has_masks else "box/AP",
     )
     trainer = Trainer(model, task, config, device)
     if config.test_only:
-        trainer.evaluate_only()
+        metrics = trainer.evaluate_only()
+        if distributed.is_main():
+            print_metrics(metrics, Console())
     else:
         trainer.fit()
 
@@ -120,10 +123,10 @@ def global_batches(
     )
 
 
-def evaluate(
-    model: nn.Module, records: PhotoRecords, config: DetectorConfig, device: torch.device
-) -> dict[str, Any]:
-    """COCO metrics of the model on the validation photos, the same on every rank."""
+def judge_of(
+    val: PhotoRecords, config: DetectorConfig, device: torch.device
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """A function from a model to its COCO metrics on the validation photos, alike on every rank."""
     settings = PredictSettings(
         short_side=config.test_short_side,
         max_side=config.test_max_side,
@@ -131,7 +134,14 @@ def evaluate(
         workers=config.workers,
         precision=config.precision,
     )
-    return evaluate_detector(model, records, settings, device, class_agnostic=config.class_agnostic)
+    return partial(
+        evaluate_detector,
+        records=val,
+        settings=settings,
+        device=device,
+        class_agnostic=config.class_agnostic,
+        truth=GroundTruth(val),
+    )
 
 
 def parse_arguments() -> tuple[DetectorConfig, DetectorAugmentation]:

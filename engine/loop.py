@@ -26,10 +26,9 @@ from engine.config import TrainingConfig
 from engine.errors import InputError
 from engine.meters import LogWindow, RunLog, flatten_scalars, write_json
 from engine.optim import base_lr, lr_factor, set_lr
+from engine.precision import autocast
 from engine.samplers import GlobalBatches, RankBatches
 from engine.state import TrainingState
-
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 logger = logging.getLogger("weft")
 
@@ -155,7 +154,7 @@ class Trainer:
             seed = step_seed(self.config.seed, state.step, distributed.rank(), micro)
             torch.manual_seed(seed)
             with self._gradients_stay_local(unless=micro == accumulate - 1):
-                with self._autocast():
+                with autocast(self.device, self.config.precision):
                     losses = self.wrapped(images, targets)
                     loss = sum(losses.values()) / accumulate
                 state.scaler.scale(loss).backward()
@@ -240,6 +239,10 @@ class Trainer:
         if distributed.is_main() and state.evaluations_since_best == 0:
             save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
         self.log.evaluation(state.step, state.epoch, metrics, state.best)
+        logger.info(
+            "epoch %g: %s %.4f (best %.4f at epoch %g)",
+            state.epoch, self.task.best_metric, value, state.best["value"], state.best["epoch"],
+        )  # fmt: skip
 
     def _should_stop(self) -> bool:
         patience = self.config.patience
@@ -287,10 +290,6 @@ class Trainer:
             broadcast_buffers=False,  # agree_on_batch_norms does it when it matters
             gradient_as_bucket_view=True,
         )
-
-    def _autocast(self) -> torch.autocast:
-        precision = self.config.precision
-        return torch.autocast(self.device.type, AUTOCAST[precision], enabled=precision != "fp32")
 
     def _gradients_stay_local(self, *, unless: bool) -> contextlib.AbstractContextManager:
         if unless or self.wrapped is self.state.model:

@@ -28,10 +28,10 @@ from engine.detections import Detections
 from engine.geometry import detector_size, resize
 from engine.masks import paste_to_rles
 from engine.photos import PhotoError, photo_size, read_photo
+from engine.precision import autocast
 from engine.records import PhotoRecords
 
 PADDING = 32  # the detector pads a batch to a multiple of this
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 logger = logging.getLogger("weft")
 
@@ -189,7 +189,7 @@ def _forward(
     model: nn.Module, batch: list[_Item], precision: str, device: torch.device
 ) -> list[_Item]:
     images = [item.image.to(device) for item in batch]
-    with torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32"):
+    with autocast(device, precision):
         outputs = model(images)
     for item, output in zip(batch, outputs, strict=True):
         item.output = {name: value.cpu().numpy() for name, value in output.items()}

@@ -1,5 +1,6 @@
 """Settings every test shares."""
 
+import logging
 import os
 
 # Set before torch starts its pools: the suite shares two cores with the processes tests spawn.
@@ -18,3 +19,11 @@ def _one_thread() -> None:
 def _private_cache(tmp_path_factory, monkeypatch) -> None:
     """Keep the tests' packed datasets out of the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _captured_logger() -> None:
+    """Undo what a script's ``configure_logging`` does to the logger in this process."""
+    logger = logging.getLogger("weft")
+    logger.handlers.clear()
+    logger.propagate = True
