@@ -105,7 +105,6 @@ def build_detector(
     rois_per_image: int = 512,
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
-    cross_class_nms: float | None = None,
     detections_per_image: int = 100,
 ) -> Detector:
     """Build a detector and fill in its starting weights.
@@ -125,8 +124,6 @@ def build_detector(
         rois_per_image: proposals sampled per image in training.
         score_threshold: detections at or below it are dropped.
         nms_threshold: of two detections of one class with a larger IoU only the better stays.
-        cross_class_nms: the same across classes, so that a garment does not appear under two
-            categories; None keeps both. Layered garments overlap a lot: stay above 0.7.
         detections_per_image: at most so many are returned.
 
     Raises:
@@ -156,7 +153,6 @@ def build_detector(
         rois_per_image=rois_per_image,
         score_threshold=score_threshold,
         nms_threshold=nms_threshold,
-        cross_class_nms=cross_class_nms,
         detections_per_image=detections_per_image,
     )
     detector = Detector(arch, body, rpn, heads)
@@ -183,33 +179,31 @@ def _box_head(v2: bool) -> tuple[nn.Module, int]:
 def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
     """The detector a checkpoint or weights file holds, in evaluation mode, averaged weights first.
 
-    Reads of its config: arch, backbone, masks, class_agnostic, and where present stride_in_1x1,
-    score_threshold, nms_threshold, cross_class_nms, detections_per_image; and its categories.
+    Reads its categories and, of its config, arch, backbone, masks and stride_in_1x1.
 
     Raises:
         InputError: when config, categories and weights contradict each other.
     """
-    config = checkpoint["config"]
-    optional = ("stride_in_1x1", "score_threshold", "nms_threshold", "cross_class_nms",
-                "detections_per_image")  # fmt: skip
     try:
-        detector = build_detector(
-            num_classes=1 if config["class_agnostic"] else len(checkpoint["categories"]),
-            arch=config["arch"],
-            backbone=config["backbone"],
-            masks=config["masks"],
-            load=False,
-            **{key: config[key] for key in optional if key in config},
-        )
-        # Batch norm's step counters have no place in the frozen norms used for inference.
-        state = checkpoint.get("ema") or checkpoint["model"]
-        expected = detector.state_dict().keys()
-        state = {
-            k: v for k, v in state.items() if k in expected or not k.endswith("num_batches_tracked")
-        }
-        detector.load_state_dict(state)
+        config, categories = checkpoint["config"], checkpoint["categories"]
+        arch, backbone, masks = config["arch"], config["backbone"], config["masks"]
     except KeyError as error:
-        raise InputError(f"the checkpoint's config lacks {error}: it is not a detector's") from None
+        raise InputError(f"the checkpoint lacks {error}: it does not hold a detector") from None
+    detector = build_detector(
+        num_classes=len(categories),
+        arch=arch,
+        backbone=backbone,
+        masks=masks,
+        stride_in_1x1=config.get("stride_in_1x1", False),
+        load=False,
+    )
+    state = checkpoint.get("ema") or checkpoint["model"]
+    # Trained without pretrained weights, the body has batch norms with step counters; the frozen
+    # norms built here compute the same in evaluation and have none.
+    own = detector.state_dict().keys()
+    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    try:
+        detector.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error

@@ -20,7 +20,6 @@ from torchvision.models.detection import (
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
-from engine import distributed
 from engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +58,9 @@ class WeightsReport:
 
 def load_weights(detector: "Detector", source: str | Path) -> WeightsReport:
     """Fill a detector's weights in place; log and return what did and did not load.
+
+    Several processes of a machine should not download at once: see
+    ``engine.distributed.first_on_each_machine``.
 
     Args:
         detector: as built; its architecture and backbone name what a download must fit.
@@ -131,8 +133,7 @@ def _read_plain_data(path: Path) -> dict[str, Any]:
 
 def _download(weights: Any) -> State:
     try:
-        with distributed.first_on_each_machine():
-            return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+        return dict(weights.get_state_dict(check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:  # no network, no such host, cut or altered file
         raise InputError(
             f"cannot download {weights.url} ({error}); give --weights a FILE instead, or none"

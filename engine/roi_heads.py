@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image, nms, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 from engine.boxes import decode_boxes, encode_boxes, match, sample_balanced
 from engine.pyramid import Pyramid
@@ -55,7 +55,6 @@ class RegionHeads(nn.Module):
         rois_per_image: int,
         score_threshold: float,
         nms_threshold: float,
-        cross_class_nms: float | None,
         detections_per_image: int,
     ) -> None:
         """
@@ -65,7 +64,7 @@ class RegionHeads(nn.Module):
                 [R,4*(1+C)]).
             mask_head, mask_predictor: [R,256,14,14] -> same -> logits [R,1+C,28,28], or None.
             rois_per_image: proposals sampled from each image in training.
-            score_threshold, nms_threshold, cross_class_nms, detections_per_image: see
+            score_threshold, nms_threshold, detections_per_image: see
                 ``engine.detector.build_detector``.
         """
         super().__init__()
@@ -74,7 +73,7 @@ class RegionHeads(nn.Module):
         self.mask_head, self.mask_predictor = mask_head, mask_predictor
         self.rois_per_image = rois_per_image
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
-        self.cross_class_nms, self.detections_per_image = cross_class_nms, detections_per_image
+        self.detections_per_image = detections_per_image
 
     def losses(
         self,
@@ -182,8 +181,6 @@ class RegionHeads(nn.Module):
         rows, labels = kept.nonzero(as_tuple=True)
         boxes, scores = boxes[rows, labels], scores[rows, labels]
         kept = batched_nms(boxes, scores, labels, self.nms_threshold)
-        if self.cross_class_nms is not None:
-            kept = kept[nms(boxes[kept], scores[kept], self.cross_class_nms)]
         kept = kept[: self.detections_per_image]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 

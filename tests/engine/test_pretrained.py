@@ -114,23 +114,24 @@ class Payload:
 
 
 def test_files_that_are_not_weights(tmp_path, capsys):
+    detector = small()
     damaged = saved(torchvision.models.resnet18().state_dict(), tmp_path)
     damaged.write_bytes(damaged.read_bytes()[:5000])
     with pytest.raises(InputError, match="damaged"):
-        load_weights(small(), damaged)
+        load_weights(detector, damaged)
     hostile = tmp_path / "hostile.pt"
     hostile.write_bytes(pickle.dumps({"conv1.weight": Payload()}, protocol=2))
     with pytest.raises(InputError, match="could run code"):
-        load_weights(small(), hostile)
+        load_weights(detector, hostile)
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(InputError, match="no such weights file"):
-        load_weights(small(), tmp_path / "absent.pt")
+        load_weights(detector, tmp_path / "absent.pt")
     with pytest.raises(InputError, match="a list, not a state dict"):
-        load_weights(small(), saved([1, 2], tmp_path))
+        load_weights(detector, saved([1, 2], tmp_path))
     with pytest.raises(InputError, match="no state dict of tensors"):
-        load_weights(small(), saved({"lr": 0.1}, tmp_path))
+        load_weights(detector, saved({"lr": 0.1}, tmp_path))
     with pytest.raises(InputError, match="holds a multitask model"):
-        load_weights(small(), saved(checkpoint({}) | {"kind": "multitask"}, tmp_path))
+        load_weights(detector, saved(checkpoint({}) | {"kind": "multitask"}, tmp_path))
 
 
 def test_imagenet_weights_of_each_body(monkeypatch):
