@@ -31,6 +31,12 @@ CONSEQUENCES = {
     "empty mask": "garment left out",
     "garment without a mask in a set with masks": "garment left out",
     "malformed landmarks": "landmarks left out",
+    # Found by tools/check_dataset.py only.
+    "mask without a pixel": "left out in training",
+    "mask and box disagree": "kept",
+    "garment annotated twice": "both kept",
+    "photo that is in another split too": "kept; the evaluation flatters",
+    "photo that is in its split twice": "both kept",
 }
 # Kinds that are no faults: nothing is left out because of them.
 NOTES = {f"photo {trait}": consequence for trait, consequence in TRAITS.items()}
@@ -55,8 +61,12 @@ class Problem:
 
     def line(self) -> str:
         """The one line a user reads."""
-        consequence = (CONSEQUENCES | NOTES)[self.kind]
-        return f"{self.kind} ×{self.count} ({consequence}): {self.examples[0]}"
+        return f"{self.kind} ×{self.count} ({self.consequence}): {self.examples[0]}"
+
+    @property
+    def consequence(self) -> str:
+        """What was done about it."""
+        return (CONSEQUENCES | NOTES)[self.kind]
 
     @property
     def is_note(self) -> bool:

@@ -1,0 +1,104 @@
+"""What a dataset is made of, as plain numbers and as tables for the terminal."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from engine.records import PhotoRecords
+from readers.problems import Problem
+
+SIDES = (0, 128, 256, 384, 512, 640, 800, 1024, 1536, 2048)  # pixels of the short side
+MANY_GARMENTS = 8
+# COCO's borders, on the areas as they are annotated.
+AREAS = {"small (< 32²)": 32**2, "medium (< 96²)": 96**2, "large": np.inf}
+BAR_WIDTH = 30
+
+
+def statistics(records: PhotoRecords) -> dict[str, Any]:
+    """Counts and histograms of one split: label -> count, in the order to be shown."""
+    per_category = np.bincount(records.garment_category, minlength=len(records.categories))
+    per_photo = np.minimum(np.diff(records.garment_offsets), MANY_GARMENTS)
+    short = records.sizes.min(axis=1)
+    side_counts = np.bincount(np.digitize(short, SIDES) - 1, minlength=len(SIDES))
+    areas = np.digitize(records.garment_area, list(AREAS.values())[:-1])
+    return {
+        "photos": len(records),
+        "garments": len(records.garment_category),
+        "masks": int(records.garment_has_mask.sum()),
+        "crowds": int(records.garment_crowd.sum()),
+        "identities": len(np.unique(records.garment_identity[records.garment_identity >= 0])),
+        "categories": _labelled(records.categories, per_category),
+        "photos by short side": _labelled(_side_labels(), side_counts),
+        "garments by area": _labelled(AREAS, np.bincount(areas, minlength=len(AREAS))),
+        "photos by number of garments": _labelled(
+            _garment_labels(), np.bincount(per_photo, minlength=MANY_GARMENTS + 1)
+        ),
+    }
+
+
+def _labelled(labels: Iterable[str], counts: np.ndarray) -> dict[str, int]:
+    return dict(zip(labels, counts.tolist(), strict=True))
+
+
+def _side_labels() -> list[str]:
+    ends = [f"{low}–{high - 1}" for low, high in pairwise(SIDES)]
+    return [*ends, f"{SIDES[-1]} and more"]
+
+
+def _garment_labels() -> list[str]:
+    return [*map(str, range(MANY_GARMENTS)), f"{MANY_GARMENTS} and more"]
+
+
+def print_statistics(console: Console, splits: dict[str, dict[str, Any]]) -> None:
+    """One table with the totals, one a histogram, the splits side by side."""
+    keys = ("photos", "garments", "masks", "crowds", "identities")
+    totals = Table("split", *(Column(key, justify="right") for key in keys), box=box.SIMPLE_HEAD)
+    for name, split in splits.items():
+        totals.add_row(name, *(f"{split[key]:,}" for key in keys))
+    console.print(totals)
+    for title, value in next(iter(splits.values())).items():
+        if isinstance(value, dict):
+            columns = {name: split[title] for name, split in splits.items()}
+            console.print(_histogram_table(title, columns))
+
+
+def _histogram_table(title: str, splits: dict[str, dict[str, int]]) -> Table:
+    table = Table(title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in splits:
+        table.add_column(name, justify="right")
+        table.add_column("")
+    # All categories are shown, of the bins those between the first and last that hold any.
+    labels = list(dict.fromkeys(label for split in splits.values() for label in split))
+    filled = [i for i, label in enumerate(labels) if any(s.get(label) for s in splits.values())]
+    if title != "categories":
+        labels = labels[filled[0] : filled[-1] + 1] if filled else []
+    for label in labels:
+        cells = []
+        for split in splits.values():
+            count, most = split.get(label, 0), max(split.values(), default=0)
+            cells += [f"{count:,}", "█" * round(BAR_WIDTH / len(splits) * count / max(most, 1))]
+        table.add_row(label, *cells)
+    return table
+
+
+def print_problems(console: Console, splits: dict[str, list[Problem]]) -> None:
+    """Every kind of problem with its count and its first places, faults before notes."""
+    for notes, title in ((False, "fault"), (True, "note")):
+        columns = ("split", title, Column("count", justify="right"))
+        places = Column("first places", overflow="fold")
+        table = Table(*columns, places, box=box.SIMPLE_HEAD)
+        for name, problems in splits.items():
+            for problem in problems:
+                if problem.is_note == notes:
+                    kind = f"{problem.kind}\n({problem.consequence})"
+                    # Text, not markup: a file name may hold square brackets.
+                    examples = Text("\n".join(problem.examples))
+                    table.add_row(name, kind, f"{problem.count:,}", examples)
+        if table.row_count:
+            console.print(table)
