@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -279,6 +280,7 @@ class Trainer:
             collate_fn=self.task.collate,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.config.workers else None,
+            worker_init_fn=_start_worker,
         )
 
     def _wrap(self) -> nn.Module:
@@ -295,6 +297,11 @@ class Trainer:
         if unless or self.wrapped is self.state.model:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
+
+
+def _start_worker(worker: int) -> None:
+    """One thread per loader process, as PyTorch sets for itself; OpenCV would take every core."""
+    cv2.setNumThreads(1)
 
 
 def as_lists(samples: list[tuple]) -> tuple[list, list]:
