@@ -24,24 +24,6 @@ def detector_size(width: int, height: int, short_side: int, max_side: int) -> Si
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def resize_for_detector(
-    photo: np.ndarray, short_side: int, max_side: int, *, full_size: Size | None = None
-) -> tuple[np.ndarray, tuple[float, float]]:
-    """Resize a photo to ``detector_size``.
-
-    Args:
-        photo: u8[H,W,3].
-        short_side, max_side: in pixels.
-        full_size: (width, height) of the photo before a reduced decode; default its own.
-
-    Returns:
-        u8[h,w,3], and the scale (w / full width, h / full height).
-    """
-    full_size = full_size or photo.shape[1::-1]
-    size = detector_size(*full_size, short_side, max_side)
-    return resize(photo, full_size, size), (size[0] / full_size[0], size[1] / full_size[1])
-
-
 def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
     """Stretch a photo, decoded at ``full_size`` or a whole fraction of it, to u8[h,w,3].
 

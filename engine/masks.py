@@ -169,21 +169,6 @@ def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: 
     return rles
 
 
-def paste_in_box(roi_mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-    """One predicted mask as a crop: the pixels of ``paste_to_rles``, for drawing.
-
-    Args:
-        roi_mask: f16 or f32 [M,M]; box: f32[4] xyxy; height, width: of the photo.
-
-    Returns:
-        (bool[h,w], x0, y0); h = w = 0 for a box outside the photo.
-    """
-    padded = np.pad(roi_mask, 1).astype(np.float32)
-    (grown,) = _grow_boxes(np.asarray(box)[None], len(roi_mask)).tolist()
-    columns, x0, y0 = _paste_columns(padded, grown, height, width)
-    return np.ascontiguousarray(columns.T), x0, y0
-
-
 def _grow_boxes(boxes: np.ndarray, size: int) -> np.ndarray:
     """Boxes of masks that were padded by one cell on each side, cut to whole pixels: i64[N,4].
 

@@ -31,12 +31,6 @@ def test_detector_size(photo, expected):
     assert geometry.detector_size(*photo, 800, 1333) == expected
 
 
-def test_resize_for_detector_tells_the_scale_of_each_side():
-    image, scale = geometry.resize_for_detector(smooth_photo(101, 67), 61, 90)
-    assert image.shape == (60, 90, 3)
-    assert scale == (90 / 101, 60 / 67)
-
-
 @pytest.mark.parametrize("size", [(97, 71), (211, 157), (60, 47)])
 def test_resize_and_warp_put_pixels_in_the_same_place(size):
     photo = smooth_photo(131, 101)
