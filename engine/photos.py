@@ -6,10 +6,6 @@ transparent parts become white. A file that is missing, cut off or not a photo r
 """
 
 import io
-import os
-import stat
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,14 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from engine.errors import InputError
-
-# Larger photos are refused from their header: bombs, not garments. Pillow draws the line there too.
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
-MAX_BYTES = 1 << 30
-
-# Formats that hold photos. Left out are the ones that run interpreters (EPS) or nobody shoots in.
-PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG", "AVIF", "JPEG2000", "PPM")
+from engine.photo_files import Header, PhotoError, has_end, open_photo, pillow_open, read_header
 
 REDUCED_DECODE = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -33,59 +22,6 @@ REDUCED_DECODE = {
     8: 64 | cv2.IMREAD_COLOR_RGB,
 }
 
-# What a photo may be, and what read_photo makes of it.
-TRAITS = {
-    "turned by EXIF": "turned upright",
-    "grayscale": "read as RGB",
-    "CMYK": "read as RGB",
-    "transparent": "put on white",
-    "16-bit": "scaled to 8 bits",
-}
-
-ORIENTATION_TAG = 0x0112
-
-# What Pillow warns of, read_photo either copes with or reports as PhotoError with the file's name.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class PhotoError(InputError):
-    """A photo that cannot be used.
-
-    Attributes:
-        kind: "missing", "empty", "truncated", "unreadable" or "too large".
-        path: the file.
-    """
-
-    def __init__(self, kind: str, path: Path | str, detail: str) -> None:
-        super().__init__(f"{path}: {detail}")
-        self.kind = kind
-        self.path = Path(path)
-
-    def __reduce__(self):
-        """Exceptions rebuild from their message alone; ours needs all three (worker processes)."""
-        detail = str(self).removeprefix(f"{self.path}: ")
-        return PhotoError, (self.kind, self.path, detail)
-
-
-@dataclass(slots=True)
-class Header:
-    """What the first bytes of a photo say."""
-
-    width: int  # as stored, before the orientation is applied
-    height: int
-    orientation: int  # EXIF, 1..8
-    is_jpeg: bool
-    components: int = 3  # JPEG: 1 gray, 3 color, 4 CMYK
-    adobe: bool = False  # JPEG: has Adobe's marker, whose CMYK is stored inverted
-    data_start: int = 0  # JPEG: where the compressed pixels begin
-    traits: tuple[str, ...] = ()  # what is unusual about it, of TRAITS
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """(width, height) as a viewer shows it: orientations 5 to 8 lie on their side."""
-        size = (self.width, self.height)
-        return size if self.orientation < 5 else size[::-1]
-
 
 def photo_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in pixels of the upright photo, from its header.
@@ -93,8 +29,8 @@ def photo_size(path: Path | str) -> tuple[int, int]:
     Raises:
         PhotoError: missing, empty, too large or not a photo.
     """
-    with _open(path) as file:
-        return _read_header(file, path).upright_size
+    with open_photo(path) as file:
+        return read_header(file, path).upright_size
 
 
 def check_photo(path: Path | str) -> Header:
@@ -105,9 +41,9 @@ def check_photo(path: Path | str) -> Header:
     Raises:
         PhotoError: missing, empty, truncated, too large or not a photo.
     """
-    with _open(path) as file:
-        header = _read_header(file, path)
-        if not _has_end(file, header):
+    with open_photo(path) as file:
+        header = read_header(file, path)
+        if not has_end(file, header):
             raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
     return header
 
@@ -128,11 +64,11 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
     Raises:
         PhotoError: missing, empty, truncated, too large or not a photo.
     """
-    with _open(path) as file:
+    with open_photo(path) as file:
         data = file.read()
     file = io.BytesIO(data)
-    header = _read_header(file, path)
-    if not _has_end(file, header):
+    header = read_header(file, path)
+    if not has_end(file, header):
         raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
     if not header.is_jpeg or header.components == 4:
         return _decode_with_pillow(file, header, path)
@@ -147,177 +83,6 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
     return _upright(photo, header.orientation)
 
 
-def _open(path: Path | str) -> BinaryIO:
-    """Open a regular, non-empty file; a pipe or a device would block or never end."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 (Path.stat is twice as slow; this runs per photo)
-        if not stat.S_ISREG(status.st_mode):
-            raise PhotoError("unreadable", path, "not a file")
-        if status.st_size == 0:
-            raise PhotoError("empty", path, "the file is empty")
-        if status.st_size > MAX_BYTES:
-            raise PhotoError("too large", path, f"the file is larger than {MAX_BYTES >> 20} MiB")
-        return open(path, "rb")  # noqa: PTH123
-    except FileNotFoundError:
-        raise PhotoError("missing", path, "no such photo") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise PhotoError("unreadable", path, f"cannot be opened ({reason})") from None
-
-
-def _read_header(file: BinaryIO, path: Path | str) -> Header:
-    """Parse the header from the start of the file and refuse absurd sizes."""
-    try:
-        header = _jpeg_header(file) if file.read(2) == b"\xff\xd8" else _pillow_header(file)
-        pixels = header.width * header.height
-    except Image.DecompressionBombError:
-        pixels = MAX_PIXELS + 1
-    # Decoders fed with arbitrary bytes fail with nearly any exception type.
-    except Exception as error:
-        kind = "truncated" if isinstance(error, EOFError) else "unreadable"
-        what = "the file is cut off" if kind == "truncated" else "not a photo that can be read"
-        raise PhotoError(kind, path, f"{what}; replace or remove it") from error
-    if pixels > MAX_PIXELS:
-        raise PhotoError("too large", path, f"more than {MAX_PIXELS // 1_000_000} megapixels")
-    return header
-
-
-def _jpeg_header(file: BinaryIO) -> Header:
-    """Walk the marker segments from after SOI to the first scan (ITU T.81, B.1)."""
-    width = height = components = 0
-    orientation, adobe = 1, False
-    while True:
-        marker = _next_marker(file)
-        length = int.from_bytes(_exactly(file, 2), "big") - 2
-        if length < 0:
-            raise ValueError("impossible segment length")
-        start = file.tell()
-        # SOF0..SOF15, which share their range with DHT (C4), JPG (C8) and DAC (CC).
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = _exactly(file, 6)
-            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-            components = frame[5]
-        elif marker == 0xE1 and orientation == 1:
-            orientation = _exif_orientation(_exactly(file, length))
-        elif marker == 0xEE:
-            adobe = _exactly(file, length).startswith(b"Adobe")
-        elif marker == 0xDA:
-            break
-        file.seek(start + length)
-    if width * height == 0:
-        raise ValueError("no frame before the scan")
-    header = Header(width, height, orientation, True, components, adobe, start + length)
-    header.traits = _traits(header, gray=components == 1, cmyk=components == 4)
-    return header
-
-
-def _next_marker(file: BinaryIO) -> int:
-    """The marker's second byte; any number of 0xFF may precede it."""
-    if _exactly(file, 1) != b"\xff":
-        raise ValueError("no marker where one must be")
-    marker = 0xFF
-    while marker == 0xFF:
-        marker = _exactly(file, 1)[0]
-    if marker in (0x00, 0xD8, 0xD9):
-        raise ValueError("unexpected marker")
-    return marker
-
-
-def _exactly(file: BinaryIO, count: int) -> bytes:
-    data = file.read(count)
-    if len(data) < count:
-        raise EOFError("the header is cut off")
-    return data
-
-
-def _exif_orientation(segment: bytes) -> int:
-    """Orientation 1..8 out of an EXIF block (TIFF 6.0: byte order, then a list of tags)."""
-    tiff = segment.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
-    if order is None:
-        return 1
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        if int.from_bytes(tiff[entry : entry + 2], order) == ORIENTATION_TAG:
-            width = 4 if int.from_bytes(tiff[entry + 2 : entry + 4], order) == 4 else 2
-            value = int.from_bytes(tiff[entry + 8 : entry + 8 + width], order)
-            return value if 1 <= value <= 8 else 1
-    return 1
-
-
-def _pillow_open(file: BinaryIO) -> Image.Image:
-    Image.init()  # Pillow loads its less common formats late, and fails when they are listed before
-    file.seek(0)
-    return Image.open(file, formats=PILLOW_FORMATS)
-
-
-def _pillow_header(file: BinaryIO) -> Header:
-    with _pillow_open(file) as image:
-        header = Header(*image.size, _pillow_orientation(image, file), False)
-        header.traits = _traits(
-            header,
-            gray=image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"),
-            cmyk=image.mode == "CMYK",
-            transparent=image.has_transparency_data,
-            deep=";16" in f"{image.mode} {image.tile}",  # the decoder's arguments name the depth
-        )
-    return header
-
-
-def _traits(
-    header: Header, *, gray: bool, cmyk: bool, transparent: bool = False, deep: bool = False
-) -> tuple[str, ...]:
-    present = (header.orientation > 1, gray, cmyk, transparent, deep)
-    return tuple(trait for trait, here in zip(TRAITS, present, strict=True) if here)
-
-
-def _pillow_orientation(image: Image.Image, file: BinaryIO) -> int:
-    if image.format == "TIFF":
-        return 1  # Pillow turns these itself, their size included
-    if image.format == "PNG":
-        return _exif_orientation(_png_exif(file))
-    value = image.getexif().get(ORIENTATION_TAG, 1)
-    return value if value in range(1, 9) else 1
-
-
-def _png_exif(file: BinaryIO) -> bytes:
-    """The eXIf chunk, which may follow the pixels, where Pillow finds it only by decoding them."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == b"eXIf":
-            return file.read(length)
-        file.seek(length + 4, os.SEEK_CUR)
-    return b""
-
-
-def _has_end(file: BinaryIO, header: Header) -> bool:
-    """Whether a JPEG or PNG goes on to its end mark; decoders notice the end of other formats."""
-    if header.is_jpeg:
-        return _has_jpeg_end(file, header.data_start)
-    file.seek(0)
-    if file.read(8) != b"\x89PNG\r\n\x1a\n":
-        return True
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 4096, 0))  # some writers append a few bytes
-    return b"IEND" in file.read()
-
-
-def _has_jpeg_end(file: BinaryIO, data_start: int) -> bool:
-    """Look for the end-of-image mark in the compressed data.
-
-    Inside it every 0xFF byte is followed by 0 or a restart number, so the mark cannot occur by
-    chance. It is sought from the back: cameras append previews and other data after it.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(data_start, size - 2))
-    if file.read() == b"\xff\xd9":
-        return True
-    file.seek(data_start)
-    return b"\xff\xd9" in file.read()
-
-
 def _reduction(short_side: int, min_short_side: int | None) -> int:
     """Largest factor of 8, 4, 2, 1 that leaves the short side long enough."""
     if min_short_side is None:
@@ -327,7 +92,7 @@ def _reduction(short_side: int, min_short_side: int | None) -> int:
 
 def _decode_with_pillow(file: BinaryIO, header: Header, path: Path | str) -> np.ndarray:
     try:
-        with _pillow_open(file) as image:
+        with pillow_open(file) as image:
             image.load()
             photo = _as_rgb(image, header)
     # Decoders fed with arbitrary bytes fail with nearly any exception type.

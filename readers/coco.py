@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InputError
-from engine.photos import Header, PhotoError
+from engine.photo_files import Header, PhotoError
 from engine.records import SOURCES, Garment, Photo, PhotoRecords
 from readers import checks
 from readers.cache import fingerprint
@@ -150,8 +150,10 @@ class _Entry:
         annotated = (self.width or real[0], self.height or real[1])
         if annotated != real:
             detail = f"{self.path.name} is {real[0]}×{real[1]}, annotated as"
-            kind = "photo size differs from its annotation"
-            raise BadRecord(kind, f"{detail} {annotated[0]}×{annotated[1]}")
+            detail += f" {annotated[0]}×{annotated[1]}"
+            if found.orientation >= 5 and annotated == real[::-1]:
+                detail += " (before it is turned by EXIF; annotate it upright)"
+            raise BadRecord("photo size differs from its annotation", detail)
         self.width, self.height = real
 
 

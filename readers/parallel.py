@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.distributed import is_main
-from engine.photos import Header, PhotoError, check_photo
+from engine.photo_files import Header, PhotoError
+from engine.photos import check_photo
 
 CHUNK = 512
 # Below this many files, starting processes costs more than they save.
@@ -31,13 +33,19 @@ def map_chunks(
     cores = min(len(os.sched_getaffinity(0)), 32)
     # fork: the children start at once and only read files; spawn would import torch in each.
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(cores, mp_context=context) as pool:
+    # Ctrl-C reaches the children too; the parent alone should answer it.
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(cores, mp_context=context, **ignore) as pool:
         results = pool.map(function, chunks)
-        with progress_bar() as progress:
-            task = progress.add_task(description, total=len(items))
-            for chunk, result in zip(chunks, results, strict=True):
-                yield result
-                progress.advance(task, len(chunk))
+        try:
+            with progress_bar() as progress:
+                task = progress.add_task(description, total=len(items))
+                for chunk, result in zip(chunks, results, strict=True):
+                    yield result
+                    progress.advance(task, len(chunk))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def progress_bar() -> Progress:

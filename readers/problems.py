@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.photos import TRAITS
+from engine.photo_files import TRAITS
 
 # Every kind of fault and its consequence.
 CONSEQUENCES = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import photos
+from engine import photo_files, photos
 from engine.errors import InputError
 from engine.photos import PhotoError, check_photo, photo_size, read_photo
 
@@ -314,4 +314,4 @@ def test_traits(tmp_path: Path) -> None:
     ]
     for data, traits in cases:
         assert check_photo(write(tmp_path, data)).traits == traits
-        assert set(traits) <= set(photos.TRAITS)
+        assert set(traits) <= set(photo_files.TRAITS)
