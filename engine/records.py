@@ -2,7 +2,7 @@
 
 Objects are made on demand. A list of 200k photo objects is touched (reference counted) by every
 loader process and so copied into each; arrays are not, and a cached dataset's arrays stay in the
-file they are mapped from. ``COLUMNS`` below is the whole layout.
+file they are mapped from. The layout is in ``engine.packing``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,46 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-SOURCES = ("", "shop", "user")
-
-# Name -> (dtype, shape of one element). Photo columns have N rows, garment columns G, in the
-# order of their photos. A name with a twin "<name>_offsets" is ragged: row i is the slice
-# offsets[i]:offsets[i + 1] of it.
-PHOTO_COLUMNS = {
-    "image_ids": (np.int64, ()),
-    "sizes": (np.int32, (2,)),  # width, height
-    "photo_source": (np.int8, ()),  # index into SOURCES
-}
-GARMENT_COLUMNS = {
-    "garment_category": (np.int32, ()),
-    "garment_box": (np.float64, (4,)),
-    "garment_area": (np.float64, ()),
-    "garment_crowd": (np.bool_, ()),
-    "garment_annotation_id": (np.int64, ()),
-    "garment_identity": (np.int64, ()),
-    "garment_style": (np.int64, ()),
-    "garment_pair_id": (np.int64, ()),
-    "garment_scale": (np.int8, ()),
-    "garment_occlusion": (np.int8, ()),
-    "garment_zoom_in": (np.int8, ()),
-    "garment_viewpoint": (np.int8, ()),
-}
-RAGGED_PHOTO_COLUMNS = {"file_name": (np.uint8, ())}  # UTF-8, relative to the root
-RAGGED_GARMENT_COLUMNS = {
-    "points": (np.float64, (2,)),  # of all its polygons, one after another
-    "polygon_lengths": (np.int32, ()),  # points of each polygon
-    "rle": (np.uint8, ()),  # compressed COCO counts; its size is the photo's
-    "landmarks": (np.float32, (3,)),
-    "attribute_values": (np.int8, ()),
-}
-RAGGED_COLUMNS = RAGGED_PHOTO_COLUMNS | RAGGED_GARMENT_COLUMNS
-OFFSETS = (np.int64, ())
-COLUMNS = (
-    {"garment_offsets": OFFSETS}
-    | PHOTO_COLUMNS
-    | GARMENT_COLUMNS
-    | RAGGED_COLUMNS
-    | {f"{name}_offsets": OFFSETS for name in RAGGED_COLUMNS}
+from engine.packing import (
+    GARMENT_COLUMNS,
+    PHOTO_COLUMNS,
+    RAGGED_GARMENT_COLUMNS,
+    RAGGED_PHOTO_COLUMNS,
+    SOURCES,
+    pack,
+    ragged_rows,
+    to_offsets,
 )
 
 
@@ -178,12 +147,12 @@ class PhotoRecords:
     def subset(self, indices: Sequence[int] | np.ndarray) -> "PhotoRecords":
         """The photos at ``indices``, in that order, as records of their own."""
         indices = np.arange(len(self))[np.asarray(indices, dtype=np.int64)]
-        garments, garment_offsets = _ragged_rows(self.garment_offsets, indices)
+        garments, garment_offsets = ragged_rows(self.garment_offsets, indices)
         return self._select(indices, garments, garment_offsets)
 
     def keep_garments(self, keep: np.ndarray) -> "PhotoRecords":
         """All photos, with the garments for which ``keep`` (bool [G]) holds."""
-        kept_before = _offsets(keep)
+        kept_before = to_offsets(keep)
         photos = np.arange(len(self))
         return self._select(photos, np.flatnonzero(keep), kept_before[self.garment_offsets])
 
@@ -196,7 +165,7 @@ class PhotoRecords:
         ragged = ((RAGGED_PHOTO_COLUMNS, indices), (RAGGED_GARMENT_COLUMNS, garments))
         for names, rows in ragged:
             for name in names:
-                values, offsets = _ragged_rows(self.columns[f"{name}_offsets"], rows)
+                values, offsets = ragged_rows(self.columns[f"{name}_offsets"], rows)
                 columns |= {name: self.columns[name][values], f"{name}_offsets": offsets}
         about = {key: value for key, value in vars(self).items() if key != "columns"}
         return PhotoRecords(columns, **about)
@@ -234,66 +203,3 @@ class PhotoRecords:
             return None
         points = np.array(self._row("points", g))
         return np.split(points, np.cumsum(lengths)[:-1])
-
-
-def pack(photos: Iterable[Photo], root: Path) -> dict[str, np.ndarray]:
-    """Turn photo objects, one at a time, into the columns of the layout."""
-    rows: dict[str, list] = {name: [] for name in (*PHOTO_COLUMNS, *GARMENT_COLUMNS)}
-    ragged: dict[str, list] = {name: [] for name in RAGGED_COLUMNS}
-    counts = []
-    for photo in photos:
-        rows["image_ids"].append(photo.image_id)
-        rows["sizes"].append((photo.width, photo.height))
-        rows["photo_source"].append(SOURCES.index(photo.source))
-        name = photo.path.relative_to(root).as_posix().encode()
-        ragged["file_name"].append(np.frombuffer(name, np.uint8))
-        counts.append(len(photo.garments))
-        for garment in photo.garments:
-            _pack_garment(garment, rows, ragged)
-    columns = {"garment_offsets": _offsets(counts)}
-    for name, (dtype, shape) in (PHOTO_COLUMNS | GARMENT_COLUMNS).items():
-        columns[name] = np.array(rows[name], dtype).reshape(-1, *shape)
-    for name, (dtype, shape) in RAGGED_COLUMNS.items():
-        values = [np.zeros((0, *shape), dtype), *ragged[name]]
-        columns[name] = np.concatenate(values).astype(dtype, copy=False)
-        columns[f"{name}_offsets"] = _offsets([len(value) for value in ragged[name]])
-    return columns
-
-
-def _pack_garment(garment: Garment, rows: dict[str, list], ragged: dict[str, list]) -> None:
-    for name in GARMENT_COLUMNS:
-        rows[name].append(getattr(garment, name.removeprefix("garment_")))
-    is_rle = isinstance(garment.segmentation, dict)
-    polygons = [] if is_rle or garment.segmentation is None else garment.segmentation
-    counts = garment.segmentation["counts"] if is_rle else b""
-    landmarks = np.zeros((0, 3)) if garment.landmarks is None else garment.landmarks
-    ragged["points"].append(np.concatenate([np.zeros((0, 2)), *polygons]))
-    ragged["polygon_lengths"].append(np.array([len(p) for p in polygons], np.int32))
-    ragged["rle"].append(np.frombuffer(counts, np.uint8))
-    ragged["landmarks"].append(landmarks.astype(np.float32))
-    ragged["attribute_values"].append(garment.attributes)
-
-
-def concatenate(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the columns of several packs, in order."""
-    columns = {}
-    for name in parts[0]:
-        arrays = [part[name] for part in parts]
-        if name.endswith("_offsets"):
-            columns[name] = _offsets(np.concatenate([np.diff(array) for array in arrays]))
-        else:
-            columns[name] = np.concatenate(arrays)
-    return columns
-
-
-def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """int64 [len + 1], where each row starts and the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Value indices of the chosen rows of a ragged column, one after another; their offsets."""
-    lengths = (offsets[1:] - offsets[:-1])[rows]
-    new_offsets = _offsets(lengths)
-    shift = np.repeat(offsets[:-1][rows] - new_offsets[:-1], lengths)
-    return np.arange(new_offsets[-1]) + shift, new_offsets

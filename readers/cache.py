@@ -3,7 +3,7 @@
     $XDG_CACHE_HOME/weft/datasets/             (or ~/.cache/weft/datasets)
         coco-train-0f3c…/                      one folder a dataset, split and place
             records.json                       names, ids, problems, fingerprints of the sources
-            image_ids.npy, garment_box.npy …   one file a column of engine.records
+            image_ids.npy, garment_box.npy …   one file a column of engine.packing
         coco-train-0f3c….lock                  held while opening (shared) or building (alone)
 
 A dataset is current when every source still has its fingerprint. A changed one is parsed again
@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.records import COLUMNS, PhotoRecords
+from engine.packing import COLUMNS
+from engine.records import PhotoRecords
 from readers.problems import Problem
 
 # Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.

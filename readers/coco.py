@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InputError
+from engine.packing import SOURCES
 from engine.photo_files import Header, PhotoError
-from engine.records import SOURCES, Garment, Photo, PhotoRecords
+from engine.records import Garment, Photo, PhotoRecords
 from readers import checks
 from readers.cache import fingerprint
 from readers.checks import PhotoFolder

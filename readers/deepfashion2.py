@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.errors import InputError
+from engine.packing import SOURCES, concatenate, pack
 from engine.photos import PhotoError, check_photo
-from engine.records import SOURCES, Garment, Photo, PhotoRecords, concatenate, pack
+from engine.records import Garment, Photo, PhotoRecords
 from readers import checks
 from readers.cache import fingerprint
 from readers.parallel import map_chunks

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.records import COLUMNS, Garment, Photo, PhotoRecords, concatenate, pack
+from engine.packing import COLUMNS, concatenate, pack
+from engine.records import Garment, Photo, PhotoRecords
 
 ROOT = Path("/photos")
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")
