@@ -1,0 +1,100 @@
+"""Measures Weft against the way torchvision's detection references do the same work.
+
+    python tools/benchmark.py loader --data-path photos/       # training samples a second
+    python tools/benchmark.py training --data-path photos/     # a training step
+    python tools/benchmark.py inference --data-path photos/    # photo file -> masks
+    python tools/benchmark.py evaluation                       # predictions -> COCO's numbers
+    python tools/benchmark.py memory                           # of loader processes
+
+Both ways take turns in one process; the ratio says how many times faster (or smaller) ours is:
+the median over rounds, with the smallest and the largest. The reference decodes at full size with
+PIL, keeps one full-size bitmap a garment, transforms one step after another, resizes inside the
+model, and pastes masks at full size before encoding them; evaluation's is pycocotools, memory's a
+list of dicts.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from engine import distributed
+from engine.config import require
+from engine.errors import exits_cleanly
+from engine.meters import write_json
+from tools.benchmarks import evaluation, inference, loader, memory, training
+from tools.benchmarks.timing import machine
+
+# Kind of work -> its module, how many rounds, and from which ratio on it is fast enough.
+BENCHMARKS = {
+    "loader": (loader, 5, 5),
+    "training": (training, 5, 1.3),
+    "inference": (inference, 5, 2),
+    "evaluation": (evaluation, 3, 30),
+    "memory": (memory, 1, None),
+}
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="benchmark", required=True, metavar="WORK")
+    for name, (module, rounds, _) in BENCHMARKS.items():
+        about = module.__doc__.splitlines()[0]
+        kind = kinds.add_parser(name, help=about, description=about)
+        module.add_arguments(kind)
+        if name != "memory":
+            kind.add_argument("--rounds", type=int, default=rounds, help=f"({rounds})")
+        kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return parser.parse_args(argv)
+
+
+def print_report(report: dict[str, Any], target: float | None) -> None:
+    """A table of both ways' times (or sizes) and their ratio, under a line about the machine."""
+    console = Console()
+    where = report["machine"]
+    device = where["accelerator"] or f"{where['processor']}, {where['cores']} cores"
+    console.print(f"{device}; {where['torch_threads']} threads; load {where['load']}")
+    sizes = {key: value for key, value in report.items() if not isinstance(value, dict)}
+    skipped = ("benchmark", "rows")
+    console.print(", ".join(f"{k} {v}" for k, v in sizes.items() if k not in skipped) or "")
+    if target:
+        console.print(f"wanted: a ratio of {target:g}")
+    table = Table("", "ours", "reference", "ratio", "of rounds", box=None)
+    for row in report["rows"]:
+        spread = f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}" if "ratio_min" in row else ""
+        both = (_amount(row, "ours"), _amount(row, "reference"))
+        table.add_row(row["case"], *both, f"{row['ratio']:.2f}", spread)
+    console.print(table)
+
+
+def _amount(row: dict[str, Any], way: str) -> str:
+    if f"{way}_mib" in row:
+        return f"{row[f'{way}_mib']:,.0f} MiB"
+    seconds = row[f"{way}_seconds"]
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    distributed.configure_logging()
+    rounds = getattr(arguments, "rounds", 1)
+    require(rounds >= 1, f"--rounds {rounds}: must be at least 1")
+    module, _, target = BENCHMARKS[arguments.benchmark]
+    results = module.run(arguments)
+    where = machine(getattr(arguments, "device", "cpu"))
+    report = {"benchmark": arguments.benchmark, "machine": where} | results
+    print_report(report, target)
+    if arguments.json:
+        write_json(arguments.json, report)
+
+
+if __name__ == "__main__":
+    main()

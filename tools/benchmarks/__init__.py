@@ -1,0 +1,1 @@
+"""Parts of ``tools/benchmark.py``: the reference way, and one module for each kind of work."""

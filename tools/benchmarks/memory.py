@@ -1,0 +1,150 @@
+"""Memory of loader processes that have looked at every record: packed records, or dicts in a list.
+
+Counted is the proportional set size (PSS: shared pages divided by those who share them) of all
+processes together. Python's dicts are shared after a fork only until someone looks at them:
+reading an object counts a reference, which writes to its page.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from engine.config import require
+from engine.records import Garment, Photo, PhotoRecords
+
+BLOCK = 500  # records that a worker reads at a time
+LANDMARKS = 25
+WAYS = ("no records", "packed", "dicts")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=200_000, help="photos (200000)")
+    parser.add_argument("--workers", type=int, default=8, help="loader processes (8)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Each way in a process of its own; what the libraries take alone is taken off both."""
+    count, workers = arguments.records, arguments.workers
+    require(count >= 1, f"--records {count}: must be at least 1")
+    require(workers >= 1, f"--workers {workers}: must be at least 1")
+    require(Path("/proc/self/smaps_rollup").exists(), "memory: needs Linux, which counts PSS")
+    found = {way: _measured(way, count, workers) for way in WAYS}
+    empty = found["no records"]["mib"]
+    net = {way: max(measured["mib"] - empty, 1) for way, measured in found.items()}
+    ratio = net["dicts"] / net["packed"]
+    row = {
+        "case": f"{count} records, {workers} workers",
+        "ours_mib": net["packed"],
+        "reference_mib": net["dicts"],
+        "ratio": ratio,
+        "without_records_mib": empty,
+        "garments": {way: found[way]["garments"] for way in WAYS[1:]},
+    }
+    return {"rows": [row]}
+
+
+def _measured(way: str, count: int, workers: int) -> dict[str, float]:
+    """A fresh process, so that nothing one way left behind counts for the other."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(way, count, workers, sender))
+    process.start()
+    sender.close()
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def _measure(way: str, count: int, workers: int, sender: Any) -> None:
+    records: Sequence = range(count)
+    if way == "packed":
+        about = {"categories": [str(i) for i in range(13)], "category_ids": list(range(1, 14))}
+        photos = (_as_photo(record) for record in synthetic(count))
+        records = PhotoRecords.from_photos(photos, root=Path("/p"), name="benchmark", **about)
+    elif way == "dicts":
+        records = list(synthetic(count))
+    blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+    # Blocks are dealt to the workers in turn: each repeated that often is read by all of them.
+    order = [block for block in blocks for _ in range(workers)]
+    loader = DataLoader(
+        Touched(records),
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    iterator = iter(loader)
+    garments = sum(iterator)
+    processes = [os.getpid(), *(worker.pid for worker in iterator._workers)]
+    sender.send({"mib": sum(map(_pss_mib, processes)), "garments": garments // workers})
+
+
+def _pss_mib(process: int) -> float:
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line[:4] == "Pss:")
+
+
+class Touched(Dataset):
+    """Range of records -> the number of their garments, all of their contents read."""
+
+    def __init__(self, records: Sequence) -> None:
+        self.records = records
+
+    def __getitem__(self, block: range) -> int:
+        return sum(_touch(self.records[i]) for i in block)
+
+
+def _touch(record: Photo | dict | int) -> int:
+    if isinstance(record, int):
+        return 0
+    garments = record["garments"] if isinstance(record, dict) else record.garments
+    for garment in garments:
+        if isinstance(garment, Garment):
+            np.sum(garment.landmarks), [np.sum(polygon) for polygon in garment.segmentation]
+        else:
+            sum(garment["landmarks"]), [sum(polygon) for polygon in garment["segmentation"]]
+    return len(garments)
+
+
+def synthetic(count: int) -> Iterator[dict]:
+    """Records as JSON gives them, every value an object of its own."""
+    rng = np.random.default_rng(0)
+    texts = [json.dumps([_garment(rng) for _ in range(1 + i % 2)]) for i in range(min(count, 500))]
+    for i in range(count):
+        garments = json.loads(texts[i % len(texts)])
+        about = {"file_name": f"image/{i:06d}.jpg", "image_id": i, "width": 600, "height": 800}
+        yield about | {"garments": garments}
+
+
+def _garment(rng: np.random.Generator) -> dict:
+    points = int(rng.integers(30, 120))
+    landmarks = np.concatenate([rng.random((LANDMARKS, 2)) * 600, np.ones((LANDMARKS, 1))], axis=1)
+    return {
+        "category_id": int(rng.integers(1, 14)),
+        "bbox": (rng.random(4) * 300).round(2).tolist(),
+        "segmentation": [(rng.random(2 * points) * 600).round(2).tolist()],
+        "landmarks": landmarks.round().ravel().tolist(),
+    }
+
+
+def _as_photo(record: dict) -> Photo:
+    garments = [
+        Garment(
+            category=garment["category_id"] - 1,
+            box=np.array(garment["bbox"]),
+            area=1.0,
+            segmentation=[np.reshape(polygon, (-1, 2)) for polygon in garment["segmentation"]],
+            landmarks=np.reshape(garment["landmarks"], (-1, 3)),
+        )
+        for garment in record["garments"]
+    ]
+    path = Path("/p") / record["file_name"]
+    return Photo(path, record["image_id"], record["width"], record["height"], garments=garments)

@@ -1,0 +1,61 @@
+"""A detector and its torchvision twin, of equal weights, for the benchmarks that run a network."""
+
+import argparse
+
+import torch
+from torch import nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.ops import FrozenBatchNorm2d
+
+from engine.config import require
+from engine.detector import Detector, build_detector
+from tools.benchmarks.reference import reference_model
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network")
+    group.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="(resnet50)")
+    group.add_argument("--weights", help="file or imagenet or coco (default: random)")
+    group.add_argument("--short-side", type=int, default=800, help="of the resized photo (800)")
+    group.add_argument("--max-side", type=int, default=1333, help="bound on its long side (1333)")
+    group.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Set the threads; refuse sizes and devices that there are not."""
+    short, longest = arguments.short_side, arguments.max_side
+    require(
+        32 <= short <= longest, f"--short-side {short}: must be from 32 to --max-side {longest}"
+    )
+    found = arguments.device == "cpu" or torch.cuda.is_available()
+    require(found, "--device cuda: this machine has none; use cpu")
+    if arguments.threads:
+        require(arguments.threads > 0, f"--threads {arguments.threads}: must be positive")
+        torch.set_num_threads(arguments.threads)
+
+
+def twins(arguments: argparse.Namespace, num_classes: int, **limits) -> tuple[Detector, MaskRCNN]:
+    """Both models; three stages of the body learn, its norms are frozen."""
+    torch.manual_seed(0)
+    weights = arguments.weights
+    ours = build_detector(
+        num_classes=num_classes,
+        backbone=arguments.backbone,
+        weights=weights or "imagenet",
+        load=weights is not None,
+        **limits,
+    )
+    if not weights:
+        _calm(ours)
+    theirs = reference_model(ours, arguments.backbone, arguments.short_side, arguments.max_side)
+    return ours.to(arguments.device), theirs.to(arguments.device)
+
+
+def _calm(detector: nn.Module) -> None:
+    """Let residual branches add little: random ones would double the activations block by block."""
+    for name, module in detector.named_modules():
+        if isinstance(module, FrozenBatchNorm2d) and name.endswith(("bn2", "bn3")):
+            module.weight.fill_(0.2)

@@ -1,0 +1,82 @@
+"""The photos a benchmark works on: a dataset of the user's, or a wardrobe rendered for it."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from dataset_helpers import DATASETS, load_dataset
+from engine.config import require
+from engine.masks import to_rle
+from engine.records import Garment, Photo, PhotoRecords
+from readers import deepfashion2
+
+RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
+
+
+def add_photo_arguments(parser: argparse.ArgumentParser, photos: int) -> None:
+    group = parser.add_argument_group("photos (without --data-path a wardrobe is rendered)")
+    group.add_argument("--dataset", choices=DATASETS, default="coco", help="format (coco)")
+    group.add_argument("--data-path", type=Path, help="root folder of the dataset")
+    group.add_argument("--split", default="train", help="part of the dataset (train)")
+    group.add_argument("--photos", type=int, default=photos, help=f"how many to use ({photos})")
+
+
+@contextmanager
+def some_photos(arguments: argparse.Namespace) -> Iterator[tuple[PhotoRecords, Path]]:
+    """Photos with garments on them, spread over the dataset, and a folder to write into."""
+    require(arguments.photos >= 1, f"--photos {arguments.photos}: must be at least 1")
+    with tempfile.TemporaryDirectory(prefix="weft-benchmark-") as folder:
+        if arguments.data_path:
+            records = load_dataset(arguments.dataset, arguments.data_path, split=arguments.split)
+        else:
+            records = _render(Path(folder) / "wardrobe", arguments.photos)
+        dressed = np.flatnonzero(np.diff(records.garment_offsets) > 0)
+        require(len(dressed) > 0, f"{records.root}: no photo with garments to measure on")
+        spread = np.linspace(0, len(dressed) - 1, min(arguments.photos, len(dressed)))
+        records = records.subset(dressed[spread.astype(int)])
+        require(records.has_masks, f"{records.root}: not every garment has a mask")
+        yield records.keep_garments(~records.garment_crowd), Path(folder)
+
+
+def _render(folder: Path, count: int) -> PhotoRecords:
+    command = [sys.executable, RENDERER, "--output", folder, "--count", str(count)]
+    subprocess.run([*command, "--val-count", "0"], check=True, stdout=subprocess.DEVNULL)
+    return deepfashion2.read(folder, "train")
+
+
+def enlarge(records: PhotoRecords, short_side: int, folder: Path) -> PhotoRecords:
+    """The same photos as JPEGs whose short side is ``short_side`` pixels, annotations with them."""
+    folder.mkdir(parents=True)
+    photos = [_enlarge_photo(records[i], short_side, folder) for i in range(len(records))]
+    about = {"categories": records.categories, "category_ids": records.category_ids}
+    return PhotoRecords.from_photos(photos, root=folder, name=records.name, **about)
+
+
+def _enlarge_photo(photo: Photo, short_side: int, folder: Path) -> Photo:
+    factor = short_side / min(photo.width, photo.height)
+    size = (round(photo.width * factor), round(photo.height * factor))
+    pixels = cv2.resize(cv2.imread(str(photo.path)), size, interpolation=cv2.INTER_CUBIC)
+    path = folder / f"{photo.image_id}.jpg"
+    cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    garments = [_enlarge_garment(garment, photo, size) for garment in photo.garments]
+    return Photo(path, photo.image_id, *size, garments=garments)
+
+
+def _enlarge_garment(garment: Garment, photo: Photo, size: tuple[int, int]) -> Garment:
+    factors = np.array(size) / (photo.width, photo.height)
+    outline = garment.segmentation
+    if isinstance(outline, list):
+        outline = [polygon * factors for polygon in outline]
+    elif outline is not None:
+        mask = coco_mask.decode(to_rle(outline, photo.height, photo.width))
+        outline = coco_mask.encode(np.asfortranarray(cv2.resize(mask, size)))
+    area = garment.area * factors.prod()
+    return Garment(garment.category, garment.box * np.tile(factors, 2), area, outline)
