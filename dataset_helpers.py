@@ -3,9 +3,9 @@
     records = load_dataset("coco", "photos/", split="train")      # or "deepfashion2"
     records[0].garments[0].box
 
-Each format has its reader in ``readers/``. Whatever is wrong with a dataset is counted by kind and
-logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed once: the
-result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source changes.
+Each format has its reader in ``engine/readers/``. Whatever is wrong with a dataset is counted by
+kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed once:
+the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source changes.
 """
 
 import logging
@@ -17,10 +17,10 @@ import torch
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.photos import PhotoError
+from engine.readers import coco, deepfashion2
+from engine.readers.cache import load_or_build
 from engine.records import PhotoRecords
 from engine.samplers import Draw
-from readers import coco, deepfashion2
-from readers.cache import load_or_build
 
 DATASETS = ("coco", "deepfashion2")
 

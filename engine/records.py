@@ -64,7 +64,7 @@ class PhotoRecords:
         root: folder that the file names are relative to.
         categories, category_ids: names, and the dataset's own ids in the same order.
         attributes: attribute names (empty where the set has none).
-        problems: what was wrong with the source, one entry a kind (``readers.problems.Problem``).
+        problems: what was wrong with the source, an ``engine.readers.problems.Problem`` a kind.
         columns: every array of the layout above, also reachable as ``records.<name>``.
         garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
     """

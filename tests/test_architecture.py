@@ -14,7 +14,6 @@ SOURCES = sorted(
 )
 OURS = {path.stem for path in ROOT.glob("*.py")} | {
     "engine",
-    "readers",
     "retrieval",
     "tools",
     "tests",
@@ -24,12 +23,11 @@ OURS = {path.stem for path in ROOT.glob("*.py")} | {
 ALLOWED = {
     "engine": {"engine"},
     "data_aug.py": {"engine"},
-    "readers": {"engine", "readers"},
-    "dataset_helpers.py": {"engine", "readers", "data_aug"},
+    "dataset_helpers.py": {"engine", "data_aug"},
     "retrieval": {"engine", "dataset_helpers", "retrieval"},
     "train.py": {"engine", "dataset_helpers", "data_aug"},
     "infer.py": {"engine", "retrieval", "dataset_helpers"},
-    "tools": {"engine", "readers", "retrieval", "dataset_helpers", "data_aug", "tools"},
+    "tools": {"engine", "retrieval", "dataset_helpers", "data_aug", "tools"},
     "tests": OURS,
 }
 

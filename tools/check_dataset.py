@@ -31,8 +31,8 @@ from dataset_helpers import DATASETS, load_dataset
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
 from engine.meters import write_json
+from engine.readers.problems import Problem, Problems
 from engine.records import PhotoRecords
-from readers.problems import Problem, Problems
 from tools.checkup.duplicates import MOST_PAIRS, Pair, find_duplicates
 from tools.checkup.inspection import inspect
 from tools.checkup.pictures import write_pairs, write_samples

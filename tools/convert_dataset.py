@@ -28,11 +28,11 @@ from dataset_helpers import DATASETS, load_dataset
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
 from engine.files import replacing
+from engine.readers.checks import GRADES
+from engine.readers.coco import find_annotations
+from engine.readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
+from engine.readers.parallel import progress_bar
 from engine.records import Garment, PhotoRecords
-from readers.checks import GRADES
-from readers.coco import find_annotations
-from readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
-from readers.parallel import progress_bar
 
 
 @exits_cleanly

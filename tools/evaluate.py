@@ -37,8 +37,8 @@ from engine.files import replacing
 from engine.meters import write_json
 from engine.metric_tables import print_metrics
 from engine.predict import PredictSettings, gather_predictions, predict_shard
+from engine.readers.coco_results import read_results
 from engine.records import PhotoRecords
-from readers.coco_results import read_results
 
 Predictions = Mapping[int, Detections | None]
 

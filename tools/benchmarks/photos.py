@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 from dataset_helpers import DATASETS, load_dataset
 from engine.config import require
 from engine.masks import to_rle
+from engine.readers import deepfashion2
 from engine.records import Garment, Photo, PhotoRecords
-from readers import deepfashion2
 
 RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
 

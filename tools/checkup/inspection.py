@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from engine.masks import to_rle
 from engine.photos import PhotoError, read_photo
+from engine.readers.parallel import progress_bar
 from engine.records import Garment, Photo, PhotoRecords
-from readers.parallel import progress_bar
 from tools.checkup.duplicates import THUMBNAIL, file_digest
 
 BATCH = 16

@@ -12,8 +12,8 @@ from engine.coco_columns import GroundTruth
 from engine.coco_metrics import judge
 from engine.detections import Detections, to_coco_results
 from engine.errors import InputError
+from engine.readers.coco_results import read_results
 from engine.records import Garment, Photo, PhotoRecords
-from readers.coco_results import read_results
 
 WIDTH, HEIGHT = 31, 23
 

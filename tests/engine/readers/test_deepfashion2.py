@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.readers import deepfashion2, parallel
+from engine.readers.deepfashion2 import (
+    LANDMARK_STARTS,
+    LANDMARKS,
+    slice_landmarks,
+    spread_landmarks,
+)
 from engine.records import PhotoRecords
-from readers import deepfashion2, parallel
-from readers.deepfashion2 import LANDMARK_STARTS, LANDMARKS, slice_landmarks, spread_landmarks
 from tests.datasets import df2_annotations, df2_item, write_df2, write_photo
 
 

@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
-from readers import checks
-from readers.problems import CONSEQUENCES, BadRecord, Problems, shorten
+from engine.readers import checks
+from engine.readers.problems import CONSEQUENCES, BadRecord, Problems, shorten
 
 
 def test_good_rle_passes_in_both_forms() -> None:

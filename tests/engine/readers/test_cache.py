@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.readers import cache
+from engine.readers.cache import fingerprint, load_or_build
+from engine.readers.problems import Problem
 from engine.records import Photo, PhotoRecords
-from readers import cache
-from readers.cache import fingerprint, load_or_build
-from readers.problems import Problem
 
 KEY = {"name": "test", "split": "train"}
 

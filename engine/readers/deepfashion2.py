@@ -18,11 +18,11 @@ import numpy as np
 from engine.errors import InputError
 from engine.packing import SOURCES, concatenate, pack
 from engine.photos import PhotoError, check_photo
+from engine.readers import checks
+from engine.readers.cache import fingerprint
+from engine.readers.parallel import map_chunks
+from engine.readers.problems import BadRecord, Problem, Problems, shorten
 from engine.records import Garment, Photo, PhotoRecords
-from readers import checks
-from readers.cache import fingerprint
-from readers.parallel import map_chunks
-from readers.problems import BadRecord, Problem, Problems, shorten
 
 CATEGORIES = (
     "short sleeve top",

@@ -15,13 +15,13 @@ import numpy as np
 from engine.errors import InputError
 from engine.packing import SOURCES
 from engine.photo_files import Header, PhotoError
+from engine.readers import checks
+from engine.readers.cache import fingerprint
+from engine.readers.checks import PhotoFolder
+from engine.readers.deepfashion2 import ALL_LANDMARKS, LANDMARKS, slice_landmarks
+from engine.readers.parallel import check_photos
+from engine.readers.problems import BadRecord, Problems, shorten
 from engine.records import Garment, Photo, PhotoRecords
-from readers import checks
-from readers.cache import fingerprint
-from readers.checks import PhotoFolder
-from readers.deepfashion2 import ALL_LANDMARKS, LANDMARKS, slice_landmarks
-from readers.parallel import check_photos
-from readers.problems import BadRecord, Problems, shorten
 
 
 def find_annotations(root: Path, split: str, annotations: str | Path | None) -> Path:

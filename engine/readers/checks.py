@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
 from engine.masks import to_rle
+from engine.readers.problems import BadRecord, Problems, shorten
 from engine.records import PhotoRecords
-from readers.problems import BadRecord, Problems, shorten
 
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")  # DeepFashion2's four, each 1..3
 BOX_TOLERANCE = 2.0  # pixels by which annotators' boxes may leave the photo without being clipped

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.packing import COLUMNS
+from engine.readers.problems import Problem
 from engine.records import PhotoRecords
-from readers.problems import Problem
 
 # Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.
 READERS_VERSION = 2

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from engine.detections import Detections, Rle
 from engine.errors import InputError
 from engine.masks import to_rle
+from engine.readers import checks
+from engine.readers.problems import BadRecord, Problems, shorten
 from engine.records import PhotoRecords
-from readers import checks
-from readers.problems import BadRecord, Problems, shorten
 
 
 def read_results(path: Path, records: PhotoRecords) -> dict[int, Detections]:

@@ -11,9 +11,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
+from engine.readers import coco
+from engine.readers.problems import CONSEQUENCES
 from engine.records import PhotoRecords
-from readers import coco
-from readers.problems import CONSEQUENCES
 from tests.datasets import coco_document, rectangle_rle, write_coco
 
 
