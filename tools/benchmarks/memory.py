@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def _measure(way: str, count: int, workers: int, sender: Any) -> None:
     blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     # Blocks are dealt to the workers in turn: each repeated that often is read by all of them.
     order = [block for block in blocks for _ in range(workers)]
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores
     loader = DataLoader(
         Touched(records),
         sampler=order,
