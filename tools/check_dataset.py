@@ -54,6 +54,7 @@ def main() -> int:
     """Load, inspect, compare, print and write."""
     arguments = parse_arguments()
     configure_logging().setLevel("ERROR")  # the problems are told at the end, in one table
+    prepare_outputs(arguments)
     splits = load_splits(arguments)
     problems = {name: Problems() for name in splits}
     places, thumbnails, digests = [], [], []
@@ -100,6 +101,17 @@ def parse_arguments() -> argparse.Namespace:
         "-j", "--workers", type=int, default=cores, help=f"processes (default here: {cores})"
     )
     return parser.parse_args()
+
+
+def prepare_outputs(arguments: argparse.Namespace) -> None:
+    """Fail now, not after hours of decoding, if there is no place for the result."""
+    try:
+        if arguments.output_dir:
+            arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        if arguments.json:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {error.filename}: {error.strerror}") from error
 
 
 def load_splits(arguments: argparse.Namespace) -> dict[str, PhotoRecords]:
@@ -184,7 +196,6 @@ def write_outputs(
     folder = arguments.output_dir
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", report)
     for name, records in splits.items():
         file = folder / f"samples_{Path(name).stem}.jpg"

@@ -157,6 +157,8 @@ def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
         (("coco", ".", "--split", "test"), "no annotation file"),
         (("deepfashion2", ".", "--annotations", "a.json"), "--annotations is for coco"),
         (("coco", ".", "--samples", "-1"), "must not be negative"),
+        (("coco", ".", "--output-dir", "train.json"), "cannot make the folder"),
+        (("coco", ".", "--json", "train.json/report.json"), "cannot make the folder"),
     ],
 )
 def test_unusable_is_exit_code_2(
