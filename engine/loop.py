@@ -265,6 +265,9 @@ class Trainer:
 
     def _loader(self) -> DataLoader:
         """The rank's batches from the current step to the end: workers start once per run."""
+        # One thread per loader process, as PyTorch sets for itself. Before the fork, not in the
+        # workers: a forked OpenCV waits forever for the threads its parent had.
+        cv2.setNumThreads(1)
         sampler = RankBatches(
             self.task.batches,
             first_step=self.state.step,
@@ -280,7 +283,6 @@ class Trainer:
             collate_fn=self.task.collate,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.config.workers else None,
-            worker_init_fn=_start_worker,
         )
 
     def _wrap(self) -> nn.Module:
@@ -297,11 +299,6 @@ class Trainer:
         if unless or self.wrapped is self.state.model:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
-
-
-def _start_worker(worker: int) -> None:
-    """One thread per loader process, as PyTorch sets for itself; OpenCV would take every core."""
-    cv2.setNumThreads(1)
 
 
 def as_lists(samples: list[tuple]) -> tuple[list, list]:
