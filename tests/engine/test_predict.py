@@ -16,6 +16,7 @@ from engine import predict
 from engine.coco_columns import GroundTruth
 from engine.detections import Detections
 from engine.photos import PhotoError, read_photo
+from engine.precision import PRECISIONS
 from engine.predict import (
     PredictSettings,
     detect_photos,
@@ -262,7 +263,7 @@ def test_precision_is_the_forward_passes(tmp_path: Path, precision: str) -> None
 
     settings = PredictSettings(short_side=64, workers=0, precision=precision)
     run(write_photos(tmp_path, 1), settings, Matmul())
-    assert seen == [predict.AUTOCAST[precision]]
+    assert seen == [PRECISIONS[precision]]
 
 
 def make_records(files: list[tuple[int, Path]]) -> PhotoRecords:
