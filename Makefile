@@ -18,13 +18,13 @@ $(READY): env.txt
 
 # Small enough to learn something in minutes on two cores, without any download: a light network
 # from random weights, one class, small photos.
-DEMO_TRAINING := --backbone resnet18 --weights none --class-agnostic --epochs 12 -b 4 -j 1 \
-    --optimizer adamw --lr 0.0005 --lr-schedule cosine --warmup-steps 20 --rois-per-image 32 \
-    --short-sides 160 --max-side 256 --test-short-side 160 --test-max-side 256 --affine 0.2 \
-    --eval-every 4 --device cpu
+DEMO_TRAINING := --backbone resnet18 --weights none --class-agnostic --epochs 6 -b 2 -j 1 \
+    --optimizer adamw --lr 0.0005 --lr-schedule cosine --warmup-steps 20 --rois-per-image 16 \
+    --short-sides 128 --max-side 192 --test-short-side 128 --test-max-side 192 --affine 0.2 \
+    --eval-every 3 --device cpu
 
 demo: $(READY)
-	$(BIN)/python tools/make_wardrobe.py --output demo/wardrobe --count 160 --val-count 30 --size 320
+	$(BIN)/python tools/make_wardrobe.py --output demo/wardrobe --count 120 --val-count 24 --size 320
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node=2 \
 	    train.py detector --dataset deepfashion2 --data-path demo/wardrobe --output-dir demo/run \
 	    $(DEMO_TRAINING)

@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,19 @@ from engine.metric_tables import print_metrics
 from engine.predict import PredictSettings, evaluate_detector
 from engine.records import PhotoRecords
 from engine.samplers import GlobalBatches, aspect_groups, repeat_factors
+from engine.state import find_resume
 
 
 def train_detector(
     config: DetectorConfig, augmentation: DetectorAugmentation, device: torch.device
 ) -> None:
     """Read the data, build the network and the task, then fit, or evaluate with --test-only."""
+    resuming = find_resume(config.resume, Path(config.output_dir)) is not None
     with distributed.first_on_each_machine():
         train, val = load_splits(config)
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
         torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
-        model = build_model(config, train)
+        model = build_model(config, train, load=not resuming)
     transform = DetectorTransform(train, augmentation, seed=config.seed)
     task = Task(
         kind="detector",
@@ -82,13 +85,14 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
     return train, val
 
 
-def build_model(config: DetectorConfig, train: PhotoRecords) -> nn.Module:
-    """The network with its starting weights."""
+def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> nn.Module:
+    """The network, with its starting weights unless a checkpoint will replace them anyway."""
     return build_detector(
         num_classes=1 if config.class_agnostic else len(train.categories),
         arch=config.arch,
         backbone=config.backbone,
         weights=config.weights,
+        load=load,
         trainable_backbone_layers=config.trainable_backbone_layers,
         stride_in_1x1=config.stride_in_1x1,
         masks=config.masks,

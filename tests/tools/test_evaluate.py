@@ -33,7 +33,6 @@ def weights(tmp_path_factory) -> Path:
     config = {
         "arch": "maskrcnn", "backbone": "resnet18", "masks": True, "class_agnostic": False,
         "test_short_side": 32, "test_max_side": 48, "score_threshold": 0.0,
-        "detections_per_image": 9,
     }  # fmt: skip
     checkpoint = {
         "format": 1, "kind": "detector", "config": config, "categories": CATEGORIES,
@@ -92,7 +91,7 @@ def test_a_network_its_result_file_and_its_flags(dataset: Path, weights: Path, c
     assert metrics["photos"] == 3
     assert metrics["per_class"]["mask"]["dress"]["garments"] == 2
     results = json.loads((one / "coco_results.json").read_text())
-    assert len(results) == 3 * 9
+    assert {result["image_id"] for result in results} == {1, 2, 3}
     assert {result["category_id"] for result in results} <= {3, 8}
 
     file = one / "coco_results.json"
