@@ -31,7 +31,7 @@ demo: $(READY)
 	$(BIN)/python tools/evaluate.py detector --weights demo/run/checkpoint_best.pt \
 	    --dataset deepfashion2 --data-path demo/wardrobe --class-agnostic --output-dir demo/evaluation
 	$(BIN)/python infer.py demo/wardrobe/validation/image --output-dir demo/out \
-	    --weights demo/run/checkpoint_best.pt
+	    --weights demo/run/checkpoint_best.pt --score-threshold 0.8 --overlap 0.2
 	@echo "Done: open demo/out/index.html"
 
 test: $(READY)
