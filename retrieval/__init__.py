@@ -1,0 +1,1 @@
+"""What happens to features: descriptors, the database, search, metrics and protocols."""
