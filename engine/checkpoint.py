@@ -17,7 +17,7 @@ from engine.files import replacing
 
 FORMAT = 1
 WEIGHTS_KEYS = ("format", "kind", "step", "epoch", "config", "categories", "category_ids",
-                "attributes", "model", "best")  # fmt: skip
+                "attributes", "labels", "model", "best")  # fmt: skip
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -75,7 +75,7 @@ def weights_of(checkpoint: dict[str, Any], *, half: bool = False) -> dict[str, A
         checkpoint: as saved by the training loop.
         half: store floating-point tensors as fp16 (half the size; loaders cast back).
     """
-    slim = {key: checkpoint[key] for key in WEIGHTS_KEYS}
+    slim = {key: checkpoint[key] for key in WEIGHTS_KEYS if key in checkpoint}
     state = checkpoint.get("ema") or checkpoint["model"]
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}

@@ -43,12 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser, settings_class: type) -> None
         else:
             options = {"type": kind, "choices": field.metadata.get("choices")}
             if many:
-                options["nargs"] = "*"
+                options |= {"nargs": "*", "action": _Collect}
             elif options["choices"] is None:
                 options["metavar"] = kind.__name__.upper()
         group.add_argument(
             *names, dest=field.name, default=default, required=required, help=help_text, **options
         )
+
+
+class _Collect(argparse.Action):
+    """A flag given several times adds up; the first time replaces the default."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else before + values)
 
 
 def from_arguments(settings_class: type[Settings], arguments: argparse.Namespace) -> Settings:
@@ -99,6 +107,9 @@ class TrainingConfig:
         "with the global batch (sgd: 0.02 per 16 photos, adamw: 0.0002 per 16)",
     )  # fmt: skip
     backbone_lr_factor: float = setting(1.0, "the backbone's rate, as a multiple of the rest's")
+    frozen_epochs: int = setting(
+        0, "epochs at the start in which the backbone stays as it is and only the rest learns"
+    )
     momentum: float = setting(0.9, "SGD momentum")
     weight_decay: float = setting(1e-4, "weight decay of filters and matrices only")
     warmup_steps: int = setting(500, "steps of linear warm-up (at most a tenth of the training)")
@@ -122,7 +133,7 @@ class TrainingConfig:
             flag = "--" + name.replace("_", "-")
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
         for name in ("workers", "warmup_steps", "clip_norm", "eval_every", "patience",
-                     "weight_decay", "seed", "backbone_lr_factor"):  # fmt: skip
+                     "weight_decay", "seed", "backbone_lr_factor", "frozen_epochs"):  # fmt: skip
             flag = "--" + name.replace("_", "-")
             require(getattr(self, name) >= 0, f"{flag} {getattr(self, name)}: must not be negative")
         require(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be positive")

@@ -26,7 +26,7 @@ from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights
 from engine.config import TrainingConfig
 from engine.errors import InputError
 from engine.meters import LogWindow, RunLog, flatten_scalars, write_json
-from engine.optim import base_lr, lr_factor, set_lr
+from engine.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
 from engine.precision import autocast
 from engine.samplers import GlobalBatches, RankBatches
 from engine.state import TrainingState
@@ -42,7 +42,7 @@ class Task:
         kind: "detector" or "multitask", written into checkpoints.
         settings: everything the run was asked for, as plain data; saved with the run.
         labels: checkpoint entries that travel with the weights: categories, category_ids,
-            attributes.
+            attributes; of a multitask model also labels, its whole label space.
         dataset: maps a Draw to one sample.
         collate: list of samples -> (images, targets), as the model takes them.
         batches: the global batch list, drawn for global_batch(config) samples each.
@@ -53,7 +53,7 @@ class Task:
 
     kind: str
     settings: dict[str, Any]
-    labels: dict[str, list]
+    labels: dict[str, Any]
     dataset: Dataset
     collate: Callable[[list], tuple]
     batches: GlobalBatches
@@ -92,8 +92,9 @@ class Trainer:
         self.state.resume(task.kind, task.labels)
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
-        self.wrapped = self._wrap()
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
+        self.thawing = [p for p in self.state.model.backbone.parameters() if p.requires_grad]
+        self._enter_stage()
 
     def fit(self) -> dict[str, Any]:
         """Train to the end and return the best evaluation (see ``TrainingState.best``)."""
@@ -119,6 +120,10 @@ class Trainer:
         batches = iter(self._loader())
         window = LogWindow()
         while state.step < self.total_steps:
+            # Thaw
+            if self.frozen != self._backbone_is_frozen():
+                self._enter_stage()
+
             # Load, forward, backward, update
             window.add(*self._train_step(batches))
             self.log.advance()
@@ -138,6 +143,21 @@ class Trainer:
                     break
             elif state.step % config.checkpoint_every == 0:
                 self._save()
+
+    def _backbone_is_frozen(self) -> bool:
+        return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
+
+    def _enter_stage(self) -> None:
+        """Freeze or thaw the backbone as the step demands. All ranks call it.
+
+        Frozen weights need no gradient, which spares the backbone's whole backward pass. DDP
+        notes which weights learn when it wraps a model, so each stage wraps it anew.
+        """
+        self.frozen = self._backbone_is_frozen()
+        for parameter in self.thawing:
+            parameter.requires_grad_(not self.frozen)
+        self.wrapped = self.state.model  # drops the old wrapper, whose hooks would reduce as well
+        self.wrapped = self._wrap()
 
     def _train_step(self, batches: Iterator[tuple]) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns its losses (device scalars; none if skipped) and the wait."""
@@ -229,7 +249,7 @@ class Trainer:
         state.agree_on_batch_norms()
         metrics = self.task.evaluate(state.evaluated_model.eval())
         state.model.train()
-        value = flatten_scalars(metrics)[self.task.best_metric]
+        value = self._judged_by(metrics)
         state.evaluated_step = state.step
         state.evaluations_since_best += 1
         if not state.best or value > state.best["value"]:
@@ -244,6 +264,16 @@ class Trainer:
             "epoch %g: %s %.4f (best %.4f at epoch %g)",
             state.epoch, self.task.best_metric, value, state.best["value"], state.best["epoch"],
         )  # fmt: skip
+
+    def _judged_by(self, metrics: dict[str, Any]) -> float:
+        scalars = flatten_scalars(metrics)
+        if self.task.best_metric not in scalars:
+            raise InputError(
+                f"--best-metric {self.task.best_metric}: the evaluation gives "
+                f"{', '.join(scalars)}; the training so far is kept, repeat the command with one "
+                "of these"
+            )
+        return scalars[self.task.best_metric]
 
     def _should_stop(self) -> bool:
         patience = self.config.patience

@@ -38,6 +38,9 @@ from torch.utils.tensorboard import SummaryWriter
 from engine import distributed
 from engine.files import replacing
 
+# The metrics that curves.png shows: the detector's, the multitask model's.
+DRAWN = ("/AP", "/AP50", "/top1", "/macro_f1", "/micro_f1", "/R@1")
+
 
 class RunLog:
     """Writer of a run folder.
@@ -192,7 +195,7 @@ def flatten_scalars(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Draw the losses (left, smoothed) and the AP values (right) over the epochs as a PNG."""
+    """Draw the losses (left, smoothed) and the DRAWN metrics (right) over the epochs as a PNG."""
     # Imported here: matplotlib takes longer to import than most commands that never draw run.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -206,7 +209,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         epochs, values = np.array(points).T
         left.plot(epochs, _smooth(values), label=name, linewidth=2 if name == "loss" else 1)
     evaluations = [r for r in records if r["kind"] == "eval"]
-    for name in sorted({key for r in evaluations for key in r if key.endswith(("/AP", "/AP50"))}):
+    for name in sorted({key for r in evaluations for key in r if key.endswith(DRAWN)}):
         points = [(r["epoch"], r[name]) for r in evaluations if name in r]
         right.plot(*np.array(points).T, marker="o", markersize=3, label=name)
     for axis, title in ((left, "training loss"), (right, "validation")):

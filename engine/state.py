@@ -70,7 +70,7 @@ class TrainingState:
         if self.average:
             average_batch_norms(self.average.model)
 
-    def checkpoint(self, kind: str, labels: dict[str, list]) -> dict[str, Any]:
+    def checkpoint(self, kind: str, labels: dict[str, Any]) -> dict[str, Any]:
         """The run as a plain dict. All ranks call it: batch-norm statistics are averaged first."""
         self.agree_on_batch_norms()
         return {
@@ -87,7 +87,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
         }
 
-    def resume(self, kind: str, labels: dict[str, list]) -> None:
+    def resume(self, kind: str, labels: dict[str, Any]) -> None:
         """Take over the run that ``--resume`` names, when there is one.
 
         Raises:
@@ -103,6 +103,11 @@ class TrainingState:
             raise InputError(
                 f"{path}: was trained on the categories {', '.join(checkpoint['categories'])}, "
                 f"this dataset has {', '.join(labels['categories'])}; choose another --output-dir"
+            )
+        if checkpoint.get("labels") != labels.get("labels"):
+            raise InputError(
+                f"{path}: was trained on other sets or labels; repeat the --dataset flags it was "
+                "started with or choose another --output-dir"
             )
         try:
             self.model.load_state_dict(checkpoint["model"])

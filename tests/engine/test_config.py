@@ -49,6 +49,11 @@ def test_short_flags_of_the_original_project():
     assert (config.batch_size, config.workers, config.lr_steps, config.lr) == (4, 0, (3, 5), 0.005)
 
 
+def test_a_list_given_in_several_flags_adds_up():
+    assert parse("--lr-steps", "3", "--lr-steps", "5", "8").lr_steps == (3, 5, 8)
+    assert parse("--lr-steps").lr_steps == ()
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -57,6 +62,7 @@ def test_short_flags_of_the_original_project():
         ["--test-short-side", "2000"], ["--test-short-side", "16"],
         ["--trainable-backbone-layers", "6"], ["--aspect-ratio-group-factor", "-2"],
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
+        ["--frozen-epochs", "-1"],
     ],
 )  # fmt: skip
 def test_bad_values_name_the_flag(flags):

@@ -1,6 +1,7 @@
 """The training loop on a tiny network: exact resume, equal splits, skipped steps, early stop."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def same(a, b) -> bool:
 
 KEYS = ("step", "model", "ema", "optimizer", "best", "evaluations_since_best")
 VARIANTS = [{}, {"accumulate": 2, "points": 28}, {"optimizer": "adamw", "ema_decay": 0.0},
-            {"precision": "bf16"}, {"workers": 1}]  # fmt: skip
+            {"precision": "bf16"}, {"workers": 1}, {"frozen_epochs": 1}]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
@@ -169,6 +170,46 @@ def test_processes_and_micro_batches_train_as_one_process_with_the_same_global_b
     three = run_ranks(3, fit_linear, str(tmp_path / "3"), {"batch_size": 1, "accumulate": 2})
     for weights in (micro, *two, *three):
         torch.testing.assert_close(weights, alone, rtol=1e-5, atol=1e-6)
+
+
+def fit_in_stages(folder: str, batch_size: int) -> list[torch.Tensor]:
+    """Backbone and head weights before each step and at the end."""
+    trainer = make_trainer(
+        Path(folder), LinearNet(), points=12, batch_size=batch_size, epochs=3, frozen_epochs=1,
+        momentum=0.0, weight_decay=0.1,
+    )  # fmt: skip
+    net, step, seen = trainer.state.model, trainer._train_step, []
+
+    def watched(batches):
+        seen.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+        return step(batches)
+
+    trainer._train_step = watched
+    trainer.fit()
+    return [*seen, torch.cat([p.detach().flatten() for p in net.parameters()])]
+
+
+def test_a_frozen_backbone_stays_then_learns_and_alike_on_many_processes(tmp_path):
+    alone = fit_in_stages(str(tmp_path / "1"), 6)
+    backbone = slice(0, 5 * 7 + 7)
+    assert len(alone) == 7  # two steps an epoch
+    assert torch.equal(alone[0][backbone], alone[2][backbone])
+    assert not torch.equal(alone[0], alone[2])
+    later = [weights[backbone] for weights in alone[2:]]
+    assert not any(torch.equal(a, b) for a, b in pairwise(later))
+    for weights in run_ranks(2, fit_in_stages, str(tmp_path / "2"), 3):
+        torch.testing.assert_close(torch.stack(weights), torch.stack(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_best_metric_is_told_and_the_run_can_go_on(tmp_path):
+    def evaluate(model):
+        return {"fit": {"PQ": 0.5}, "photos": 3}
+
+    with pytest.raises(
+        InputError, match="--best-metric fit/AP: the evaluation gives fit/PQ, photos"
+    ):
+        make_trainer(tmp_path, evaluate=evaluate, epochs=1).fit()
+    assert make_trainer(tmp_path, epochs=1).fit()["step"] == 7
 
 
 def test_a_bad_batch_is_skipped_and_the_rest_trains(tmp_path, caplog):
