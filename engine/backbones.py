@@ -168,6 +168,19 @@ def build_backbone(
     Raises:
         InputError: an unknown name or a number of stages that it does not have.
     """
+    body = build_body(
+        name,
+        trainable_layers=trainable_layers,
+        frozen_norm=frozen_norm,
+        stride_in_1x1=stride_in_1x1,
+    )
+    return Backbone(name, body, pyramid_norm)
+
+
+def build_body(
+    name: str, *, trainable_layers: int, frozen_norm: bool, stride_in_1x1: bool = False
+) -> nn.Module:
+    """The body alone; the arguments are ``build_backbone``'s."""
     if name not in BACKBONES:
         raise InputError(f"backbone {name}: choose one of {', '.join(BACKBONES)}")
     if name in RESNETS:
@@ -178,7 +191,7 @@ def build_backbone(
         real = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
         body = MobileNetBody(partial(FrozenBatchNorm2d, eps=1e-3) if frozen_norm else real)
     _freeze(body, name, trainable_layers)
-    return Backbone(name, body, pyramid_norm)
+    return body
 
 
 def _freeze(body: nn.Module, name: str, trainable_layers: int) -> None:

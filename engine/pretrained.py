@@ -1,4 +1,4 @@
-"""Starting weights of a detector: downloads, checkpoints of ours, bare backbones.
+"""Starting weights of both networks: downloads, checkpoints of ours, bare backbones.
 
 What did and did not load is always told: silently random layers are the commonest way to waste a
 training run.
@@ -24,6 +24,7 @@ from engine.errors import InputError
 
 if TYPE_CHECKING:
     from engine.detector import Detector
+    from engine.multitask import Multitask
 
 logger = logging.getLogger("weft")
 
@@ -56,17 +57,19 @@ class WeightsReport:
         return [f"{self.source}: {what}: {_by_part(names)}" for what, names in kinds if names]
 
 
-def load_weights(detector: "Detector", source: str | Path) -> WeightsReport:
-    """Fill a detector's weights in place; log and return what did and did not load.
+def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsReport:
+    """Fill a network's weights in place; log and return what did and did not load.
+
+    Of the other network's weights only the body is taken.
 
     Several processes of a machine should not download at once: see
     ``engine.distributed.first_on_each_machine``.
 
     Args:
-        detector: as built; its architecture and backbone name what a download must fit.
+        model: as built; its architecture and backbone name what a download must fit.
         source: "imagenet" (body) or "coco" (everything but the per-category layers), downloaded
             once by torchvision; or a file: a checkpoint or weights file of ours (averaged weights
-            first), or the state dict of a detector or of a bare torchvision backbone, fp16 or
+            first), or the state dict of a network or of a bare torchvision backbone, fp16 or
             fp32.
 
     Raises:
@@ -74,19 +77,19 @@ def load_weights(detector: "Detector", source: str | Path) -> WeightsReport:
     """
     report = WeightsReport(str(source))
     if source == "imagenet":
-        state = _as_detector(_download(get_model_weights(detector.backbone.name)["IMAGENET1K_V1"]))
+        state = _as_detector(_download(get_model_weights(model.backbone.name)["IMAGENET1K_V1"]))
     elif source == "coco":
-        state = _coco_state(detector)
+        state = _coco_state(model)
     else:
         state = _as_detector(read_state(Path(source)))
-    _check_body(state, detector, source)
-    own = detector.state_dict()
+    _check_body(state, model, source)
+    own = model.state_dict()
     for name in [n for n in state if n.startswith(PER_CATEGORY) and n in own]:
         if state[name].shape != own[name].shape:
             report.other_shape.append(name)
             del state[name]
     try:
-        result = detector.load_state_dict(state, strict=False)
+        result = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"{source}: made for another architecture: {reason}") from error
@@ -106,8 +109,6 @@ def read_state(path: Path) -> State:
         InputError: missing, damaged, or holding anything but tensors and plain data.
     """
     content = _read_plain_data(path)
-    if "kind" in content and content["kind"] != "detector":
-        raise InputError(f"{path}: holds a {content['kind']} model, not a detector")
     state = content.get("ema") or content.get("model") or content
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: no state dict of tensors in it")
@@ -140,13 +141,13 @@ def _download(weights: Any) -> State:
         ) from error
 
 
-def _coco_state(detector: "Detector") -> State:
-    if detector.backbone.name != "resnet50":
+def _coco_state(model: "Detector | Multitask") -> State:
+    if model.backbone.name != "resnet50":
         raise InputError(
-            f"there are no COCO weights for {detector.backbone.name}: use --backbone resnet50 or "
+            f"there are no COCO weights for {model.backbone.name}: use --backbone resnet50 or "
             "--weights imagenet"
         )
-    if detector.arch == "maskrcnn_v2":
+    if getattr(model, "arch", "") == "maskrcnn_v2":
         return _download(MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1)
     state = _download(MaskRCNN_ResNet50_FPN_Weights.COCO_V1)
     # These were trained with frozen norms that add no epsilon to the variance; ours add one.
@@ -164,13 +165,13 @@ def _as_detector(state: State) -> State:
     return {n if n.startswith(CLASSIFIER) else BODY + n: v for n, v in bare.items()}
 
 
-def _check_body(state: State, detector: "Detector", source: str | Path) -> None:
+def _check_body(state: State, model: "Detector | Multitask", source: str | Path) -> None:
     """Refuse another backbone's weights: a ResNet-101's would fill a ResNet-50 without a word."""
-    expected = {BODY + n for n in detector.backbone.body.state_dict() if not _is_counter(n)}
+    expected = {BODY + n for n in model.backbone.body.state_dict() if not _is_counter(n)}
     given = {n for n in state if n.startswith(BODY) and not _is_counter(n)}
     if expected != given:
         raise InputError(
-            f"{source}: not the weights of a {detector.backbone.name}: "
+            f"{source}: not the weights of a {model.backbone.name}: "
             f"{len(expected - given)} of its {len(expected)} tensors are not there and "
             f"{len(given - expected)} others are; check --backbone"
         )

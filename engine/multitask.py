@@ -1,0 +1,198 @@
+"""The multitask model: a garment's crop -> category, attributes and aspect vectors.
+
+One trunk, shared; linear heads on its pooled last map for category and attributes; aspect heads
+(``engine.aspect_heads``) that pool the levels that suit them. Crops arrive as squares
+(``engine.crops``) with the garment's mask, or the whole crop as mask where there is none; pooling
+follows the mask. The losses are in ``engine.criterion``.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.aspect_heads import HIDDEN, AspectHeads, cover, masked_mean
+from engine.backbones import build_body, uses_channels_last
+from engine.detector import PIXEL_MEAN, PIXEL_STD
+from engine.errors import InputError
+from engine.labels import ASPECTS, LabelSpace
+from engine.pretrained import load_weights
+
+ASPECT_DIMS = {"item": 256, "color": 64, "texture": 128, "shape": 128}
+TASKS = ("category", "attributes", *ASPECTS)
+DROPOUT = 0.2
+
+
+class Trunk(nn.Module):
+    """A backbone's body under the name that pretrained weights and optimizer groups know it by."""
+
+    def __init__(self, name: str, body: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.body = body
+
+
+class Multitask(nn.Module):
+    """Crops -> losses (training, with a criterion) or descriptions (evaluation).
+
+    Attributes:
+        labels: what the logits mean.
+        aspects: names of the aspect vectors it gives, in the order of ``ASPECTS``.
+    """
+
+    def __init__(
+        self, trunk: Trunk, labels: LabelSpace, tasks: tuple[str, ...], dims: dict[str, int]
+    ) -> None:
+        super().__init__()
+        self.backbone, self.labels, self.tasks = trunk, labels, tasks
+        self.aspects = tuple(a for a in ASPECTS if a in tasks)
+        channels = trunk.body.channels
+        self.aspect_heads = AspectHeads(channels, {a: dims[a] for a in self.aspects})
+        self.groups = [g for g in labels.groups if _task_of(g.name) in tasks]
+        self.dropout = nn.Dropout(DROPOUT)
+        self.classifiers = nn.ModuleDict()
+        for number, group in enumerate(self.groups):
+            # Colors and patterns are asked of those who look for them, too.
+            helped = HIDDEN if self._helper(group) else 0
+            self.classifiers[str(number)] = nn.Linear(channels[-1] + helped, len(group.values))
+        self.criterion: nn.Module | None = None
+        for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def _helper(self, group: Any) -> str | None:
+        return (
+            group.aspect
+            if group.aspect in ("color", "texture") and group.aspect in self.aspects
+            else None
+        )
+
+    def forward(
+        self, images: Tensor, targets: dict[str, Any] | None = None
+    ) -> dict[str, Tensor] | dict[str, dict[str, Tensor]]:
+        """
+        Args:
+            images: u8[B,3,S,S] RGB, S a multiple of 32.
+            targets: in training, as collated by ``dataset_helpers.collate_crops``.
+
+        Returns:
+            In training {loss name: scalar}; in evaluation what ``describe`` returns.
+        """
+        if not self.training:
+            return self.describe(images, None if targets is None else targets.get("mask"))
+        masks = targets["mask"]
+        if "view" in targets:  # crops and views in one pass through the trunk
+            images = torch.cat([images, targets["view"]])
+            masks = torch.cat([masks, targets["view_mask"]])
+        logits, vectors = self._read(images, masks)
+        return self.criterion(logits, vectors, targets)
+
+    def describe(self, images: Tensor, masks: Tensor | None = None) -> dict[str, dict[str, Tensor]]:
+        """What the model says of crops.
+
+        Args:
+            images: u8[B,3,S,S] RGB.
+            masks: u8[B,S,S], 255 where the garment is; None = everywhere. A mask without any
+                pixel counts as everywhere.
+
+        Returns:
+            {"logits": {group: f32[B,V]}, "aspects": {aspect: f32[B,d] unit vectors}}.
+        """
+        if masks is None:
+            masks = images.new_full((len(images), *images.shape[-2:]), 255)
+        logits, vectors = self._read(images, masks)
+        return {"logits": logits, "aspects": vectors}
+
+    def _read(self, images: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        mask = masks[:, None].float() / 255
+        mask = torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
+        maps = self.backbone.body(self._normalize(images))
+        deepest = maps[-1].float()
+        pooled = masked_mean(deepest, cover(mask, deepest))
+        hidden, vectors = self.aspect_heads(images, maps, mask)
+        logits = {}
+        for group, classifier in zip(self.groups, self.classifiers.values(), strict=True):
+            helper = self._helper(group)
+            features = torch.cat([pooled, hidden[helper]], dim=1) if helper else pooled
+            logits[group.name] = classifier(self.dropout(features)).float()
+        return logits, vectors
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        pixels = images.float()
+        if uses_channels_last(self.backbone):
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return pixels.sub_(self.pixel_mean).div_(self.pixel_std)
+
+
+def _task_of(group: str) -> str:
+    return "category" if group == "category" else "attributes"
+
+
+def build_multitask(
+    labels: LabelSpace,
+    *,
+    trunk: str = "resnet50",
+    weights: str = "imagenet",
+    load: bool = True,
+    trainable_layers: int = 3,
+    stride_in_1x1: bool = False,
+    tasks: tuple[str, ...] = TASKS,
+    dims: dict[str, int] | None = None,
+) -> Multitask:
+    """Build a model and fill in its starting weights.
+
+    Args:
+        labels: the questions it answers.
+        trunk: one of ``engine.backbones.BACKBONES``.
+        weights: "imagenet" (downloaded once by torchvision), "none", or a file: see
+            ``engine.pretrained.load_weights``.
+        load: False builds the same modules and leaves them random, for a run that resumes.
+        trainable_layers: trunk stages that learn, from the top.
+        stride_in_1x1: ResNet layout, see ``engine.backbones.build_body``.
+        tasks: which of ``TASKS`` to learn; the others' heads are not built.
+        dims: sizes of the aspect vectors; None = ``ASPECT_DIMS``.
+
+    Raises:
+        InputError: an unknown name, or weights that cannot be read or do not fit.
+    """
+    body = build_body(
+        trunk,
+        trainable_layers=trainable_layers,
+        frozen_norm=weights != "none",
+        stride_in_1x1=stride_in_1x1,
+    )
+    model = Multitask(Trunk(trunk, body), labels, tuple(tasks), dims or ASPECT_DIMS)
+    if load and weights != "none":
+        load_weights(model, weights)
+    return model
+
+
+def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
+    """The model of a checkpoint or weights file, in evaluation mode, averaged weights first.
+
+    Raises:
+        InputError: when config, labels and weights contradict each other.
+    """
+    try:
+        config, labels = checkpoint["config"], LabelSpace.from_plain(checkpoint["labels"])
+        trunk, tasks = config["trunk"], tuple(config["tasks"])
+    except KeyError as error:
+        raise InputError(
+            f"the checkpoint lacks {error}: it does not hold a multitask model"
+        ) from None
+    model = build_multitask(
+        labels,
+        trunk=trunk,
+        tasks=tasks,
+        stride_in_1x1=config.get("stride_in_1x1", False),
+        load=False,
+    )
+    state = checkpoint.get("ema") or checkpoint["model"]
+    own = model.state_dict().keys()  # the criterion's tensors and norms' counters are not needed
+    state = {k: v for k, v in state.items() if k in own or not k.startswith("criterion.")}
+    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
+    return model.eval()
