@@ -1,7 +1,10 @@
 """Every annotation format -> records of photos and garments -> torch datasets.
 
-    records = load_dataset("coco", "photos/", split="train")      # or "deepfashion2"
+    records = load_dataset("coco", "photos/", split="train")      # or any other of DATASETS
     records[0].garments[0].box
+
+    spec = parse_spec("csv:products:attributes=color,pattern:weight=2")      # a part of a mix
+    records = load_spec(spec, spec.split)
 
 Each format has its reader in ``engine/readers/``. Whatever is wrong with a dataset is counted by
 kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed once:
@@ -9,7 +12,8 @@ the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,14 +21,115 @@ import torch
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.photos import PhotoError
-from engine.readers import coco, deepfashion2
+from engine.readers import coco, csv_table, deepfashion2, selection
 from engine.readers.cache import load_or_build
 from engine.records import PhotoRecords
 from engine.samplers import Draw
 
-DATASETS = ("coco", "deepfashion2")
+DATASETS = ("coco", "deepfashion2", "csv")
+OPTIONS = (
+    "name", "split", "val", "weight", "category", "identity", "attributes",
+    "annotations", "images", "mask",
+)  # fmt: skip
 
 logger = logging.getLogger("weft")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One dataset of a mix, as ``--dataset NAME:PATH:key=value...`` names it."""
+
+    name: str  # format, one of DATASETS
+    path: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What results call it: the option ``name``, else the path's last folder."""
+        return self.options.get("name") or Path(self.path).resolve().name
+
+    @property
+    def split(self) -> str:
+        """The part that is trained on."""
+        return self.options.get("split", "train")
+
+    @property
+    def val(self) -> str:
+        """The part that is evaluated on."""
+        return self.options.get("val", "val")
+
+    @property
+    def weight(self) -> float:
+        """How often each garment is drawn, where 1 is once an epoch."""
+        return float(self.options.get("weight", 1))
+
+
+def parse_spec(text: str) -> DatasetSpec:
+    """Read ``NAME:PATH[:key=value]...``; values hold no colon.
+
+    Options: ``name`` (in results), ``split`` and ``val`` (parts to train and evaluate on),
+    ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn; nothing after the
+    equals sign: none), ``category`` and ``identity`` (csv: a column; "none": don't learn it),
+    ``annotations``, ``images`` (files elsewhere), ``mask=no`` (boxes only).
+
+    Raises:
+        InputError: something else, an unknown format or option.
+    """
+    name, _, rest = text.partition(":")
+    path, *parts = rest.split(":")
+    if name not in DATASETS or not path:
+        known = ", ".join(DATASETS)
+        raise InputError(f"dataset {text!r}: write FORMAT:PATH[:key=value], FORMAT one of {known}")
+    options = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or key not in OPTIONS:
+            known = ", ".join(OPTIONS)
+            raise InputError(
+                f"dataset {text!r}: {part!r} is no option; options are key=value with a key of "
+                f"{known}, and a path must not hold a colon"
+            )
+        options[key] = value
+    spec = DatasetSpec(name, path, options)
+    _check_options(spec, text)
+    return spec
+
+
+def _check_options(spec: DatasetSpec, text: str) -> None:
+    try:
+        positive = 0 < spec.weight < float("inf")
+    except ValueError:
+        positive = False
+    if not positive:
+        raise InputError(f"dataset {text!r}: weight must be a number above 0")
+    if spec.options.get("mask", "yes") not in ("yes", "no"):
+        raise InputError(f"dataset {text!r}: mask is yes or no")
+
+
+def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRecords:
+    """One split of a spec's dataset with the labels its options ask for, without crowds.
+
+    Raises:
+        InputError: as ``load_dataset``.
+    """
+    options = spec.options
+    wanted = options.get("attributes")
+    # A COCO file is one split; a table holds them all.
+    same_file = spec.name == "csv" or split == spec.split
+    records = load_dataset(
+        spec.name,
+        spec.path,
+        split=split,
+        annotations=options.get("annotations") if same_file else None,
+        images=options.get("images"),
+        category=options.get("category"),
+        identity=options.get("identity"),
+        attributes=None if wanted is None else [name for name in wanted.split(",") if name],
+        masks=options.get("mask") != "no",
+        strict=strict,
+    )
+    crowds = records.garment_crowd
+    return records.keep_garments(~crowds) if crowds.any() else records
 
 
 def load_dataset(
@@ -34,6 +139,10 @@ def load_dataset(
     split: str = "train",
     annotations: str | Path | None = None,
     images: str | Path | None = None,
+    category: str | None = None,
+    identity: str | None = None,
+    attributes: Sequence[str] | None = None,
+    masks: bool = True,
     strict: bool = False,
 ) -> PhotoRecords:
     """Read one split of a dataset.
@@ -43,10 +152,15 @@ def load_dataset(
         path: the dataset's root folder.
         split: which part. coco: names the annotation file ``<path>/<split>.json``,
             ``<path>/annotations/<split>.json`` or ``<path>/annotations/instances_<split>*.json``.
-            deepfashion2: the folder, "train" or "validation" ("val" is understood).
-        annotations: coco: the annotation file, instead of looking for it.
-        images: coco: the folder the file names are relative to, instead of ``<path>/images``,
-            ``<path>/<split>``, ``<path>/<split>2017`` or ``<path>``, whichever holds the photos.
+            deepfashion2: the folder, "train" or "validation" ("val" is understood). csv: what
+            the column ``split`` says.
+        annotations: coco: the annotation file, csv: the table, instead of looking for it.
+        images: coco, csv: the folder the file names are relative to, instead of
+            ``<path>/images``, ``<path>/<split>``, ``<path>/<split>2017`` or ``<path>``, whichever
+            holds the photos.
+        category, identity: csv: the columns to take; of any set: "none" leaves them unknown.
+        attributes: the attribute groups to take (csv: columns); None takes all.
+        masks: False leaves them out.
         strict: stop at the first fault instead of leaving the faulty photo or garment out.
 
     Raises:
@@ -60,9 +174,46 @@ def load_dataset(
         raise InputError(f"{path}: no such folder; give the dataset's root")
     if name == "coco":
         records = _load_coco(root, split, annotations, images)
+    elif name == "csv":
+        columns = {"category": category, "identity": identity, "attributes": attributes}
+        records = _load_csv(root, split, annotations, images, columns)
     else:
         records = _load_deepfashion2(root, split)
+    if name != "csv":
+        records = _select(records, category, identity, attributes)
+    records = records if masks else selection.forget_masks(records)
     _report(records, f"{name} {split}", strict)
+    return records
+
+
+def _load_csv(
+    root: Path, split: str, table: str | Path | None, images: str | Path | None, columns: dict
+) -> PhotoRecords:
+    file = csv_table.find_table(root, table)
+    folders = coco.find_images(root, split, images)
+    places = {"table": str(file.resolve()), "images": str([str(f.resolve()) for f in folders])}
+    key = {"name": "csv", "split": split, "columns": str(columns), **places}
+    return load_or_build(key, lambda: csv_table.read(file, folders, split, **columns))
+
+
+def _select(
+    records: PhotoRecords,
+    category: str | None,
+    identity: str | None,
+    attributes: Sequence[str] | None,
+) -> PhotoRecords:
+    for option, value in (("category", category), ("identity", identity)):
+        if value not in (None, "none"):
+            raise InputError(
+                f"{records.root}: {option}={value} names a column, which only csv has; "
+                f"of {records.name}, {option} can be 'none'"
+            )
+    if category == "none":
+        records = selection.forget_categories(records)
+    if identity == "none":
+        records = selection.forget_identities(records)
+    if attributes is not None:
+        records = selection.keep_attribute_groups(records, attributes)
     return records
 
 
@@ -110,6 +261,9 @@ class DetectionDataset(torch.utils.data.Dataset):
             PhotoError when the photo cannot be read.
         class_agnostic: label every garment 1.
         strict: let an unreadable photo end the training.
+
+    Raises:
+        InputError: some garments have no category and ``class_agnostic`` is off.
     """
 
     def __init__(
@@ -120,6 +274,10 @@ class DetectionDataset(torch.utils.data.Dataset):
         class_agnostic: bool = False,
         strict: bool = False,
     ) -> None:
+        if not class_agnostic and (records.garment_category < 0).any():
+            raise InputError(
+                f"{records.root}: some garments have no category; train a class-agnostic detector"
+            )
         self.records = records
         self.transform = transform
         self.class_agnostic = class_agnostic

@@ -79,6 +79,24 @@ def pack(photos: "Iterable[Photo]", root: Path) -> dict[str, np.ndarray]:
     return columns
 
 
+def fill(photos: int, garments: int, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The given columns in the layout's types, and the others as where nothing is known."""
+    unknown = {"garment_category": -1, "garment_identity": -1, "garment_pair_id": -1}
+    filled = {}
+    for table, rows in ((PHOTO_COLUMNS, photos), (GARMENT_COLUMNS, garments)):
+        for name, (dtype, shape) in table.items():
+            values = columns.get(name)
+            default = np.full((rows, *shape), unknown.get(name, 0))
+            filled[name] = np.asarray(default if values is None else values, dtype)
+    for name, (dtype, shape) in RAGGED_COLUMNS.items():
+        rows = photos if name in RAGGED_PHOTO_COLUMNS else garments
+        empty = np.zeros((0, *shape), dtype)
+        filled[name] = np.asarray(columns.get(name, empty), dtype)
+        offsets = columns.get(f"{name}_offsets", np.zeros(rows + 1))
+        filled[f"{name}_offsets"] = np.asarray(offsets, np.int64)
+    return filled | {"garment_offsets": np.asarray(columns["garment_offsets"], np.int64)}
+
+
 def _pack_garment(garment: "Garment", rows: dict[str, list], ragged: dict[str, list]) -> None:
     for name in GARMENT_COLUMNS:
         rows[name].append(getattr(garment, name.removeprefix("garment_")))

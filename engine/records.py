@@ -23,11 +23,25 @@ from engine.packing import (
 )
 
 
+@dataclass(frozen=True)
+class AttributeGroup:
+    """One question about a garment, answered by the attributes ``start:stop``.
+
+    Of an exclusive group one value is 1 and the others are -1, or all are 0 (unknown). The values
+    of any other group stand each by itself.
+    """
+
+    name: str
+    start: int
+    stop: int
+    exclusive: bool
+
+
 @dataclass(slots=True)
 class Garment:
     """One annotated garment. Coordinates are pixels of the upright photo, (0, 0) its corner."""
 
-    category: int  # 0-based index into the records' categories
+    category: int  # 0-based index into the records' categories, -1 = unknown
     box: np.ndarray  # float64 [4], x1 y1 x2 y2
     area: float  # as annotated: COCO's "area", else the box's
     segmentation: list[np.ndarray] | dict | None = None  # polygons [K, 2] | compressed RLE
@@ -63,7 +77,10 @@ class PhotoRecords:
         name: the format it was read from.
         root: folder that the file names are relative to.
         categories, category_ids: names, and the dataset's own ids in the same order.
-        attributes: attribute names (empty where the set has none).
+        category_groups: "upper", "lower", "full" or "" a category; empty where the set has none.
+        attributes: attribute names (empty where the set has none); every garment has a value each.
+        attribute_groups: the attributes' groups, one after another.
+        identities: names of the identity numbers; empty where the set has none.
         problems: what was wrong with the source, an ``engine.readers.problems.Problem`` a kind.
         columns: every array of the layout above, also reachable as ``records.<name>``.
         garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
@@ -77,7 +94,10 @@ class PhotoRecords:
         root: Path,
         categories: Sequence[str],
         category_ids: Sequence[int],
+        category_groups: Sequence[str] = (),
         attributes: Sequence[str] = (),
+        attribute_groups: Sequence[AttributeGroup] = (),
+        identities: Sequence[str] = (),
         problems: Sequence = (),
     ) -> None:
         for column in columns.values():
@@ -87,7 +107,10 @@ class PhotoRecords:
         self.root = Path(root)
         self.categories = list(categories)
         self.category_ids = list(category_ids)
+        self.category_groups = list(category_groups)
         self.attributes = list(attributes)
+        self.attribute_groups = list(attribute_groups)
+        self.identities = list(identities)
         self.problems = list(problems)
 
     @classmethod
@@ -135,6 +158,11 @@ class PhotoRecords:
         return np.repeat(np.arange(len(self)), np.diff(self.garment_offsets))
 
     @property
+    def attribute_matrix(self) -> np.ndarray:
+        """int8 [G, A]: 1 yes, -1 no, 0 unknown."""
+        return self.attribute_values.reshape(len(self.garment_category), len(self.attributes))
+
+    @property
     def has_masks(self) -> bool:
         """Whether every garment has a segmentation (and there is one)."""
         return len(self.garment_category) > 0 and bool(self.garment_has_mask.all())
@@ -143,6 +171,17 @@ class PhotoRecords:
     def garment_has_mask(self) -> np.ndarray:
         """bool [G]."""
         return (np.diff(self.polygon_lengths_offsets) > 0) | (np.diff(self.rle_offsets) > 0)
+
+    def garment(self, g: int) -> tuple[int, Garment]:
+        """Row ``g`` of the garment columns, and the index of its photo."""
+        g = range(len(self.garment_category))[g]
+        photo = int(np.searchsorted(self.garment_offsets, g, side="right")) - 1
+        return photo, self._garment(g, *self.sizes[photo].tolist())
+
+    def with_columns(self, columns: dict[str, np.ndarray], **about) -> "PhotoRecords":
+        """The same photos with some columns, or names (constructor's arguments), exchanged."""
+        kept = {key: value for key, value in vars(self).items() if key != "columns"}
+        return PhotoRecords(self.columns | columns, **(kept | about))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "PhotoRecords":
         """The photos at ``indices``, in that order, as records of their own."""
@@ -167,8 +206,7 @@ class PhotoRecords:
             for name in names:
                 values, offsets = ragged_rows(self.columns[f"{name}_offsets"], rows)
                 columns |= {name: self.columns[name][values], f"{name}_offsets": offsets}
-        about = {key: value for key, value in vars(self).items() if key != "columns"}
-        return PhotoRecords(columns, **about)
+        return self.with_columns(columns)
 
     def _row(self, name: str, index: int) -> np.ndarray:
         start, end = self.columns[f"{name}_offsets"][index : index + 2].tolist()

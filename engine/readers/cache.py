@@ -28,10 +28,10 @@ import numpy as np
 
 from engine.packing import COLUMNS
 from engine.readers.problems import Problem
-from engine.records import PhotoRecords
+from engine.records import AttributeGroup, PhotoRecords
 
 # Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.
-READERS_VERSION = 2
+READERS_VERSION = 3
 
 logger = logging.getLogger("weft")
 
@@ -142,6 +142,8 @@ def _open(entry: Path) -> PhotoRecords | None:
             return None
         columns = {name: _map(entry / f"{name}.npy", *COLUMNS[name]) for name in COLUMNS}
         about["problems"] = [Problem(**problem) for problem in about["problems"]]
+        groups = about["attribute_groups"]
+        about["attribute_groups"] = [AttributeGroup(**group) for group in groups]
         return PhotoRecords(columns, **about)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
@@ -168,7 +170,10 @@ def _save(entry: Path, records: PhotoRecords, sources: dict[str, str]) -> Path |
             "root": str(records.root),
             "categories": records.categories,
             "category_ids": records.category_ids,
+            "category_groups": records.category_groups,
             "attributes": records.attributes,
+            "attribute_groups": [asdict(group) for group in records.attribute_groups],
+            "identities": records.identities,
             "problems": [asdict(problem) for problem in records.problems],
         }
         (temporary / "records.json").write_text(json.dumps(about, indent=1))

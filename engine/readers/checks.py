@@ -4,6 +4,8 @@ engine.records or raises BadRecord; the reader then counts it and leaves photo o
 
 import json
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +19,17 @@ from engine.records import PhotoRecords
 
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")  # DeepFashion2's four, each 1..3
 BOX_TOLERANCE = 2.0  # pixels by which annotators' boxes may leave the photo without being clipped
+
+
+def choose_folder(names: Sequence[str], folders: Sequence[Path], listing: Path) -> Path:
+    """The first folder that holds any of the photos that ``listing`` names."""
+    names = [name for name in names if "\0" not in name]
+    for folder in folders:
+        # os.path, since Path.is_file raises on names that are too long for the file system.
+        if not names or any(os.path.isfile(folder / name) for name in names):  # noqa: PTH113
+            return folder
+    looked = ", ".join(map(str, folders))
+    raise InputError(f"{listing}: its photos are not in {looked}; name the image folder")
 
 
 def load_json(path: Path) -> Any:

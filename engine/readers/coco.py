@@ -5,7 +5,6 @@ DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``
 photo's ``source``), so that a converted DeepFashion2 loses nothing.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str
     document = load_document(annotations)
     names, ids = _categories(document["categories"], annotations)
     problems = Problems()
-    root = _choose_folder(document["images"], folders, annotations)
+    root = checks.choose_folder(_file_names(document["images"]), folders, annotations)
     sources[str(root.resolve())] = fingerprint(root)
     entries = _photo_entries(document["images"], PhotoFolder(root), problems)
     reader = _Annotations(document["annotations"], entries, ids, problems)
@@ -113,16 +112,9 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
     return names, ids
 
 
-def _choose_folder(images: list, folders: list[Path], annotations: Path) -> Path:
-    """The first folder that holds any of the photos listed."""
+def _file_names(images: list) -> list[str]:
     names = [image.get("file_name") for image in images if isinstance(image, dict)]
-    names = [name for name in names if isinstance(name, str) and "\0" not in name]
-    for folder in folders:
-        # os.path, since Path.is_file raises on names that are too long for the file system.
-        if not names or any(os.path.isfile(folder / name) for name in names):  # noqa: PTH113
-            return folder
-    looked = ", ".join(map(str, folders))
-    raise InputError(f"{annotations}: its photos are not in {looked}; name the image folder")
+    return [name for name in names if isinstance(name, str)]
 
 
 class _Entry:

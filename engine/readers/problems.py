@@ -31,6 +31,8 @@ CONSEQUENCES = {
     "empty mask": "garment left out",
     "garment without a mask in a set with masks": "garment left out",
     "malformed landmarks": "landmarks left out",
+    "malformed row": "row left out",
+    "photo listed twice": "later row left out",
     # Found by tools/check_dataset.py only.
     "mask without a pixel": "left out in training",
     "mask and box disagree": "kept",
@@ -39,7 +41,10 @@ CONSEQUENCES = {
     "photo that is in its split twice": "both kept",
 }
 # Kinds that are no faults: nothing is left out because of them.
-NOTES = {f"photo {trait}": consequence for trait, consequence in TRAITS.items()}
+NOTES = {f"photo {trait}": consequence for trait, consequence in TRAITS.items()} | {
+    "column of free text": "not an attribute",
+    "missing list": "what it holds is unknown",
+}
 EXAMPLES_KEPT = 5
 
 
