@@ -118,14 +118,14 @@ def detect_photos(
         return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
 
     try:
-        loaded = _map_ahead(pool, load, photos, ahead)
-        yield from _map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
+        loaded = map_ahead(pool, load, photos, ahead)
+        yield from map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
 
 
-def _map_ahead(
+def map_ahead(
     pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
 ) -> Iterator:
     """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""

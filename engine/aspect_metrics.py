@@ -1,0 +1,176 @@
+"""Judges one aspect's vectors on an annotated set: what do nearest neighbors have in common?
+
+Same garment, where the set knows identities ("R@k" any hit among the first k, "mAP", "MRR"):
+
+* With ``ViewRoles`` (a set that says which view each photo shows): queries are the photos of the
+  query views, the gallery is the first photo in the gallery view of each product.
+* Otherwise, where the set has photos of both sources: user photos search the shop photos.
+* Otherwise every garment searches all others.
+
+Same label ("P@10_color" and so on, for color, pattern and category groups): the share of the ten
+nearest garments *of other products and other photos* that carry the query's label. With
+``ViewRoles`` among the photos of the gallery view only, so that the view itself gives nothing away.
+
+"other_color_R@1", with ``ViewRoles`` and a color group: among gallery-view photos, whether the
+nearest one in another color, or of another product, is the same product.
+
+A photo never finds itself or a garment on it. Garments whose identity or label is unknown are
+neither asked for nor found. "queries" counts the garments that had something to find.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.bootstrap import mean_interval
+from engine.packing import SOURCES
+from engine.ranking import Exclusion, mean_of_known, rank_queries
+
+KS = (1, 5, 10, 20)
+LABEL_K = 10
+
+
+@dataclass(frozen=True)
+class ViewRoles:
+    """Which views of a product are asked with, and which are searched.
+
+    Attributes:
+        column: the label group that names each photo's view.
+        queries: views asked with.
+        gallery: the view searched; the main photo of a product, usually.
+    """
+
+    queries: tuple[str, ...]
+    gallery: str
+    column: str = "view"
+
+
+@dataclass(frozen=True)
+class GarmentTable:
+    """What is known about n garments.
+
+    Attributes:
+        photo: int64 [n], number of the photo each is on.
+        identity: int64 [n], -1 unknown.
+        source: int8 [n], index into ``engine.packing.SOURCES``.
+        labels: per exclusive group int64 [n], -1 unknown.
+        values: the names of each group's values.
+        judged: groups that neighbors should share, with the aspect each belongs to.
+    """
+
+    photo: np.ndarray
+    identity: np.ndarray
+    source: np.ndarray
+    labels: Mapping[str, np.ndarray]
+    values: Mapping[str, Sequence[str]]
+    judged: Mapping[str, str]
+
+    def in_views(self, roles: ViewRoles, views: Sequence[str]) -> np.ndarray:
+        """int64, the garments whose photo shows one of ``views``, in order."""
+        names = np.array([*self.values[roles.column], ""])
+        return np.flatnonzero(np.isin(names[self.labels[roles.column]], views))
+
+
+def aspect_metrics(
+    vectors: np.ndarray,
+    table: GarmentTable,
+    *,
+    views: ViewRoles | None = None,
+    intervals: bool = False,
+) -> dict[str, Any]:
+    """The numbers described at the top of this file, for one aspect.
+
+    Args:
+        vectors: float [n, d], unit length.
+        table: the n garments.
+        views: roles of the views, used where the set has that column.
+        intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
+
+    Returns:
+        Only what can be measured; {} where that is nothing.
+    """
+    if views is not None and views.column not in table.labels:
+        views = None
+    scores = _same_garment(vectors, table, views) | _same_labels(vectors, table, views)
+    if views is not None:
+        scores |= _other_color(vectors, table, views)
+    scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
+    metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
+    if "R@1" in scores:
+        metrics["queries"] = int((~np.isnan(scores["R@1"])).sum())
+    if intervals and scores:
+        metrics["intervals"] = {name: mean_interval(values) for name, values in scores.items()}
+    return metrics
+
+
+def _same_garment(
+    vectors: np.ndarray, table: GarmentTable, views: ViewRoles | None
+) -> dict[str, np.ndarray]:
+    if (table.identity < 0).all():
+        return {}
+    queries, gallery = _roles(table, views)
+    scores = _rank(vectors, table, queries, gallery, table.identity, KS, [table.photo])
+    return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
+
+
+def _roles(table: GarmentTable, views: ViewRoles | None) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and gallery of the search for the same garment."""
+    if views is not None:
+        gallery = table.in_views(views, [views.gallery])
+        _, first = np.unique(table.identity[gallery], return_index=True)
+        return table.in_views(views, views.queries), gallery[np.sort(first)]
+    users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
+    if len(users) and len(shops):
+        return users, shops
+    everything = np.arange(len(table.photo))
+    return everything, everything
+
+
+def _same_labels(
+    vectors: np.ndarray, table: GarmentTable, views: ViewRoles | None
+) -> dict[str, np.ndarray]:
+    shown = np.arange(len(table.photo))
+    if views is not None:
+        shown = table.in_views(views, [views.gallery])
+    apart = [table.photo, table.identity]
+    scores = {}
+    for group in table.judged:
+        ranked = _rank(vectors, table, shown, shown, table.labels[group], (LABEL_K,), apart)
+        scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
+    return scores
+
+
+def _other_color(
+    vectors: np.ndarray, table: GarmentTable, views: ViewRoles
+) -> dict[str, np.ndarray]:
+    group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
+    if group is None:
+        return {}
+    shown = table.in_views(views, [views.gallery])
+    pairs = np.stack([table.identity, table.labels[group]], axis=1)
+    same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
+    same_color[(pairs < 0).any(axis=1)] = -1
+    apart = [table.photo, same_color]
+    ranked = _rank(vectors, table, shown, shown, table.identity, (1,), apart)
+    return {"other_color_R@1": ranked["R@1"]}
+
+
+def _rank(
+    vectors: np.ndarray,
+    table: GarmentTable,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    ids: np.ndarray,
+    ks: Sequence[int],
+    apart: Sequence[np.ndarray],
+) -> dict[str, np.ndarray]:
+    return rank_queries(
+        vectors[queries],
+        vectors[gallery],
+        ids[queries],
+        ids[gallery],
+        ks=ks,
+        exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
+    )

@@ -1,0 +1,135 @@
+"""How well labels are predicted: exclusive groups (one answer) and multi-label attributes.
+
+Everything takes scores float [N, V], higher is surer, in any monotone unit; -inf marks a value that
+the model cannot say. Targets are int64 [N], the value or -1 for unknown, in exclusive groups, and
+int8 [N, V], 1 yes, -1 no, 0 unknown, in multi-label ones. What is unknown never counts.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NO_ANSWER = -1  # predicted where the model knows none of the values
+
+
+def predicted(scores: np.ndarray) -> np.ndarray:
+    """int64 [N], the best value of each sample; NO_ANSWER where all are -inf."""
+    return np.where(np.isfinite(scores).any(axis=1), scores.argmax(axis=1), NO_ANSWER)
+
+
+def topk_hits(scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
+    """bool [M], whether each labelled sample's value is among its k best; ties to lower values.
+
+    A value of score -inf is never among them.
+    """
+    scores, targets = scores[targets >= 0], targets[targets >= 0]
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < targets[:, None]
+    rank = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    return (rank < k) & np.isfinite(own[:, 0])
+
+
+def topk_accuracy(
+    scores: np.ndarray, targets: np.ndarray, ks: Sequence[int] = (1, 3, 5)
+) -> dict[str, float]:
+    """{"top1", ...}: share of the labelled samples whose value is among the k best."""
+    return {f"top{k}": float(topk_hits(scores, targets, k).mean()) for k in ks}
+
+
+def confusion(answers: np.ndarray, targets: np.ndarray, values: int) -> np.ndarray:
+    """int64 [values, values + 1]: rows are the truth, columns the answers, the last is none."""
+    known = targets >= 0
+    column = np.where(answers[known] < 0, values, answers[known])
+    cells = np.bincount(targets[known] * (values + 1) + column, minlength=values * (values + 1))
+    return cells.reshape(values, values + 1)
+
+
+def f1_scores(matrix: np.ndarray) -> dict[str, float]:
+    """Macro and weighted F1 of a confusion matrix, as scikit-learn defines them.
+
+    F1 of a value is 2 TP / (2 TP + FP + FN). Macro averages over the values that occur in the
+    truth or among the answers, weighted over the samples.
+    """
+    hit = np.diagonal(matrix)
+    truth, answers = matrix.sum(axis=1), matrix[:, :-1].sum(axis=0)
+    occurs = truth + answers > 0
+    f1 = 2 * hit[occurs] / (truth + answers)[occurs]
+    weighted = np.average(f1, weights=truth[occurs])
+    return {"macro_f1": float(f1.mean()), "weighted_f1": float(weighted)}
+
+
+def report(answers: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> str:
+    """Precision, recall, F1 and support of each value that occurs, as a table of text."""
+    # Imported here: it takes longer to import than most commands run.
+    from sklearn.metrics import classification_report
+
+    known = targets >= 0
+    labels = np.union1d(targets[known], answers[known])
+    shown = [names[i] if i >= 0 else "(no answer)" for i in labels]
+    return classification_report(
+        targets[known], answers[known], labels=labels, target_names=shown, zero_division=0, digits=3
+    )
+
+
+def attribute_scores(
+    scores: np.ndarray, targets: np.ndarray, *, threshold: float = 0.0
+) -> dict[str, np.ndarray | float]:
+    """Multi-label attributes at one threshold: a logit of 0 is a probability of one half.
+
+    Returns:
+        "precision", "recall", "f1": float64 [V], 0 where the denominator is 0; "positives":
+        int64 [V]; "macro_f1" over the attributes with a positive; "micro_f1" from the counts of all
+        together; "hamming": share of the known entries that are answered wrongly.
+    """
+    yes, known = scores > threshold, targets != 0
+    hits = (yes & (targets > 0)).sum(axis=0)
+    said, positives = (yes & known).sum(axis=0), (targets > 0).sum(axis=0)
+    f1 = _ratio(2 * hits, said + positives)
+    occurs = positives > 0
+    wrong = ((yes != (targets > 0)) & known).sum()
+    return {
+        "precision": _ratio(hits, said),
+        "recall": _ratio(hits, positives),
+        "f1": f1,
+        "positives": positives,
+        "macro_f1": float(f1[occurs].mean()) if occurs.any() else float("nan"),
+        "micro_f1": float(_ratio(2 * hits.sum(), said.sum() + positives.sum())),
+        "hamming": float(_ratio(wrong, known.sum())),
+    }
+
+
+def grouped_recall(
+    scores: np.ndarray, targets: np.ndarray, ks: Sequence[int] = (3, 5)
+) -> dict[str, float]:
+    """Recall of the k best attributes of one group, in the three variants that are in use.
+
+    An attribute that is unknown for a photo takes none of its k places; ties go to the lower
+    column. Three names, because they differ by many points on the same predictions:
+
+    * "recall@k_pooled": positives among the k best, summed over photos, by all positives. The one
+      that DeepFashion papers report.
+    * "recall@k_per_image": per photo with a positive, those found by min(k, positives); mean over
+      photos. It can reach 1 where photos have more than k positives.
+    * "recall@k_per_attribute": per attribute with a positive, the share of its photos in which it
+      is among the k best; mean over attributes, so that rare ones count as much.
+    """
+    order = np.argsort(np.where(targets == 0, np.inf, -scores), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable")
+    yes = targets > 0
+    per_image, per_attribute = yes.sum(axis=1), yes.sum(axis=0)
+    if not yes.any():
+        return {}
+    recalls = {}
+    for k in ks:
+        found = yes & (rank < k) & np.isfinite(scores)
+        share = _ratio(found.sum(axis=1), np.minimum(per_image, k))
+        recalls[f"recall@{k}_pooled"] = float(found.sum() / yes.sum())
+        recalls[f"recall@{k}_per_image"] = float(share[per_image > 0].mean())
+        rates = _ratio(found.sum(axis=0), per_attribute)
+        recalls[f"recall@{k}_per_attribute"] = float(rates[per_attribute > 0].mean())
+    return recalls
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)

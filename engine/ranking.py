@@ -1,0 +1,131 @@
+"""Ranks a gallery for each query and scores the order: Recall@K, P@K, mAP, MRR, per query.
+
+The answer is the same to the last bit on any number of processes: products are taken in double
+precision over a fixed grid of query blocks, and scores equal to nine decimals count as tied.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK_BYTES = 32 << 20  # of one block's scores; sorting them takes a few times as much
+DECIMALS = 9  # float64 products of float32 unit vectors differ by 1e-15 between kernels
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Pairs that may not meet: query and gallery entries of the same number; -1 excludes nothing.
+
+    Attributes:
+        queries: int64 [Q].
+        gallery: int64 [G].
+    """
+
+    queries: np.ndarray
+    gallery: np.ndarray
+
+
+def query_blocks(queries: int, gallery: int) -> list[range]:
+    """The queries in blocks whose score matrices take at most about BLOCK_BYTES."""
+    rows = max(BLOCK_BYTES // (8 * max(gallery, 1)), 1)
+    return [range(start, min(start + rows, queries)) for start in range(0, queries, rows)]
+
+
+def rank_queries(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    *,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    exclude: Sequence[Exclusion] = (),
+    blocks: Iterable[range] | None = None,
+) -> dict[str, np.ndarray]:
+    """Score each query's ranking of the gallery by inner product.
+
+    Gallery entries of an unknown id (-1) are left out. Ties go to the earlier gallery entry.
+
+    Args:
+        queries, gallery: float [Q, D] and [G, D].
+        query_ids, gallery_ids: int64 [Q] and [G]; equal numbers are relevant, -1 is unknown.
+        ks: cut-offs.
+        exclude: pairs left out of the ranking, as if not in the gallery.
+        blocks: which of ``query_blocks`` to work on; all by default, the others stay NaN.
+
+    Returns:
+        float64 [Q] each, NaN for a query of unknown id or without anything relevant to find:
+        "R@k" 1 when any of the first k is relevant, "P@k" the relevant share of the first k (of
+        all, where fewer are left), "found@k" the share of the relevant among the first k,
+        "mAP" average precision over the whole ranking, "MRR" one over the first relevant rank.
+    """
+    known = np.flatnonzero(gallery_ids >= 0)
+    queries, columns = _to_unit_range(queries, gallery[known])
+    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks] + ["mAP", "MRR"]
+    scores = {name: np.full(len(queries), np.nan) for name in names}
+    for block in query_blocks(len(queries), len(known)) if blocks is None else blocks:
+        rows = np.arange(block.start, block.stop)
+        allowed = np.ones((len(rows), len(known)), bool)
+        for pair in exclude:
+            number = pair.queries[rows, None]
+            allowed &= (number != pair.gallery[known]) | (number < 0)
+        relevant = (query_ids[rows, None] == gallery_ids[known]) & allowed
+        measurable = np.flatnonzero(relevant.any(axis=1))
+        found = _in_order(queries[rows] @ columns, allowed, relevant)[measurable]
+        candidates = allowed[measurable].sum(axis=1)
+        for name, values in _score(found, candidates, ks).items():
+            scores[name][rows[measurable]] = values
+    return scores
+
+
+def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [Q, D] and [D, G], scaled together so that all their products lie in -1 .. 1."""
+    sides = [np.asarray(side, np.float64) for side in (queries, gallery)]
+    longest = [np.linalg.norm(side, axis=1).max(initial=0) or 1.0 for side in sides]
+    return sides[0] / longest[0], (sides[1] / longest[1]).T
+
+
+def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """bool [q, G], whether the entry at each rank is relevant; excluded entries come last.
+
+    Score, position and relevance share one integer, so that one plain sort orders by score, breaks
+    ties by position and brings the relevance along: several times faster than sorting indices.
+    """
+    count = similar.shape[1]
+    step = 2 * max(count, 1)
+    keys = np.rint(similar * -(10.0**DECIMALS)).astype(np.int64)
+    keys[~allowed] = 2 * 10**DECIMALS  # past the lowest score
+    keys *= step
+    keys += 2 * np.arange(count)
+    keys += relevant
+    keys.sort(axis=1)
+    return (keys % 2).astype(bool)
+
+
+def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """The per-query numbers of ``rank_queries`` from relevance by rank, bool [q, G]."""
+    count = len(found)
+    row, rank = np.nonzero(found)
+    total = np.bincount(row, minlength=count)
+    first = np.cumsum(total) - total
+    number = np.arange(len(row)) - first[row] + 1  # 1 for a row's first relevant entry, 2, ...
+    scores = {}
+    for k in ks:
+        among = np.bincount(row[rank < k], minlength=count)
+        scores[f"R@{k}"] = among > 0
+        scores[f"P@{k}"] = among / np.minimum(k, candidates)
+        scores[f"found@{k}"] = among / total
+    scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
+    scores["MRR"] = 1 / (rank[first] + 1)
+    return scores
+
+
+def means(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
+    """Mean of each named score over the queries that could be measured; NaN where none could."""
+    return {name: mean_of_known(scores[name]) for name in names}
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean over the entries that are not NaN; NaN where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
