@@ -3,7 +3,7 @@
 All geometry of a sample is one affine map: the photo is resampled once, outlines of garments move
 as geometry and are rasterized once, inside their boxes. Everything random about a sample follows
 from (seed, epoch, photo, copy), its size from (seed, epoch, batch); which process makes it, and
-when, changes nothing.
+when, changes nothing. The multitask model's samples are made in ``engine.view_transform``.
 """
 
 import math
@@ -16,15 +16,22 @@ import torch
 from engine import geometry, shapes
 from engine.color import color_matrix, mean_luma, recolor
 from engine.config import require, setting
+from engine.crops import FILL
 from engine.errors import InputError
 from engine.geometry import Size
 from engine.photos import PhotoError, read_photo
 from engine.records import Photo, PhotoRecords
 from engine.samplers import Draw
 from engine.shapes import Shape
+from engine.view_transform import MultitaskAugmentation, MultitaskTransform
 
-# Around the photo. Nearly nothing once the detector has subtracted ImageNet's mean color.
-FILL = (124, 116, 104)
+__all__ = [
+    "FILL",
+    "DetectorAugmentation",
+    "DetectorTransform",
+    "MultitaskAugmentation",
+    "MultitaskTransform",
+]
 
 # Range of a pasted photo's scale, 1 = all of it just fits the sample.
 PASTE_SCALE = (0.5, 1.0)
@@ -123,7 +130,7 @@ class DetectorTransform:
         if rng.random() < self.settings.copy_paste:
             picture, garments = self._paste(rng, picture, garments)
         target = shapes.pack(garments, size, with_masks=self.records.has_masks)
-        return _channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
+        return geometry.channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
 
     def _draw_short_side(self, draw: Draw) -> int:
         rng = np.random.default_rng([SIZE_STREAM, self.seed, draw.epoch, draw.batch])
@@ -252,10 +259,3 @@ def _jitter_scale(
     spare = np.array(size) - scaled
     corner = rng.integers(np.minimum(spare, 0), np.maximum(spare, 0), endpoint=True)
     return geometry.translation(*corner) @ geometry.stretching(full_size, scaled)
-
-
-def _channels_first(picture: np.ndarray) -> torch.Tensor:
-    """u8[H,W,3] -> u8[3,H,W]."""
-    planes = np.empty((3, *picture.shape[:2]), np.uint8)
-    cv2.split(picture, list(planes))  # several times faster than numpy's transpose
-    return torch.from_numpy(planes)

@@ -10,6 +10,7 @@ import math
 
 import cv2
 import numpy as np
+import torch
 
 Size = tuple[int, int]
 Fill = tuple[int, int, int]
@@ -173,3 +174,10 @@ def whole_pixels(box: np.ndarray, size: Size) -> tuple[int, int, int, int]:
     x1, y1 = (max(math.floor(value), 0) for value in box[:2])
     x2, y2 = (min(math.ceil(value), limit) for value, limit in zip(box[2:], size, strict=True))
     return x1, y1, x2, y2
+
+
+def channels_first(picture: np.ndarray) -> torch.Tensor:
+    """u8[H,W,3] -> u8[3,H,W], a copy."""
+    planes = np.empty((3, *picture.shape[:2]), np.uint8)
+    cv2.split(picture, list(planes))  # several times faster than numpy's transpose
+    return torch.from_numpy(planes)
