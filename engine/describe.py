@@ -21,6 +21,7 @@ from engine import distributed
 from engine.aspect_metrics import ViewRoles
 from engine.config import require
 from engine.errors import InputError
+from engine.labels import LabelSpace
 from engine.multitask_metrics import Descriptions, EvaluationPart, judge_part
 from engine.photos import PhotoError
 from engine.precision import autocast
@@ -58,6 +59,7 @@ class DescribeSettings:
 
 def evaluate_multitask(
     model: nn.Module,
+    labels: LabelSpace,
     parts: Sequence[EvaluationPart],
     settings: DescribeSettings,
     device: torch.device,
@@ -67,7 +69,8 @@ def evaluate_multitask(
     """Judge a multitask model with all ranks; every rank calls it and gets the same answer.
 
     Args:
-        model: has ``describe(images, masks)`` and its label space, ``labels``.
+        model: has ``describe(images, masks)``.
+        labels: the model's label space.
         parts: the sets to judge it on.
         settings, device: how and where to run.
         progress: show a bar on rank 0.
@@ -81,7 +84,7 @@ def evaluate_multitask(
         found = gather_descriptions(shard, len(part.dataset))
         if found is not None:
             views, details = settings.views, settings.details
-            metrics[part.name] = judge_part(part, found, model.labels, views=views, details=details)
+            metrics[part.name] = judge_part(part, found, labels, views=views, details=details)
     return distributed.broadcast_object(metrics)
 
 

@@ -73,7 +73,7 @@ def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     model = Oracle(merge_labels([records], ["set"])).train()
     part = EvaluationPart("set", records, Crops(broken))
     settings = DescribeSettings(batch_size=batch_size, details=True)
-    metrics = evaluate_multitask(model, [part], settings, CPU)
+    metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
     assert model.training
     return metrics
 
