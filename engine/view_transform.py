@@ -15,12 +15,12 @@ import torch
 from engine import crops, geometry
 from engine.config import require, setting
 from engine.crops import Cutout
-from engine.foreground import studio_mask
 from engine.geometry import Size
 from engine.labels import ASPECTS
 from engine.photos import photo_size, read_photo
 from engine.records import Garment
 from engine.samplers import Draw
+from engine.studio import studio_mask
 from engine.views import VIEWS, jitter
 
 # How much finer than the plain crop a photo is decoded for training, so that views can zoom in.

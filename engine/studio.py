@@ -1,0 +1,44 @@
+"""Where the product is on a studio photo, told from the background that its border shows."""
+
+import cv2
+import numpy as np
+
+# How much of the photo's border must show the background (legs and sleeves may be cut by an edge).
+BORDER_SHARE = 0.6
+
+# Largest difference of a background pixel from the background's color, in any channel (0..255).
+TOLERANCE = 6
+
+# The background is followed through gaps wider than this share of the short side only: the edge of
+# a white shirt on white is never seen all around.
+GAP = 0.03
+
+# Of the photo that must be left as foreground for the estimate to be of use.
+FOREGROUND_SHARE = (0.02, 0.98)
+
+
+def studio_mask(photo: np.ndarray) -> np.ndarray | None:
+    """Follow a uniform background from the photo's border; the rest is foreground.
+
+    Args:
+        photo: u8[H,W,3].
+
+    Returns:
+        u8[H,W], 255 on the foreground; None where the border is not uniform, or nothing stands out.
+    """
+    border = np.concatenate([photo[0], photo[-1], photo[:, 0], photo[:, -1]])
+    color = np.median(border, axis=0)
+    if (np.abs(border - color) <= TOLERANCE).all(axis=1).mean() < BORDER_SHARE:
+        return None
+    # Framed by background, so that all that touches the border hangs together.
+    gap = round(GAP * min(photo.shape[:2])) | 1
+    alike = cv2.inRange(photo, color - TOLERANCE, color + TOLERANCE)
+    alike = cv2.copyMakeBorder(alike, gap, gap, gap, gap, cv2.BORDER_CONSTANT, value=255)
+    wide = cv2.erode(alike, np.ones((gap, gap), np.uint8))
+    cv2.floodFill(wide, None, (0, 0), 128)
+    reached = cv2.dilate(cv2.inRange(wide, 128, 128), np.ones((gap + 2, gap + 2), np.uint8))
+    mask = 255 - (alike & reached)[gap:-gap, gap:-gap]
+    # The median takes away the specks that compression leaves around the product.
+    mask = cv2.medianBlur(mask, 5)
+    low, high = FOREGROUND_SHARE
+    return mask if low <= mask.mean() / 255 <= high else None
