@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.box_head import box_loss
 from engine.labels import ASPECTS, CATEGORY, LabelSpace
 from engine.losses import (
     LearnedTaskWeights,
     batch_hard_triplet,
     cross_entropy,
     gather_rows,
+    global_mean,
     multilabel_loss,
     supervised_contrast,
     view_contrast,
@@ -33,7 +35,7 @@ ATTRIBUTE_LOSSES = ("bce", "focal", "hinge")
 
 
 class Criterion(nn.Module):
-    """Logits and vectors -> named losses, already weighted.
+    """What the model says and what is known -> named losses, already weighted.
 
     Args:
         labels: the model's label space.
@@ -75,27 +77,26 @@ class Criterion(nn.Module):
         self.learned = LearnedTaskWeights(tasks) if task_weights == "learned" else None
         self.fixed = task_weights if isinstance(task_weights, dict) else {}
 
-    def forward(
-        self, logits: dict[str, Tensor], vectors: dict[str, Tensor], targets: dict[str, Any]
-    ) -> dict[str, Tensor]:
+    def forward(self, found: dict[str, Any], targets: dict[str, Any]) -> dict[str, Tensor]:
         """
         Args:
-            logits: group -> f32[B,V], or [2B,V] when views follow the crops.
-            vectors: aspect -> f32[B,d] or [2B,d].
+            found: as ``Multitask.describe`` returns, of B crops or of B crops and their B views.
             targets: a collated batch.
 
         Returns:
             {"loss_<task>": scalar} for every task.
         """
         count = len(targets["source"])
-        losses = {}
+        logits, losses = found["logits"], {}
         if "category" in self.tasks:
             losses["category"] = self._classify(CATEGORY, logits, targets)
         if "attributes" in self.tasks:
             names = [g.name for g in self.labels.groups if g.name != CATEGORY]
             losses["attributes"] = sum(self._classify(name, logits, targets) for name in names)
         for aspect in self.aspects:
-            losses[aspect] = self._aspect(aspect, vectors[aspect], count, targets)
+            losses[aspect] = self._aspect(aspect, found["aspects"][aspect], count, targets)
+        if "box" in self.tasks:
+            losses["box"] = self._box(found["boxes"][:count], targets["box"])
         if self.learned is not None:
             losses = self.learned(losses)
         return {f"loss_{n}": loss * self.fixed.get(n, 1.0) for n, loss in losses.items()}
@@ -128,6 +129,10 @@ class Criterion(nn.Module):
             else:
                 loss = loss + supervised_contrast(crops, identities, TEMPERATURE)
         return loss
+
+    def _box(self, boxes: Tensor, given: Tensor) -> Tensor:
+        known = ~given.isnan().any(dim=1)
+        return global_mean(box_loss(boxes, torch.where(known[:, None], given, boxes)), known)
 
     def _names(self, aspect: str) -> list[str]:
         """Groups whose labels the aspect learns from."""

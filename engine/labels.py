@@ -37,11 +37,14 @@ class LabelGroup:
         name: lower case, unique in its space.
         values: the possible answers.
         exclusive: exactly one answer is right (softmax), or each by itself (sigmoid).
+        branches: categories only: the garment group ("upper", "lower", "full" or "") of every
+            value when the head is to have a branch for each; else empty.
     """
 
     name: str
     values: tuple[str, ...]
     exclusive: bool
+    branches: tuple[str, ...] = ()
 
     @property
     def aspect(self) -> str | None:
@@ -92,7 +95,12 @@ class LabelSpace:
         """As lists and dicts, for a checkpoint."""
         return {
             "groups": [
-                {"name": g.name, "values": list(g.values), "exclusive": g.exclusive}
+                {
+                    "name": g.name,
+                    "values": list(g.values),
+                    "exclusive": g.exclusive,
+                    "branches": list(g.branches),
+                }
                 for g in self.groups
             ],
             "sources": [
@@ -105,7 +113,8 @@ class LabelSpace:
     def from_plain(cls, plain: dict[str, Any]) -> "LabelSpace":
         """The inverse of ``to_plain``."""
         groups = (
-            LabelGroup(g["name"], tuple(g["values"]), g["exclusive"]) for g in plain["groups"]
+            LabelGroup(g["name"], tuple(g["values"]), g["exclusive"], tuple(g["branches"]))
+            for g in plain["groups"]
         )
         sources = (
             Source(s["name"], {k: tuple(v) for k, v in s["vocabulary"].items()})
@@ -114,12 +123,15 @@ class LabelSpace:
         return cls(tuple(groups), tuple(sources))
 
 
-def merge_labels(parts: Sequence[PhotoRecords], names: Sequence[str]) -> LabelSpace:
+def merge_labels(
+    parts: Sequence[PhotoRecords], names: Sequence[str], *, category_branches: bool = False
+) -> LabelSpace:
     """The label space of several sets together.
 
     Args:
         parts: the sets' training records; their order is the order of the sources.
         names: a name for each, unique.
+        category_branches: give the categories the garment groups that the sets know.
 
     Returns:
         "category" first when any set has categories, then attribute groups in order of appearance.
@@ -145,8 +157,24 @@ def merge_labels(parts: Sequence[PhotoRecords], names: Sequence[str]) -> LabelSp
             vocabulary[group] = tuple(merged.index(value) for value in its_values)
         sources.append(Source(name, vocabulary))
     order = sorted(values, key=lambda group: group != CATEGORY)  # stable: only moves category
-    groups = tuple(LabelGroup(g, tuple(values[g]), exclusive[g]) for g in order)
+    branches = _branches(parts, values.get(CATEGORY, [])) if category_branches else ()
+    groups = tuple(
+        LabelGroup(g, tuple(values[g]), exclusive[g], branches if g == CATEGORY else ())
+        for g in order
+    )
     return LabelSpace(groups, tuple(sources))
+
+
+def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str, ...]:
+    """The garment group of each category, by the first set that names one."""
+    known: dict[str, str] = {}
+    for records in parts:
+        for category, branch in zip(records.categories, records.category_groups, strict=False):
+            known.setdefault(category, branch)
+    branches = tuple(known.get(category, "") for category in categories)
+    if not any(branches):
+        raise InputError("--category-branches: none of the sets says upper, lower or full body")
+    return branches
 
 
 def _groups_of(records: PhotoRecords) -> list[tuple[str, list[str], bool]]:

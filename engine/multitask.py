@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from engine.aspect_heads import HIDDEN, AspectHeads, cover, masked_mean
 from engine.backbones import build_body, uses_channels_last
+from engine.box_head import BoxHead
+from engine.branches import BranchedClassifier
 from engine.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
-from engine.labels import ASPECTS, LabelSpace
+from engine.labels import ASPECTS, CATEGORY, LabelGroup, LabelSpace
 from engine.pretrained import load_weights
 
 ASPECT_DIMS = {"item": 256, "color": 64, "texture": 128, "shape": 128}
-TASKS = ("category", "attributes", *ASPECTS)
+TASKS = ("category", "attributes", *ASPECTS, "box")
+DEFAULT_TASKS = TASKS[:-1]  # the box head is for sets of whole photos
 DROPOUT = 0.2
+HELPERS = ("color", "texture")  # aspects whose reading also serves the classifiers
 
 
 class Trunk(nn.Module):
@@ -50,25 +54,22 @@ class Multitask(nn.Module):
         self.aspect_heads = AspectHeads(channels, {a: dims[a] for a in self.aspects})
         self.groups = [g for g in labels.groups if _task_of(g.name) in tasks]
         self.dropout = nn.Dropout(DROPOUT)
-        self.classifiers = nn.ModuleDict()
-        for number, group in enumerate(self.groups):
-            # Colors and patterns are asked of those who look for them, too.
-            helped = HIDDEN if self._helper(group) else 0
-            self.classifiers[str(number)] = nn.Linear(channels[-1] + helped, len(group.values))
+        self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
+        base = channels[-1] + (HIDDEN if self.box_head else 0)
+        # Colors and patterns are asked of those who look for them, too.
+        self.helpers = [
+            g.aspect if g.aspect in HELPERS and g.aspect in self.aspects else None
+            for g in self.groups
+        ]
+        self.classifiers = nn.ModuleList(
+            _classifier(group, base + (HIDDEN if helper else 0))
+            for group, helper in zip(self.groups, self.helpers, strict=True)
+        )
         self.criterion: nn.Module | None = None
         for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def _helper(self, group: Any) -> str | None:
-        return (
-            group.aspect
-            if group.aspect in ("color", "texture") and group.aspect in self.aspects
-            else None
-        )
-
-    def forward(
-        self, images: Tensor, targets: dict[str, Any] | None = None
-    ) -> dict[str, Tensor] | dict[str, dict[str, Tensor]]:
+    def forward(self, images: Tensor, targets: dict[str, Any] | None = None) -> dict[str, Any]:
         """
         Args:
             images: u8[B,3,S,S] RGB, S a multiple of 32.
@@ -78,43 +79,54 @@ class Multitask(nn.Module):
             In training {loss name: scalar}; in evaluation what ``describe`` returns.
         """
         if not self.training:
-            return self.describe(images, None if targets is None else targets.get("mask"))
+            return self.describe(images, None if targets is None else targets["mask"])
         masks = targets["mask"]
         if "view" in targets:  # crops and views in one pass through the trunk
             images = torch.cat([images, targets["view"]])
             masks = torch.cat([masks, targets["view_mask"]])
-        logits, vectors = self._read(images, masks)
-        return self.criterion(logits, vectors, targets)
+        return self.criterion(self._read(images, masks, None), targets)
 
-    def describe(self, images: Tensor, masks: Tensor | None = None) -> dict[str, dict[str, Tensor]]:
+    def describe(
+        self, images: Tensor, masks: Tensor | None = None, route: Tensor | None = None
+    ) -> dict[str, Any]:
         """What the model says of crops.
 
         Args:
             images: u8[B,3,S,S] RGB.
             masks: u8[B,S,S], 255 where the garment is; None = everywhere. A mask without any
                 pixel counts as everywhere.
+            route: i64[B], number of the garment's group in the category head's ``names`` where it
+                is known, else -1; None = unknown. Without effect on a head without branches.
 
         Returns:
-            {"logits": {group: f32[B,V]}, "aspects": {aspect: f32[B,d] unit vectors}}.
+            {"logits": {group: f32[B,V]}, "aspects": {aspect: f32[B,d] unit vectors}} and, with a
+            box head, "boxes": f32[B,4] xyxy as shares of the crop.
         """
         if masks is None:
             masks = images.new_full((len(images), *images.shape[-2:]), 255)
-        logits, vectors = self._read(images, masks)
-        return {"logits": logits, "aspects": vectors}
+        return self._read(images, masks, route)
 
-    def _read(self, images: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _read(self, images: Tensor, masks: Tensor, route: Tensor | None) -> dict[str, Any]:
         mask = masks[:, None].float() / 255
         mask = torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
         maps = self.backbone.body(self._normalize(images))
         deepest = maps[-1].float()
         pooled = masked_mean(deepest, cover(mask, deepest))
-        hidden, vectors = self.aspect_heads(images, maps, mask)
-        logits = {}
-        for group, classifier in zip(self.groups, self.classifiers.values(), strict=True):
-            helper = self._helper(group)
+        found = {}
+        if self.box_head:
+            found["boxes"], local = self.box_head(pooled, maps[-2].float())
+            pooled = torch.cat([pooled, local], dim=1)
+        hidden, found["aspects"] = self.aspect_heads(images, maps, mask)
+        found["logits"] = {}
+        for group, helper, classifier in zip(
+            self.groups, self.helpers, self.classifiers, strict=True
+        ):
             features = torch.cat([pooled, hidden[helper]], dim=1) if helper else pooled
-            logits[group.name] = classifier(self.dropout(features)).float()
-        return logits, vectors
+            features = self.dropout(features)
+            branched = isinstance(classifier, BranchedClassifier)
+            answer = classifier(features, route) if branched else classifier(features)
+            found["logits"][group.name] = answer.float()
+        return found
 
     def _normalize(self, images: Tensor) -> Tensor:
         pixels = images.float()
@@ -123,8 +135,14 @@ class Multitask(nn.Module):
         return pixels.sub_(self.pixel_mean).div_(self.pixel_std)
 
 
+def _classifier(group: LabelGroup, features: int) -> nn.Module:
+    if group.branches:
+        return BranchedClassifier(features, group.branches)
+    return nn.Linear(features, len(group.values))
+
+
 def _task_of(group: str) -> str:
-    return "category" if group == "category" else "attributes"
+    return "category" if group == CATEGORY else "attributes"
 
 
 def build_multitask(
@@ -135,7 +153,7 @@ def build_multitask(
     load: bool = True,
     trainable_layers: int = 3,
     stride_in_1x1: bool = False,
-    tasks: tuple[str, ...] = TASKS,
+    tasks: tuple[str, ...] = DEFAULT_TASKS,
     dims: dict[str, int] | None = None,
 ) -> Multitask:
     """Build a model and fill in its starting weights.
