@@ -103,13 +103,10 @@ class GlobalBatches:
         rng.shuffle(mixed)
         batches = np.concatenate([full, mixed]).reshape(-1, self.batch_size)
         rng.shuffle(batches, axis=0)
-        return np.stack([batches, _count_copies(batches)], axis=-1)
+        return np.stack([batches, count_copies(batches)], axis=-1)
 
     def _draw_photos(self, rng: np.random.Generator) -> np.ndarray:
-        """Systematic sampling: photo i owns an interval of length factor_i, ticks fall at u + k."""
-        ends = np.cumsum(self.factors)
-        ticks = (np.arange(self.draws) + rng.random()) * (ends[-1] / self.draws)
-        photos = np.minimum(np.searchsorted(ends, ticks, side="right"), len(ends) - 1)
+        photos = systematic(rng, self.factors, self.draws)
         missing = len(self) * self.batch_size - len(photos)
         return np.concatenate([photos, np.resize(rng.permutation(photos), missing)])
 
@@ -124,7 +121,19 @@ class GlobalBatches:
         return np.concatenate(full), np.concatenate(mixed)
 
 
-def _count_copies(batches: np.ndarray) -> np.ndarray:
+def systematic(rng: np.random.Generator, factors: np.ndarray, draws: int) -> np.ndarray:
+    """Draw in proportion to ``factors``, each element the floor or ceil of its share of draws.
+
+    Element i owns an interval of length factor_i on a line; ticks fall at u + k.
+    """
+    if draws == 0 or len(factors) == 0:
+        return np.zeros(0, np.int64)
+    ends = np.cumsum(factors)
+    ticks = (np.arange(draws) + rng.random()) * (ends[-1] / draws)
+    return np.minimum(np.searchsorted(ends, ticks, side="right"), len(ends) - 1)
+
+
+def count_copies(batches: np.ndarray) -> np.ndarray:
     """For each entry, how many times the same photo occurred before it."""
     flat = batches.ravel()
     order = np.argsort(flat, kind="stable")
