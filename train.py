@@ -11,28 +11,20 @@ A run continues where its --output-dir stands: repeat the command after a crash 
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
 
 from data_aug import DetectorAugmentation, DetectorTransform
 from dataset_helpers import DetectionDataset, load_dataset
-from engine import distributed
-from engine.coco_metrics import GroundTruth
+from engine import detector_task, distributed
 from engine.config import DetectorConfig, add_arguments, from_arguments, plain
-from engine.detector import build_detector
 from engine.errors import InputError, exits_cleanly
-from engine.loop import Task, Trainer, as_lists, global_batch
+from engine.loop import Task, Trainer, as_lists
 from engine.metric_tables import print_metrics
-from engine.predict import PredictSettings, evaluate_detector
 from engine.records import PhotoRecords
-from engine.samplers import GlobalBatches, aspect_groups, repeat_factors
 from engine.state import find_resume
 
 
@@ -45,18 +37,18 @@ def train_detector(
         train, val = load_splits(config)
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
         torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
-        model = build_model(config, train, load=not resuming)
+        model = detector_task.build_model(config, train, load=not resuming)
     transform = DetectorTransform(train, augmentation, seed=config.seed)
     task = Task(
         kind="detector",
         settings=plain(config) | {"augmentation": plain(augmentation)},
-        labels=labels_of(train, config),
+        labels=detector_task.labels_of(train, config),
         dataset=DetectionDataset(
             train, transform, class_agnostic=config.class_agnostic, strict=config.strict
         ),
         collate=as_lists,
-        batches=global_batches(train, config, augmentation),
-        evaluate=judge_of(val, config, device) if val else None,
+        batches=detector_task.global_batches(train, config, one_shape=augmentation.lsj_size > 0),
+        evaluate=detector_task.judge_of(val, config, device) if val else None,
         best_metric="mask/AP" if config.masks and val and val.has_masks else "box/AP",
     )
     trainer = Trainer(model, task, config, device)
@@ -83,69 +75,6 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
             f"{', '.join(val.categories)}, the training split {', '.join(train.categories)}"
         )
     return train, val
-
-
-def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> nn.Module:
-    """The network, with its starting weights unless a checkpoint will replace them anyway."""
-    return build_detector(
-        num_classes=1 if config.class_agnostic else len(train.categories),
-        arch=config.arch,
-        backbone=config.backbone,
-        weights=config.weights,
-        load=load,
-        trainable_backbone_layers=config.trainable_backbone_layers,
-        stride_in_1x1=config.stride_in_1x1,
-        masks=config.masks,
-        rois_per_image=config.rois_per_image,
-    )
-
-
-def labels_of(train: PhotoRecords, config: DetectorConfig) -> dict[str, list]:
-    """What the network's class numbers mean; it travels with the weights."""
-    if config.class_agnostic:
-        return {"categories": ["garment"], "category_ids": [1], "attributes": []}
-    return {
-        "categories": train.categories,
-        "category_ids": train.category_ids,
-        "attributes": train.attributes,
-    }
-
-
-def global_batches(
-    train: PhotoRecords, config: DetectorConfig, augmentation: DetectorAugmentation
-) -> GlobalBatches:
-    """The sampling order: photos of similar shape together, rare categories more often."""
-    # A fixed crop gives every sample the same shape, so grouping would only hurt the mixing.
-    factor = -1 if augmentation.lsj_size else config.aspect_ratio_group_factor
-    photo_of = np.repeat(np.arange(len(train)), np.diff(train.garment_offsets))
-    factors = repeat_factors(photo_of, train.garment_category, len(train), config.repeat_threshold)
-    return GlobalBatches(
-        groups=aspect_groups(train.sizes, factor),
-        factors=factors,
-        batch_size=global_batch(config),
-        seed=config.seed,
-    )
-
-
-def judge_of(
-    val: PhotoRecords, config: DetectorConfig, device: torch.device
-) -> Callable[[nn.Module], dict[str, Any]]:
-    """A function from a model to its COCO metrics on the validation photos, alike on every rank."""
-    settings = PredictSettings(
-        short_side=config.test_short_side,
-        max_side=config.test_max_side,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        precision=config.precision,
-    )
-    return partial(
-        evaluate_detector,
-        records=val,
-        settings=settings,
-        device=device,
-        class_agnostic=config.class_agnostic,
-        truth=GroundTruth(val),
-    )
 
 
 def parse_arguments() -> tuple[DetectorConfig, DetectorAugmentation]:
