@@ -26,12 +26,21 @@ FILL = (124, 116, 104)
 
 @dataclass(slots=True)
 class Cutout:
-    """The part of a photo that the crops of one garment are made of."""
+    """The part of a photo that the crops of one garment are made of.
 
-    pixels: np.ndarray  # u8[h,w,3]
-    mask: np.ndarray | None  # u8[h,w], 255 on the garment; None = nobody knows where it is
-    square: np.ndarray  # f64[4] xyxy in pixels of ``pixels``; may reach outside
-    scale: float  # pixels of the sample's picture per pixel of ``pixels``
+    Attributes:
+        pixels: u8[h,w,3].
+        square: f64[4] xyxy, what the plain crop shows, in pixels of ``pixels``; may reach outside.
+        scale: pixels of the crop per pixel of ``pixels``.
+        mask: u8[h,w], 255 on the garment; None where nobody knows.
+        outlined: the mask is the garment's own, not an estimate that holds its wearer too.
+    """
+
+    pixels: np.ndarray
+    square: np.ndarray
+    scale: float
+    mask: np.ndarray | None = None
+    outlined: bool = False
 
 
 def crop_square(box: np.ndarray, full_size: Size, margin: float) -> np.ndarray:
@@ -114,7 +123,8 @@ def cut_out(
         mask = outlines.rasterize(outline, (x1, y1, x2, y2)) * np.uint8(255)
         mask = mask if mask.any() else None
     scale = size / (square[2] - square[0])
-    return Cutout(photo[y1:y2, x1:x2], mask, square - (x1, y1, x1, y1), scale)
+    square = square - (x1, y1, x1, y1)
+    return Cutout(photo[y1:y2, x1:x2], square, scale, mask, mask is not None)
 
 
 def _window(square: np.ndarray, full_size: Size, size: int) -> tuple[int, int, int, int]:

@@ -22,15 +22,23 @@ from engine.crops import Cutout, render, square_map
 
 Picture = tuple[np.ndarray, np.ndarray]
 
-# A patch of the mosaic is at least this full of the garment.
+# The mosaic of colors: how many patches lie side by side, and how full of the garment each is.
+PATCHES_ACROSS = (12, 48)
 PATCH_COVERAGE = 0.95
+
+# Side of the patch of texture in shares of the view's; less where heads and hands may be near.
+PATCH_SHARE = (0.35, 0.8)
 
 # The texture's scale in the view, relative to the first picture.
 TEXTURE_ZOOM = (0.8, 1.25)
 
+# Where no mask tells the garment: how far from the center it is looked for, as the standard
+# deviation of a bell in shares of the square's side.
+CENTER_SPREAD = 0.2
+
 
 def item_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """A tenth of the square or up to all of it, at a random place on the garment."""
+    """A tenth of the square or up to all of it, around a random place of the garment."""
     square = _draw_square(rng, cutout, np.sqrt(rng.uniform(0.1, 1)))
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     change = geometry.shearing(rng.uniform(-8, 8)) @ geometry.scaling(stretch, 1 / stretch)
@@ -41,21 +49,17 @@ def item_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
 
 
 def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """Patches of the garment, mirrored, in any order, as often as it takes to fill the picture.
-
-    Without a mask the patches come from a random part around the photo's center, so that the share
-    of the background, at least, is another one.
-    """
-    square = cutout.square
-    if cutout.mask is None:
-        square = _draw_square(rng, cutout, rng.uniform(0.4, 0.9))
-    picture, mask = render(cutout, square_map(square, size), size)
-    side = max(round(size / np.exp(rng.uniform(np.log(12), np.log(48)))), 2)
+    """Patches of the garment, mirrored, in any order, as often as it takes to fill the picture."""
+    picture, mask = render(cutout, square_map(cutout.square, size), size)
+    side = max(round(size / np.exp(rng.uniform(*np.log(PATCHES_ACROSS)))), 2)
     patches, coverage = _to_patches(picture, side), _patch_means(mask, side)
     chosen = np.flatnonzero(coverage >= min(PATCH_COVERAGE * 255, coverage.max()))
+    rows, columns = np.divmod(chosen, size // side)
+    step = side / size * (cutout.square[2] - cutout.square[0])
+    places = cutout.square[:2] + (np.stack([columns, rows], axis=1) + 0.5) * step
     across = -(-size // side)
-    order = rng.permutation(np.resize(rng.permutation(chosen), across * across))
-    mosaic = _mirror_some(rng, patches[order])
+    drawn = chosen[_draw_places(rng, cutout, places, across * across)]
+    mosaic = _mirror_some(rng, patches[rng.permutation(drawn)])
     mosaic = mosaic.reshape(across, across, side, side, 3).swapaxes(1, 2)
     mosaic = mosaic.reshape(across * side, across * side, 3)[:size, :size]
     return np.ascontiguousarray(mosaic), np.full((size, size), 255, np.uint8)
@@ -64,17 +68,17 @@ def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
 def texture_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
     """A patch from inside the garment, turned, recolored, and mirrored until it fills the view."""
     scale = cutout.scale * np.exp(rng.uniform(*np.log(TEXTURE_ZOOM)))
-    patch = _draw_patch(rng, cutout, rng.uniform(0.35, 0.8) * size / scale)
+    share = rng.uniform(*PATCH_SHARE) * (1 if cutout.outlined else 0.6)
+    patch = _draw_patch(rng, cutout, share * size / scale)
     patch = repaint(rng, patch)
     if scale < 1:
         wanted = [max(round(side * scale), 1) for side in patch.shape[1::-1]]
         patch, scale = cv2.resize(patch, wanted, interpolation=cv2.INTER_AREA), 1
     center = np.array(patch.shape[1::-1]) / 2
-    turn = geometry.rotation(rng.uniform(-45, 45)) @ geometry.scaling(
-        scale * rng.choice([-1, 1]), scale
-    )
-    matrix = geometry.translation(size / 2, size / 2) @ turn @ geometry.translation(*-center)
-    matrix = geometry.translation(-0.5, -0.5) @ matrix @ geometry.translation(0.5, 0.5)
+    turn = geometry.rotation(rng.uniform(-45, 45)) @ geometry.scaling(scale, scale)
+    # From centers of pixels to centers of pixels, as OpenCV counts.
+    matrix = geometry.translation(size / 2 - 0.5, size / 2 - 0.5) @ turn
+    matrix = matrix @ geometry.translation(*(0.5 - center))
     view = cv2.warpAffine(patch, matrix[:2], (size, size), borderMode=cv2.BORDER_REFLECT)
     return view, np.full((size, size), 255, np.uint8)
 
@@ -156,16 +160,18 @@ def draw_cloth(rng: np.random.Generator, size: int) -> np.ndarray:
         weave = _draw_stripes(rng, size)
         if kind == 3:
             weave = weave // 2 + weave.T // 2
-    return palette[weave]
+    return cv2.applyColorMap(weave, palette[:, None])
 
 
 def _draw_stripes(rng: np.random.Generator, size: int) -> np.ndarray:
     """Soft or hard stripes of any width and direction: u8[S,S]."""
     period = size * np.exp(rng.uniform(np.log(1 / 32), np.log(1 / 4)))
     angle, hardness = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 3))
-    places = np.arange(size, dtype=np.float32) * np.float32(2 * np.pi / period)
-    wave = np.sin(places * np.float32(np.cos(angle)) + places[:, None] * np.float32(np.sin(angle)))
-    return (127.5 + 127.5 * np.clip(wave * hardness, -1, 1)).astype(np.uint8)
+    places = np.arange(size) * 2 * np.pi / period + rng.uniform(0, 2 * np.pi)
+    across, down = np.exp(1j * places * [[np.cos(angle)], [np.sin(angle)]]).astype(np.complex64)
+    # The sine of a sum, out of sines and cosines of its two parts.
+    wave = np.outer(down.imag, across.real) + np.outer(down.real, across.imag)
+    return (127.5 + 127.5 * np.clip(wave * np.float32(hardness), -1, 1)).astype(np.uint8)
 
 
 def blend(top: np.ndarray, bottom: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -178,10 +184,14 @@ def _shade(
     rng: np.random.Generator, cloth: np.ndarray, picture: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
     """Lay the folds of the garment in ``picture``, light and dark, over another cloth."""
+    small = (len(mask) // 4,) * 2  # of this size, folds are left and the weave is gone
     luma = cv2.transform(picture, LUMA[None])
-    luma = cv2.GaussianBlur(luma, (0, 0), len(picture) / 96).astype(np.float32)
-    strength = rng.uniform(0.3, 1) / max(cv2.mean(luma, mask=mask)[0], 1)
-    light = np.clip(luma * strength + (1 - strength * cv2.mean(luma, mask=mask)[0]), 0.4, 1.6)
+    weight = mask.astype(np.float32) + np.float32(1e-3)
+    inside = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
+    light = cv2.resize(luma * weight, small, interpolation=cv2.INTER_AREA) / inside
+    mean = max((light * inside).sum() / inside.sum(), 1)
+    light = np.clip(1 + rng.uniform(0.3, 1) * (light / mean - 1), 0.4, 1.6)
+    light = cv2.resize(light.astype(np.float32), mask.shape)
     return cv2.multiply(cloth, cv2.merge([light] * 3), dtype=cv2.CV_8U)
 
 
@@ -189,27 +199,44 @@ def _disguise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Other colors, finer texture blurred or drowned in another: for photos without a mask."""
     picture = repaint(rng, picture)
     if rng.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), len(picture) * rng.uniform(1 / 200, 1 / 70))
+        picture = cv2.GaussianBlur(picture, (0, 0), len(picture) * rng.uniform(1 / 200, 1 / 90))
     strength = rng.uniform(0, 0.4)
     return cv2.addWeighted(picture, 1 - strength, draw_cloth(rng, len(picture)), strength, 0)
 
 
-def _draw_point(rng: np.random.Generator, cutout: Cutout) -> np.ndarray:
-    """A pixel (x, y) of the garment; without a mask, one near the square's center."""
-    if cutout.mask is not None:
-        rows, columns = np.nonzero(cutout.mask[::4, ::4])
-        if len(rows):
-            pick = rng.integers(len(rows))
-            return np.array([columns[pick], rows[pick]]) * 4 + 0.5
-    low, high = cutout.square[:2], cutout.square[2:]
-    return (low + high) / 2 + rng.normal(0, 0.15, 2) * (high - low)
+def _draw_places(
+    rng: np.random.Generator, cutout: Cutout, places: np.ndarray, count: int
+) -> np.ndarray:
+    """Draw from candidate pixels (x, y) of a cutout, f[N,2]: i64[count], ascending.
+
+    All alike where the mask is the garment's own. Otherwise the center is preferred: whoever wears
+    the garment, and whatever lies around it, are towards the edges. No candidate is drawn twice
+    before those that weigh as much have been drawn once (systematic sampling).
+    """
+    weights = np.ones(len(places))
+    if not cutout.outlined:
+        low, high = cutout.square[:2], cutout.square[2:]
+        distance = (places - (low + high) / 2) / (CENTER_SPREAD * (high - low))
+        weights = np.exp(-0.5 * (distance**2).sum(axis=1))
+    ends = np.cumsum(weights)
+    ticks = (np.arange(count) + rng.random()) * (ends[-1] / count)
+    return np.minimum(np.searchsorted(ends, ticks, side="right"), len(places) - 1)
+
+
+def _mask_of(cutout: Cutout) -> np.ndarray:
+    if cutout.mask is None:
+        return np.full(cutout.pixels.shape[:2], 255, np.uint8)
+    return cutout.mask
 
 
 def _draw_square(rng: np.random.Generator, cutout: Cutout, share: float) -> np.ndarray:
-    """A part of the cutout's square, ``share`` of its side, around a point of the garment."""
+    """A part of the cutout's square, ``share`` of its side, around a pixel of the garment."""
+    rows, columns = np.nonzero(_mask_of(cutout))
+    places = np.stack([columns, rows], axis=1)[rng.integers(len(rows)) % 16 :: 16] + 0.5
+    center = places[_draw_places(rng, cutout, places, 1)[0]]
     low, high = cutout.square[:2], cutout.square[2:]
     half = share * (high - low) / 2
-    center = np.clip(_draw_point(rng, cutout), low + half, high - half)
+    center = np.clip(center, low + half, high - half)
     return np.concatenate([center - half, center + half])
 
 
@@ -243,30 +270,15 @@ def _mirror_some(rng: np.random.Generator, patches: np.ndarray) -> np.ndarray:
 
 
 def _draw_patch(rng: np.random.Generator, cutout: Cutout, side: float) -> np.ndarray:
-    """A square of up to ``side`` pixels that lies inside the garment: u8[h,w,3].
-
-    Without a mask it is centered on a point near the middle of the photo.
-    """
-    height, width = cutout.pixels.shape[:2]
-    half = min(side, height, width) / 2
-    if cutout.mask is None:
-        point = np.clip(_draw_point(rng, cutout), half, np.array([width, height]) - half)
-    else:
-        point, half = _draw_inside(rng, cutout.mask, half)
-    x1, y1 = np.maximum(np.rint(point - half).astype(int), 0)
-    x2, y2 = np.rint(point + half).astype(int)
-    return cutout.pixels[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-
-
-def _draw_inside(
-    rng: np.random.Generator, mask: np.ndarray, half: float
-) -> tuple[np.ndarray, float]:
-    """Center (x, y) of a square inside a mask, and half its side: as asked, or what there is."""
+    """A square inside the garment, of ``side`` pixels or what there is room for: u8[h,w,3]."""
+    mask = _mask_of(cutout)
     step = max(max(mask.shape) // 64, 1)
     framed = cv2.copyMakeBorder(mask[::step, ::step], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(framed, cv2.DIST_C, 3)[1:-1, 1:-1]
-    deep_enough = min(half / step, 0.8 * depth.max())
-    rows, columns = np.nonzero(depth >= max(deep_enough, 1))
-    pick = rng.integers(len(rows))
-    point = np.array([columns[pick], rows[pick]], np.float64) * step + step / 2
-    return point, min(half, depth[rows[pick], columns[pick]] * step)
+    rows, columns = np.nonzero(depth >= max(min(side / 2 / step, 0.8 * depth.max()), 1))
+    places = np.stack([columns, rows], axis=1) * step + step / 2
+    pick = _draw_places(rng, cutout, places, 1)[0]
+    half = min(side / 2, max(depth[rows[pick], columns[pick]] * step - step / 2, 1))
+    x1, y1 = np.maximum(np.rint(places[pick] - half).astype(int), 0)
+    x2, y2 = np.rint(places[pick] + half).astype(int)
+    return cutout.pixels[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
