@@ -51,7 +51,8 @@ class Multitask(nn.Module):
         self.backbone, self.labels, self.tasks = trunk, labels, tasks
         self.aspects = tuple(a for a in ASPECTS if a in tasks)
         channels = trunk.body.channels
-        self.aspect_heads = AspectHeads(channels, {a: dims[a] for a in self.aspects})
+        wanted = {aspect: dims[aspect] for aspect in self.aspects}
+        self.aspect_heads = AspectHeads(channels, wanted) if wanted else None
         self.groups = [g for g in labels.groups if _task_of(g.name) in tasks]
         self.dropout = nn.Dropout(DROPOUT)
         self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
@@ -116,7 +117,9 @@ class Multitask(nn.Module):
         if self.box_head:
             found["boxes"], local = self.box_head(pooled, maps[-2].float())
             pooled = torch.cat([pooled, local], dim=1)
-        hidden, found["aspects"] = self.aspect_heads(images, maps, mask)
+        hidden, found["aspects"] = {}, {}
+        if self.aspect_heads:
+            hidden, found["aspects"] = self.aspect_heads(images, maps, mask)
         found["logits"] = {}
         for group, helper, classifier in zip(
             self.groups, self.helpers, self.classifiers, strict=True
