@@ -78,6 +78,7 @@ def aspect_metrics(
     table: GarmentTable,
     *,
     views: ViewRoles | None = None,
+    max_queries: int | None = None,
     intervals: bool = False,
 ) -> dict[str, Any]:
     """The numbers described at the top of this file, for one aspect.
@@ -86,6 +87,7 @@ def aspect_metrics(
         vectors: float [n, d], unit length.
         table: the n garments.
         views: roles of the views, used where the set has that column.
+        max_queries: ask with so many queries only, evenly picked, where there are more.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
 
     Returns:
@@ -93,9 +95,8 @@ def aspect_metrics(
     """
     if views is not None and views.column not in table.labels:
         views = None
-    scores = _same_garment(vectors, table, views) | _same_labels(vectors, table, views)
-    if views is not None:
-        scores |= _other_color(vectors, table, views)
+    search = _Search(vectors, table, views, max_queries)
+    scores = search.same_garment() | search.same_labels() | search.other_color()
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
     if "R@1" in scores:
@@ -105,72 +106,76 @@ def aspect_metrics(
     return metrics
 
 
-def _same_garment(
-    vectors: np.ndarray, table: GarmentTable, views: ViewRoles | None
-) -> dict[str, np.ndarray]:
-    if (table.identity < 0).all():
-        return {}
-    queries, gallery = _roles(table, views)
-    scores = _rank(vectors, table, queries, gallery, table.identity, KS, [table.photo])
-    return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
+@dataclass(frozen=True)
+class _Search:
+    """One aspect's vectors in one set; the methods give per-query scores by metric name."""
 
+    vectors: np.ndarray
+    table: GarmentTable
+    views: ViewRoles | None
+    max_queries: int | None
 
-def _roles(table: GarmentTable, views: ViewRoles | None) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and gallery of the search for the same garment."""
-    if views is not None:
-        gallery = table.in_views(views, [views.gallery])
-        _, first = np.unique(table.identity[gallery], return_index=True)
-        return table.in_views(views, views.queries), gallery[np.sort(first)]
-    users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
-    if len(users) and len(shops):
-        return users, shops
-    everything = np.arange(len(table.photo))
-    return everything, everything
+    def same_garment(self) -> dict[str, np.ndarray]:
+        table = self.table
+        if (table.identity < 0).all():
+            return {}
+        queries, gallery = self._roles()
+        scores = self._rank(queries, gallery, table.identity, KS, [table.photo])
+        return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
 
+    def same_labels(self) -> dict[str, np.ndarray]:
+        table, shown = self.table, self._shown()
+        apart = [table.photo, table.identity]
+        scores = {}
+        for group in table.judged:
+            ranked = self._rank(shown, shown, table.labels[group], (LABEL_K,), apart)
+            scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
+        return scores
 
-def _same_labels(
-    vectors: np.ndarray, table: GarmentTable, views: ViewRoles | None
-) -> dict[str, np.ndarray]:
-    shown = np.arange(len(table.photo))
-    if views is not None:
-        shown = table.in_views(views, [views.gallery])
-    apart = [table.photo, table.identity]
-    scores = {}
-    for group in table.judged:
-        ranked = _rank(vectors, table, shown, shown, table.labels[group], (LABEL_K,), apart)
-        scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
-    return scores
+    def other_color(self) -> dict[str, np.ndarray]:
+        table, shown = self.table, self._shown()
+        group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
+        if group is None or self.views is None:
+            return {}
+        pairs = np.stack([table.identity, table.labels[group]], axis=1)
+        same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
+        same_color[(pairs < 0).any(axis=1)] = -1
+        ranked = self._rank(shown, shown, table.identity, (1,), [table.photo, same_color])
+        return {"other_color_R@1": ranked["R@1"]}
 
+    def _roles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Queries and gallery of the search for the same garment."""
+        table, views = self.table, self.views
+        if views is not None:
+            gallery = self._shown()
+            _, first = np.unique(table.identity[gallery], return_index=True)
+            return table.in_views(views, views.queries), gallery[np.sort(first)]
+        users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
+        if len(users) and len(shops):
+            return users, shops
+        return self._shown(), self._shown()
 
-def _other_color(
-    vectors: np.ndarray, table: GarmentTable, views: ViewRoles
-) -> dict[str, np.ndarray]:
-    group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
-    if group is None:
-        return {}
-    shown = table.in_views(views, [views.gallery])
-    pairs = np.stack([table.identity, table.labels[group]], axis=1)
-    same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
-    same_color[(pairs < 0).any(axis=1)] = -1
-    apart = [table.photo, same_color]
-    ranked = _rank(vectors, table, shown, shown, table.identity, (1,), apart)
-    return {"other_color_R@1": ranked["R@1"]}
+    def _shown(self) -> np.ndarray:
+        """The garments among which labels are compared."""
+        if self.views is not None:
+            return self.table.in_views(self.views, [self.views.gallery])
+        return np.arange(len(self.table.photo))
 
-
-def _rank(
-    vectors: np.ndarray,
-    table: GarmentTable,
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    ids: np.ndarray,
-    ks: Sequence[int],
-    apart: Sequence[np.ndarray],
-) -> dict[str, np.ndarray]:
-    return rank_queries(
-        vectors[queries],
-        vectors[gallery],
-        ids[queries],
-        ids[gallery],
-        ks=ks,
-        exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
-    )
+    def _rank(
+        self,
+        queries: np.ndarray,
+        gallery: np.ndarray,
+        ids: np.ndarray,
+        ks: Sequence[int],
+        apart: Sequence[np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        if self.max_queries is not None and len(queries) > self.max_queries:
+            queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
+        return rank_queries(
+            self.vectors[queries],
+            self.vectors[gallery],
+            ids[queries],
+            ids[gallery],
+            ks=ks,
+            exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
+        )

@@ -40,6 +40,8 @@ class DescribeSettings:
         workers: threads that decode photos and cut crops; 0 does it in between.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
         views: which views are queries and which are the gallery, in sets that have views.
+        max_queries: ask for nearest neighbors with so many garments only, evenly picked, where a
+            set has more; None asks with all.
         details: add bootstrap intervals and the numbers of single attributes.
 
     Raises:
@@ -50,6 +52,7 @@ class DescribeSettings:
     workers: int = 2
     precision: str = "fp32"
     views: ViewRoles | None = None
+    max_queries: int | None = 5000
     details: bool = False
 
     def __post_init__(self) -> None:
@@ -83,8 +86,14 @@ def evaluate_multitask(
         shard = describe_shard(model, part.dataset, settings, device, progress=progress)
         found = gather_descriptions(shard, len(part.dataset))
         if found is not None:
-            views, details = settings.views, settings.details
-            metrics[part.name] = judge_part(part, found, labels, views=views, details=details)
+            metrics[part.name] = judge_part(
+                part,
+                found,
+                labels,
+                views=settings.views,
+                max_queries=settings.max_queries,
+                details=settings.details,
+            )
     return distributed.broadcast_object(metrics)
 
 

@@ -78,6 +78,7 @@ def judge_part(
     labels: LabelSpace,
     *,
     views: ViewRoles | None = None,
+    max_queries: int | None = None,
     details: bool = False,
 ) -> dict[str, Any]:
     """All numbers of one set.
@@ -86,7 +87,7 @@ def judge_part(
         part: the set.
         found: what the model says about all its readable garments.
         labels: the model's label space.
-        views: see ``engine.aspect_metrics``.
+        views, max_queries: see ``engine.aspect_metrics.aspect_metrics``.
         details: add bootstrap intervals and the scores of single attributes.
 
     Returns:
@@ -112,9 +113,18 @@ def judge_part(
         metrics["all attributes"] = grouped_recall(scores, targets)
     table = garment_table(part, found.garments)
     for aspect, vectors in found.aspects.items():
-        scores = aspect_metrics(vectors, table, views=views, intervals=details)
-        metrics[aspect] = metrics.get(aspect, {}) | scores
+        scores = aspect_metrics(
+            vectors, table, views=views, max_queries=max_queries, intervals=details
+        )
+        if scores:
+            metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
     return metrics
+
+
+def _joined(group: dict[str, Any], aspect: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a label group and of the aspect of the same name."""
+    intervals = group.get("intervals", {}) | aspect.get("intervals", {})
+    return group | aspect | ({"intervals": intervals} if intervals else {})
 
 
 def answers_in_own_words(
