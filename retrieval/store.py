@@ -6,6 +6,7 @@ concatenation of all aspects in the schema's order. ``open_database`` opens a fo
 asks which of the two it got.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,8 +85,8 @@ class PhotoSink(ABC):
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
         """Replace everything known of each photo by its state, items and vectors f32[n, D].
 
-        All or nothing: after a kill either every photo of the batch is as given or none is. Of
-        several entries about one photo the last one counts.
+        A photo is never half there, whatever is killed when. Of several entries about one photo
+        the last one counts.
 
         Raises:
             InputError: for entries that do not fit the schema, or a store that cannot be written.
@@ -163,9 +164,11 @@ class Store(PhotoSink):
         only where fewer items pass the filter. InputError for weights or k out of range.
         """
 
-    @abstractmethod
     def export(self, folder: Path) -> None:
         """Write ``vectors.npz`` (keys, vectors f32[n, D]) and ``items.csv``, rows by key."""
+        from retrieval.export import write_export  # needs what this module defines
+
+        write_export(self, folder)
 
     @abstractmethod
     def verify(self) -> list[str]:
@@ -243,15 +246,52 @@ def check_rows(items: Sequence[Item], vectors: np.ndarray, schema: FeatureSchema
             f"{len(items)} items of {schema.dim} dimensions came with vectors of shape "
             f"{vectors.shape}: give one row an item"
         )
-    seen = set()
     for item, row_is_finite in zip(items, np.isfinite(vectors).all(axis=1), strict=True):
         check_key(item.key)
         if not row_is_finite:
             raise InputError(f"{item.key}: its vector holds NaN or infinity; leave the item out")
+        try:
+            json.dumps(item.extra)
+        except (TypeError, ValueError):
+            raise InputError(f"{item.key}: extra must be what JSON can hold") from None
+    check_distinct(items)
+    return vectors
+
+
+def check_distinct(items: Sequence[Item]) -> None:
+    """InputError where a key comes twice: which of the two would count?"""
+    seen = set()
+    for item in items:
         if item.key in seen:
             raise InputError(f"{item.key}: given twice at once; give each key once")
         seen.add(item.key)
-    return vectors
+
+
+def merge_entries(
+    batch: Iterable[PhotoEntry], schema: FeatureSchema
+) -> tuple[list[PhotoState], list[Item], np.ndarray]:
+    """States, items and vectors f32[n, D] of a checked batch, of each photo its last entry."""
+    latest = {}
+    for state, items, vectors in batch:
+        check_photo(state, items)
+        latest[state.photo] = (state, items, check_rows(items, vectors, schema))
+    states = [state for state, _, _ in latest.values()]
+    items = [item for _, items, _ in latest.values() for item in items]
+    check_distinct(items)
+    parts = [np.zeros((0, schema.dim), np.float32), *(rows for _, _, rows in latest.values())]
+    return states, items, np.concatenate(parts)
+
+
+def check_queries(queries: np.ndarray, k: int, schema: FeatureSchema) -> np.ndarray:
+    """The queries as f32[Q, D]. InputError for another shape, NaN, or k below 1."""
+    queries = np.asarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != schema.dim or not np.isfinite(queries).all():
+        raise InputError(
+            f"queries of shape {queries.shape}: give finite numbers, one row of {schema.dim} each"
+        )
+    if k < 1:
+        raise InputError(f"k = {k}: ask for at least 1 item")
+    return queries
 
 
 def check_photo(state: PhotoState, items: Sequence[Item]) -> None:
