@@ -1,6 +1,7 @@
 """Train a network in one process, on many GPUs or on many machines.
 
     python train.py detector --dataset coco --data-path DATA --output-dir runs/d
+    python train.py multitask --dataset csv:products csv:catalog:weight=2 --output-dir runs/m
     torchrun --nproc_per_node=8 train.py detector --dataset deepfashion2 --data-path DF2 \\
         --output-dir runs/d -b 2 --epochs 26
     torchrun --nnodes=2 --node_rank=0 --master_addr=HOST --nproc_per_node=8 train.py detector ...
@@ -11,28 +12,42 @@ A run continues where its --output-dir stands: repeat the command after a crash 
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from data_aug import DetectorAugmentation, DetectorTransform
-from dataset_helpers import DetectionDataset, load_dataset
-from engine import detector_task, distributed
-from engine.config import DetectorConfig, add_arguments, from_arguments, plain
+from dataset_helpers import DatasetSpec, DetectionDataset, load_dataset, load_spec, parse_spec
+from engine import detector_task, distributed, multitask_task
+from engine.config import (
+    DetectorConfig,
+    TrainingConfig,
+    add_arguments,
+    from_arguments,
+    plain,
+    require,
+)
+from engine.crop_dataset import CropDataset, collate_crops
 from engine.errors import InputError, exits_cleanly
+from engine.labels import encode_labels, merge_labels
 from engine.loop import Task, Trainer, as_lists
 from engine.metric_tables import print_metrics
+from engine.multitask_config import MultitaskConfig
 from engine.records import PhotoRecords
 from engine.state import find_resume
+from engine.view_transform import MultitaskAugmentation, MultitaskTransform
 
 
 def train_detector(
     config: DetectorConfig, augmentation: DetectorAugmentation, device: torch.device
 ) -> None:
     """Read the data, build the network and the task, then fit, or evaluate with --test-only."""
-    resuming = find_resume(config.resume, Path(config.output_dir)) is not None
+    resuming = continues(config)
     with distributed.first_on_each_machine():
         train, val = load_splits(config)
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
@@ -51,13 +66,7 @@ def train_detector(
         evaluate=detector_task.judge_of(val, config, device) if val else None,
         best_metric="mask/AP" if config.masks and val and val.has_masks else "box/AP",
     )
-    trainer = Trainer(model, task, config, device)
-    if config.test_only:
-        metrics = trainer.evaluate_only()
-        if distributed.is_main():
-            print_metrics(metrics, Console())
-    else:
-        trainer.fit()
+    run(model, task, config, device, show=print_metrics)
 
 
 def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | None]:
@@ -77,27 +86,108 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
     return train, val
 
 
-def parse_arguments() -> tuple[DetectorConfig, DetectorAugmentation]:
+def train_multitask(
+    config: MultitaskConfig, augmentation: MultitaskAugmentation, device: torch.device
+) -> None:
+    """Read the sets, build the network and the task, then fit, or evaluate with --test-only."""
+    resuming = continues(config)
+    with distributed.first_on_each_machine():
+        specs, train, val = load_sets(config)
+        titles = [spec.title for spec in specs]
+        labels = merge_labels(train, titles, category_branches=config.category_branches)
+        encoded = [encode_labels(labels, records) for records in train]
+        tasks = multitask_task.usable_tasks(config.tasks, labels)
+        config = dataclasses.replace(config, tasks=tasks)
+        torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
+        model = multitask_task.build_model(config, labels, encoded, load=not resuming)
+    transform = MultitaskTransform(
+        augmentation, seed=config.seed, train=True, aspects=model.aspects
+    )
+    parts = multitask_task.parts_to_judge(val, augmentation)
+    task = Task(
+        kind="multitask",
+        settings=multitask_task.settings_of(config, augmentation),
+        labels=multitask_task.labels_of(labels),
+        dataset=CropDataset(
+            list(zip(train, encoded, strict=True)), transform, strict=config.strict
+        ),
+        collate=collate_crops,
+        batches=multitask_task.global_batches(config, train, [spec.weight for spec in specs]),
+        evaluate=multitask_task.judge_of(parts, labels, config, device) if parts else None,
+        best_metric=multitask_task.best_metric(parts, labels, config) if parts else "",
+    )
+    run(model, task, config, device, show=lambda metrics, console: console.print(metrics))
+
+
+def load_sets(
+    config: MultitaskConfig,
+) -> tuple[list[DatasetSpec], list[PhotoRecords], dict[str, PhotoRecords]]:
+    """What --dataset names: the specs, the garments to learn from, and those to judge by."""
+    specs = [parse_spec(text) for text in config.specs]
+    train = [load_spec(spec, spec.split, strict=config.strict) for spec in specs]
+    judged = [spec for spec in specs if spec.val != "none"]
+    if config.eval_every == 0 and not config.test_only:
+        judged = []
+    require(bool(judged) or not config.test_only, "--test-only: every --dataset says val=none")
+    val = {spec.title: load_spec(spec, spec.val, strict=config.strict) for spec in judged}
+    return specs, train, val
+
+
+def continues(config: TrainingConfig) -> bool:
+    """Whether a checkpoint will replace the starting weights."""
+    return find_resume(config.resume, Path(config.output_dir)) is not None
+
+
+def run(
+    model: nn.Module,
+    task: Task,
+    config: TrainingConfig,
+    device: torch.device,
+    *,
+    show: Callable[[dict[str, Any], Console], None],
+) -> None:
+    """Fit, or with --test-only evaluate and show the metrics."""
+    trainer = Trainer(model, task, config, device)
+    if not config.test_only:
+        trainer.fit()
+        return
+    metrics = trainer.evaluate_only()
+    if distributed.is_main():
+        show(metrics, Console())
+
+
+NETWORKS = {
+    "detector": (
+        "Mask R-CNN: finds garments in photos",
+        train_detector, DetectorConfig, DetectorAugmentation,
+    ),
+    "multitask": (
+        "ResNet: category, attributes and features for search of each garment",
+        train_multitask, MultitaskConfig, MultitaskAugmentation,
+    ),
+}  # fmt: skip
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    detector = networks.add_parser("detector", help="Mask R-CNN: finds garments in photos")
-    add_arguments(detector, DetectorConfig)
-    add_arguments(detector, DetectorAugmentation)
-    arguments = parser.parse_args()
-    return (
-        from_arguments(DetectorConfig, arguments),
-        from_arguments(DetectorAugmentation, arguments),
-    )
+    for name, (purpose, _, *settings) in NETWORKS.items():
+        network = networks.add_parser(name, help=purpose)
+        for settings_class in settings:
+            add_arguments(network, settings_class)
+    return parser.parse_args()
 
 
 @exits_cleanly
 def main() -> None:
-    config, augmentation = parse_arguments()
+    arguments = parse_arguments()
+    _, train, *settings = NETWORKS[arguments.network]
+    config, augmentation = (from_arguments(cls, arguments) for cls in settings)
     device = distributed.init(config.device)
     distributed.configure_logging()
-    train_detector(config, augmentation, device)
+    train(config, augmentation, device)
     distributed.shutdown()
 
 
