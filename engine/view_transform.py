@@ -49,6 +49,9 @@ class MultitaskAugmentation:
     saturation: float = setting(0.1, "largest relative change of saturation")
     hue: float = setting(0.01, "largest turn of hue, as a share of the color circle")
     erasing: float = setting(0.1, "probability of blotting out a rectangle")
+    view_every: int = setting(
+        1, "batches with views, which cost as much as the crops: 2 = every second one, ..."
+    )
 
     def __post_init__(self) -> None:
         size, scale = self.crop_size, self.crop_scale
@@ -56,6 +59,8 @@ class MultitaskAugmentation:
         valid = len(scale) == 2 and 0.05 <= scale[0] <= scale[1] <= 1
         sentence = f"--crop-scale {scale}: give the smallest and the largest share, 0.05 to 1"
         require(valid, sentence)
+        every = self.view_every
+        require(every >= 1, f"--view-every {every}: must be at least 1")
         limits = dict.fromkeys(("margin", "flip", "brightness", "contrast", "saturation"), 1)
         for flag, limit in (limits | {"hue": 0.5, "erasing": 1, "rotation": 180}).items():
             value = getattr(self, flag)
@@ -87,9 +92,9 @@ class MultitaskTransform:
 
         Returns:
             image u8[3,S,S] RGB and its target: "mask" u8[S,S], where the garment is, or else where
-            the photo is; when training with aspects also "view" u8[3,S,S], "view_mask" u8[S,S] and
-            "view_aspect" i64[], the aspect that both pictures share, as an index into ASPECTS;
-            with ``whole_photo`` also "box" f32[4], xyxy of the garment's box in shares of S, NaN
+            the photo is; when training with aspects also, in every ``view_every``th batch, "view"
+            u8[3,S,S], "view_mask" u8[S,S] and "view_aspect" i64[], the aspect that both pictures
+            share, as an index into ASPECTS; with ``whole_photo`` also "box" f32[4], xyxy of the garment's box in shares of S, NaN
             where the garment's box is that of the whole photo.
 
         Raises:
@@ -109,7 +114,8 @@ class MultitaskTransform:
         target = {"mask": torch.from_numpy(mask)}
         if settings.whole_photo:
             target["box"] = _box_target(garment.box, full_size, matrix @ to_cutout, size)
-        if self.train and self.aspects:
+        # By batch, not by sample: the samples of a batch are stacked.
+        if self.train and self.aspects and draw.batch % settings.view_every == 0:
             target |= self._view(rng, cutout)
         return geometry.channels_first(image), target
 
