@@ -11,7 +11,7 @@ TOLERANCE = 6
 
 # The background is followed through gaps wider than this share of the short side only: the edge of
 # a white shirt on white is never seen all around.
-GAP = 0.03
+GAP = 0.02
 
 # Of the photo that must be left as foreground for the estimate to be of use.
 FOREGROUND_SHARE = (0.02, 0.98)

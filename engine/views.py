@@ -190,9 +190,9 @@ def _shade(
     inside = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
     light = cv2.resize(luma * weight, small, interpolation=cv2.INTER_AREA) / inside
     mean = max((light * inside).sum() / inside.sum(), 1)
-    light = np.clip(1 + rng.uniform(0.3, 1) * (light / mean - 1), 0.4, 1.6)
-    light = cv2.resize(light.astype(np.float32), mask.shape)
-    return cv2.multiply(cloth, cv2.merge([light] * 3), dtype=cv2.CV_8U)
+    light = 128 * np.clip(1 + rng.uniform(0.3, 1) * (light / mean - 1), 0.4, 1.6)
+    light = cv2.resize(light.astype(np.uint8), mask.shape)
+    return cv2.multiply(cloth, cv2.merge([light] * 3), scale=1 / 128)
 
 
 def _disguise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
@@ -223,16 +223,19 @@ def _draw_places(
     return np.minimum(np.searchsorted(ends, ticks, side="right"), len(places) - 1)
 
 
-def _mask_of(cutout: Cutout) -> np.ndarray:
+def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
+    """Every n-th pixel of the mask, some of them not 0, and n; the photo where there is no mask."""
+    step = max(max(cutout.pixels.shape[:2]) // 64, 1)
     if cutout.mask is None:
-        return np.full(cutout.pixels.shape[:2], 255, np.uint8)
-    return cutout.mask
+        return np.full(cutout.pixels[::step, ::step].shape[:2], 255, np.uint8), step
+    coarse = cutout.mask[::step, ::step]
+    return (coarse, step) if coarse.any() else (cutout.mask, 1)
 
 
 def _draw_square(rng: np.random.Generator, cutout: Cutout, share: float) -> np.ndarray:
     """A part of the cutout's square, ``share`` of its side, around a pixel of the garment."""
-    rows, columns = np.nonzero(_mask_of(cutout))
-    places = np.stack([columns, rows], axis=1)[rng.integers(len(rows)) % 16 :: 16] + 0.5
+    coarse, step = _coarse_mask(cutout)
+    places = np.argwhere(coarse)[:, ::-1] * step + step / 2
     center = places[_draw_places(rng, cutout, places, 1)[0]]
     low, high = cutout.square[:2], cutout.square[2:]
     half = share * (high - low) / 2
@@ -271,9 +274,8 @@ def _mirror_some(rng: np.random.Generator, patches: np.ndarray) -> np.ndarray:
 
 def _draw_patch(rng: np.random.Generator, cutout: Cutout, side: float) -> np.ndarray:
     """A square inside the garment, of ``side`` pixels or what there is room for: u8[h,w,3]."""
-    mask = _mask_of(cutout)
-    step = max(max(mask.shape) // 64, 1)
-    framed = cv2.copyMakeBorder(mask[::step, ::step], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    coarse, step = _coarse_mask(cutout)
+    framed = cv2.copyMakeBorder(coarse, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(framed, cv2.DIST_C, 3)[1:-1, 1:-1]
     rows, columns = np.nonzero(depth >= max(min(side / 2 / step, 0.8 * depth.max()), 1))
     places = np.stack([columns, rows], axis=1) * step + step / 2
