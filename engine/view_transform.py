@@ -94,8 +94,8 @@ class MultitaskTransform:
             image u8[3,S,S] RGB and its target: "mask" u8[S,S], where the garment is, or else where
             the photo is; when training with aspects also, in every ``view_every``th batch, "view"
             u8[3,S,S], "view_mask" u8[S,S] and "view_aspect" i64[], the aspect that both pictures
-            share, as an index into ASPECTS; with ``whole_photo`` also "box" f32[4], xyxy of the garment's box in shares of S, NaN
-            where the garment's box is that of the whole photo.
+            share, as an index into ASPECTS; with ``whole_photo`` also "box" f32[4], xyxy of the
+            garment's box in shares of S, NaN where the garment's box is that of the whole photo.
 
         Raises:
             PhotoError: the photo cannot be read.
