@@ -27,7 +27,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or error
         sentence = f"cannot write {path}: {reason}; free space or choose another place"
@@ -36,7 +36,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the move itself durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,7 +1,7 @@
 """A store as files that other programs read: vectors as npz, items as a table.
 
-    vectors.npz    keys (text), vectors f32[n, D]: np.load(path)["vectors"]
-    items.csv      a row an item, in the same order; a column an attribute; extra as JSON
+vectors.npz    keys (text), vectors f32[n, D]: np.load(path)["vectors"]
+items.csv      a row an item, in the same order; a column an attribute; extra as JSON
 """
 
 import csv

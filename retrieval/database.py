@@ -1,0 +1,232 @@
+"""The local database: a folder that one process writes and any number read.
+
+Order of a commit, so that a kill or a power loss at any moment leaves the last committed state:
+
+1. vectors are appended behind the last counted row and fsynced (a new file's folder as well);
+2. one SQLite transaction removes what is replaced, adds the items, the blocks' checksums and the
+   new number of rows. SQLite fsyncs; its commit is the moment the items exist.
+
+Counted rows are never changed in place, so readers' mappings stay valid; what a killed writer
+appended without committing is written over. A compaction writes all live rows into a new
+generation of segments, switches to it in one transaction and then deletes the old one, which
+readers that still map it keep until they look again.
+
+What lies where on the disk: ``retrieval.folder``.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+from retrieval import folder as names
+from retrieval.features import FeatureSchema
+from retrieval.item_table import ItemTable
+from retrieval.reader import DatabaseReader
+from retrieval.segments import Layout, append, block_checksums, remove_other_generations
+from retrieval.shards import Shard, shards
+from retrieval.store import Item, PhotoEntry, check_rows, merge_entries
+from retrieval.view import ADVICE, View
+
+COPY_ROWS = 1 << 14  # of a compaction, in memory at a time
+
+
+class LocalDatabase(DatabaseReader):
+    """See ``retrieval.store``. Threads may share one; a forked process opens its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        schema: FeatureSchema | None = None,
+        create: bool = False,
+        read_only: bool = False,
+        half: bool = False,
+    ) -> None:
+        with contextlib.ExitStack() as undo:
+            if create and not read_only and not names.is_database(folder):
+                if schema is None:
+                    raise InputError(f"{folder}: a new database needs to know its features")
+                names.prepare(folder)
+            elif not names.is_database(folder):
+                raise InputError(f"{folder}: no database there; build one first")
+            self._lock = None if read_only else names.WriterLock(folder)
+            if self._lock:
+                undo.callback(self._lock.release)
+            # Looked at again: another process may have made it before we had the lock.
+            if not names.is_database(folder):
+                _create(folder, schema, Layout(schema.dim, "float16" if half else "float32"))
+            stored, layout = names.read_description(folder)
+            if schema is not None:
+                stored.require_same(schema, str(folder))
+            table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
+            undo.callback(table.close)
+            super().__init__(folder, folder / names.SEGMENTS, stored, layout, table)
+            self._knows_end = False  # whether the last block's rows were looked at
+            if self._lock:
+                remove_other_generations(self._segments, table.state().generation)
+            undo.pop_all()
+
+    def close(self) -> None:
+        self._table.close()
+        self._view = None
+        if self._lock:
+            self._lock.release()
+
+    def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
+        self._put_photos(batch, lambda: None)
+
+    def _put_photos(self, batch: Iterable[PhotoEntry], also: Callable[[], None]) -> None:
+        states, items, vectors = merge_entries(batch, self.schema)
+
+        def replaced() -> np.ndarray:
+            photos = self._table.rows_of_photos(state.photo for state in states)
+            return np.union1d(photos, self._table.rows_of_keys(item.key for item in items))
+
+        def record() -> None:
+            self._table.put_states(states)
+            also()
+
+        self._commit(items, vectors, replaced, record)
+
+    def add(self, items: Sequence[Item], vectors: np.ndarray) -> None:
+        vectors = check_rows(items, vectors, self.schema)
+        self._commit(items, vectors, lambda: self._table.rows_of_keys(item.key for item in items))
+
+    def delete(self, keys: Iterable[str]) -> int:
+        return self._commit((), self._nothing(), lambda: self._table.rows_of_keys(keys))
+
+    def delete_photos(self, photos: Iterable[str]) -> int:
+        photos = list(photos)
+        return self._commit(
+            (),
+            self._nothing(),
+            lambda: self._table.rows_of_photos(photos),
+            lambda: self._table.forget_states(photos),
+        )
+
+    def _nothing(self) -> np.ndarray:
+        return np.zeros((0, self.schema.dim), np.float32)
+
+    def _commit(
+        self,
+        items: Sequence[Item],
+        vectors: np.ndarray,
+        replaced: Callable[[], np.ndarray],
+        record: Callable[[], None] = lambda: None,
+    ) -> int:
+        """The two steps of the module's docstring; returns how many items were removed."""
+        self._require_writer()
+        stored = self.layout.encode(vectors)
+        with self._guard:
+            start = self._next_row()
+            append(self._segments, self.layout, self._table.state().generation, start, stored)
+            with self._table.writing() as state:
+                gone = replaced()
+                self._table.remove(gone)
+                if len(items):
+                    self._table.skip_rows(state.rows, start)
+                    self._table.insert(start, items)
+                    before = self._table.checksum(start // self.layout.block_rows)
+                    checksums = block_checksums(self.layout, start, stored, before)
+                    self._table.set_rows(start + len(items), checksums)
+                record()
+            self._knows_end = self._knows_end or len(items) > 0
+        return len(gone)
+
+    def _next_row(self) -> int:
+        """Where to append: behind the last row, or in the next block where the last is damaged.
+
+        A checksum that goes on from a damaged beginning would condemn the new rows as well.
+        """
+        rows, size = self._table.state().rows, self.layout.block_rows
+        if self._knows_end or rows % size == 0:
+            return rows
+        with self._reading() as view:
+            return rows if view.is_sound(rows // size) else (rows // size + 1) * size
+
+    def _require_writer(self) -> None:
+        if self._lock is None:
+            raise InputError(f"{self.folder}: opened for reading only")
+
+    def absorb_shards(self) -> int:
+        self._require_writer()
+        return sum(self._absorb(shard) for shard in shards(self.folder, self.schema))
+
+    def _absorb(self, shard: Shard) -> int:
+        count, is_finished = 0, shard.is_finished()
+        for entries, offset in shard.batches(self._table.absorbed(shard.name)):
+            self._put_photos(
+                entries, lambda offset=offset: self._table.set_absorbed(shard.name, offset)
+            )
+            count += len(entries)
+        if is_finished:
+            # The files first: without them, what was remembered about them does no harm.
+            shard.remove()
+            with self._table.writing():
+                self._table.set_absorbed(shard.name, None)
+        return count
+
+    def verify(self, *, repair: bool = False) -> list[str]:
+        """Check the item table, and every block of vectors against its checksum.
+
+        Args:
+            repair: also drop the items whose vectors are damaged, and what is known of their
+                photos, so that the next build reads those photos again.
+        """
+        if repair:
+            self._require_writer()
+        problems = []
+        with self._reading() as view:
+            problems += self._table.check()
+            bad = [
+                b for b in range(-(-view.rows // self.layout.block_rows)) if not view.is_sound(b)
+            ]
+            rows = [self._table.rows_between(*view.block_range(block)) for block in bad]
+            for block, lost in zip(bad, rows, strict=True):
+                if len(lost):
+                    problems.append(self._damage(view, block, lost))
+        if repair and bad:
+            self._drop(np.concatenate(rows))
+        return problems
+
+    def _damage(self, view: View, block: int, rows: np.ndarray) -> str:
+        first = next(iter(self._table.items(rows[:1].tolist()).values()))
+        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        return f"{view.describe(block)} are damaged ({first.key}{others}); {ADVICE}"
+
+    def _drop(self, rows: np.ndarray) -> None:
+        with self._guard, self._table.writing():
+            items = self._table.items(rows.tolist())
+            self._table.remove(rows)
+            self._table.forget_states({item.photo for item in items.values()})
+
+    def compact(self) -> None:
+        """Give back the space of replaced and deleted rows. Needs room for a second copy."""
+        self._require_writer()
+        with self._guard:
+            with self._reading() as view:
+                rows = self._table.rows_between(0, view.rows)
+            generation = view.state.generation + 1
+            checksums = self._copy(view, rows, generation)
+            with self._table.writing():
+                self._table.renumber(generation, len(rows), checksums)
+            self._view, self._knows_end = None, True
+            remove_other_generations(self._segments, generation)
+            self._table.vacuum()
+
+    def _copy(self, view: View, rows: np.ndarray, generation: int) -> list[tuple[int, int]]:
+        """Write rows as a new generation; returns its blocks' checksums."""
+        checksums = []
+        for start in range(0, len(rows), COPY_ROWS):
+            vectors = view.read_checked(rows[start : start + COPY_ROWS])
+            append(self._segments, self.layout, generation, start, vectors)
+            checksums += block_checksums(self.layout, start, vectors, 0)
+        return checksums
+
+
+def _create(folder: Path, schema: FeatureSchema, layout: Layout) -> None:
+    ItemTable(folder / names.TABLE, create=True, read_only=False).close()
+    names.write_description(folder, schema, layout)

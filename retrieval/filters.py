@@ -1,0 +1,64 @@
+"""A filter as a mask over the rows of a local database: what may be found is known before ranking.
+
+The rows of each criterion come from an index of the item table and are kept with the view, so that
+the next query with the same category costs nothing.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from engine.errors import InputError
+from retrieval.item_table import ItemTable
+from retrieval.store import Filter
+from retrieval.view import View
+
+MOST_MASKS = 32
+
+
+def filter_mask(view: View, table: ItemTable, filter: Filter | None) -> np.ndarray | None:
+    """bool[rows] of what may be found; None where that is every row.
+
+    Call inside a transaction that sees the view's state.
+    """
+    if filter is None or filter == Filter():
+        return view.live
+    mask = view.live_mask()
+    for name, find in _criteria(table, filter):
+        mask &= _cached(view, name, find)
+    # Not kept: they are another query's every time.
+    mask[table.rows_of_photos(filter.exclude_photos)] = False
+    mask[table.rows_of_keys(filter.exclude_keys)] = False
+    return mask
+
+
+def _criteria(table: ItemTable, filter: Filter) -> Iterator[tuple[tuple, Callable[[], np.ndarray]]]:
+    """A name and the rows of each criterion, not looked up yet."""
+    for field in ("categories", "exclude_photos", "exclude_keys"):
+        _refuse_text(field, getattr(filter, field))
+    if filter.categories:
+        categories = tuple(filter.categories)
+        yield ("category", *categories), lambda: table.rows_of_categories(categories)
+    for attribute, values in filter.attributes.items():
+        _refuse_text(attribute, values)
+        name = ("attribute", attribute, *values)
+        yield name, lambda name=name: table.rows_of_label(name[1], name[2:])
+    folder = (filter.folder or "").strip("/")
+    if folder not in ("", "."):
+        yield ("folder", folder), lambda: table.rows_of_folder(folder)
+
+
+def _refuse_text(field: str, values: tuple[str, ...]) -> None:
+    # A forgotten comma would look for the letters.
+    if isinstance(values, str):
+        raise InputError(f"filter {field}: give a tuple of texts, not the text {values!r}")
+
+
+def _cached(view: View, name: tuple, find: Callable[[], np.ndarray]) -> np.ndarray:
+    if name not in view.masks:
+        if len(view.masks) >= MOST_MASKS:
+            view.masks.pop(next(iter(view.masks)))
+        mask = np.zeros(view.rows, bool)
+        mask[find()] = True
+        view.masks[name] = mask
+    return view.masks[name]

@@ -1,0 +1,146 @@
+"""The folder of a local database: what is in it, its description, and the lock of its writer.
+
+DB/
+    database.json    format, feature schema, layout; written last, so that it means "complete"
+    items.sqlite     the item table (retrieval.item_table)
+    segments/        the vectors (retrieval.segments)
+    shards/          what the processes of a build have not handed over yet (retrieval.shards)
+    lock             held by the one process that writes
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+from dataclasses import asdict
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.files import replacing
+from retrieval.features import FeatureSchema
+from retrieval.segments import SUFFIXES, Layout
+
+FORMAT = "weft-database"
+VERSION = 1
+DESCRIPTION = "database.json"
+TABLE = "items.sqlite"
+SEGMENTS = "segments"
+SHARDS = "shards"
+LOCK = "lock"
+
+logger = logging.getLogger("weft")
+_held: set[Path] = set()  # by this process: its own locks would not stop it
+
+
+def is_database(folder: Path) -> bool:
+    """Whether a complete database is there."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def prepare(folder: Path) -> None:
+    """Make the folders of a new database.
+
+    Raises:
+        InputError: when the folder holds anything else, or cannot be made.
+    """
+    # What a killed creation left is ours; SQLite adds a suffix to the table's name.
+    ours = (SEGMENTS, SHARDS, LOCK, TABLE, f".{DESCRIPTION}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(ours))
+        if strange:
+            raise InputError(
+                f"{folder}: holds {strange[0]} and no database; choose an empty or a new folder"
+            )
+        for name in (SEGMENTS, SHARDS):
+            (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot make {folder}: {reason}; choose another place") from error
+
+
+def write_description(folder: Path, schema: FeatureSchema, layout: Layout) -> None:
+    about = {"format": FORMAT, "version": VERSION}
+    about |= {"schema": schema.to_plain(), "layout": asdict(layout)}
+    with replacing(folder / DESCRIPTION, "w") as file:
+        json.dump(about, file, indent=2)
+
+
+def read_description(folder: Path) -> tuple[FeatureSchema, Layout]:
+    """What a database holds.
+
+    Raises:
+        InputError: not there, damaged, or written by a newer version.
+    """
+    path = folder / DESCRIPTION
+    try:
+        about = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no database there; build one first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; restore a copy") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"{path}: not the description of a database")
+    if about.get("version") != VERSION:
+        raise InputError(
+            f"{path}: format version {about.get('version')}, this program knows {VERSION}"
+        )
+    schema = FeatureSchema.from_plain(about.get("schema"), str(path))
+    return schema, _layout(about.get("layout"), schema, path)
+
+
+def _layout(plain: object, schema: FeatureSchema, path: Path) -> Layout:
+    try:
+        layout = Layout(**plain)
+        sound = layout.dim == schema.dim and layout.dtype in SUFFIXES
+        sound = sound and 0 < layout.block_rows <= layout.segment_rows
+        if sound and layout.segment_rows % layout.block_rows == 0:
+            return layout
+    except TypeError:
+        pass
+    raise InputError(f"{path}: damaged layout; restore a copy")
+
+
+class WriterLock:
+    """Held from creation until ``release``, or until the process ends in any way.
+
+    A record lock: unlike ``flock`` it is not inherited, so loader processes that outlive a killed
+    build for a moment don't block the next one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = (folder / LOCK).resolve()
+        self.file = None
+        if self.path in _held:
+            raise InputError(f"{folder}: already open for writing in this process")
+        try:
+            self.file = self.path.open("a+")
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"{folder}: cannot be written ({reason}); open it for reading only"
+            ) from error
+        self._claim(folder)
+        _held.add(self.path)
+
+    def _claim(self, folder: Path) -> None:
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            self.file.seek(0)
+            who = self.file.read(200).strip() or "another process"
+            self.file.close()
+            raise InputError(
+                f"{folder}: {who} is writing to it; wait for it, or open it for reading only"
+            ) from None
+        except OSError as error:  # some network file systems know no locks
+            logger.debug("no lock on %s: %s", folder, error)
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self.file.flush()
+
+    def release(self) -> None:
+        if self.path in _held and not self.file.closed:
+            _held.discard(self.path)
+            self.file.close()

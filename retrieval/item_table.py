@@ -1,0 +1,315 @@
+"""The item table of a local database: SQLite, which alone decides what exists.
+
+Every method runs inside the caller's transaction (``reading`` or ``writing``). Row numbers are
+places in the segments; a row is in ``items``, or in ``dead`` once its item was replaced or
+deleted, and is never used again until a compaction renumbers all of them.
+
+A rollback journal, not a write-ahead log: the log's shared memory does not work on network drives
+and wants a writable folder even for reading.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+from retrieval.store import Item, PhotoState
+
+BUSY_SECONDS = 60
+TABLES = """
+CREATE TABLE IF NOT EXISTS state (generation INTEGER, rows INTEGER, commits INTEGER);
+CREATE TABLE IF NOT EXISTS items (
+    row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, photo TEXT NOT NULL,
+    garment INTEGER NOT NULL, box TEXT, category TEXT, attributes TEXT NOT NULL,
+    identity TEXT, extra TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS items_photo ON items (photo);
+CREATE INDEX IF NOT EXISTS items_category ON items (category);
+CREATE TABLE IF NOT EXISTS words (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (name, value));
+CREATE TABLE IF NOT EXISTS labels (
+    word INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (word, row)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS photos (
+    photo TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, error TEXT);
+CREATE TABLE IF NOT EXISTS dead (row INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS blocks (block INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS absorbed (shard TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+INSERT INTO state SELECT 1, 0, 0 WHERE NOT EXISTS (SELECT * FROM state);
+"""
+ITEM_COLUMNS = "key, photo, garment, box, category, attributes, identity, extra"
+
+
+@dataclass(frozen=True)
+class State:
+    """What the segments hold by now; ``commits`` changes with every transaction."""
+
+    generation: int
+    rows: int
+    commits: int
+
+
+class ItemTable:
+    """One connection. Used by one thread at a time; never carried through a fork."""
+
+    def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
+        self.path = path
+        mode = "rwc" if create else "rw"
+        with self._clear_errors():
+            # "rw" falls back to reading by itself where the file is write-protected.
+            self.connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            if create:
+                self.connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+            self.connection.execute(f"PRAGMA query_only = {int(read_only)}")
+            self.state()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[State]:
+        """A transaction that sees one state of everything. Short: it holds up the writer."""
+        with self._clear_errors():
+            self.connection.execute("BEGIN")
+            try:
+                yield self.state()
+            finally:
+                self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[State]:
+        """A transaction that is committed when the block ends without an error."""
+        with self._clear_errors():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.state()
+                self.connection.execute("UPDATE state SET commits = commits + 1")
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # After some failures (disk full) SQLite has rolled back by itself.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            advice = {
+                "SQLITE_FULL": "free space or choose another place",
+                "SQLITE_BUSY": "another process holds it for too long; try again",
+                "SQLITE_CORRUPT": "it is damaged: restore a copy, or build the database again",
+                "SQLITE_NOTADB": "it is damaged: restore a copy, or build the database again",
+            }
+            name = getattr(error, "sqlite_errorname", None) or ""
+            fallback = "make sure that it is there, readable, and its folder writable once"
+            hint = next((text for key, text in advice.items() if name.startswith(key)), fallback)
+            raise InputError(f"{self.path}: {error}; {hint}") from error
+
+    # State and checksums.
+
+    def state(self) -> State:
+        """As this connection's transaction sees it."""
+        return State(*self.connection.execute("SELECT * FROM state").fetchone())
+
+    def set_rows(self, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
+        self.connection.execute("UPDATE state SET rows = ?", (rows,))
+        self.connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?)", checksums)
+
+    def skip_rows(self, start: int, stop: int) -> None:
+        """Give up rows that never get an item."""
+        self.connection.executemany(
+            "INSERT INTO dead VALUES (?)", ((r,) for r in range(start, stop))
+        )
+
+    def checksums(self) -> dict[int, int]:
+        return dict(self.connection.execute("SELECT block, checksum FROM blocks"))
+
+    def checksum(self, block: int) -> int:
+        """Of one block; 0 (that of no bytes) where it has no rows yet."""
+        query = "SELECT checksum FROM blocks WHERE block = ?"
+        return (self.connection.execute(query, (block,)).fetchone() or (0,))[0]
+
+    # Reading items.
+
+    def items(self, rows: Iterable[int]) -> dict[int, Item]:
+        """The items of rows; dead rows have none."""
+        query = f"SELECT row, {ITEM_COLUMNS} FROM items"
+        found = self.connection.execute(f"{query} WHERE row IN {_LIST}", (_as_json(rows),))
+        return {row: _to_item(columns) for row, *columns in found}
+
+    def rows_by_key(self, keys: Iterable[str]) -> dict[str, int]:
+        query = f"SELECT key, row FROM items WHERE key IN {_LIST}"
+        return dict(self.connection.execute(query, (_as_json(keys),)))
+
+    def rows_in_key_order(self) -> Iterator[tuple[int, str]]:
+        return self.connection.execute("SELECT row, key FROM items ORDER BY key")
+
+    def photos(self) -> dict[str, PhotoState]:
+        found = self.connection.execute("SELECT photo, size, mtime_ns, error FROM photos")
+        return {row[0]: PhotoState(*row) for row in found}
+
+    # Rows that pass a criterion, for masks.
+
+    def dead_rows(self) -> np.ndarray:
+        return self._rows("SELECT row FROM dead")
+
+    def rows_of_categories(self, categories: Sequence[str]) -> np.ndarray:
+        return self._rows(f"SELECT row FROM items WHERE category IN {_LIST}", _as_json(categories))
+
+    def rows_of_label(self, name: str, values: Sequence[str]) -> np.ndarray:
+        words = f"SELECT id FROM words WHERE name = ? AND value IN {_LIST}"
+        query = f"SELECT row FROM labels WHERE word IN ({words})"
+        return self._rows(query, name, _as_json(values))
+
+    def rows_of_folder(self, folder: str) -> np.ndarray:
+        # "0" is the character after "/": a range of the index, where LIKE would want escaping.
+        query = "SELECT row FROM items WHERE photo > ? AND photo < ?"
+        return self._rows(query, f"{folder}/", f"{folder}0")
+
+    def rows_of_photos(self, photos: Iterable[str]) -> np.ndarray:
+        return self._rows(f"SELECT row FROM items WHERE photo IN {_LIST}", _as_json(photos))
+
+    def rows_of_keys(self, keys: Iterable[str]) -> np.ndarray:
+        return self._rows(f"SELECT row FROM items WHERE key IN {_LIST}", _as_json(keys))
+
+    def rows_between(self, start: int, stop: int) -> np.ndarray:
+        return self._rows("SELECT row FROM items WHERE row >= ? AND row < ?", start, stop)
+
+    def _rows(self, query: str, *values: str | int) -> np.ndarray:
+        found = self.connection.execute(query, values)
+        return np.fromiter((row for (row,) in found), np.int64)
+
+    # Writing.
+
+    def insert(self, start: int, items: Sequence[Item]) -> None:
+        """Items of rows ``start``, ``start + 1`` ... Their keys must be free."""
+        rows = [(start + i, *_to_columns(item)) for i, item in enumerate(items)]
+        marks = ", ".join("?" * 9)
+        self.connection.executemany(
+            f"INSERT INTO items (row, {ITEM_COLUMNS}) VALUES ({marks})", rows
+        )
+        self._label(
+            (start + i, name, value)
+            for i, item in enumerate(items)
+            for name, value in _labels(item.attributes)
+        )
+
+    def _label(self, labels: Iterable[tuple[int, str, str]]) -> None:
+        labels = list(labels)
+        words = {(name, value) for _, name, value in labels}
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO words (name, value) VALUES (?, ?)", words
+        )
+        insert = "INSERT INTO labels SELECT id, ? FROM words WHERE name = ? AND value = ?"
+        self.connection.executemany(insert, labels)
+
+    def remove(self, rows: np.ndarray) -> None:
+        """Delete the items of rows; the rows are dead from then on."""
+        listed = _as_json(rows.tolist())
+        found = self.connection.execute(
+            f"SELECT row, attributes FROM items WHERE row IN {_LIST}", (listed,)
+        )
+        labels = [
+            (row, name, value)
+            for row, attributes in found
+            for name, value in json.loads(attributes).items()
+        ]
+        word = "(SELECT id FROM words WHERE name = ? AND value = ?)"
+        # The row comes last in the key, so that the primary key finds the label directly.
+        self.connection.executemany(f"DELETE FROM labels WHERE row = ? AND word = {word}", labels)
+        self.connection.execute(f"DELETE FROM items WHERE row IN {_LIST}", (listed,))
+        self.connection.execute("INSERT INTO dead SELECT value FROM json_each(?)", (listed,))
+
+    def put_states(self, states: Iterable[PhotoState]) -> None:
+        rows = [(s.photo, int(s.size), int(s.mtime_ns), s.error) for s in states]
+        self.connection.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?)", rows)
+
+    def forget_states(self, photos: Iterable[str]) -> None:
+        query = f"DELETE FROM photos WHERE photo IN {_LIST}"
+        self.connection.execute(query, (_as_json(photos),))
+
+    def renumber(self, generation: int, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
+        """Live rows become 0, 1, ... in their order, as a compaction has copied them."""
+        run = self.connection.execute
+        run("CREATE TEMP TABLE moves (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
+        run("INSERT INTO moves SELECT row, ROW_NUMBER() OVER (ORDER BY row) - 1 FROM items")
+        run("CREATE TEMP TABLE moved AS SELECT word, new FROM labels JOIN moves ON row = old")
+        run("DELETE FROM labels")
+        run("INSERT INTO labels SELECT word, new FROM moved")
+        # Through negative numbers: no row may take the place of one that has yet to move.
+        run("UPDATE items SET row = -1 - (SELECT new FROM moves WHERE old = row)")
+        run("UPDATE items SET row = -1 - row")
+        run("DROP TABLE moves")
+        run("DROP TABLE moved")
+        run("DELETE FROM dead")
+        run("DELETE FROM blocks")
+        run("DELETE FROM words WHERE id NOT IN (SELECT word FROM labels)")
+        run("UPDATE state SET generation = ?", (generation,))
+        self.set_rows(rows, checksums)
+
+    def vacuum(self) -> None:
+        with self._clear_errors():
+            self.connection.execute("VACUUM")
+
+    # Progress through shards.
+
+    def absorbed(self, shard: str) -> int:
+        """The journal's bytes that are committed."""
+        query = "SELECT offset FROM absorbed WHERE shard = ?"
+        return (self.connection.execute(query, (shard,)).fetchone() or (0,))[0]
+
+    def set_absorbed(self, shard: str, offset: int | None) -> None:
+        if offset is None:
+            self.connection.execute("DELETE FROM absorbed WHERE shard = ?", (shard,))
+        else:
+            row = (shard, offset)
+            self.connection.execute("INSERT OR REPLACE INTO absorbed VALUES (?, ?)", row)
+
+    def check(self) -> list[str]:
+        """What SQLite itself finds wrong, and rows that are neither an item's nor dead."""
+        found = self.connection.execute("PRAGMA integrity_check").fetchall()
+        problems = [f"{self.path.name}: {text}" for (text,) in found if text != "ok"]
+        count = "SELECT count(*), min(row), max(row) FROM (SELECT row FROM items UNION ALL "
+        total, first, last = self.connection.execute(f"{count} SELECT row FROM dead)").fetchone()
+        rows = self.state().rows
+        if total != rows or (total and (first, last) != (0, rows - 1)):
+            problems.append(f"{self.path.name}: {total} rows are listed, {rows} were written")
+        return problems
+
+
+_LIST = "(SELECT value FROM json_each(?))"
+
+
+def _as_json(values: Iterable[str] | Iterable[int]) -> str:
+    """A list of any length as one SQL parameter, for ``_LIST``."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+def _labels(attributes: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in attributes.items()]
+
+
+def _to_columns(item: Item) -> tuple:
+    box = None if item.box is None else json.dumps([float(value) for value in item.box])
+    attributes = json.dumps(dict(_labels(item.attributes)), ensure_ascii=False)
+    extra = json.dumps(item.extra, ensure_ascii=False)
+    names = (item.key, item.photo, int(item.garment))
+    return (*names, box, item.category, attributes, item.identity, extra)
+
+
+def _to_item(columns: Sequence) -> Item:
+    key, photo, garment, box, category, attributes, identity, extra = columns
+    corners = None if box is None else tuple(json.loads(box))
+    about = (category, json.loads(attributes), identity, json.loads(extra))
+    return Item(key, photo, garment, corners, *about)

@@ -1,0 +1,215 @@
+"""The reading half of the local database: the newest view, look-ups, exact search."""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+from retrieval.features import FeatureSchema, weighted_query
+from retrieval.filters import filter_mask
+from retrieval.item_table import ItemTable
+from retrieval.ranking import aspect_cosines, best_first, weighted_mean
+from retrieval.scan import candidates
+from retrieval.segments import Layout
+from retrieval.store import Filter, Hit, Item, PhotoState, Store, check_queries
+from retrieval.view import ADVICE, View, live_mask, map_rows
+
+MANY_TIES = 10_000
+SCORED_ROWS = 4096  # candidates scored at a time
+
+logger = logging.getLogger("weft")
+
+
+@dataclass
+class _Ranked:
+    """Candidates of one query that may be among its k best: rows, scores, cosines [n, aspects]."""
+
+    rows: np.ndarray
+    scores: np.ndarray
+    cosines: np.ndarray
+
+
+class _MovedError(Exception):
+    """The rows that a search found have been deleted, renumbered or found damaged meanwhile."""
+
+
+class DatabaseReader(Store):
+    """All that needs no writer's lock; ``retrieval.database`` opens it and adds the rest."""
+
+    def __init__(
+        self,
+        folder: Path,
+        segments: Path,
+        schema: FeatureSchema,
+        layout: Layout,
+        table: ItemTable,
+    ) -> None:
+        self.folder, self.schema, self.layout = folder, schema, layout
+        self._segments, self._table = segments, table
+        self._guard = threading.RLock()  # of the connection and the view
+        self._view: View | None = None
+        self._damaged: set[tuple[int, int]] = set()  # generation, block: met by a search
+
+    @contextmanager
+    def _reading(self) -> Iterator[View]:
+        """A transaction, and the view of the state it sees."""
+        with self._guard, self._table.reading() as state:
+            view = self._view
+            if view is None or view.state != state:
+                segments = map_rows(self._segments, self.layout, state, view)
+                live = live_mask(segments, state.rows, self._table.dead_rows())
+                checksums = self._table.checksums()
+                self._view = View(self._segments, self.layout, state, segments, live, checksums)
+                self._report_missing(self._view)
+                self._leave_out_damaged(self._view)
+            yield self._view
+
+    def _report_missing(self, view: View) -> None:
+        there = sum(len(segment.vectors) for segment in view.segments)
+        if there < view.rows:
+            missing = view.rows - there
+            logger.warning("%s: %d vectors are missing; %s", self._segments, missing, ADVICE)
+
+    def _leave_out_damaged(self, view: View) -> None:
+        blocks = [
+            block for generation, block in self._damaged if generation == view.state.generation
+        ]
+        if blocks:
+            view.live = view.live_mask()
+        for block in blocks:
+            view.live[slice(*view.block_range(block))] = False
+
+    def get(self, keys: Iterable[str]) -> list[Item | None]:
+        keys = list(keys)
+        with self._reading():
+            rows = self._table.rows_by_key(keys)
+            items = self._table.items(rows.values())
+        return [items.get(rows.get(key)) for key in keys]
+
+    def vectors(self, keys: Sequence[str]) -> np.ndarray:
+        with self._reading() as view:
+            rows = self._table.rows_by_key(keys)
+        missing = next((key for key in keys if key not in rows), None)
+        if missing is not None:
+            raise InputError(f"{self.folder}: holds no item {missing!r}")
+        places = np.array([rows[key] for key in keys], np.int64)
+        return view.read_checked(places).astype(np.float32)
+
+    def count(self, filter: Filter | None = None) -> int:
+        with self._reading() as view:
+            mask = filter_mask(view, self._table, filter)
+        return view.rows if mask is None else int(mask.sum())
+
+    def keys(self, filter: Filter | None = None) -> list[str]:
+        with self._reading() as view:
+            mask = filter_mask(view, self._table, filter)
+            found = self._table.rows_in_key_order()
+            return [key for row, key in found if mask is None or mask[row]]
+
+    def photos(self) -> dict[str, PhotoState]:
+        with self._reading():
+            return self._table.photos()
+
+    def search(
+        self,
+        queries: np.ndarray,
+        *,
+        weights: Mapping[str, float],
+        k: int,
+        filter: Filter | None = None,
+    ) -> list[list[Hit]]:
+        queries = check_queries(queries, k, self.schema)
+        weighted = weighted_query(queries, weights, self.schema)
+        while True:
+            with self._reading() as view:
+                mask = filter_mask(view, self._table, filter)
+            # Outside of the transaction: a scan takes long, and would hold up the writer.
+            found = candidates(view.segments, mask, weighted, k)
+            try:
+                ranked = [
+                    self._score(view, rows, query, weights, k)
+                    for query, rows in zip(queries, found, strict=True)
+                ]
+                return self._hits(view, ranked, k)
+            except _MovedError:
+                continue
+
+    def _score(
+        self, view: View, rows: np.ndarray, query: np.ndarray, weights: Mapping, k: int
+    ) -> _Ranked:
+        """Exact scores; only what reaches the k-th best of them is kept."""
+        parts = [
+            aspect_cosines(query, view.read(rows[i : i + SCORED_ROWS]), self.schema)
+            for i in range(0, max(len(rows), 1), SCORED_ROWS)
+        ]
+        cosines = np.concatenate(parts)
+        self._notice_damage(view, rows, cosines, query)
+        scores = weighted_mean(cosines, weights, self.schema)
+        keep = np.ones(len(rows), bool)
+        if len(rows) > k:
+            keep = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
+        return _Ranked(rows[keep], scores[keep], cosines[keep])
+
+    def _notice_damage(
+        self, view: View, rows: np.ndarray, cosines: np.ndarray, query: np.ndarray
+    ) -> None:
+        """Leave out damaged blocks where a stored vector cannot be one of unit parts.
+
+        Reading every checksum would take longer than the search; this finds what would push
+        itself among the best. The rest is for ``verify``.
+        """
+        norms = [np.linalg.norm(query[self.schema.slice(name)]) for name in self.schema.names]
+        strange = ~(np.abs(cosines) <= 1.01 * np.array(norms) + 1e-6).all(axis=1)
+        damaged = [b for b in view.blocks_of(rows[strange]) if not view.is_sound(b)]
+        for block in damaged:
+            logger.warning("%s are damaged and left out; %s", view.describe(block), ADVICE)
+        if damaged:
+            with self._guard:
+                self._damaged |= {(view.state.generation, block) for block in damaged}
+                self._view = None
+            raise _MovedError
+
+    def _hits(self, view: View, ranked: list[_Ranked], k: int) -> list[list[Hit]]:
+        with self._guard, self._table.reading() as state:
+            if state.generation != view.state.generation:
+                raise _MovedError
+            for query in ranked:
+                if len(query.rows) > k + MANY_TIES:
+                    self._break_ties(query, view.rows, k)
+            items = self._table.items({int(row) for query in ranked for row in query.rows})
+        return [self._best(query, items, k) for query in ranked]
+
+    def _break_ties(self, ranked: _Ranked, rows: int, k: int) -> None:
+        """Keep, of the many candidates that share the lowest score, those whose keys come first."""
+        better = ranked.scores > ranked.scores.min()
+        tied = np.zeros(rows, bool)
+        tied[ranked.rows[~better]] = True
+        wanted, first = k - int(better.sum()), []
+        # The index holds the keys in order; with so many ties the first of them come soon.
+        for row, _ in self._table.rows_in_key_order():
+            if row < rows and tied[row]:
+                first.append(row)
+                if len(first) == wanted:
+                    break
+        keep = better | np.isin(ranked.rows, first)
+        ranked.rows, ranked.scores = ranked.rows[keep], ranked.scores[keep]
+        ranked.cosines = ranked.cosines[keep]
+
+    def _best(self, ranked: _Ranked, items: Mapping[int, Item], k: int) -> list[Hit]:
+        found = [items.get(int(row)) for row in ranked.rows]
+        if None in found:  # deleted while we searched: others come after them
+            raise _MovedError
+        order = best_first(ranked.scores, [item.key for item in found], k)
+        return [
+            Hit(
+                found[i],
+                float(ranked.scores[i]),
+                dict(zip(self.schema.names, ranked.cosines[i].tolist(), strict=True)),
+            )
+            for i in order
+        ]

@@ -1,0 +1,170 @@
+"""Exact search: one pass over all rows, a matrix product a block, few candidates kept a query.
+
+A product of single precision rounds, and rounds differently with the shape of the block. So every
+row that scores within ``TOLERANCE`` of the k-th best stays a candidate, for the caller to score
+exactly; no row of the exact answer is ever dropped.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from retrieval.segments import Mapped
+
+# Of a query of length 1 and rows of a few unit vectors: ten times what sums of 2048 terms differ.
+TOLERANCE = 1e-5
+BATCH = 256  # queries a pass
+SPARE = 1000  # candidates beyond k above which a query among several gets a pass of its own
+HALF_ROWS = 1024  # half precision is widened a few rows at a time, inside the processor's cache
+
+
+def candidates(
+    segments: Sequence[Mapped], mask: np.ndarray | None, queries: np.ndarray, k: int
+) -> Iterator[np.ndarray]:
+    """Rows that may be among the k best of each query, in no particular order.
+
+    Args:
+        segments: of all rows, fp32 or fp16.
+        mask: bool[rows], which rows may be found; None: all.
+        queries: f32[Q, D], already weighted.
+
+    Yields:
+        int64[n] for each query; n is k or a little more, fewer where fewer rows may be found.
+    """
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH]
+        found = _pass(segments, mask, batch, k, spare=SPARE if len(batch) > 1 else None)
+        for query, rows in zip(batch, found, strict=True):
+            # Thousands of equal scores (an aspect that all rows lack) would fill the memory.
+            if rows is None:
+                (rows,) = _pass(segments, mask, query[None], k, spare=None)
+            yield rows
+
+
+def _pass(
+    segments: Sequence[Mapped],
+    mask: np.ndarray | None,
+    queries: np.ndarray,
+    k: int,
+    spare: int | None,
+) -> list[np.ndarray | None]:
+    pool = _Pool(queries, k, spare)
+    turned = torch.from_numpy(queries)
+    # Scores of a block stay in the cache between the product and the comparison.
+    block_rows = 1 << 15 if len(queries) == 1 else 1 << 12
+    with torch.inference_mode():
+        for start, rows, vectors in _blocks(segments, mask, block_rows):
+            pool.offer(_product(turned, vectors), start, rows)
+    return pool.rows()
+
+
+def _product(queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """f32[Q, n]: a single query is a matrix-vector product, which reads the rows faster."""
+    if len(queries) == 1:
+        return torch.mv(vectors, queries[0])[None]
+    return torch.mm(queries, vectors.T)
+
+
+def _blocks(
+    segments: Sequence[Mapped], mask: np.ndarray | None, block_rows: int
+) -> Iterator[tuple[int, np.ndarray | None, torch.Tensor]]:
+    """(first row, wanted rows counted from it or None for all, f32[n, D]) of consecutive rows.
+
+    Blocks without a wanted row are skipped. Where less than half is wanted the wanted rows are
+    gathered; where more, all are multiplied, which is quicker than copying most of them.
+    """
+    for segment in segments:
+        vectors, step = torch.from_numpy(segment.vectors), block_rows
+        if vectors.dtype == torch.float16:
+            step = min(step, HALF_ROWS)
+            buffer = torch.empty(step, vectors.shape[1])
+        for first in range(0, len(vectors), step):
+            block, start = vectors[first : first + step], segment.start + first
+            wanted = None
+            if mask is not None:
+                wanted = np.flatnonzero(mask[start : start + len(block)])
+                if len(wanted) == 0:
+                    continue
+                if len(wanted) < len(block) / 2:
+                    block = block[torch.from_numpy(wanted)]
+                elif len(wanted) == len(block):
+                    wanted = None
+            if block.dtype == torch.float16:
+                block = buffer[: len(block)].copy_(block)
+            yield start, wanted, block
+
+
+class _Pool:
+    """The best rows of each query so far."""
+
+    def __init__(self, queries: np.ndarray, k: int, spare: int | None) -> None:
+        count = len(queries)
+        self.k, self.spare = k, spare
+        self.slack = TOLERANCE * np.maximum(np.linalg.norm(queries, axis=1), 1e-30)
+        self.threshold = np.full(count, -np.inf, np.float32)
+        self.crowded = np.zeros(count, bool)
+        self.query = np.zeros(0, np.int64)
+        self.row = np.zeros(0, np.int64)
+        self.score = np.zeros(0, np.float32)
+        self.kept = 0  # how many there were after the last pruning
+
+    def offer(self, scores: torch.Tensor, start: int, wanted: np.ndarray | None) -> None:
+        """Keep what reaches the threshold of f32[Q, n], the scores of a block's rows."""
+        # One quick look a query: late in a pass few of them find anything in a block. A damaged
+        # row (NaN) makes the maximum NaN, which must not hide the others.
+        best = scores.amax(dim=1).numpy()
+        hot = np.flatnonzero(~(best < self.threshold))
+        if len(hot) == 0:
+            return
+        block = scores.numpy()[hot]
+        if wanted is not None and block.shape[1] > len(wanted):
+            block = block[:, wanted]
+        passing = self._passing(block, hot)
+        query, column = np.nonzero(passing)
+        row = column if wanted is None else wanted[column]
+        self.query = np.concatenate([self.query, hot[query]])
+        self.row = np.concatenate([self.row, start + row])
+        self.score = np.concatenate([self.score, block[query, column]])
+        if len(self.row) > 2 * self.kept + 4 * self.k:
+            self._prune()
+
+    def _passing(self, block: np.ndarray, hot: np.ndarray) -> np.ndarray:
+        """bool[hot, n]: what reaches the threshold, raised first where that would be a lot."""
+        passing = block >= self.threshold[hot, None]
+        many = passing.sum(axis=1) > 4 * self.k
+        if not many.any():
+            return passing
+        # The k-th best of a part is a bound for the k-th best of all.
+        part = np.where(passing[many], block[many], -np.inf)
+        place = part.shape[1] - self.k
+        kth = np.partition(part, place, axis=1)[:, place]
+        raised = hot[many]
+        self.threshold[raised] = np.maximum(self.threshold[raised], kth - self.slack[raised])
+        return block >= self.threshold[hot, None]
+
+    def _prune(self) -> None:
+        """Drop what fell below the k-th best, and raise the thresholds to it."""
+        order = np.lexsort((-self.score, self.query))
+        self.query, self.row, self.score = self.query[order], self.row[order], self.score[order]
+        starts = np.searchsorted(self.query, np.arange(len(self.threshold) + 1))
+        full = np.flatnonzero(np.diff(starts) >= self.k)
+        kth = self.score[starts[full] + self.k - 1]
+        self.threshold[full] = np.maximum(self.threshold[full], kth - self.slack[full])
+        keep = self.score >= self.threshold[self.query]
+        if self.spare is not None:
+            counts = np.bincount(self.query[keep], minlength=len(self.threshold))
+            self.crowded |= counts > self.k + self.spare
+            self.threshold[self.crowded] = np.inf
+            keep &= ~self.crowded[self.query]
+        self.query, self.row, self.score = self.query[keep], self.row[keep], self.score[keep]
+        self.kept = len(self.row)
+
+    def rows(self) -> list[np.ndarray | None]:
+        """int64[n] for each query; None for one that was crowded out."""
+        self._prune()
+        starts = np.searchsorted(self.query, np.arange(len(self.threshold) + 1))
+        found = np.split(self.row, starts[1:-1])
+        return [
+            None if crowded else rows for rows, crowded in zip(found, self.crowded, strict=True)
+        ]

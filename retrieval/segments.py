@@ -1,0 +1,136 @@
+"""The vectors of a local database: append-only files of rows, mapped into memory for reading.
+
+    segments/0001-00000.f32      generation 1, rows 0 .. segment_rows - 1
+    segments/0001-00001.f32      the next rows, and so on; ``.f16`` for half precision
+
+A file is nothing but rows in native (little-endian) order. How many of them count, and the CRC-32
+of every block of ``block_rows`` rows, stands in the item table: what a killed writer left behind
+the last counted row is written over by the next one. Compacting writes a new generation.
+"""
+
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.files import sync_folder
+
+SUFFIXES = {"float32": ".f32", "float16": ".f16"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a row lies. Kept in ``database.json``, so that the numbers may change one day."""
+
+    dim: int
+    dtype: str = "float32"
+    segment_rows: int = 1 << 18
+    block_rows: int = 1024
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dim * np.dtype(self.dtype).itemsize
+
+    def path(self, folder: Path, generation: int, segment: int) -> Path:
+        return folder / f"{generation:04d}-{segment:05d}{SUFFIXES[self.dtype]}"
+
+    def encode(self, vectors: np.ndarray) -> np.ndarray:
+        """f32[n, D] as stored. InputError where half precision overflows."""
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(vectors, self.dtype)
+        if not np.isfinite(stored).all():
+            raise InputError("a vector's values are too large for half precision (65504)")
+        return stored
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One segment as a reader sees it: ``vectors`` [rows, D] read-only, first row ``start``."""
+
+    start: int
+    vectors: np.ndarray
+
+
+def append(folder: Path, layout: Layout, generation: int, start: int, vectors: np.ndarray) -> None:
+    """Write encoded rows from row ``start`` on, and return only when they are on the disk.
+
+    Raises:
+        InputError: no space, no permission. Nothing counts until the item table says so.
+    """
+    position = 0
+    while position < len(vectors):
+        segment, offset = divmod(start + position, layout.segment_rows)
+        path = layout.path(folder, generation, segment)
+        part = vectors[position : position + layout.segment_rows - offset]
+        try:
+            _write(path, offset * layout.row_bytes, memoryview(part).cast("B"))
+        except OSError as error:
+            reason = error.strerror or error
+            sentence = f"cannot write {path}: {reason}; free space or choose another place"
+            raise InputError(sentence) from error
+        position += len(part)
+
+
+def _write(path: Path, offset: int, data: memoryview) -> None:
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync_folder(path.parent)
+
+
+def block_checksums(
+    layout: Layout, start: int, vectors: np.ndarray, before: int
+) -> Iterator[tuple[int, int]]:
+    """(block, CRC-32) of every block that encoded rows appended at ``start`` touch.
+
+    Args:
+        before: checksum of the rows that the first block already has, 0 when it has none.
+    """
+    position = 0
+    while position < len(vectors):
+        block, offset = divmod(start + position, layout.block_rows)
+        part = vectors[position : position + layout.block_rows - offset]
+        yield block, zlib.crc32(part, before if position == 0 and offset else 0)
+        position += len(part)
+
+
+def map_segment(
+    folder: Path, layout: Layout, generation: int, segment: int, rows: int
+) -> Mapped | None:
+    """The first ``rows`` rows of a segment; fewer where the file was cut, None where it is gone.
+
+    Raises:
+        InputError: when the file is there and cannot be read.
+    """
+    path = layout.path(folder, generation, segment)
+    try:
+        with path.open("rb") as file:
+            rows = min(rows, os.fstat(file.fileno()).st_size // layout.row_bytes)
+            if rows == 0:
+                return None
+            view = mmap.mmap(file.fileno(), rows * layout.row_bytes, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    vectors = np.frombuffer(view, layout.dtype).reshape(rows, layout.dim)
+    return Mapped(segment * layout.segment_rows, vectors)
+
+
+def remove_other_generations(folder: Path, generation: int) -> None:
+    """Delete what an interrupted or a finished compaction left behind."""
+    for path in folder.glob("*-*.f*"):
+        if not path.name.startswith(f"{generation:04d}-"):
+            path.unlink(missing_ok=True)
