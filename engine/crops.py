@@ -132,8 +132,14 @@ def _window(square: np.ndarray, full_size: Size, size: int) -> tuple[int, int, i
 
     Holds at least one pixel, also for a square outside the photo.
     """
-    slack = 2 * _block(square, size) + 1
-    x1, y1, x2, y2 = geometry.whole_pixels(square + np.array([-1, -1, 1, 1]) * slack, full_size)
+    block = _block(square, size)
+    reach = square + np.array([-1, -1, 1, 1]) * (2 * block + 1)
+    x1, y1, x2, y2 = geometry.whole_pixels(reach, full_size)
+    # Blocks that begin where the square does stay as sharp as they are.
+    x1, y1 = (
+        start + (round(corner) - start) % block if start > 0 else start
+        for start, corner in zip((x1, y1), square[:2], strict=True)
+    )
     x1, y1 = min(x1, full_size[0] - 1), min(y1, full_size[1] - 1)
     return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
 
@@ -169,6 +175,7 @@ def cut_crops(
     *,
     margin: float,
     masks: Sequence[Mapping | None] | None = None,
+    full_size: Size | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``cut_crop`` of every garment of a photo, on the photo's device.
 
@@ -177,7 +184,9 @@ def cut_crops(
         boxes: f[N,4] xyxy; N may be 0.
         size: S.
         margin: see ``crop_square``.
-        masks: N compressed RLEs of the photo's size, None for a garment without.
+        masks: N compressed RLEs of the full photo's size, None for a garment without.
+        full_size: (width, height) that boxes and masks refer to, where the photo was decoded at a
+            whole fraction of it.
 
     Returns:
         Crops u8[N,3,S,S] and masks u8[N,S,S]; each depends on its own garment only.
@@ -185,21 +194,27 @@ def cut_crops(
     boxes = np.asarray(torch.as_tensor(boxes).cpu(), np.float64).reshape(-1, 4)
     masks = [None] * len(boxes) if masks is None else masks
     crops = torch.empty((len(boxes), 4, size, size), dtype=torch.uint8, device=photo.device)
-    full_size = (photo.shape[2], photo.shape[1])
+    full_size = full_size or (photo.shape[2], photo.shape[1])
+    factor = round(full_size[0] / photo.shape[2])
     for crop, box, mask in zip(crops, boxes, masks, strict=True):
-        crop.copy_(_cut_on_device(photo, crop_square(box, full_size, margin), size, mask))
+        square = crop_square(box, full_size, margin) / factor
+        crop.copy_(_cut_on_device(photo, square, size, mask, factor))
     return crops[:, :3], crops[:, 3]
 
 
-def _cut_on_device(photo: Tensor, square: np.ndarray, size: int, mask: Mapping | None) -> Tensor:
+def _cut_on_device(
+    photo: Tensor, square: np.ndarray, size: int, mask: Mapping | None, factor: int
+) -> Tensor:
     """Colors and mask of one crop: f32[4,S,S], whole numbers."""
     x1, y1, x2, y2 = _window(square, (photo.shape[2], photo.shape[1]), size)
     planes = torch.full((4, y2 - y1, x2 - x1), 255.0, device=photo.device)
     planes[:3] = photo[:, y1:y2, x1:x2]
     if mask is not None:
-        bitmap = decode_crop(mask, (x1, y1, x2, y2))[0]
+        height, width = mask["size"]
+        window = (x1 * factor, y1 * factor, min(x2 * factor, width), min(y2 * factor, height))
+        bitmap = torch.from_numpy(decode_crop(mask, window)[0]).to(photo.device) * 255.0
         if bitmap.any():
-            planes[3] = torch.from_numpy(bitmap).to(photo.device) * 255
+            planes[3] = _average_blocks(bitmap[None], factor)[0]
     block = _block(square, size)
     planes = _average_blocks(planes, block)
     # Zeros are what grid_sample reads outside, so that is where the fill has to be.
@@ -220,9 +235,8 @@ def _average_blocks(planes: Tensor, block: int) -> Tensor:
 
 def _sampling_grid(square: np.ndarray, planes: Tensor, size: int) -> Tensor:
     """Where each pixel of the crop lies in ``planes``, in grid_sample's -1..1: f32[1,S,S,2]."""
-    steps = (np.arange(size) + 0.5) * (square[2] - square[0]) / size
     height, width = planes.shape[1:]
-    x = torch.from_numpy(2 * (square[0] + steps) / width - 1)
-    y = torch.from_numpy(2 * (square[1] + steps) / height - 1)
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    return grid[None].to(planes.device, torch.float32)
+    steps = (torch.arange(size, device=planes.device) + 0.5) * float(square[2] - square[0]) / size
+    x = 2 * (steps + float(square[0])) / width - 1
+    y = 2 * (steps + float(square[1])) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
