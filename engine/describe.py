@@ -83,8 +83,7 @@ def evaluate_multitask(
     """
     metrics = {}
     for part in parts:
-        shard = describe_shard(model, part.dataset, settings, device, progress=progress)
-        found = gather_descriptions(shard, len(part.dataset))
+        found = describe(model, part, settings, device, progress=progress)
         if found is not None:
             metrics[part.name] = judge_part(
                 part,
@@ -95,6 +94,19 @@ def evaluate_multitask(
                 details=settings.details,
             )
     return distributed.broadcast_object(metrics)
+
+
+def describe(
+    model: nn.Module,
+    part: EvaluationPart,
+    settings: DescribeSettings,
+    device: torch.device,
+    *,
+    progress: bool = False,
+) -> Descriptions | None:
+    """What the model says about all garments of a set, on rank 0; None on the other ranks."""
+    shard = describe_shard(model, part.dataset, settings, device, progress=progress)
+    return gather_descriptions(shard, len(part.dataset))
 
 
 def describe_shard(

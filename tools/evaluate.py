@@ -1,178 +1,46 @@
-"""Measures a trained network on an annotated dataset.
+"""Measures a trained network, or a search, on annotated photos.
 
-    python tools/evaluate.py detector --weights runs/d/checkpoint_best.pt \\
-        --dataset coco --data-path photos/ --annotations photos/val.json --output-dir eval/
-    torchrun --nproc_per_node=2 tools/evaluate.py detector ...    # the photos are shared out
-    python tools/evaluate.py detector --predictions coco_results.json --data-path photos/
+    python tools/evaluate.py detector --weights runs/d/checkpoint_best.pt --data-path photos/
+    python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt --dataset csv:products
+    torchrun --nproc_per_node=2 tools/evaluate.py ...    # the work is shared out, same numbers
 
-``detector`` prints COCO's twelve numbers for boxes and masks, AP per category and, where they are
-annotated, AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subset the
-garments outside it are ignored: finding or missing one neither helps nor hurts.
-
---output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
-that there was nothing to measure.
+Each kind has its own --help, which says what it measures and what it writes.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from rich.console import Console
-
-from dataset_helpers import DATASETS, load_dataset
 from engine import distributed
-from engine.checkpoint import load_checkpoint
-from engine.coco_columns import GroundTruth
-from engine.coco_metrics import judge
-from engine.config import require
-from engine.detections import Detections, to_coco_results
-from engine.detector import build_from_checkpoint
-from engine.errors import InputError, exits_cleanly
-from engine.files import replacing
-from engine.meters import write_json
-from engine.metric_tables import print_metrics
-from engine.predict import PredictSettings, gather_predictions, predict_shard
-from engine.readers.coco_results import read_results
-from engine.records import PhotoRecords
+from engine.errors import exits_cleanly
+from tools.evaluations import detector, multitask
 
-Predictions = Mapping[int, Detections | None]
-
-
-def evaluate_detector(arguments: argparse.Namespace) -> None:
-    """Get the predictions (from the network or a file), judge them, print and write the result."""
-    device = distributed.init(arguments.device)
-    distributed.configure_logging()
-    if arguments.output_dir and distributed.is_main():
-        _make_folder(arguments.output_dir)
-    checkpoint = load_checkpoint(arguments.weights, "detector") if arguments.weights else None
-    with distributed.first_on_each_machine():
-        records = load_dataset(
-            arguments.dataset,
-            arguments.data_path,
-            split=arguments.split,
-            annotations=arguments.annotations,
-            images=arguments.images,
-        )
-    class_agnostic = arguments.class_agnostic
-    if checkpoint is None:
-        predictions = read_results(arguments.predictions, records) if distributed.is_main() else {}
-        category_ids = records.category_ids
-    else:
-        class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
-        if not class_agnostic:
-            _check_categories(checkpoint["categories"], records, arguments)
-        category_ids = checkpoint["category_ids"]
-        predictions = _predict(checkpoint, records, arguments, device)
-    if distributed.is_main():
-        _report(records, predictions, category_ids, class_agnostic, arguments.output_dir)
-    distributed.shutdown()
-
-
-def _check_categories(
-    categories: list[str], records: PhotoRecords, arguments: argparse.Namespace
-) -> None:
-    require(
-        categories == records.categories,
-        f"{arguments.weights} finds {', '.join(categories)}; {arguments.data_path} is annotated "
-        f"with {', '.join(records.categories)}: use --class-agnostic to judge the boxes alone",
-    )
-
-
-def _predict(
-    checkpoint: dict, records: PhotoRecords, arguments: argparse.Namespace, device: torch.device
-) -> Predictions | None:
-    """Every photo's detections on rank 0."""
-    config = checkpoint["config"]
-    short_side, max_side = arguments.short_side, arguments.max_side
-    settings = PredictSettings(
-        short_side=config["test_short_side"] if short_side is None else short_side,
-        max_side=config["test_max_side"] if max_side is None else max_side,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
-        precision=arguments.precision,
-    )
-    model = build_from_checkpoint(checkpoint).to(device)
-    shard = predict_shard(model, records, settings, device, progress=True)
-    return gather_predictions(shard, records.image_ids)
-
-
-def _report(
-    records: PhotoRecords,
-    predictions: Predictions,
-    category_ids: list[int],
-    class_agnostic: bool,
-    output_dir: Path | None,
-) -> None:
-    truth = GroundTruth(records)
-    metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
-    print_metrics(metrics, Console())
-    if output_dir:
-        write_json(output_dir / "metrics.json", metrics)
-        _write_results(output_dir / "coco_results.json", predictions, category_ids)
-
-
-def _make_folder(folder: Path) -> None:
-    """Before the work, so that it is not lost."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output-dir {folder}: {error.strerror}; choose another") from error
-
-
-def _write_results(path: Path, predictions: Predictions, category_ids: list[int]) -> None:
-    """A COCO result file, written photo by photo: as one string it could be gigabytes."""
-    with replacing(path, "w") as file:
-        separator = "[\n"
-        for image_id, found in predictions.items():
-            if found is None:
-                continue
-            for result in to_coco_results(image_id, found, category_ids):
-                file.write(separator + json.dumps(result))
-                separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+EVALUATIONS = {"detector": detector, "multitask": multitask}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    detector = networks.add_parser("detector", help="garment detector: box and mask AP")
-    detector.set_defaults(evaluate=evaluate_detector)
-    source = detector.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", type=Path, help="checkpoint or weights file to run")
-    source.add_argument(
-        "--predictions", type=Path, help="COCO result file to judge instead of running a network"
-    )
-    data = detector.add_argument_group("dataset")
-    data.add_argument("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
-    data.add_argument("--data-path", type=Path, required=True, help="root folder of the dataset")
-    data.add_argument("--split", default="val", help="part of the dataset (default: val)")
-    data.add_argument("--annotations", type=Path, help="coco: annotation file")
-    data.add_argument("--images", type=Path, help="coco: folder the file names are relative to")
-    detector.add_argument("--output-dir", type=Path, help="where to write the results")
-    detector.add_argument(
-        "--class-agnostic", action="store_true", help="judge garments whatever their category"
-    )
-    run = detector.add_argument_group("running the network")
-    run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
-    run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")
-    run.add_argument("-b", "--batch-size", type=int, default=1, help="photos a pass (1)")
-    run.add_argument("-j", "--workers", type=int, default=2, help="decoding threads (2)")
-    run.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for name, module in EVALUATIONS.items():
+        kind = kinds.add_parser(
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(kind)
     return parser.parse_args(argv)
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    arguments.evaluate(arguments)
+    EVALUATIONS[arguments.kind].evaluate(arguments)
+    distributed.shutdown()
 
 
 if __name__ == "__main__":

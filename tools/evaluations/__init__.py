@@ -1,0 +1,1 @@
+"""Parts of ``tools/evaluate.py``: one module for each kind of evaluation."""

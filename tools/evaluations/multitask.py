@@ -1,0 +1,184 @@
+"""The multitask model: labels, attributes, and what its aspect vectors find.
+
+    python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt \\
+        --dataset csv:clothing --dataset csv:products --output-dir eval/
+    python tools/evaluate.py multitask --weights m.pt --dataset csv:catalog \\
+        --query-views back alt1 --gallery-view main
+
+Exclusive groups (category, color ...) get top-1/3/5 accuracy, macro and weighted F1 among the
+values that the set itself uses; values that the model does not know count as misses and are
+listed. Attributes get precision, recall, F1, Hamming, and recall@k in three variants: pooled over
+photos (as DeepFashion papers do), per image (of min(k, positives)), per attribute (macro).
+
+Aspects get Recall@K, mAP and MRR of finding the same garment where the set knows identities: user
+photos search shop photos where it has both, else every photo searches all others. P@10 by a label
+is the share of the ten nearest garments of other products that carry the query's label. With
+--query-views and --gallery-view, in sets with a column that names each photo's view, queries are
+those views, the gallery is the first photo in the gallery view of each product; labels are
+compared among gallery-view photos; "other color R@1" says how often the nearest photo, the
+product's photos of the same color left out, is the same product.
+
+--output-dir gets metrics.json (0..1, with 95% bootstrap intervals), for each exclusive group
+report_SET_GROUP.txt and confusion_SET_GROUP.csv and .png, for attributes attributes_SET_GROUP.csv.
+"""
+
+import argparse
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dataset_helpers import load_spec, parse_spec
+from engine import distributed, multitask_task
+from engine.aspect_metrics import ViewRoles
+from engine.checkpoint import load_checkpoint
+from engine.classify_metrics import confusion, predicted, report
+from engine.config import require
+from engine.confusion import draw_confusion, write_confusion
+from engine.describe import DescribeSettings, describe
+from engine.errors import InputError
+from engine.files import replacing
+from engine.labels import LabelGroup, LabelSpace
+from engine.meters import write_json
+from engine.multitask import build_multitask_from_checkpoint
+from engine.multitask_metrics import (
+    Descriptions,
+    EvaluationPart,
+    answers_in_own_words,
+    judge_part,
+)
+from engine.multitask_tables import print_multitask
+from engine.view_transform import MultitaskAugmentation
+from tools.evaluations.shared import add_running, start
+
+MOST_CLASSES_DRAWN = 150
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Describe every set's garments with all ranks; rank 0 judges, prints and writes."""
+    settings = _settings(arguments)
+    device = start(arguments)
+    checkpoint = load_checkpoint(arguments.weights, "multitask")
+    parts = _load_parts(arguments, checkpoint)
+    _check_views(settings.views, parts)
+    model = build_multitask_from_checkpoint(checkpoint).to(device)
+    metrics = {}
+    for part in parts:
+        found = describe(model, part, settings, device, progress=True)
+        if found is None:
+            continue
+        metrics[part.name] = judge_part(
+            part, found, model.labels, views=settings.views, max_queries=None, details=True
+        )
+        if arguments.output_dir:
+            _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
+    if distributed.is_main():
+        print_multitask(metrics, Console())
+        if arguments.output_dir:
+            write_json(arguments.output_dir / "metrics.json", metrics)
+
+
+def _settings(arguments: argparse.Namespace) -> DescribeSettings:
+    views = None
+    if arguments.query_views or arguments.gallery_view:
+        both = bool(arguments.query_views) and arguments.gallery_view is not None
+        require(both, "--query-views and --gallery-view go together: give both")
+        views = ViewRoles(
+            tuple(arguments.query_views), arguments.gallery_view, arguments.view_column
+        )
+    return DescribeSettings(
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        precision=arguments.precision,
+        views=views,
+    )
+
+
+def _load_parts(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> list[EvaluationPart]:
+    specs = [parse_spec(text) for text in arguments.dataset]
+    titles = [spec.title for spec in specs]
+    repeated = len(set(titles)) < len(titles)
+    require(
+        not repeated, f"--dataset: sets named {', '.join(titles)}: give each its own with name="
+    )
+    try:
+        cropping = MultitaskAugmentation(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in checkpoint["config"]["augmentation"].items()
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{arguments.weights}: does not say how crops are cut ({error})") from None
+    with distributed.first_on_each_machine():
+        records = {spec.title: load_spec(spec, arguments.split or spec.val) for spec in specs}
+    return multitask_task.parts_to_judge(records, cropping)
+
+
+def _check_views(views: ViewRoles | None, parts: list[EvaluationPart]) -> None:
+    """A misspelled view would quietly measure nothing."""
+    if views is None:
+        return
+    groups = [group for part in parts for group in part.labels.groups if group.name == views.column]
+    known = {value for group in groups for value in group.values}
+    for view in (*views.queries, views.gallery):
+        sentence = f"view {view!r}: the sets' column {views.column!r} knows {sorted(known)}"
+        require(view in known, sentence)
+
+
+def _write_groups(
+    folder: Path,
+    part: EvaluationPart,
+    found: Descriptions,
+    labels: LabelSpace,
+    metrics: dict[str, Any],
+) -> None:
+    for group in part.labels.groups:
+        answer = answers_in_own_words(part, found, labels, group)
+        if answer is None:
+            continue
+        ending = re.sub(r"[^\w-]+", "_", f"{part.name}_{group.name}")
+        if group.exclusive:
+            _write_exclusive(folder, ending, group, *answer)
+        else:
+            _write_attributes(
+                folder / f"attributes_{ending}.csv", metrics[group.name]["attributes"]
+            )
+
+
+def _write_exclusive(folder: Path, ending: str, group: LabelGroup, scores, targets) -> None:
+    answers = predicted(scores)
+    with replacing(folder / f"report_{ending}.txt", "w") as file:
+        file.write(report(answers, targets, group.values))
+    matrix = confusion(answers, targets, len(group.values))
+    write_confusion(folder / f"confusion_{ending}.csv", matrix, group.values)
+    if (matrix.sum(axis=1) > 0).sum() <= MOST_CLASSES_DRAWN:
+        draw_confusion(folder / f"confusion_{ending}.png", matrix, group.values, group.name)
+
+
+def _write_attributes(path: Path, attributes: dict[str, dict[str, float]]) -> None:
+    with replacing(path, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["attribute", "precision", "recall", "f1", "positives"])
+        for name, row in attributes.items():
+            numbers = [f"{row[column]:.4f}" for column in ("precision", "recall", "f1")]
+            table.writerow([name, *numbers, row["positives"]])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``evaluate``."""
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint or weights file")
+    parser.add_argument(
+        "--dataset", action="append", required=True, metavar="NAME:PATH[:key=value]...",
+        help="set to judge on, repeatable; keys: split and val (parts), name, category, identity, "
+        "attributes, annotations, images, mask (see train.py multitask --help)",
+    )  # fmt: skip
+    parser.add_argument("--split", help="part of every set (default: each one's val=, or val)")
+    parser.add_argument("--output-dir", type=Path, help="where to write the results")
+    views = parser.add_argument_group("views of a product")
+    views.add_argument("--query-views", nargs="+", default=[], help="views that ask")
+    views.add_argument("--gallery-view", help="view that is searched")
+    views.add_argument("--view-column", default="view", help="label group of the views (view)")
+    add_running(parser, batch_size=32, what="garments")
