@@ -21,12 +21,11 @@ import torch
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.photos import PhotoError
-from engine.readers import coco, csv_table, deepfashion2, selection
-from engine.readers.cache import load_or_build
+from engine.readers import opening, selection
+from engine.readers.opening import DATASETS
 from engine.records import PhotoRecords
 from engine.samplers import Draw
 
-DATASETS = ("coco", "deepfashion2", "csv")
 OPTIONS = (
     "name", "split", "val", "weight", "category", "identity", "attributes",
     "annotations", "images", "mask",
@@ -56,7 +55,7 @@ class DatasetSpec:
     @property
     def val(self) -> str:
         """The part that is evaluated on."""
-        return self.options.get("val", "val")
+        return self.options.get("val", "test" if self.name == "inshop" else "val")
 
     @property
     def weight(self) -> float:
@@ -152,12 +151,14 @@ def load_dataset(
         path: the dataset's root folder.
         split: which part. coco: names the annotation file ``<path>/<split>.json``,
             ``<path>/annotations/<split>.json`` or ``<path>/annotations/instances_<split>*.json``.
-            deepfashion2: the folder, "train" or "validation" ("val" is understood). csv: what
-            the column ``split`` says.
+            deepfashion2: the folder, "train" or "validation" ("val" is understood). deepfashion,
+            deepfashion-fine: "train", "val", "test". inshop: "train", "query", "gallery", "test"
+            (both). consumer2shop: "train", "val", "test", "query", "gallery" (the shop's photos of
+            val and test). csv: what the column ``split`` says.
         annotations: coco: the annotation file, csv: the table, instead of looking for it.
-        images: coco, csv: the folder the file names are relative to, instead of
-            ``<path>/images``, ``<path>/<split>``, ``<path>/<split>2017`` or ``<path>``, whichever
-            holds the photos.
+        images: all but deepfashion2: the folder the file names are relative to, instead of
+            ``<path>/images``, ``<path>/<split>``, ``<path>/<split>2017``, ``<path>/Img`` or
+            ``<path>``, whichever holds the photos.
         category, identity: csv: the columns to take; of any set: "none" leaves them unknown.
         attributes: the attribute groups to take (csv: columns); None takes all.
         masks: False leaves them out.
@@ -172,67 +173,22 @@ def load_dataset(
         raise InputError(f"dataset {name!r}: choose one of {', '.join(DATASETS)}")
     if not root.is_dir():
         raise InputError(f"{path}: no such folder; give the dataset's root")
-    if name == "coco":
-        records = _load_coco(root, split, annotations, images)
-    elif name == "csv":
-        columns = {"category": category, "identity": identity, "attributes": attributes}
-        records = _load_csv(root, split, annotations, images, columns)
+    if annotations is not None and name not in ("coco", "csv"):
+        raise InputError(f"annotations={annotations}: {name} has none to choose; leave it out")
+    columns = {"category": category, "identity": identity, "attributes": attributes}
+    if name == "csv":
+        records = opening.open_csv(root, split, annotations, images, **columns)
+    elif name == "coco":
+        records = opening.open_coco(root, split, annotations, images)
+    elif name == "deepfashion2":
+        records = opening.open_deepfashion2(root, split)
     else:
-        records = _load_deepfashion2(root, split)
+        records = opening.open_listed(name, root, split, images)
     if name != "csv":
-        records = _select(records, category, identity, attributes)
+        records = selection.select_labels(records, **columns)
     records = records if masks else selection.forget_masks(records)
     _report(records, f"{name} {split}", strict)
     return records
-
-
-def _load_csv(
-    root: Path, split: str, table: str | Path | None, images: str | Path | None, columns: dict
-) -> PhotoRecords:
-    file = csv_table.find_table(root, table)
-    folders = coco.find_images(root, split, images)
-    places = {"table": str(file.resolve()), "images": str([str(f.resolve()) for f in folders])}
-    key = {"name": "csv", "split": split, "columns": str(columns), **places}
-    return load_or_build(key, lambda: csv_table.read(file, folders, split, **columns))
-
-
-def _select(
-    records: PhotoRecords,
-    category: str | None,
-    identity: str | None,
-    attributes: Sequence[str] | None,
-) -> PhotoRecords:
-    for option, value in (("category", category), ("identity", identity)):
-        if value not in (None, "none"):
-            raise InputError(
-                f"{records.root}: {option}={value} names a column, which only csv has; "
-                f"of {records.name}, {option} can be 'none'"
-            )
-    if category == "none":
-        records = selection.forget_categories(records)
-    if identity == "none":
-        records = selection.forget_identities(records)
-    if attributes is not None:
-        records = selection.keep_attribute_groups(records, attributes)
-    return records
-
-
-def _load_coco(
-    root: Path, split: str, annotations: str | Path | None, images: str | Path | None
-) -> PhotoRecords:
-    file = coco.find_annotations(root, split, annotations)
-    folders = coco.find_images(root, split, images)
-    places = {
-        "annotations": str(file.resolve()),
-        "images": str([str(f.resolve()) for f in folders]),
-    }
-    key = {"name": "coco", "split": split, **places}
-    return load_or_build(key, lambda: coco.read(file, folders))
-
-
-def _load_deepfashion2(root: Path, split: str) -> PhotoRecords:
-    key = {"name": "deepfashion2", "split": split, "root": str(root.resolve())}
-    return load_or_build(key, lambda: deepfashion2.read(root, split))
 
 
 def _report(records: PhotoRecords, title: str, strict: bool) -> None:

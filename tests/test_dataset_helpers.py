@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from dataset_helpers import DATASETS, DetectionDataset, load_dataset
+from dataset_helpers import DATASETS, DetectionDataset, load_dataset, load_spec, parse_spec
 from engine.errors import InputError
 from engine.photos import PhotoError
+from engine.records import AttributeGroup
 from engine.samplers import Draw
 from tests.datasets import coco_document, write_coco, write_df2, write_photo
 
@@ -206,6 +207,104 @@ def test_cached_records_equal_parsed_ones_and_are_mapped(tmp_path: Path, monkeyp
     for name, column in parsed.columns.items():
         assert column.dtype == cached.columns[name].dtype
         np.testing.assert_array_equal(column, cached.columns[name])
+
+
+def write_table(root: Path) -> Path:
+    """Three photos in a table with splits, attributes and identities."""
+    write_coco(root)
+    lines = ["file_name,category,identity,color,fit,part", "1.jpg,dress,A,red,loose,train"]
+    lines += ["2.jpg,coat,A,,loose,val", "3.jpg,,B,blue,,train"]
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_tables_load_from_the_cache_with_all_their_names(tmp_path: Path) -> None:
+    root = write_table(tmp_path / "data")
+    parsed, cached = (load_dataset("csv", root, attributes=["color"]) for _ in range(2))
+    assert isinstance(cached.garment_box.base, np.memmap)
+    for records in (parsed, cached):
+        assert records.identities == ["A", "B"] and records.attributes == ["blue", "red"]
+        assert records.attribute_groups == [AttributeGroup("color", 0, 2, exclusive=True)]
+        assert records.attribute_matrix.tolist() == [[-1, 1], [0, 0], [1, -1]]
+    # Other columns are another entry of the cache.
+    assert load_dataset("csv", root, attributes=["fit"]).attributes == ["loose"]
+    assert load_dataset("csv", root, category="color").categories == ["blue", "red"]
+
+
+def test_every_format_has_a_reader(tmp_path: Path) -> None:
+    for name in DATASETS:
+        with pytest.raises(InputError) as caught:
+            load_dataset(name, tmp_path)
+        assert str(tmp_path) in str(caught.value)
+
+
+def test_labels_that_are_not_wanted(tmp_path: Path) -> None:
+    root = write_df2(tmp_path / "df2")
+    records = load_dataset("deepfashion2", root, category="none", identity="none", masks=False)
+    assert (records.garment_category == -1).all() and records.categories == []
+    assert (records.garment_identity == -1).all()
+    assert not records.garment_has_mask.any() and records[0].garments[0].segmentation is None
+    for option in ({"category": "color"}, {"identity": "pair"}):
+        with pytest.raises(InputError, match="names a column, which only csv has"):
+            load_dataset("deepfashion2", root, **option)
+    with pytest.raises(InputError, match="no attribute group 'color'; there are: none"):
+        load_dataset("deepfashion2", root, attributes=["color"])
+    with pytest.raises(InputError, match="deepfashion2 has none to choose"):
+        load_dataset("deepfashion2", root, annotations="x.json")
+
+
+def test_spec_of_a_dataset_in_a_mix() -> None:
+    spec = parse_spec("csv:../products:attributes=color,pattern:weight=2:val=test")
+    assert (spec.name, spec.path, spec.title) == ("csv", "../products", "products")
+    assert (spec.split, spec.val, spec.weight) == ("train", "test", 2.0)
+    assert spec.options == {"attributes": "color,pattern", "weight": "2", "val": "test"}
+    spec = parse_spec("inshop:/data/in-shop:name=shop")
+    assert (spec.title, spec.split, spec.val, spec.weight) == ("shop", "train", "test", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("products", "write FORMAT:PATH"),
+        ("csv:", "write FORMAT:PATH"),
+        ("excel:products", "FORMAT one of coco, deepfashion2, deepfashion,"),
+        ("csv:C:\\products", r"'C|a path must not hold a colon"),
+        ("csv:products:colour=red", "'colour=red' is no option; options are"),
+        ("csv:products:weight=0", "weight must be a number above 0"),
+        ("csv:products:weight=nan", "weight must be a number above 0"),
+        ("csv:products:weight=two", "weight must be a number above 0"),
+        ("csv:products:mask=maybe", "mask is yes or no"),
+    ],
+)
+def test_specs_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        parse_spec(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_loading_a_spec(tmp_path: Path) -> None:
+    root = write_table(tmp_path / "data")
+    records = load_spec(parse_spec(f"csv:{root}:attributes=:identity=none:split=a"), "a")
+    assert records.attributes == [] and (records.garment_identity == -1).all()
+    assert records.categories == ["coat", "dress"]
+    # COCO: crowds are no crops, masks can be ignored, a named file is the training's only.
+    (root / "train.json").rename(root / "mine.json")
+    (root / "val.json").write_text((root / "mine.json").read_text())
+    spec = parse_spec(f"coco:{root}:annotations=mine.json:mask=no")
+    for split in (spec.split, spec.val):
+        records = load_spec(spec, split)
+        assert len(records) == 3 and records.garment_annotation_id.tolist() == [11, 13, 14]
+        assert not records.garment_has_mask.any()
+    (root / "val.json").unlink()
+    with pytest.raises(InputError, match=r"val\.json"):
+        load_spec(spec, spec.val)
+
+
+def test_a_detector_needs_categories(tmp_path: Path) -> None:
+    records = load_dataset("csv", write_table(tmp_path))
+    with pytest.raises(InputError, match="some garments have no category"):
+        DetectionDataset(records, Transform(set()))
+    DetectionDataset(records, Transform(set()), class_agnostic=True)
 
 
 class Transform:

@@ -31,6 +31,9 @@ CONSEQUENCES = {
     "empty mask": "garment left out",
     "garment without a mask in a set with masks": "garment left out",
     "malformed landmarks": "landmarks left out",
+    "category number out of range": "category unknown",
+    "several answers where one is right": "answer unknown",
+    "list of another length than announced": "its rows used",
     "malformed row": "row left out",
     "photo listed twice": "later row left out",
     # Found by tools/check_dataset.py only.

@@ -8,6 +8,31 @@ from engine.errors import InputError
 from engine.records import AttributeGroup, PhotoRecords
 
 
+def select_labels(
+    records: PhotoRecords,
+    *,
+    category: str | None = None,
+    identity: str | None = None,
+    attributes: Sequence[str] | None = None,
+) -> PhotoRecords:
+    """Forget categories or identities ("none") and all but some attribute groups (None: keep all).
+
+    Raises:
+        InputError: there is no such group, or a column is named where there are no columns.
+    """
+    for option, value in (("category", category), ("identity", identity)):
+        if value not in (None, "none"):
+            raise InputError(
+                f"{records.root}: {option}={value} names a column, which only csv has; "
+                f"of {records.name}, {option} can be 'none'"
+            )
+    if category == "none":
+        records = forget_categories(records)
+    if identity == "none":
+        records = forget_identities(records)
+    return records if attributes is None else keep_attribute_groups(records, attributes)
+
+
 def forget_categories(records: PhotoRecords) -> PhotoRecords:
     """All categories unknown."""
     unknown = np.full_like(records.garment_category, -1)

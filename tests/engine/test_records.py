@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.packing import COLUMNS, concatenate, pack
-from engine.records import Garment, Photo, PhotoRecords
+from engine.packing import COLUMNS, concatenate, fill, pack
+from engine.records import AttributeGroup, Garment, Photo, PhotoRecords
 
 ROOT = Path("/photos")
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")
@@ -130,6 +130,44 @@ def test_keep_garments() -> None:
         assert_same(kept[i], photo)
     assert kept.has_masks
     assert len(records.keep_garments(np.zeros(len(records.garment_box), bool))) == 23
+
+
+def test_a_garment_by_its_row_knows_its_photo() -> None:
+    photos = random_photos()
+    records = records_of(photos)
+    owned = [(i, garment) for i, photo in enumerate(photos) for garment in photo.garments]
+    for g, (photo, garment) in enumerate(owned):
+        found, unpacked = records.garment(g)
+        assert found == photo
+        assert_same(unpacked, garment)
+    with pytest.raises(IndexError):
+        records.garment(len(owned))
+
+
+def test_attribute_matrix_and_exchanged_columns() -> None:
+    photos = random_photos()
+    records = records_of(photos)
+    values = [garment.attributes for photo in photos for garment in photo.garments]
+    np.testing.assert_array_equal(records.attribute_matrix, values)
+    group = AttributeGroup("all", 0, 4, exclusive=False)
+    other = records.with_columns({"garment_category": np.zeros(len(values))}, categories=["d"])
+    other = other.with_columns({}, attribute_groups=[group], identities=["x"])
+    assert other.garment_category.tolist() == [0] * len(values) and other.categories == ["d"]
+    assert other.category_ids == [5, 7, 9] and other.attributes == ["w", "x", "y", "z"]
+    part = other.subset([3, 1])
+    assert part.attribute_groups == [group] and part.identities == ["x"]
+    assert records.attribute_groups == records.identities == []
+
+
+def test_filled_columns_are_the_layout() -> None:
+    filled = fill(2, 3, {"garment_offsets": np.array([0, 1, 3]), "garment_box": np.ones((3, 4))})
+    assert filled.keys() == COLUMNS.keys()
+    for name, (dtype, shape) in COLUMNS.items():
+        assert filled[name].dtype == dtype and filled[name].shape[1:] == shape
+    assert filled["garment_category"].tolist() == [-1, -1, -1]
+    assert filled["file_name_offsets"].tolist() == [0, 0, 0]
+    assert filled["rle_offsets"].tolist() == [0, 0, 0, 0]
+    assert filled["garment_box"].tolist() == [[1] * 4] * 3
 
 
 def test_no_photos_and_no_garments() -> None:
