@@ -1,0 +1,83 @@
+"""Rows and expressions, compared with what they should be; the server's tests run them."""
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from retrieval.milvus_rows import (
+    chunks,
+    expression,
+    item_row,
+    label,
+    photo_row,
+    problem,
+    read_item,
+    read_photo,
+)
+from retrieval.store import Filter, Item, PhotoState
+
+
+def test_filters_as_expressions() -> None:
+    assert expression(None) == expression(Filter()) == expression(Filter(folder="/")) == ""
+    assert expression(Filter(categories=("a", 'b"'))) == (
+        r'category in ["\"a\"", "\"b\\\"\""]'  # JSON texts, quoted as literals
+    )
+    assert expression(Filter(attributes={"color": ("red",), "x": ()})) == (
+        r'array_contains_any(tags, ["[\"color\", \"red\"]"]) and key == ""'
+    )
+    assert expression(Filter(folder="a/b/", exclude_keys=("k",), exclude_photos=("p",))) == (
+        'photo > "a/b/" and photo < "a/b0" and not (photo in ["p"]) and not (key in ["k"])'
+    )
+
+
+@pytest.mark.parametrize("text", ['" or key != "', "\\", '\\"', "'", "\n", "\x00\x1f\x7f", "%_"])
+def test_no_text_ends_its_literal(text: str) -> None:
+    found = expression(Filter(exclude_keys=(text,)))
+    literal = found.removeprefix('not (key in ["').removesuffix('"])')
+    # Every quote inside is escaped, and an escape is never cut in two.
+    assert '"' not in literal.replace("\\\\", "").replace('\\"', "")
+    assert not literal.replace("\\\\", "").endswith("\\")
+    assert all(c >= " " for c in literal)
+
+
+def test_filters_that_are_not_text() -> None:
+    with pytest.raises(InputError, match="not valid Unicode"):
+        expression(Filter(categories=("\udc80",)))
+
+
+def test_labels_are_told_apart() -> None:
+    texts = [None, "", "null", '["a", "b"]', ["a", "b"], ['a", "b'], ["", "a"], ["a", ""]]
+    assert len({label(text) for text in texts}) == len(texts)
+
+
+def test_items_and_photos_there_and_back() -> None:
+    item = Item("k#1", "k", 1, (1.5, 2, np.float32(3), 4), "coat", {"a": "b"}, "7", {"x": [None]})
+    row = item_row(item, np.arange(3, dtype=np.float32))
+    assert read_item(row) == item and problem(row) == ""
+    assert read_item(item_row(Item("k", "p"), row["vector"])) == Item("k", "p")
+    for state in (PhotoState("p", 1, 2**62 + 1), PhotoState("p", 0, 0, "why\ud800")):
+        assert read_photo(photo_row(state)) == state
+
+
+def test_rows_that_do_not_fit_their_record() -> None:
+    row = item_row(Item("k", "p", category="coat"), np.zeros(2, np.float32))
+    for changes, word in (
+        ({"photo": "q"}, "photo"),
+        ({"category": label(None)}, "category"),
+        ({"tags": [label(["a", "b"])]}, "tags"),
+        ({"record": "{}"}, "damaged"),
+        ({"record": "[]"}, "damaged"),
+        ({"vector": [0.0, float("nan")]}, "NaN"),
+    ):
+        assert word in problem(row | changes)
+
+
+def test_labels_that_cannot_be_stored() -> None:
+    with pytest.raises(InputError, match="JSON"):
+        item_row(Item("k", "p", extra={"x": object()}), np.zeros(1))
+    with pytest.raises(InputError, match="4096 attributes"):
+        item_row(Item("k", "p", attributes={str(i): "" for i in range(4097)}), np.zeros(1))
+
+
+def test_chunks() -> None:
+    assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]] and chunks([], 3) == []
