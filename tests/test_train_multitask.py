@@ -1,0 +1,191 @@
+"""train.py multitask: a small mix of sets, killed and continued, on one, two and three processes.
+
+Each set labels something else, so that what is known is spread unevenly over batches and processes.
+"""
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+import train
+from engine import multitask
+from engine.checkpoint import load_checkpoint
+from engine.errors import InputError
+from engine.multitask import build_multitask_from_checkpoint
+from engine.multitask_config import MultitaskConfig
+from engine.view_transform import MultitaskAugmentation
+from tests.ranks import run_ranks
+
+ROOT = Path(__file__).parents[1]
+COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
+SMALL = [
+    "--trunk", "resnet18", "--crop-size", "32", "--device", "cpu", "-j", "0", "--lr", "0.01",
+    "--optimizer", "sgd", "--seed", "7", "--log-every", "1", "--checkpoint-every", "1",
+    "--trainable-layers", "1", "--frozen-epochs", "1", "--photos-per-identity", "2",
+]  # fmt: skip
+
+
+def draw_set(root: Path, columns: list[str], rows: list[list]) -> None:
+    """``labels.csv`` and photos: a striped square of the row's color (gray where unknown)."""
+    (root / "images").mkdir(parents=True)
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "split", *columns], *rows])
+    for number, row in enumerate(rows):
+        photo = np.full((40, 34 + number, 3), 245, np.uint8)
+        known = [COLORS[value] for value in row if value in COLORS]
+        photo[6:36, 5:30] = known[0] if known else (120, 120, 120)
+        photo[6 : 36 : 2 + number % 3, 5:30] //= 2
+        cv2.imwrite(str(root / "images" / row[0]), photo[..., ::-1])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Products in three colors, some unknown; wardrobe photos with a category; starting weights."""
+    root = tmp_path_factory.mktemp("sets")
+    products = [
+        [f"p{i}.png", "val" if i > 7 else "train", f"item {i // 2}", color]
+        for i, color in enumerate(["red", "red", "", "", "green", "green", "blue", "", "red", ""])
+    ]
+    draw_set(root / "shop", ["identity", "color"], products)
+    worn = [
+        [f"w{i}.png", "val" if i % 3 == 2 else "train", name]
+        for i, name in enumerate(["top", "dress", "dress", "top", "hat", "top", "", "dress", "top"])
+    ]
+    draw_set(root / "wardrobe", ["category"], worn)
+    torch.manual_seed(0)
+    torch.save(resnet18().state_dict(), root / "resnet18.pth")
+    return root
+
+
+def flags_for(data: Path, output: Path, *flags: str) -> list[str]:
+    sets = ["--dataset", f"csv:{data}/shop:weight=2", f"csv:{data}/wardrobe"]
+    start = ["--weights", str(data / "resnet18.pth")]
+    return ["multitask", *sets, *start, "--output-dir", str(output), *SMALL, *flags]
+
+
+def settings(*flags: str) -> tuple[MultitaskConfig, MultitaskAugmentation]:
+    """What the flags mean; all randomness that depends on the process is off."""
+    sys.argv = ["train.py", *flags]
+    arguments = train.parse_arguments()
+    return tuple(train.from_arguments(c, arguments) for c in train.NETWORKS["multitask"][2:])
+
+
+def fit(flags: list[str]) -> dict:
+    """Train in this process (or rank) and return the last checkpoint."""
+    multitask.DROPOUT = 0.0
+    config, augmentation = settings(*flags)
+    train.train_multitask(config, augmentation, torch.device("cpu"))
+    return load_checkpoint(Path(config.output_dir) / "checkpoint_latest.pt", "multitask")
+
+
+@pytest.fixture(autouse=True)
+def _undo(monkeypatch) -> None:
+    monkeypatch.setattr(multitask, "DROPOUT", multitask.DROPOUT)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def test_processes_train_and_judge_as_one_with_the_same_global_batch(data, tmp_path):
+    def flags(name: str, batch_size: int) -> list[str]:
+        options = ["-b", str(batch_size), "--epochs", "2", "--task-weights", "learned"]
+        return flags_for(data, tmp_path / name, *options)
+
+    alone = fit(flags("1", 6))
+    trunk = torch.load(data / "resnet18.pth", weights_only=True)
+    moved = alone["model"]["backbone.body.layer4.0.conv1.weight"]
+    assert not torch.equal(moved, trunk["layer4.0.conv1.weight"])
+    assert alone["epoch"] == 2
+    for ranks in (2, 3):
+        together = run_ranks(ranks, fit, flags(str(ranks), 6 // ranks))
+        for checkpoint in together:
+            torch.testing.assert_close(checkpoint["model"], alone["model"], rtol=1e-4, atol=1e-6)
+        found, expected = (c["best"]["metrics"] for c in (together[0], alone))
+        assert found["wardrobe"]["category"] == expected["wardrobe"]["category"]
+        assert found["shop"]["color"]["R@1"] == expected["shop"]["color"]["R@1"]
+
+
+def test_one_task_alone_has_its_loss_only(data, tmp_path):
+    checkpoint = fit(flags_for(data, tmp_path, "-b", "4", "--epochs", "1", "--tasks", "category"))
+    assert checkpoint["config"]["tasks"] == ["category"]
+    assert checkpoint["best"]["metrics"].keys() == {"shop", "wardrobe"}
+    assert "color" not in checkpoint["best"]["metrics"]["shop"]
+    line = (tmp_path / "log.jsonl").read_text().splitlines()[0]
+    assert '"loss_category"' in line
+    assert '"loss_item"' not in line
+
+
+def test_other_sets_do_not_continue_a_run(data, tmp_path):
+    flags = flags_for(data, tmp_path, "-b", "8", "--epochs", "1", "--tasks", "category")
+    fit(flags)
+    config, augmentation = settings(*flags)
+    config = dataclasses.replace(config, dataset=config.dataset[1:])
+    with pytest.raises(InputError, match="other sets or labels"):
+        train.train_multitask(config, augmentation, torch.device("cpu"))
+
+
+def run(flags: list[str]) -> subprocess.CompletedProcess:
+    command = [sys.executable, "train.py", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def kill_at_step(flags: list[str], log: Path, step: int) -> None:
+    """SIGKILL the training once it has logged the step."""
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *flags], cwd=ROOT, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (log.is_file() and f'"step": {step},' in log.read_text()):
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline, "the training never reached the step"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data, tmp_path):
+    def flags(name: str) -> list[str]:
+        options = ["-b", "4", "--epochs", "2", "-j", "1", "--ema-decay", "0.9"]
+        return flags_for(data, tmp_path / name, *options)
+
+    assert run(flags("whole")).returncode == 0
+    whole = load_checkpoint(tmp_path / "whole" / "checkpoint_latest.pt")
+    kill_at_step(flags("cut"), tmp_path / "cut" / "log.jsonl", 4)
+    cut_at = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")["step"]
+    assert run(flags("cut")).returncode == 0
+    cut = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")
+    assert 3 <= cut_at < whole["step"] == cut["step"]
+    for part in ("model", "ema"):
+        assert all(torch.equal(whole[part][name], cut[part][name]) for name in whole[part])
+    judged = run([*flags("whole"), "--test-only"])
+    assert judged.returncode == 0, judged.stderr
+    assert "wardrobe" in judged.stdout
+    model = build_multitask_from_checkpoint(
+        load_checkpoint(tmp_path / "whole" / "checkpoint_best.pt", "multitask")
+    )
+    assert [group.name for group in model.labels.groups] == ["category", "color"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--tasks", "box"], "--whole-photo"),
+        (["--best-metric", "nowhere/item/R@1"], "shop, wardrobe"),
+        (["--dataset", "csv:/nowhere"], "/nowhere"),
+        (["--category-branches"], "--category-branches"),
+        (["--weights", "missing.pth"], "missing.pth"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(data, tmp_path, flags, words):
+    with pytest.raises(InputError, match=words):
+        fit(flags_for(data, tmp_path, *flags))
