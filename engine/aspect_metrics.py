@@ -6,6 +6,7 @@ Same garment, where the set knows identities ("R@k" any hit among the first k, "
   query views, the gallery is the first photo in the gallery view of each product.
 * Otherwise, where the set has photos of both sources: user photos search the shop photos.
 * Otherwise every garment searches all others.
+* ``Roles`` given by the caller replace all this.
 
 Same label ("P@10_color" and so on, for color, pattern and category groups): the share of the ten
 nearest garments *of other products and other photos* that carry the query's label. With
@@ -18,7 +19,7 @@ A photo never finds itself or a garment on it. Garments whose identity or label 
 neither asked for nor found. "queries" counts the garments that had something to find.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,30 +74,61 @@ class GarmentTable:
         return np.flatnonzero(np.isin(names[self.labels[roles.column]], views))
 
 
+@dataclass(frozen=True)
+class Roles:
+    """Who asks and who is searched, as numbers of garments, int64.
+
+    Attributes:
+        queries, gallery: of the search for the same garment.
+        label_queries, label_gallery: of the comparison of labels.
+        main: the gallery-view garments among which other colors are looked for; may be empty.
+    """
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    label_queries: np.ndarray
+    label_gallery: np.ndarray
+    main: np.ndarray
+
+
+def roles_of(table: GarmentTable, views: ViewRoles | None = None) -> Roles:
+    """The roles as the top of this file has them; views count where the set has that column."""
+    everything, nobody = np.arange(len(table.photo)), np.zeros(0, np.int64)
+    if views is not None and views.column in table.labels:
+        main = table.in_views(views, [views.gallery])
+        _, first = np.unique(table.identity[main], return_index=True)
+        asking = table.in_views(views, views.queries)
+        return Roles(asking, main[np.sort(first)], main, main, main)
+    users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
+    if len(users) and len(shops):
+        return Roles(users, shops, everything, everything, nobody)
+    return Roles(everything, everything, everything, everything, nobody)
+
+
 def aspect_metrics(
     vectors: np.ndarray,
     table: GarmentTable,
+    roles: Roles,
     *,
-    views: ViewRoles | None = None,
     max_queries: int | None = None,
     intervals: bool = False,
+    rank: Callable[..., dict[str, np.ndarray]] = rank_queries,
 ) -> dict[str, Any]:
     """The numbers described at the top of this file, for one aspect.
 
     Args:
         vectors: float [n, d], unit length.
         table: the n garments.
-        views: roles of the views, used where the set has that column.
+        roles: who asks and who is searched.
         max_queries: ask with so many queries only, evenly picked, where there are more.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
+        rank: ``engine.ranking.rank_queries``, or what does the same on several ranks.
 
     Returns:
         Only what can be measured; {} where that is nothing.
     """
-    if views is not None and views.column not in table.labels:
-        views = None
-    search = _Search(vectors, table, views, max_queries)
-    scores = search.same_garment() | search.same_labels() | search.other_color()
+    search = _Search(vectors, table, max_queries, rank)
+    scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
     if "R@1" in scores:
@@ -112,54 +144,36 @@ class _Search:
 
     vectors: np.ndarray
     table: GarmentTable
-    views: ViewRoles | None
     max_queries: int | None
+    rank: Callable[..., dict[str, np.ndarray]]
 
-    def same_garment(self) -> dict[str, np.ndarray]:
+    def same_garment(self, roles: Roles) -> dict[str, np.ndarray]:
         table = self.table
         if (table.identity < 0).all():
             return {}
-        queries, gallery = self._roles()
-        scores = self._rank(queries, gallery, table.identity, KS, [table.photo])
+        scores = self._rank(roles.queries, roles.gallery, table.identity, KS, [table.photo])
         return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
 
-    def same_labels(self) -> dict[str, np.ndarray]:
-        table, shown = self.table, self._shown()
+    def same_labels(self, roles: Roles) -> dict[str, np.ndarray]:
+        table, shown = self.table, (roles.label_queries, roles.label_gallery)
         apart = [table.photo, table.identity]
         scores = {}
         for group in table.judged:
-            ranked = self._rank(shown, shown, table.labels[group], (LABEL_K,), apart)
+            ranked = self._rank(*shown, table.labels[group], (LABEL_K,), apart)
             scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
         return scores
 
-    def other_color(self) -> dict[str, np.ndarray]:
-        table, shown = self.table, self._shown()
+    def other_color(self, roles: Roles) -> dict[str, np.ndarray]:
+        table = self.table
         group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
-        if group is None or self.views is None:
+        if group is None or not len(roles.main):
             return {}
         pairs = np.stack([table.identity, table.labels[group]], axis=1)
         same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
         same_color[(pairs < 0).any(axis=1)] = -1
-        ranked = self._rank(shown, shown, table.identity, (1,), [table.photo, same_color])
+        apart = [table.photo, same_color]
+        ranked = self._rank(roles.main, roles.main, table.identity, (1,), apart)
         return {"other_color_R@1": ranked["R@1"]}
-
-    def _roles(self) -> tuple[np.ndarray, np.ndarray]:
-        """Queries and gallery of the search for the same garment."""
-        table, views = self.table, self.views
-        if views is not None:
-            gallery = self._shown()
-            _, first = np.unique(table.identity[gallery], return_index=True)
-            return table.in_views(views, views.queries), gallery[np.sort(first)]
-        users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
-        if len(users) and len(shops):
-            return users, shops
-        return self._shown(), self._shown()
-
-    def _shown(self) -> np.ndarray:
-        """The garments among which labels are compared."""
-        if self.views is not None:
-            return self.table.in_views(self.views, [self.views.gallery])
-        return np.arange(len(self.table.photo))
 
     def _rank(
         self,
@@ -171,7 +185,7 @@ class _Search:
     ) -> dict[str, np.ndarray]:
         if self.max_queries is not None and len(queries) > self.max_queries:
             queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
-        return rank_queries(
+        return self.rank(
             self.vectors[queries],
             self.vectors[gallery],
             ids[queries],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from engine.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics
+from engine.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics, roles_of
 from engine.bootstrap import interval, mean_interval
 from engine.classify_metrics import (
     attribute_scores,
@@ -87,7 +87,7 @@ def judge_part(
         part: the set.
         found: what the model says about all its readable garments.
         labels: the model's label space.
-        views, max_queries: see ``engine.aspect_metrics.aspect_metrics``.
+        views, max_queries: see ``engine.aspect_metrics``.
         details: add bootstrap intervals and the scores of single attributes.
 
     Returns:
@@ -112,10 +112,9 @@ def judge_part(
         scores, targets = (np.concatenate(side, axis=1) for side in zip(*multi_label, strict=True))
         metrics["all attributes"] = grouped_recall(scores, targets)
     table = garment_table(part, found.garments)
+    roles = roles_of(table, views)
     for aspect, vectors in found.aspects.items():
-        scores = aspect_metrics(
-            vectors, table, views=views, max_queries=max_queries, intervals=details
-        )
+        scores = aspect_metrics(vectors, table, roles, max_queries=max_queries, intervals=details)
         if scores:
             metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
     return metrics

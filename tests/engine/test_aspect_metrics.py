@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics
+from engine import aspect_metrics as am
+from engine.aspect_metrics import GarmentTable, ViewRoles, roles_of
 from engine.packing import SOURCES
 
 ROLES = ViewRoles(queries=("back",), gallery="main")
@@ -33,6 +34,12 @@ def table_of(
         values=values,
         judged=judged,
     )
+
+
+def aspect_metrics(
+    vectors: np.ndarray, table: GarmentTable, views: ViewRoles | None = None, **more
+) -> dict:
+    return am.aspect_metrics(vectors, table, roles_of(table, views), **more)
 
 
 def at(*degrees: float) -> np.ndarray:
