@@ -1,0 +1,133 @@
+"""DeepFashion2's retrieval files: the truth (queries, gallery) and the results, as official JSON.
+
+queries  [{"query_image_id", "style", "cls", "pair_id", "bbox": [x1, y1, x2, y2]}]
+gallery  [{"gallery_image_id", "style", "pair_id", "bbox"}]
+results  [{"query_image_id", "query_bbox", "query_cls", "query_score",
+           "gallery_image_id": [20 numbers], "gallery_bbox": [20 boxes]}]
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.files import replacing
+from engine.records import PhotoRecords
+from retrieval.deepfashion2 import Answer, TrueGarment
+
+Row = TypeVar("Row")
+
+
+def truth_of(records: PhotoRecords) -> tuple[list[TrueGarment], list[TrueGarment]]:
+    """(queries, gallery): the garments of the consumers' and of the shops' photos of a split."""
+    sides: dict[str, list[TrueGarment]] = {"user": [], "shop": []}
+    for row, photo in enumerate(records.garment_photo.tolist()):
+        source = records.source_of(photo)
+        if source in sides:
+            sides[source].append(
+                TrueGarment(
+                    image_id=int(records.image_ids[photo]),
+                    box=tuple(records.garment_box[row].tolist()),
+                    pair_id=int(records.garment_pair_id[row]),
+                    style=int(records.garment_style[row]),
+                    category=int(records.garment_category[row]) + 1,
+                )
+            )
+    return sides["user"], sides["shop"]
+
+
+def write_truth(
+    folder: Path, queries: Iterable[TrueGarment], gallery: Iterable[TrueGarment], split: str
+) -> None:
+    """Write ``<split>_query.json`` and ``<split>_gallery.json`` into a folder that exists."""
+    _write(folder / f"{split}_query.json", [
+        {"query_image_id": g.image_id, "style": g.style, "cls": g.category, "pair_id": g.pair_id,
+         "bbox": list(g.box)}
+        for g in queries
+    ])  # fmt: skip
+    _write(folder / f"{split}_gallery.json", [
+        {"gallery_image_id": g.image_id, "style": g.style, "pair_id": g.pair_id,
+         "bbox": list(g.box)}
+        for g in gallery
+    ])  # fmt: skip
+
+
+def read_queries(path: Path) -> list[TrueGarment]:
+    """Raises InputError for another kind of file, naming the entry."""
+    return _read(path, lambda row: _true_garment(row, "query_image_id", int(row["cls"])))
+
+
+def read_gallery(path: Path) -> list[TrueGarment]:
+    """Raises InputError for another kind of file, naming the entry."""
+    return _read(path, lambda row: _true_garment(row, "gallery_image_id", 0))
+
+
+def _true_garment(row: dict[str, Any], image_key: str, category: int) -> TrueGarment:
+    pair_id, style = int(row["pair_id"]), int(row["style"])
+    return TrueGarment(int(row[image_key]), _box(row["bbox"]), pair_id, style, category)
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write a result file."""
+    _write(path, [
+        {
+            "query_image_id": a.image_id, "query_bbox": list(a.box), "query_cls": a.category,
+            "query_score": a.score, "gallery_image_id": list(a.found_images),
+            "gallery_bbox": [list(box) for box in a.found_boxes],
+        }
+        for a in answers
+    ])  # fmt: skip
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read a result file; an answer may hold any number of results.
+
+    Raises:
+        InputError: another kind of file, naming the entry.
+    """
+    return _read(path, _answer)
+
+
+def _answer(row: dict[str, Any]) -> Answer:
+    images = tuple(int(image) for image in row["gallery_image_id"])
+    boxes = tuple(_box(box) for box in row["gallery_bbox"])
+    if len(images) != len(boxes):
+        raise ValueError(f"{len(images)} gallery images but {len(boxes)} boxes")
+    score = float(row["query_score"])
+    box = _box(row["query_bbox"])
+    return Answer(int(row["query_image_id"]), box, int(row["query_cls"]), score, images, boxes)
+
+
+def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
+    box = tuple(float(value) for value in values)
+    if len(box) != 4 or not np.isfinite(box).all():
+        raise ValueError(f"{values} is no box")
+    return box
+
+
+def _read(path: Path, convert: Callable[[dict[str, Any]], Row]) -> list[Row]:
+    try:
+        rows = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a file of the official shape") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); write it again") from error
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: must hold a list of objects")
+    converted = []
+    for number, row in enumerate(rows):
+        try:
+            converted.append(convert(row))
+        except KeyError as error:
+            raise InputError(f"{path}: entry {number} lacks {error}") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: entry {number}: {error}") from error
+    return converted
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with replacing(path, "w") as file:
+        json.dump(rows, file)

@@ -1,0 +1,164 @@
+"""DeepFashion2's consumer-to-shop rule, worked by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dataset_helpers import load_dataset
+from engine.errors import InputError
+from retrieval.deepfashion2 import Answer, TrueGarment, box_ious, judge_answers, summarize
+from retrieval.deepfashion2_files import (
+    read_answers,
+    read_gallery,
+    read_queries,
+    truth_of,
+    write_answers,
+    write_truth,
+)
+from tests.datasets import write_df2
+
+LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (90, 90, 95, 95)
+HALF = (0, 0, 10, 5)  # IoU 1/2 with LEFT
+LESS = (0, 0, 10, 4.9)
+
+# Photo 1 shows product (7, 1) at the left and something without a style at the right.
+QUERIES = [TrueGarment(1, LEFT, 7, 1, 8), TrueGarment(1, RIGHT, 7, 0, 2)]
+GALLERY = [
+    TrueGarment(50, LEFT, 7, 1, 0),
+    TrueGarment(51, RIGHT, 7, 1, 0),
+    TrueGarment(51, LEFT, 7, 2, 0),  # another style
+    TrueGarment(52, LEFT, 8, 1, 0),  # another pair
+]
+
+
+def answer(box=LEFT, category=8, score=0.5, found=((50, LEFT),), image=1) -> Answer:
+    images, boxes = tuple(f[0] for f in found), tuple(f[1] for f in found)
+    return Answer(image, box, category, score, images, boxes)
+
+
+def judge(*answers: Answer, min_iou: float | None = None, queries=QUERIES) -> tuple:
+    (outcome,) = judge_answers(queries, GALLERY, answers, min_iou=min_iou)
+    return outcome.rank, outcome.failure
+
+
+def test_a_garment_without_style_asks_nothing_but_takes_its_detections() -> None:
+    assert judge(answer()) == (1, "")
+    assert judge(answer(box=RIGHT)) == (None, "not_detected")
+
+
+def test_no_detection_at_all_counts() -> None:
+    assert judge() == (None, "not_detected")
+    assert judge(answer(image=2)) == (None, "not_detected")
+
+
+def test_a_detection_that_overlaps_nothing_goes_to_the_first_garment() -> None:
+    assert judge(answer(box=FAR)) == (1, "")
+    assert judge(answer(box=FAR), min_iou=0.1) == (None, "not_detected")
+    assert judge(answer(box=FAR), queries=QUERIES[::-1]) == (None, "not_detected")
+
+
+def test_the_strict_variant_asks_for_overlap() -> None:
+    assert judge(answer(box=HALF), min_iou=0.5) == (1, "")
+    assert judge(answer(box=LESS), min_iou=0.5) == (None, "not_detected")
+    assert judge(answer(box=LESS)) == (1, "")
+
+
+def test_the_best_scored_of_the_right_class_answers() -> None:
+    wrong = ((52, LEFT),)
+    assert judge(answer(category=3)) == (None, "wrong_class")
+    assert judge(answer(category=3, score=0.9, found=wrong), answer()) == (1, "")
+    assert judge(answer(score=0.9, found=wrong), answer()) == (None, "wrong_neighbor")
+    assert judge(answer(score=0.5), answer(score=0.5, found=wrong)) == (1, "")  # first of equals
+
+
+def test_a_result_must_overlap_a_garment_of_the_same_pair_and_style() -> None:
+    found = ((52, LEFT), (51, LEFT), (50, LESS), (50, RIGHT), (50, HALF))
+    assert judge(answer(found=found)) == (5, "")
+    assert judge(answer(found=found[:4])) == (None, "wrong_neighbor")
+    assert judge(answer(found=())) == (None, "wrong_neighbor")
+    assert judge(answer(found=((51, RIGHT),))) == (1, "")
+
+
+def test_shares_and_losses_by_hand() -> None:
+    """Four queries: a hit at 1, a hit at 6, a wrong class, not detected; two of them in photo 1."""
+    queries = [
+        TrueGarment(1, LEFT, 7, 1, 8),
+        TrueGarment(1, RIGHT, 7, 2, 8),
+        TrueGarment(2, LEFT, 7, 1, 8),
+        TrueGarment(3, LEFT, 7, 1, 8),
+    ]
+    nothing = ((52, LEFT),) * 5
+    answers = [
+        answer(),
+        answer(box=RIGHT, found=(*nothing, (51, LEFT))),
+        answer(image=2, category=9),
+    ]
+    metrics = summarize(judge_answers(queries, GALLERY, answers))
+    assert metrics["queries"] == 4
+    shares = [metrics[f"top{k}"] for k in (1, 5, 10, 15, 20)]
+    assert shares == [1 / 4, 1 / 4, 1 / 2, 1 / 2, 1 / 2]
+    assert metrics["lost"]["top1"] == {
+        "not_detected": 1 / 4, "wrong_class": 1 / 4, "wrong_neighbor": 1 / 4
+    }  # fmt: skip
+    assert metrics["lost"]["top10"]["wrong_neighbor"] == 0
+    assert summarize([])["queries"] == 0
+
+
+def test_overlap() -> None:
+    ious = box_ious([LEFT, (5, 5, 15, 15), (3, 3, 3, 3)], [LEFT, HALF])
+    assert ious.tolist() == [[1, 0.5], [pytest.approx(25 / 175), 0], [0, 0]]
+    assert box_ious([(1, 1, 1, 1)], [(1, 1, 1, 1)]).tolist() == [[0]]
+
+
+def test_files_come_back_as_they_were(tmp_path: Path) -> None:
+    write_truth(tmp_path, QUERIES, GALLERY, "val")
+    assert read_queries(tmp_path / "val_query.json") == QUERIES
+    assert read_gallery(tmp_path / "val_gallery.json") == GALLERY
+    answers = [answer(), answer(found=())]
+    write_answers(tmp_path / "results.json", answers)
+    assert read_answers(tmp_path / "results.json") == answers
+    first = json.loads((tmp_path / "results.json").read_text())[0]
+    assert first == {
+        "query_image_id": 1, "query_bbox": [0, 0, 10, 10], "query_cls": 8, "query_score": 0.5,
+        "gallery_image_id": [50], "gallery_bbox": [[0, 0, 10, 10]],
+    }  # fmt: skip
+
+
+def test_truth_of_a_dataset(tmp_path: Path) -> None:
+    """Photo 1 is a user's with two garments, 2 and 10 are shops'."""
+    queries, gallery = truth_of(load_dataset("deepfashion2", write_df2(tmp_path), split="train"))
+    assert {(g.image_id, g.pair_id, g.style, g.category) for g in queries} == {
+        (1, 7, 2, 8), (1, 7, 0, 1)
+    }  # fmt: skip
+    assert [(g.image_id, g.pair_id, g.style, g.category) for g in gallery] == [
+        (2, 7, 2, 8), (10, 9, 2, 13)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("{}", "list"),
+        ('[{"query_image_id": 1}]', "entry 0 lacks 'gallery_image_id'"),
+        ("[3]", "entry 0"),
+        (
+            '[{"query_image_id": 1, "query_bbox": [1, 2, 3], "query_cls": 1, "query_score": 1,'
+            ' "gallery_image_id": [], "gallery_bbox": []}]',
+            "no box",
+        ),
+        (
+            '[{"query_image_id": 1, "query_bbox": [1, 2, 3, 4], "query_cls": 1, "query_score": 1,'
+            ' "gallery_image_id": [5], "gallery_bbox": []}]',
+            "1 gallery images but 0 boxes",
+        ),
+    ],
+)
+def test_foreign_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"results.json.*{message}"):
+        read_answers(path)
+    with pytest.raises(InputError, match="nowhere"):
+        read_answers(tmp_path / "nowhere.json")
