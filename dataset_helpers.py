@@ -66,10 +66,10 @@ class DatasetSpec:
 def parse_spec(text: str) -> DatasetSpec:
     """Read ``NAME:PATH[:key=value]...``; values hold no colon.
 
-    Options: ``name`` (in results), ``split`` and ``val`` (parts to train and evaluate on),
-    ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn; nothing after the
-    equals sign: none), ``category`` and ``identity`` (csv: a column; "none": don't learn it),
-    ``annotations``, ``images`` (files elsewhere), ``mask=no`` (boxes only).
+    Options: ``name`` (in results), ``split`` and ``val`` (parts to train and evaluate on; val=none:
+    don't evaluate), ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn;
+    nothing after the equals sign: none), ``category`` and ``identity`` (csv: a column; "none":
+    don't learn it), ``annotations``, ``images`` (files elsewhere), ``mask=no`` (boxes only).
 
     Raises:
         InputError: something else, an unknown format or option.

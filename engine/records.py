@@ -172,6 +172,10 @@ class PhotoRecords:
         """bool [G]."""
         return (np.diff(self.polygon_lengths_offsets) > 0) | (np.diff(self.rle_offsets) > 0)
 
+    def category_name(self, category: int) -> str:
+        """A category's name, "unknown" for -1."""
+        return self.categories[category] if category >= 0 else "unknown"
+
     def garment(self, g: int) -> tuple[int, Garment]:
         """Row ``g`` of the garment columns, and the index of its photo."""
         g = range(len(self.garment_category))[g]

@@ -3,13 +3,16 @@
     python tools/check_dataset.py coco photos/ --split train val --output-dir check/
     python tools/check_dataset.py deepfashion2 DF2 --split train validation -j 8
     python tools/check_dataset.py coco photos/ --annotations a.json b.json --json report.json
+    python tools/check_dataset.py csv:products csv:clothing:val=none deepfashion:DF   (a whole mix)
 
-Every photo is decoded, every annotation read. Printed are histograms of categories, sizes and
-garments per photo, and every kind of problem with its count and first places: what the readers
-leave out, photos that are damaged inside, masks that don't fit their boxes, garments annotated
-twice, and photos that occur twice: as the same file, or resized, recompressed or mirrored, within
-a split or (worse: the evaluation is then no test) in two. --output-dir gets report.json, a sheet of
-annotated photos per split and one of the duplicates.
+Datasets are a format and a folder, or any number of FORMAT:PATH:key=value as train.py takes them;
+then the parts to train and to evaluate on are compared across all of them, unless --split says
+which. Every photo is decoded, every annotation read. Printed are histograms of categories, sizes
+and garments per photo, counts of every attribute, and every kind of problem with its count and
+first places: what the readers leave out, photos that are damaged inside, masks that don't fit their
+boxes, garments annotated twice, and photos that occur twice: as the same file, or resized,
+recompressed or mirrored, within a split or (worse: the evaluation is then no test) in two.
+--output-dir gets report.json, a sheet of annotated photos per split and one of the duplicates.
 
 Exit code: 0 clean, 1 problems found, 2 nothing could be checked.
 """
@@ -27,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.console import Console
 
-from dataset_helpers import DATASETS, load_dataset
+from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
 from engine.meters import write_json
@@ -42,10 +45,18 @@ PAIRS_REPORTED = 1000
 PAIRS_DRAWN = 16
 
 
+class Part(NamedTuple):
+    """Photos that are checked as one, and what they are for: only other roles make a leak."""
+
+    records: PhotoRecords
+    role: str
+
+
 class Place(NamedTuple):
     """Where a decodable photo is."""
 
     split: str
+    role: str
     path: Path
 
 
@@ -55,16 +66,17 @@ def main() -> int:
     arguments = parse_arguments()
     configure_logging().setLevel("ERROR")  # the problems are told at the end, in one table
     prepare_outputs(arguments)
-    splits = load_splits(arguments)
-    problems = {name: Problems() for name in splits}
+    parts = load_parts(arguments)
+    splits = {name: part.records for name, part in parts.items()}
+    problems = {name: Problems() for name in parts}
     places, thumbnails, digests = [], [], []
-    for name, records in splits.items():
+    for name, (records, role) in parts.items():
         problems[name].merge(records.problems)
         for index, finding in enumerate(inspect(records, workers=arguments.workers, title=name)):
             for kind, where in finding.problems:
                 problems[name].add(kind, where)
             if finding.digest is not None:
-                places.append(Place(name, records.path(index)))
+                places.append(Place(name, role, records.path(index)))
                 thumbnails.append(finding.thumbnail)
                 digests.append(finding.digest)
     pairs = find_duplicates(np.array(thumbnails), digests) if places else []
@@ -83,15 +95,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=DATASETS, help="format")
-    parser.add_argument("path", help="root folder of the dataset")
+    formats = ", ".join(DATASETS)
     parser.add_argument(
-        "--split", nargs="+", default=["train"], help="parts to check, together (default: train)"
+        "dataset",
+        nargs="+",
+        help=f"format and root folder, or FORMAT:PATH[:key=value] once or more; formats: {formats}",
+    )
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        help="parts to check, together (default: train; of FORMAT:PATH those of train.py)",
     )
     parser.add_argument(
         "--annotations", nargs="+", help="coco: annotation files to check, instead of --split"
     )
-    parser.add_argument("--images", help="coco: folder of the photos, if not <path>/images ...")
+    parser.add_argument("--images", help="folder of the photos, if not <path>/images ...")
     parser.add_argument("--output-dir", type=Path, help="folder for report.json and the pictures")
     parser.add_argument("--json", type=Path, help="write the report to this file")
     parser.add_argument("--samples", type=int, default=16, help="photos drawn (default: 16)")
@@ -114,23 +132,44 @@ def prepare_outputs(arguments: argparse.Namespace) -> None:
         raise InputError(f"cannot make the folder {error.filename}: {error.strerror}") from error
 
 
-def load_splits(arguments: argparse.Namespace) -> dict[str, PhotoRecords]:
-    """Name -> records of every part asked for."""
+def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
+    """Name -> every part asked for."""
     if arguments.workers < 0 or arguments.samples < 0:
         raise InputError("--workers and --samples must not be negative")
-    if arguments.annotations and arguments.dataset != "coco":
+    name, *rest = arguments.dataset
+    if name not in DATASETS:
+        return load_mix(arguments)
+    if len(rest) != 1:
+        raise InputError(f"{name}: give one folder after the format, or FORMAT:PATH for each")
+    if arguments.annotations and name != "coco":
         raise InputError("--annotations is for coco; choose parts of this dataset by --split")
-    names = arguments.annotations or arguments.split
-    splits = {}
-    for name in dict.fromkeys(names):
-        splits[name] = load_dataset(
-            arguments.dataset,
-            arguments.path,
-            split=name if not arguments.annotations else "train",
-            annotations=name if arguments.annotations else None,
+    parts = {}
+    for split in dict.fromkeys(arguments.annotations or arguments.split or ["train"]):
+        records = load_dataset(
+            name,
+            rest[0],
+            split=split if not arguments.annotations else "train",
+            annotations=split if arguments.annotations else None,
             images=arguments.images,
         )
-    return splits
+        parts[split] = Part(records, split)
+    return parts
+
+
+def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
+    """The parts that a training with these datasets would learn from and be judged by."""
+    if arguments.annotations or arguments.images:
+        raise InputError("--annotations and --images: write FORMAT:PATH:annotations=...:images=...")
+    parts = {}
+    for spec in map(parse_spec, arguments.dataset):
+        roles = {spec.split: "train"}
+        if spec.val != "none":
+            roles.setdefault(spec.val, "val")
+        if arguments.split:
+            roles = {split: split for split in arguments.split}
+        for split, role in roles.items():
+            parts[f"{spec.title}-{split}"] = Part(load_spec(spec, split), role)
+    return parts
 
 
 def report_pairs(
@@ -139,7 +178,7 @@ def report_pairs(
     """Count each pair of equal photos as a problem of the later photo's split."""
     for pair in pairs:
         first, second = places[pair.first], places[pair.second]
-        leak = first.split != second.split
+        leak = first.role != second.role
         kind = "photo that is in another split too" if leak else "photo that is in its split twice"
         problems[second.split].add(kind, caption(pair, places).replace("\n", " "))
 
@@ -174,7 +213,6 @@ def make_report(
     ]
     return {
         "dataset": arguments.dataset,
-        "path": arguments.path,
         "splits": parts,
         "duplicates": {
             "count": len(pairs),
@@ -201,7 +239,7 @@ def write_outputs(
         file = folder / f"samples_{Path(name).stem}.jpg"
         write_samples(file, records, arguments.samples, arguments.seed)
     # Leaks first: they matter most.
-    ordered = sorted(pairs, key=lambda p: places[p.first].split == places[p.second].split)
+    ordered = sorted(pairs, key=lambda p: places[p.first].role == places[p.second].role)
     drawn = [
         (places[pair.first].path, places[pair.second].path, caption(pair, places))
         for pair in ordered[:PAIRS_DRAWN]

@@ -142,6 +142,37 @@ def test_deepfashion2_and_worker_processes(tmp_path: Path) -> None:
     assert json.loads(report.read_text())["splits"]["train"]["identities"] == 2
 
 
+def test_a_mix_is_compared_across_its_sets(dataset: Path, tmp_path: Path, capsys) -> None:
+    table = tmp_path / "table"
+    (table / "images").mkdir(parents=True)
+    shutil.copy(dataset / "images" / "11.jpg", table / "images" / "a.jpg")  # judged by coco's val
+    shutil.copy(dataset / "images" / "2.jpg", table / "images" / "b.jpg")  # learned twice
+    write_scene(table / "images" / "c.jpg", 21)
+    lines = ["file_name,color,fit,split", "a.jpg,red,loose,train", "b.jpg,,loose,train"]
+    (table / "labels.csv").write_text("\n".join([*lines, "c.jpg,blue,,val"]))
+    report = tmp_path / "report.json"
+    mix = (f"coco:{dataset}:name=street", f"csv:{table}")
+    assert check(*mix, "--json", report) == 1
+    splits = json.loads(report.read_text())["splits"]
+    assert list(splits) == ["street-train", "street-val", "table-train", "table-val"]
+    assert kinds(report, "table-train") == {
+        "photo that is in another split too": 1,
+        "photo that is in its split twice": 1,
+    }
+    assert splits["street-train"]["garments"] == 3  # no crowds
+    train = splits["table-train"]
+    assert train["categories"] == {"unknown": 2}
+    assert train["attributes"]["color"] == {
+        "blue": {"yes": 0, "no": 1, "unknown": 1},
+        "red": {"yes": 1, "no": 0, "unknown": 1},
+    }
+    assert train["attributes"]["fit"] == {"loose": {"yes": 2, "no": 0, "unknown": 0}}
+    printed = capsys.readouterr().out
+    assert "color" in printed and "loose" in printed
+    assert check(f"csv:{table}", "--split", "val", "--json", report) == 0
+    assert list(json.loads(report.read_text())["splits"]) == ["table-val"]
+
+
 def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
     files = [dataset / "train.json", dataset / "val.json"]
     out = tmp_path / "out"
@@ -154,6 +185,9 @@ def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("coco", "nowhere"), "no such folder"),
+        (("coco",), "give one folder after the format"),
+        (("images", "."), "write FORMAT:PATH"),
+        (("coco:.", "--images", "images"), "write FORMAT:PATH:annotations="),
         (("coco", ".", "--split", "test"), "no annotation file"),
         (("deepfashion2", ".", "--annotations", "a.json"), "--annotations is for coco"),
         (("coco", ".", "--samples", "-1"), "must not be negative"),
@@ -186,4 +220,6 @@ def test_garments_of_different_categories_or_places_are_not_twice() -> None:
         Garment(category=0, box=box + 0.2, area=1, annotation_id=4),
     ]
     photo = Photo(Path("a.jpg"), 1, 60, 60, garments=garments)
-    assert check_garments(photo, ["x", "y"]) == [("garment annotated twice", "a.jpg: x 1 and 4")]
+    assert check_garments(photo, ["x", "y"].__getitem__) == [
+        ("garment annotated twice", "a.jpg: x 1 and 4")
+    ]

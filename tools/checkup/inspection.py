@@ -1,6 +1,6 @@
 """Every photo decoded once, in worker processes: is it whole, do its annotations make sense?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -37,7 +37,7 @@ class _Inspector(Dataset):
 
     def __getitem__(self, index: int) -> Finding:
         photo = self.records[index]
-        finding = Finding(check_garments(photo, self.records.categories))
+        finding = Finding(check_garments(photo, self.records.category_name))
         try:
             pixels = read_photo(photo.path)
         except PhotoError as error:
@@ -59,11 +59,14 @@ def inspect(records: PhotoRecords, *, workers: int, title: str) -> Iterator[Find
             progress.advance(task, len(findings))
 
 
-def check_garments(photo: Photo, categories: list[str]) -> list[tuple[str, str]]:
-    """What is doubtful about a photo's annotations: (kind, place) of each."""
+def check_garments(photo: Photo, name_of: Callable[[int], str]) -> list[tuple[str, str]]:
+    """What is doubtful about a photo's annotations: (kind, place) of each.
+
+    ``name_of``: a category's name from its number.
+    """
     found = []
     for garment in photo.garments:
-        place = f"{photo.path.name}: {categories[garment.category]} {garment.annotation_id}"
+        place = f"{photo.path.name}: {name_of(garment.category)} {garment.annotation_id}"
         if garment.segmentation is not None:
             found += [(kind, place) for kind in _check_mask(garment, photo)]
     boxes = np.array([garment.box for garment in photo.garments]).reshape(-1, 4)
@@ -71,7 +74,7 @@ def check_garments(photo: Photo, categories: list[str]) -> list[tuple[str, str]]
     twice = np.triu(_iou(boxes, boxes) > TWICE_IOU, 1) & (kinds[:, None] == kinds)
     for first, second in zip(*np.nonzero(twice), strict=True):
         ids = f"{photo.garments[first].annotation_id} and {photo.garments[second].annotation_id}"
-        place = f"{photo.path.name}: {categories[kinds[first]]} {ids}"
+        place = f"{photo.path.name}: {name_of(kinds[first])} {ids}"
         found.append(("garment annotated twice", place))
     return found
 

@@ -38,9 +38,11 @@ def _annotated(records: PhotoRecords, index: int) -> np.ndarray | None:
         None if g.segmentation is None else to_rle(g.segmentation, photo.height, photo.width)
         for g in photo.garments
     ]
-    names = [records.categories[garment.category] for garment in photo.garments]
+    names = [records.category_name(garment.category) for garment in photo.garments]
     boxes = np.array([garment.box for garment in photo.garments]).reshape(-1, 4)
-    return draw_garments(pixels, boxes, masks, names, categories=records.categories, size=size)
+    # The colors of the categories depend on how many there are.
+    categories = [*records.categories, *sorted(set(names) - set(records.categories))]
+    return draw_garments(pixels, boxes, masks, names, categories=categories, size=size)
 
 
 def write_pairs(path: Path, pairs: Sequence[tuple[Path, Path, str]]) -> None:

@@ -1,6 +1,7 @@
 """What a dataset is made of, as plain numbers and as tables for the terminal."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,14 +16,22 @@ from engine.records import PhotoRecords
 
 SIDES = (0, 128, 256, 384, 512, 640, 800, 1024, 1536, 2048)  # pixels of the short side
 MANY_GARMENTS = 8
+BINNED = ("photos by short side", "garments by area", "photos by number of garments")
 # COCO's borders, on the areas as they are annotated.
 AREAS = {"small (< 32²)": 32**2, "medium (< 96²)": 96**2, "large": np.inf}
 BAR_WIDTH = 30
+ANSWERS = ("yes", "no", "unknown")
+MOST_ATTRIBUTES = 20  # values of a group that are printed
 
 
 def statistics(records: PhotoRecords) -> dict[str, Any]:
     """Counts and histograms of one split: label -> count, in the order to be shown."""
-    per_category = np.bincount(records.garment_category, minlength=len(records.categories))
+    names, per_category = (
+        records.categories,
+        np.bincount(records.garment_category + 1, minlength=len(records.categories) + 1),
+    )
+    if per_category[0]:  # of unknown category
+        names = [*names, records.category_name(-1)]
     per_photo = np.minimum(np.diff(records.garment_offsets), MANY_GARMENTS)
     short = records.sizes.min(axis=1)
     side_counts = np.bincount(np.digitize(short, SIDES) - 1, minlength=len(SIDES))
@@ -33,12 +42,27 @@ def statistics(records: PhotoRecords) -> dict[str, Any]:
         "masks": int(records.garment_has_mask.sum()),
         "crowds": int(records.garment_crowd.sum()),
         "identities": len(np.unique(records.garment_identity[records.garment_identity >= 0])),
-        "categories": _labelled(records.categories, per_category),
+        "categories": _labelled(names, np.roll(per_category, -1)[: len(names)]),
         "photos by short side": _labelled(_side_labels(), side_counts),
         "garments by area": _labelled(AREAS, np.bincount(areas, minlength=len(AREAS))),
         "photos by number of garments": _labelled(
             _garment_labels(), np.bincount(per_photo, minlength=MANY_GARMENTS + 1)
         ),
+        "attributes": attribute_counts(records),
+    }
+
+
+def attribute_counts(records: PhotoRecords) -> dict[str, dict[str, dict[str, int]]]:
+    """Group -> value -> how many garments have it ("yes"), don't ("no"), or leave it "unknown"."""
+    matrix = records.attribute_matrix
+    yes, no = (matrix == 1).sum(axis=0), (matrix == -1).sum(axis=0)
+    counts = np.stack([yes, no, len(matrix) - yes - no], axis=1).tolist()
+    return {
+        group.name: {
+            records.attributes[a]: dict(zip(ANSWERS, counts[a], strict=True))
+            for a in range(group.start, group.stop)
+        }
+        for group in records.attribute_groups
     }
 
 
@@ -63,7 +87,10 @@ def print_statistics(console: Console, splits: dict[str, dict[str, Any]]) -> Non
         totals.add_row(name, *(f"{split[key]:,}" for key in keys))
     console.print(totals)
     for title, value in next(iter(splits.values())).items():
-        if isinstance(value, dict):
+        if title == "attributes":
+            for table in _attribute_tables({name: split[title] for name, split in splits.items()}):
+                console.print(table)
+        elif isinstance(value, dict):
             columns = {name: split[title] for name, split in splits.items()}
             console.print(_histogram_table(title, columns))
 
@@ -73,10 +100,10 @@ def _histogram_table(title: str, splits: dict[str, dict[str, int]]) -> Table:
     for name in splits:
         table.add_column(name, justify="right")
         table.add_column("")
-    # All categories are shown, of the bins those between the first and last that hold any.
+    # All names are shown, of the bins those between the first and last that hold any.
     labels = list(dict.fromkeys(label for split in splits.values() for label in split))
     filled = [i for i, label in enumerate(labels) if any(s.get(label) for s in splits.values())]
-    if title != "categories":
+    if title in BINNED:
         labels = labels[filled[0] : filled[-1] + 1] if filled else []
     for label in labels:
         cells = []
@@ -85,6 +112,22 @@ def _histogram_table(title: str, splits: dict[str, dict[str, int]]) -> Table:
             cells += [f"{count:,}", "█" * round(BAR_WIDTH / len(splits) * count / max(most, 1))]
         table.add_row(label, *cells)
     return table
+
+
+def _attribute_tables(splits: dict[str, dict[str, dict[str, dict[str, int]]]]) -> Iterator[Table]:
+    """A table a group: how many garments have each of its values, the most frequent ones first."""
+    for group in dict.fromkeys(group for split in splits.values() for group in split):
+        counts = {
+            name: {value: answers["yes"] for value, answers in split.get(group, {}).items()}
+            for name, split in splits.items()
+        }
+        total = Counter()
+        for count in counts.values():
+            total.update(count)
+        frequent = [value for value, _ in total.most_common(MOST_ATTRIBUTES)]
+        rest = len(total) - len(frequent)
+        shown = {name: {v: count.get(v, 0) for v in frequent} for name, count in counts.items()}
+        yield _histogram_table(f"{group} (and {rest} more)" if rest else group, shown)
 
 
 def print_problems(console: Console, splits: dict[str, list[Problem]]) -> None:
