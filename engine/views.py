@@ -59,7 +59,7 @@ def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
     places = cutout.square[:2] + (np.stack([columns, rows], axis=1) + 0.5) * step
     across = -(-size // side)
     drawn = chosen[_draw_places(rng, cutout, places, across * across)]
-    mosaic = _mirror_some(rng, patches[rng.permutation(drawn)])
+    mosaic = _mirror_some(rng, patches[drawn])
     mosaic = mosaic.reshape(across, across, side, side, 3).swapaxes(1, 2)
     mosaic = mosaic.reshape(across * side, across * side, 3)[:size, :size]
     return np.ascontiguousarray(mosaic), np.full((size, size), 255, np.uint8)
@@ -264,7 +264,7 @@ def _patch_means(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def _mirror_some(rng: np.random.Generator, patches: np.ndarray) -> np.ndarray:
-    """Mirror a random half of the patches each way."""
+    """Shuffle the patches, each mirrored at random."""
     half = len(patches) // 2
     patches[:half] = patches[:half, ::-1]
     patches = rng.permutation(patches)

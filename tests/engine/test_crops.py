@@ -54,12 +54,13 @@ def test_reduction_averages() -> None:
     assert np.abs(crop - blocks).max() <= 1
 
 
-def test_crop_between_pixels_follows_a_ramp() -> None:
+@pytest.mark.parametrize("size", [19, 67])
+def test_crop_between_pixels_follows_a_ramp(size: int) -> None:
     """Brightness 2x + y at pixel centers; so the crop's must be at its pixels' places."""
     y, x = np.mgrid[:61, :83] + 0.5
     photo = np.repeat((2 * x + y)[..., None], 3, axis=2).round().astype(np.uint8)
-    crop, _ = cut_crop(photo, np.array([20.3, 10.7, 50.3, 40.7]), 19, margin=0)
-    steps = (np.arange(19) + 0.5) * 30 / 19
+    crop, _ = cut_crop(photo, np.array([20.3, 10.7, 50.3, 40.7]), size, margin=0)
+    steps = (np.arange(size) + 0.5) * 30 / size
     expected = 2 * (20.3 + steps) + (10.7 + steps)[:, None]
     assert np.abs(crop[..., 0] - expected).max() < 1.1
 

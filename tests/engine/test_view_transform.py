@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data_aug import MultitaskAugmentation, MultitaskTransform
+from engine import view_transform
 from engine.crops import FILL, cut_crop
 from engine.errors import InputError
 from engine.labels import ASPECTS
@@ -156,6 +157,20 @@ def test_whole_photo_fills_the_longer_side(photo: Path) -> None:
     assert torch.equal(image, transform(train=False)(photo, whole, FIRST)[0])
 
 
+def test_views_know_the_scale_of_the_image(photo: Path, monkeypatch) -> None:
+    scales = []
+
+    def record(rng, cutout, size):
+        scales.append(cutout.scale)
+        return np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
+
+    monkeypatch.setitem(view_transform.VIEWS, "texture", record)
+    for share in (1.0, 0.25):
+        make = transform(aspects=("texture",), crop_scale=(share, share), margin=0)
+        make(photo, garment(), FIRST)
+    np.testing.assert_allclose(scales, [64 / 90, 2 * 64 / 90])
+
+
 def test_studio_background_is_no_garment(tmp_path: Path) -> None:
     picture = np.full((120, 120, 3), 255, np.uint8)
     picture[30:90, 40:80] = RED
@@ -175,6 +190,10 @@ def test_large_photos_are_decoded_small(tmp_path: Path) -> None:
     full, wanted = transform(train=False)(save(tmp_path / "a.png", picture), garment(box), FIRST)
     assert (image.int() - full.int()).abs().float().mean() < 3
     assert (target["mask"].int() - wanted["mask"].int()).abs().float().mean() < 4
+    make = transform(train=False, whole_photo=True)
+    _, target = make(tmp_path / "a.jpg", garment(box), FIRST)
+    expected = (box + np.array([0, 100, 0, 100])) / 1100  # in the middle of the square
+    np.testing.assert_allclose(target["box"], expected, atol=2e-3)
 
 
 def test_unreadable_photos_are_reported(tmp_path: Path) -> None:

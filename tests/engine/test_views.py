@@ -165,6 +165,7 @@ def test_shape_view_keeps_the_outline() -> None:
         points = cv2.findNonZero((mask > 127).astype(np.uint8))
         (_, _), sides, _ = cv2.minAreaRect(points)
         short, long = sorted(sides)
+        assert np.ptp(points[..., 1]) > 1.2 * np.ptp(points[..., 0])
         assert 60 / 104 - 0.06 < short / long < 60 / 104 + 0.06
         assert 0.87 < long / (104 * SIZE / 128) < 1.13
         assert len(points) > 0.9 * short * long
@@ -182,11 +183,13 @@ def test_shape_view_shows_the_garment_where_its_mask_is() -> None:
 
 
 def test_shape_view_changes_the_background_and_often_the_cloth() -> None:
-    greenish, patterned = [], []
+    greenish, patterned, plain = [], [], []
     for view, mask in views(shape_view, garment(flat()), 60):
         greenish.append(near(view, np.array([30, 150, 30]), 40)[mask == 0].mean())
         patterned.append(view[mask > 250].astype(float).std(axis=0).max() > 10)
+        plain.append(view[mask == 0].astype(float).std(axis=0).max() < 1)
     assert np.mean(np.array(greenish) < 0.2) > 0.9
+    assert np.mean(plain) > 0.05  # where it was noise
     assert 0.25 < np.mean(patterned) < 0.75
 
 
