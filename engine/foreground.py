@@ -1,7 +1,7 @@
-"""Where the garment of a crop is when no mask says so: studio backgrounds are told from garments.
+"""Which pixels of a crop tell about its garment, also when no mask says so.
 
 A crop's mask is either the garment's outline or, where nobody knows it, the rectangle that the
-photo covers. Colors and outlines need better than a rectangle: a shop's photo is mostly backdrop.
+photo covers. Colors and outlines need better than a rectangle: a shop's photo is mostly background.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from engine.studio import studio_mask
+
 RECTANGLE = 0.97  # a mask that fills so much of its bounding box is taken for no outline
-WORK_SIZE = 96  # px; outlines of backdrops are found at this size
-BACKDROP_STEP = (3, 3, 3)  # largest difference of neighbors of a backdrop, cv2's 8-bit Lab
-BACKDROP_SPREAD = 24.0  # a border pixel farther than this from the border's median is not backdrop
-BACKDROP_BORDER = 0.5  # of the border at least, or there is no backdrop
-CENTER_SPREAD = 0.25  # without any outline: standard deviation of the weights, in crop sizes
+MIDDLE = 0.35  # of the middle at least belongs to the garment
+CENTER_SPREAD = 0.2  # without a mask: standard deviation of the weights, in sizes of the photo
 
 
 @dataclass(slots=True)
@@ -22,12 +21,12 @@ class Foreground:
     """Where the garment is.
 
     Attributes:
-        weights: f32[S,S] in 0..1.
-        outlined: whether the weights follow an outline; else they only favor the center.
+        weights: f32[S,S] in 0..1, how much each pixel says about the garment's colors.
+        outline: f32[S,S] in 0..1, 1 on the garment; None where nothing tells its outline.
     """
 
     weights: np.ndarray
-    outlined: bool
+    outline: np.ndarray | None
 
 
 def find_foreground(crop: np.ndarray, mask: np.ndarray | None) -> Foreground:
@@ -37,53 +36,32 @@ def find_foreground(crop: np.ndarray, mask: np.ndarray | None) -> Foreground:
         mask: u8[S,S], 0..255: the garment, or the part of the crop that the photo covers, or None
             for all of it.
     """
-    height, width = crop.shape[:2]
+    if mask is None or not mask.any():  # an empty mask says nothing
+        mask = np.full(crop.shape[:2], 255, np.uint8)
+    x, y, w, h = cv2.boundingRect(cv2.inRange(mask, 250, 255))  # without blended edges
+    if mask[y : y + h, x : x + w].sum(dtype=np.int64) < RECTANGLE * 255 * w * h or not w * h:
+        weights = mask.astype(np.float32) / 255
+        return Foreground(weights, weights)
+    window = slice(y, y + h), slice(x, x + w)
+    weights, outline = np.zeros((2, *crop.shape[:2]), np.float32)
+    weights[window] = _center(h, w)  # heads, legs and hands of whoever wears it lie at the border
+    inside = _outline(crop[window])
+    if inside is None:
+        return Foreground(weights, None)
+    outline[window] = inside
+    return Foreground(weights * outline, outline)
+
+
+def _outline(photo: np.ndarray) -> np.ndarray | None:
+    """Studio outline f32[H,W] of 0..1; None where there is none, or it leaves the middle out."""
+    mask = studio_mask(photo)
     if mask is None:
-        mask = np.full((height, width), 255, np.uint8)
-    x, y, w, h = cv2.boundingRect(mask)
-    if w == 0:  # an empty mask says nothing
-        return find_foreground(crop, None)
-    if mask.sum(dtype=np.int64) < RECTANGLE * 255 * w * h:
-        return Foreground(mask.astype(np.float32) / 255, True)
-    weights = np.zeros((height, width), np.float32)
-    inside = _not_backdrop(crop[y : y + h, x : x + w])
-    outlined = inside is not None
-    weights[y : y + h, x : x + w] = inside if outlined else _center(h, w)
-    return Foreground(weights, outlined)
-
-
-def _not_backdrop(photo: np.ndarray) -> np.ndarray | None:
-    """What a flood from the border does not reach: f32[H,W] of 0..1, None without a backdrop.
-
-    The flood follows gradients, as backdrops have them, and starts wherever the border is of the
-    border's commonest color, so that legs and sleeves may leave the photo.
-    """
-    factor = min(WORK_SIZE / max(photo.shape[:2]), 1)
-    size = [max(round(side * factor), 8) for side in photo.shape[1::-1]]
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2Lab)
-    border = _border(size)
-    colors = lab[border[:, 1], border[:, 0]].astype(np.float32)
-    near = np.linalg.norm(colors - np.median(colors, axis=0), axis=1) < BACKDROP_SPREAD
-    if near.mean() < BACKDROP_BORDER:
         return None
-    reached = np.zeros((size[1] + 2, size[0] + 2), np.uint8)
-    flags = 4 | cv2.FLOODFILL_MASK_ONLY | (255 << 8)
-    for x, y in border[near].tolist():
-        if not reached[y + 1, x + 1]:
-            cv2.floodFill(lab, reached, (x, y), 0, BACKDROP_STEP, BACKDROP_STEP, flags)
-    inside = cv2.morphologyEx(255 - reached[1:-1, 1:-1], cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    if not 0.04 < inside.mean() / 255 < 0.95:
+    middle = _center(*mask.shape)
+    # A close-up's own color may fill most of the border and pass for the background.
+    if (mask * middle).sum() < MIDDLE * 255 * middle.sum():
         return None
-    grown = cv2.resize(inside, photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return grown.astype(np.float32) / 255
-
-
-def _border(size: list[int]) -> np.ndarray:
-    """(x, y) of the pixels along the edges: i64[N,2]."""
-    edges = np.zeros(size[::-1], bool)
-    edges[[0, -1]] = edges[:, [0, -1]] = True
-    return np.argwhere(edges)[:, ::-1]
+    return mask.astype(np.float32) / 255
 
 
 def _center(height: int, width: int) -> np.ndarray:
