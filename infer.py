@@ -1,4 +1,4 @@
-"""Finds the garments in photos: masks, categories, crops and a page to look at it all.
+"""Finds the garments in photos: masks, categories, attributes, colors and a page to see it all.
 
     python infer.py photos/ --output-dir out
     python infer.py a.jpg 'shots/**/*.png' --output-dir out --weights runs/d/checkpoint_best.pt
@@ -7,9 +7,11 @@
 Written to --output-dir:
 
     index.html          look at it all: open it in a browser
-    garments.json       per photo: every garment's box, mask, category, score, share of the photo
+    garments.json       per photo: every garment's box, mask, category, score, share of the photo,
+                        likeliest attributes with probabilities, named colors with shares
     garments.csv        a row per garment
     coco_results.json   COCO result format (garments.json tells which image_id is which photo)
+    features.npz        with --save-features: every garment's aspect vectors
     overlays/ crops/    pictures, under the photos' own paths
 
 Run it again to continue after a kill or to add new photos: finished ones are skipped unless the
@@ -34,9 +36,9 @@ from rich.progress import track
 from engine import distributed
 from engine.checkpoint import load_checkpoint
 from engine.config import require
+from engine.describer import Describer, DescriberSettings, Description, describe_photos
 from engine.detections import Detections
 from engine.detector import build_from_checkpoint
-from engine.duplicates import drop_duplicates
 from engine.errors import InputError, exits_cleanly
 from engine.find_photos import MARKER
 from engine.journal import Appender, Record
@@ -47,6 +49,7 @@ from engine.results import garments_record, save_pictures, unreadable_record
 from engine.summary import assemble, print_summary
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "detector.pt"
+DEFAULT_MULTITASK_WEIGHTS = DEFAULT_WEIGHTS.with_name("multitask.pt")
 LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
 GPU_BATCH = 8
 
@@ -59,13 +62,19 @@ def infer(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.weights, "detector")
     settings = predict_settings(arguments, checkpoint["config"], device)
 
-    header = describe(arguments, settings) if distributed.is_main() else {}
+    describer = build_describer(arguments, device)
+
+    header = describe_run(arguments, settings) if distributed.is_main() else {}
     run, root, pending = open_together(arguments, header)
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:
         model = build_from_checkpoint(checkpoint).to(device)
         photos = [((name, stamp), root / name) for name, stamp in part]
-        results = detect_photos(model, photos, settings, device, keep_photo=arguments.pictures)
+        keep = arguments.pictures or describer is not None
+        results = detect_photos(model, photos, settings, device, keep_photo=keep)
+        results = describe_photos(
+            results, describer, categories=checkpoint["categories"], overlap=arguments.overlap
+        )
         with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
             for record in records(watch(results, len(part)), checkpoint["categories"], arguments):
                 journal.add(record)
@@ -78,6 +87,8 @@ def infer(arguments: argparse.Namespace) -> None:
             header={"root": str(root), **header},
             categories=checkpoint["categories"],
             category_ids=checkpoint["category_ids"],
+            groups=describer.groups if describer else None,
+            features=arguments.save_features,
         )
         print_summary(summary, len(pending), time.monotonic() - started, arguments.output_dir)
         run.close()
@@ -120,20 +131,46 @@ def predict_settings(
     )
 
 
-def describe(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
+def build_describer(arguments: argparse.Namespace, device: torch.device) -> Describer | None:
+    """The multitask model, unless there are no weights for it."""
+    if arguments.multitask_weights is None:
+        return None
+    return Describer(
+        load_checkpoint(arguments.multitask_weights, "multitask"),
+        device,
+        DescriberSettings(
+            top_k=arguments.top_k,
+            temperature=arguments.temperature,
+            tta=arguments.tta,
+            vocabulary=arguments.vocabulary,
+            precision=arguments.precision,
+        ),
+    )
+
+
+def describe_run(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
     """All that the results depend on; when it changes, photos are done again."""
-    with arguments.weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    names = ("top_k", "temperature", "tta", "vocabulary", "save_features")
+    described = {name: getattr(arguments, name) for name in names}
+    if arguments.multitask_weights is not None:
+        described["multitask_weights"] = digest(arguments.multitask_weights)
     return {
-        "format": 1,
-        "weights": digest,
+        "format": 2,
+        "weights": digest(arguments.weights),
         "score_threshold": settings.score_threshold,
         "overlap": arguments.overlap,
         "short_side": settings.short_side,
         "max_side": settings.max_side,
         "precision": settings.precision,
         "pictures": arguments.pictures,
+        "description": described,
     }
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def watch(results: Iterable, count: int) -> Iterable:
@@ -146,18 +183,29 @@ def records(results: Iterable, categories: list[str], arguments: argparse.Namesp
     """Draw each photo's pictures and make its record, on threads, a few photos ahead."""
     threads = max(arguments.workers, 1)
 
-    def conclude(name: str, found: Detections | PhotoError, photo: np.ndarray | None) -> Record:
+    def conclude(
+        name: str,
+        found: Detections | PhotoError,
+        descriptions: list[Description] | None,
+        photo: np.ndarray | None,
+    ) -> Record:
         if isinstance(found, PhotoError):
             return unreadable_record(name, found)
-        found = drop_duplicates(found, arguments.overlap)
-        if photo is not None:
+        if arguments.pictures:
             save_pictures(arguments.output_dir, name, found, photo, categories)
-        return garments_record(name, found, categories, pictures=photo is not None)
+        return garments_record(
+            name,
+            found,
+            categories,
+            descriptions=descriptions,
+            vectors=arguments.save_features,
+            pictures=arguments.pictures,
+        )
 
     waiting: deque = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for (name, stamp), found, photo in results:
-            waiting.append((pool.submit(conclude, name, found, photo), stamp))
+        for (name, stamp), *answer in results:
+            waiting.append((pool.submit(conclude, name, *answer), stamp))
             if len(waiting) > 2 * threads:
                 future, its_stamp = waiting.popleft()
                 yield future.result() | {"stamp": its_stamp}
@@ -193,6 +241,33 @@ def parse_arguments() -> argparse.Namespace:
         help="of garments whose masks overlap more than this (intersection over union), whatever "
         "their categories, keep the surest; 1 keeps all (default: 0.6)",
     )  # fmt: skip
+    text = parser.add_argument_group("how to describe them")
+    text.add_argument(
+        "--multitask-weights", metavar="FILE",
+        help="multitask model's checkpoint or weights file, or none for no description (default: "
+        "weights/multitask.pt, where it is there)",
+    )  # fmt: skip
+    text.add_argument(
+        "--top-k", type=positive, default=3, metavar="N",
+        help="likeliest values to list per group of attributes (default: 3)",
+    )  # fmt: skip
+    text.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T",
+        help="divides the logits: above 1, probabilities are less extreme (default: 1)",
+    )  # fmt: skip
+    text.add_argument(
+        "--tta", action="store_true",
+        help="average over the crop, its mirror image and a wider crop: three times the work",
+    )  # fmt: skip
+    text.add_argument(
+        "--vocabulary", metavar="NAME",
+        help="describe in the words of this training set (default: for each group of attributes "
+        "those of the first set that knows it)",
+    )  # fmt: skip
+    text.add_argument(
+        "--save-features", action="store_true",
+        help="write every garment's aspect vectors to features.npz",
+    )  # fmt: skip
     work = parser.add_argument_group("how to run")
     work.add_argument(
         "--short-side", type=positive, metavar="N",
@@ -225,7 +300,17 @@ def parse_arguments() -> argparse.Namespace:
         f"{DEFAULT_WEIGHTS} is not there: give --weights FILE, or train a detector with "
         "python train.py detector",
     )
+    arguments.multitask_weights = multitask_weights(arguments.multitask_weights)
+    sentence = "--save-features: needs a multitask model, give --multitask-weights FILE"
+    require(arguments.multitask_weights is not None or not arguments.save_features, sentence)
     return arguments
+
+
+def multitask_weights(text: str | None) -> Path | None:
+    """The file to describe with; None for no description."""
+    if text is None:
+        return DEFAULT_MULTITASK_WEIGHTS if DEFAULT_MULTITASK_WEIGHTS.exists() else None
+    return None if text == "none" else Path(text)
 
 
 def positive(text: str) -> int:

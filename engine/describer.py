@@ -3,7 +3,7 @@
 Crops are cut on the model's device from the photo that was decoded for the detector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,10 @@ from engine.config import require
 from engine.crops import cut_crops
 from engine.detections import Detections
 from engine.dominant_colors import dominant_colors
+from engine.duplicates import drop_duplicates
 from engine.labels import LabelGroup, LabelSpace
 from engine.multitask import build_multitask_from_checkpoint
+from engine.photos import PhotoError
 from engine.precision import autocast
 
 BATCH = 32  # crops per forward pass
@@ -100,9 +102,9 @@ class Describer:
         return self.model.aspects
 
     @property
-    def groups(self) -> list[str]:
-        """Of the labels it gives, in the model's order."""
-        return [group.name for group in self.model.groups if group.name in self.vocabulary]
+    def groups(self) -> dict[str, bool]:
+        """Group of labels it gives -> whether its values exclude each other."""
+        return {g.name: g.exclusive for g in self.model.groups if g.name in self.vocabulary}
 
     def describe(
         self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
@@ -185,6 +187,35 @@ class Describer:
             for entry, values in zip(ranked, chosen, strict=True):
                 entry[name] = values
         return ranked
+
+
+def describe_photos(
+    results: Iterable[tuple[Hashable, Detections | PhotoError, np.ndarray | None]],
+    describer: Describer | None,
+    *,
+    categories: Sequence[str],
+    overlap: float,
+) -> Iterator[
+    tuple[Hashable, Detections | PhotoError, list[Description] | None, np.ndarray | None]
+]:
+    """Follow up what ``engine.predict.detect_photos`` yields: drop duplicates, describe the rest.
+
+    Args:
+        results: (key, detections or what is wrong with the photo, photo).
+        describer: None leaves the descriptions out.
+        categories: of the detector.
+        overlap: see ``engine.duplicates.drop_duplicates``.
+
+    Yields:
+        (key, detections or error, descriptions, photo).
+    """
+    for key, found, photo in results:
+        descriptions = None
+        if isinstance(found, Detections):
+            found = drop_duplicates(found, overlap)
+            if describer:
+                descriptions = describer.describe(photo, found, categories)
+        yield key, found, descriptions, photo
 
 
 def choose_vocabulary(labels: LabelSpace, name: str | None) -> dict[str, tuple[int, ...]]:

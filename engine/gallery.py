@@ -56,7 +56,8 @@ class GalleryWriter:
 
     def add(self, record: Record) -> None:
         """Add one photo: [name, overlay, width, height, garments], each garment
-        [category, score, x1, y1, x2, y2, share], the box as parts of the photo's sides."""
+        [category, score, x1, y1, x2, y2, share, labels, colors], the box as parts of the photo's
+        sides; labels are [group, value, probability], colors [name, hex, share]."""
         if "kind" in record:
             self.unreadable.append((_url(record["photo"]), record["reason"]))
             return
@@ -66,7 +67,12 @@ class GalleryWriter:
             x1, y1, x2, y2 = garment["box"]
             box = [round(v, 4) for v in (x1 / width, y1 / height, x2 / width, y2 / height)]
             row = [self.numbers[garment["category"]], garment["score"], *box]
-            garments.append([*row, garment["area_share"]])
+            labels = [
+                [group, ranked[0]["value"], ranked[0]["probability"]]
+                for group, ranked in garment.get("labels", {}).items()
+            ]
+            colors = [[c["name"], c["hex"], c["share"]] for c in garment.get("colors", ())]
+            garments.append([*row, garment["area_share"], labels, colors])
         entry = [_url(record["photo"]), _url(record["overlay"]), width, height, garments]
         self.file.write(self.separator + _embed(entry))
         self.separator = b",\n"

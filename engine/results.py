@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from engine import feature_file
+from engine.describer import Description
 from engine.detections import Detections
 from engine.draw import draw_garments
 from engine.errors import InputError
@@ -66,15 +68,26 @@ def _mirrored(name: str) -> str:
 
 
 def garments_record(
-    name: str, found: Detections, categories: Sequence[str], *, pictures: bool
+    name: str,
+    found: Detections,
+    categories: Sequence[str],
+    *,
+    descriptions: Sequence[Description] | None = None,
+    vectors: bool = False,
+    pictures: bool,
 ) -> Record:
     """A readable photo's entry in garments.json.
 
     Boxes are xyxy in pixels of the upright photo, to 1/100; ``area_share`` is the part of the photo
     that the mask covers (the box, from a detector without masks). With ``pictures`` the entry names
-    those that ``save_pictures`` writes.
+    those that ``save_pictures`` writes. With ``vectors`` it carries the descriptions' vectors, as
+    ``engine.feature_file.encode`` writes them; they end up in a file of their own.
     """
     garments = [_garment(found, i, categories) for i in range(len(found))]
+    for garment, description in zip(garments, descriptions or [], strict=descriptions is not None):
+        garment |= _description(description)
+        if vectors:
+            garment["vectors"] = feature_file.encode(description.vectors)
     record = {"photo": name, "image_id": image_id(name), "width": found.width,
               "height": found.height, "garments": garments}  # fmt: skip
     if pictures:
@@ -100,6 +113,19 @@ def _garment(found: Detections, i: int, categories: Sequence[str]) -> dict[str, 
         garment["mask"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
     garment["area_share"] = round(area / (found.width * found.height), 5)
     return garment
+
+
+def _description(description: Description) -> dict[str, Any]:
+    return {
+        "labels": {
+            group: [{"value": value, "probability": p} for value, p in ranked]
+            for group, ranked in description.labels.items()
+        },
+        "colors": [
+            {"name": color, "hex": code, "share": share}
+            for color, code, share in description.colors
+        ],
+    }
 
 
 def unreadable_record(name: str, error: PhotoError) -> Record:

@@ -3,6 +3,7 @@
 garments.json        settings, one entry per photo (a line each), unreadable photos, totals
 garments.csv         a row per garment
 coco_results.json    COCO result format; garments.json tells which image id is which photo
+features.npz         on request: every garment's aspect vectors (engine/feature_file.py)
 index.html           the page to look at it all (engine/gallery.py)
 """
 
@@ -10,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.feature_file import FeatureFile
 from engine.files import replacing
 from engine.gallery import GalleryWriter
 from engine.journal import Record
+from engine.labels import CATEGORY
 
 CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
 MOST_NAMED = 10  # unreadable photos in the printed summary
@@ -59,6 +62,8 @@ def assemble(
     header: dict[str, Any],
     categories: Sequence[str],
     category_ids: Sequence[int],
+    groups: Mapping[str, bool] | None = None,
+    features: bool = False,
 ) -> Summary:
     """Write the final files; each is complete or, when the run is killed, still the old one.
 
@@ -68,12 +73,16 @@ def assemble(
         header: first part of garments.json: "root" of the photos' names, "pictures" (whether there
             are overlays and crops; without them there is no page), weights and settings.
         categories, category_ids: of the detector; COCO results use the ids.
+        groups: of the descriptions' labels, and whether their values exclude each other; None where
+            garments are not described.
+        features: write features.npz.
     """
     ids = dict(zip(categories, category_ids, strict=True))
     summary = Summary()
     with ExitStack() as stack:
         document = _PhotosJson(stack.enter_context(replacing(output / "garments.json")), header)
-        table = _Table(stack.enter_context(replacing(output / "garments.csv")))
+        table = _Table(stack.enter_context(replacing(output / "garments.csv")), groups)
+        vectors = FeatureFile(output / "features.npz") if features else None
         coco = _JsonList(stack.enter_context(replacing(output / "coco_results.json")))
         page = None
         if header["pictures"]:
@@ -82,6 +91,8 @@ def assemble(
         for record in records:
             entry = {key: value for key, value in record.items() if key != "stamp"}
             summary.count(entry)
+            if vectors and "kind" not in entry:
+                vectors.add(entry)
             if page:
                 page.add(entry)
             if "kind" not in entry:
@@ -90,6 +101,8 @@ def assemble(
                 for result in _coco_results(entry, ids):
                     coco.add(result)
         document.close(summary)
+        if vectors:
+            vectors.close()
         table.close()
         coco.close()
         if page:
@@ -184,18 +197,42 @@ class _PhotosJson:
 
 
 class _Table:
-    """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes."""
+    """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Described garments have a column for their colors and, for each group of labels, one for its
+    answer; of an exclusive group another one for its probability.
+    """
+
+    def __init__(self, file: IO[bytes], groups: Mapping[str, bool] | None) -> None:
         self.text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
         self.rows = csv.writer(self.text, lineterminator="\n")
-        self.rows.writerow(CSV_COLUMNS)
+        self.groups = groups or {}
+        columns = [*CSV_COLUMNS]
+        if groups is not None:
+            columns.append("colors")
+        for group, exclusive in self.groups.items():
+            columns += _label_columns(group)[: 1 + exclusive]
+        self.columns = columns
+        self.rows.writerow(columns)
 
     def add(self, record: Record) -> None:
         for garment in record["garments"]:
             values = {**garment, **dict(zip(("x1", "y1", "x2", "y2"), garment["box"], strict=True))}
             values["photo"] = record["photo"]
-            self.rows.writerow([values.get(column, "") for column in CSV_COLUMNS])
+            shares = (f"{c['name']} {c['share']:.0%}" for c in garment.get("colors", ()))
+            values["colors"] = "; ".join(shares)
+            for group, ranked in garment.get("labels", {}).items():
+                answer, probability = _label_columns(group)
+                sure = [r["value"] for r in ranked if self.groups[group] or r["probability"] > 0.5]
+                values[answer] = sure[0] if self.groups[group] else "; ".join(sure)
+                values[probability] = ranked[0]["probability"]
+            self.rows.writerow([values.get(column, "") for column in self.columns])
 
     def close(self) -> None:
         self.text.detach()  # flushes; the file is closed by its owner
+
+
+def _label_columns(group: str) -> tuple[str, str]:
+    """The columns of a group's answer and its probability; "category" is the detector's."""
+    name = "described_category" if group == CATEGORY else group
+    return name, f"{name}_probability"

@@ -22,6 +22,8 @@ from pycocotools import mask as coco_mask
 import infer
 from engine.detections import Detections
 from engine.detector import build_detector
+from engine.labels import LabelGroup, LabelSpace, Source
+from engine.multitask import build_multitask
 from engine.photos import PhotoError, read_photo
 from tests import ranks
 
@@ -316,6 +318,41 @@ def test_flags_are_checked(tmp_path: Path, weights: Path, flag: tuple, capsys) -
             infer.main()
     assert ended.value.code == 2
     assert flag[0] in capsys.readouterr().err
+
+
+def write_multitask_weights(path: Path) -> Path:
+    """Untrained, small."""
+    groups = LabelGroup("category", ("a", "b"), True), LabelGroup("color", ("red", "blue"), True)
+    space = LabelSpace(groups, (Source("x", {"category": (0, 1), "color": (0, 1)}),))
+    tasks = ("category", "attributes", "color")
+    model = build_multitask(space, trunk="resnet18", weights="none", tasks=tasks)
+    config = {"trunk": "resnet18", "tasks": list(tasks), "crop_size": 32, "margin": 0.1}
+    checkpoint = {"format": 1, "kind": "multitask", "config": config, "labels": space.to_plain()}
+    torch.save(checkpoint | {"model": model.state_dict()}, path)
+    return path
+
+
+def test_described_photos_agree_on_any_number_of_processes(tmp_path: Path, weights: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 5)
+    flags = ["--weights", weights, "--save-features", "--tta", "--multitask-weights",
+             write_multitask_weights(tmp_path / "m.pt")]  # fmt: skip
+    run(photos, "--output-dir", tmp_path / "one", *flags)
+    document = json.loads((tmp_path / "one/garments.json").read_text())
+    garment = document["photos"][0]["garments"][0]
+    assert {entry["value"] for entry in garment["labels"]["color"]} == {"red", "blue"}
+    assert garment["colors"][0] == {"name": "black", "hex": "#000000", "share": 1.0}
+    arguments = [str(a) for a in (photos, "--output-dir", tmp_path / "two", *flags)]
+    ranks.run_ranks(2, run_on_ranks, arguments)
+    assert finals(tmp_path / "one") == finals(tmp_path / "two")
+    with (
+        np.load(tmp_path / "one/features.npz") as one,
+        np.load(tmp_path / "two/features.npz") as two,
+    ):
+        assert one["color"].shape == (5, 64)
+        np.testing.assert_array_equal(one["color"], two["color"])
+    assert not run(photos, "--output-dir", tmp_path / "one", *flags).seen
+    again = run(photos, "--output-dir", tmp_path / "one", *flags, "--top-k", "1").seen
+    assert len(again) == 5  # another setting
 
 
 def test_the_real_detector_end_to_end(tmp_path: Path) -> None:

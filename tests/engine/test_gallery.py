@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pytest
 
+from engine.describer import Description
 from engine.detections import Detections
 from engine.gallery import GalleryWriter
 from engine.results import garments_record
@@ -30,19 +31,30 @@ def data_of(page: str) -> dict:
     return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
 
 
-def record(name: str) -> dict:
+def record(name: str, descriptions: list[Description] | None = None) -> dict:
     boxes = np.array([[10, 20, 30, 40]], np.float32)
     found = Detections(100, 200, boxes, np.float32([0.75]), np.array([2]), None)
-    return garments_record(name, found, CATEGORIES, pictures=True)
+    return garments_record(name, found, CATEGORIES, descriptions=descriptions, pictures=True)
 
 
 def test_an_entry_by_hand() -> None:
     data = data_of(page_of([record("a/b.jpg")]))
-    row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02]
+    row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02, [], []]
     assert data["photos"] == [["a/b.jpg", "overlays/a/b.jpg.jpg", 100, 200, [row]]]
     assert data["originals"] == ".."
     assert [category["name"] for category in data["categories"]] == CATEGORIES
     assert all(re.fullmatch("#[0-9a-f]{6}", c["color"]) for c in data["categories"])
+
+
+def test_a_described_garment_by_hand() -> None:
+    labels = {"color": [("navy", 0.9), ("blue", 0.1)], "<i>": [("zip", 0.2)]}
+    description = Description(labels, [("navy", "#000080", 0.62)], {})
+    data = data_of(page_of([record("a.jpg", [description])]))
+    garment = data["photos"][0][4][0]
+    assert garment[7:] == [
+        [["color", "navy", 0.9], ["<i>", "zip", 0.2]],
+        [["navy", "#000080", 0.62]],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from engine.describer import Description
 from engine.detections import Detections
 from engine.photos import PhotoError
 from engine.results import garments_record, unreadable_record
@@ -66,6 +67,42 @@ def test_table_has_a_row_per_garment(tmp_path: Path) -> None:
     assert first == {"number": "1", "category": CATEGORIES[1], "score": "0.9", "x1": "10.0",
                      "y1": "20.0", "x2": "30.0", "y2": "40.0", "area_share": "1.0"}  # fmt: skip
     assert rows[1]["crop"] == "crops/a, b\n.jpg/2_top.jpg"
+
+
+def test_described_garments_fill_columns_by_group_and_their_vectors_a_file(tmp_path: Path) -> None:
+    boxes = np.array([[10, 20, 30, 40], [0, 0, 50, 40]], np.float32)
+    found = Detections(50, 40, boxes, np.float32([0.9, 0.6]), np.array([2, 1]), None)
+    vectors = {"item": np.array([0.6, -0.8, 0]), "color": np.array([1.0, 0])}
+    descriptions = [
+        Description(
+            {
+                "category": [("Polo", 0.75), ("Shirt", 0.25)],
+                "parts": [("zip", 0.9), ("hood", 0.6), ("bow", 0.1)],
+            },
+            [("navy", "#000080", 0.621), ("white", "#ffffff", 0.3)],
+            vectors,
+        ),
+        Description({"category": [("Hat", 1.0)], "parts": [("zip", 0.4)]}, [], vectors),
+    ]
+    record = garments_record(
+        "a.jpg", found, CATEGORIES, descriptions=descriptions, vectors=True, pictures=False
+    )
+    assemble(
+        tmp_path, [record], header={"root": "/p", "pictures": False}, categories=CATEGORIES,
+        category_ids=IDS, groups={"category": True, "parts": False}, features=True,
+    )  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "garments.csv").open()))
+    assert [list(row.values())[-4:] for row in rows] == [
+        ["navy 62%; white 30%", "Polo", "0.75", "zip; hood"], ["", "Hat", "1.0", ""],
+    ]  # fmt: skip
+    assert list(rows[0])[-4:] == ["colors", "described_category", "described_category_probability",
+                                  "parts"]  # fmt: skip
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
+        assert file["photo"].tolist() == ["a.jpg", "a.jpg"]
+        assert file["number"].tolist() == [1, 2]
+        np.testing.assert_allclose(file["item"], [[0.6, -0.8, 0]] * 2, atol=1e-3)
+        assert file["color"].shape == (2, 2)
+    assert "vectors" not in (tmp_path / "garments.json").read_text()
 
 
 def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
