@@ -11,12 +11,17 @@ order), ``area`` as the area of the box, 294 keypoints of which a garment's own 
 ``pair_id`` and ``style``. Different are the category names, which here are the dataset's own
 ("short sleeve top" where the converter says "short_sleeved_shirt"); added are ``scale``,
 ``occlusion``, ``zoom_in``, ``viewpoint`` and a photo's ``source``.
+
+Of sets with more labels, an annotation also has ``attributes`` (for each group the values that the
+garment has; unknown ones are missing) and ``identity``, its name. A garment of unknown category
+gets a category of that name, with id 0.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +35,12 @@ from engine.errors import InputError, exits_cleanly
 from engine.files import replacing
 from engine.readers.checks import GRADES
 from engine.readers.coco import find_annotations
+from engine.readers.csv_table import find_table
 from engine.readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
 from engine.readers.parallel import progress_bar
 from engine.records import Garment, PhotoRecords
+
+UNKNOWN_ID = 0
 
 
 @exits_cleanly
@@ -62,16 +70,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("path", help="root folder of the dataset")
     parser.add_argument("--split", default="train", help="which part (default: train)")
     parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
-    parser.add_argument("--annotations", help="coco: annotation file, if not <path>/<split>.json")
-    parser.add_argument("--images", help="coco: folder of the photos, if not <path>/images ...")
+    parser.add_argument(
+        "--annotations", help="coco, csv: the file, if not <path>/<split>.json, labels.csv"
+    )
+    parser.add_argument("--images", help="folder of the photos, if not <path>/images ...")
     parser.add_argument("--strict", action="store_true", help="stop at the first fault")
     return parser.parse_args()
 
 
 def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
-    if arguments.dataset != "coco" or not arguments.output.exists():
+    finders = {"coco": partial(find_annotations, split=arguments.split), "csv": find_table}
+    if arguments.dataset not in finders or not arguments.output.exists():
         return
-    source = find_annotations(Path(arguments.path), arguments.split, arguments.annotations)
+    find = finders[arguments.dataset]
+    source = find(Path(arguments.path), annotations=arguments.annotations)
     if source.samefile(arguments.output):
         raise InputError(f"--output {arguments.output}: is the file to be read; name another")
 
@@ -102,7 +114,9 @@ def write_list(file: IO[str], name: str, entries: Iterable[dict[str, Any]]) -> N
 
 
 def categories(records: PhotoRecords) -> list[dict[str, Any]]:
-    listed = zip(records.category_ids, records.categories, strict=True)
+    listed = list(zip(records.category_ids, records.categories, strict=True))
+    if (records.garment_category < 0).any():
+        listed.insert(0, (UNKNOWN_ID, records.category_name(-1)))
     entries = [{"id": number, "name": name, "supercategory": "clothes"} for number, name in listed]
     if records.name == "deepfashion2":
         keypoints = {"keypoints": [str(i + 1) for i in range(ALL_LANDMARKS)], "skeleton": []}
@@ -124,10 +138,12 @@ def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[s
     for i in photos:
         photo = records[i]
         for garment in photo.garments:
-            category_id = records.category_ids[garment.category]
+            known = garment.category >= 0
+            category_id = records.category_ids[garment.category] if known else UNKNOWN_ID
             place = {"id": garment.annotation_id, "image_id": photo.image_id}
             place["category_id"] = category_id
-            yield place | shape(garment) | extras(garment, records.name)
+            more = extras(garment, records.name) | labels(garment, records)
+            yield place | shape(garment) | more
 
 
 def shape(garment: Garment) -> dict[str, Any]:
@@ -160,6 +176,23 @@ def extras(garment: Garment, dataset: str) -> dict[str, Any]:
         entry |= {"pair_id": garment.pair_id, "style": garment.style}
     grades = {grade: getattr(garment, grade) for grade in GRADES}
     return entry | {grade: value for grade, value in grades.items() if value}
+
+
+def labels(garment: Garment, records: PhotoRecords) -> dict[str, Any]:
+    """Attributes and identity, by their names."""
+    attributes = {
+        group.name: [
+            records.attributes[a]
+            for a in range(group.start, group.stop)
+            if garment.attributes[a] > 0
+        ]
+        for group in records.attribute_groups
+    }
+    attributes = {name: values for name, values in attributes.items() if values}
+    entry: dict[str, Any] = {"attributes": attributes} if attributes else {}
+    if records.identities and garment.identity >= 0:
+        entry["identity"] = records.identities[garment.identity]
+    return entry
 
 
 def compact(values: list[float]) -> list[float | int]:

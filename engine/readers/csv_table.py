@@ -20,9 +20,9 @@ import numpy as np
 from engine.errors import InputError
 from engine.readers import checks
 from engine.readers.cache import fingerprint
-from engine.readers.listed import Rows, to_columns
+from engine.readers.listed import Rows, exclusive_groups, number_values, to_columns
 from engine.readers.problems import Problems
-from engine.records import AttributeGroup, PhotoRecords
+from engine.records import PhotoRecords
 
 FILE_COLUMNS = ("file_name", "path", "image", "file")
 IDENTITY_COLUMNS = ("identity", "item_id")
@@ -85,7 +85,7 @@ def read(
     identities, identity_of_row = _values(table, identity)
     taken = {files, category, identity, "category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}
     names = _attribute_columns(table, attributes, taken, problems, file)
-    values, groups, matrix = _attributes(table, names)
+    values, groups, matrix = exclusive_groups(names, [table[name] for name in names])
 
     chosen = _rows_of_split(table, split, file)
     chosen = _without_repeats(table, files, chosen, problems)
@@ -96,7 +96,7 @@ def read(
         numbers=np.array([photo_number[name] for name in photos], np.int64),
         category=category_of_row[chosen],
         identity=identity_of_row[chosen],
-        attributes=matrix[chosen],
+        attributes=matrix[chosen] if groups else None,
         box=_boxes(table, chosen, file),
     )
     records = PhotoRecords(
@@ -163,12 +163,8 @@ def _chosen(table: Table, wanted: str | None, usual: Sequence[str], file: Path) 
 
 def _values(table: Table, column: str | None) -> tuple[list[str], np.ndarray]:
     """A column's different entries, sorted; int64 [R], which one each row has (-1: none)."""
-    if column is None:
-        rows = len(next(iter(table.values()), []))
-        return [], np.full(rows, -1)
-    values = sorted(set(table[column]) - {""})
-    number = {value: i for i, value in enumerate(values)} | {"": -1}
-    return values, np.array([number[entry] for entry in table[column]], np.int64)
+    rows = len(next(iter(table.values()), []))
+    return number_values(table[column]) if column else ([], np.full(rows, -1))
 
 
 def _attribute_columns(
@@ -190,23 +186,6 @@ def _attribute_columns(
         elif filled:
             names.append(name)
     return names
-
-
-def _attributes(
-    table: Table, names: Sequence[str]
-) -> tuple[list[str], list[AttributeGroup], np.ndarray]:
-    """Values of all groups, the groups, and int8 [R, A]: 1 the row's value, -1 others, 0 blank."""
-    rows = len(next(iter(table.values()), []))
-    all_values, groups, blocks = [], [], [np.zeros((rows, 0), np.int8)]
-    for name in names:
-        values, number = _values(table, name)
-        block = np.where(np.arange(len(values)) == number[:, None], 1, -1).astype(np.int8)
-        block[number < 0] = 0
-        start = len(all_values)
-        groups.append(AttributeGroup(name, start, start + len(values), exclusive=True))
-        all_values += values
-        blocks.append(block)
-    return all_values, groups, np.concatenate(blocks, axis=1)
 
 
 def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:

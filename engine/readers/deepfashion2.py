@@ -6,6 +6,9 @@
 An annotation file holds ``source`` ("shop" or "user"), ``pair_id`` and the garments ``item1``,
 ``item2`` …, in any order; photo sizes come from the photos. Its garments' identity is (pair_id,
 style): the same pair_id and the same style above 0 mean the same product; style 0 has none.
+
+Items of a rendered wardrobe (tools/make_wardrobe.py) also hold ``factors``, what is known of their
+look. Those of FACTORS become attribute groups.
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from engine.packing import SOURCES, concatenate, pack
 from engine.photos import PhotoError, check_photo
 from engine.readers import checks
 from engine.readers.cache import fingerprint
+from engine.readers.listed import exclusive_groups
 from engine.readers.parallel import map_chunks
 from engine.readers.problems import BadRecord, Problem, Problems, shorten
 from engine.records import Garment, Photo, PhotoRecords
@@ -45,6 +49,9 @@ LANDMARKS = (25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19)
 LANDMARK_STARTS = (0, 25, 58, 89, 128, 143, 158, 168, 182, 190, 219, 256, 275)
 ALL_LANDMARKS = 294
 
+# Factors that are names, each a question with one answer; the others are measures.
+FACTORS = ("color", "texture", "neckline", "collar", "closure", "pocket")
+
 FOLDERS = {"val": "validation"}  # split -> folder, where they differ
 
 
@@ -54,6 +61,7 @@ class _Part(NamedTuple):
     columns: dict[str, np.ndarray]
     items: int  # garments listed, usable or not
     problems: list[Problem]
+    factors: list[tuple[str, ...]]  # of each garment, in the order of FACTORS, "" = unknown
 
 
 def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
@@ -73,13 +81,19 @@ def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
     sources = {str(path.resolve()): fingerprint(path) for path in (annos, images)}
     problems = Problems()
     names = _numbered(annos, problems)
-    columns = _parse_all(folder, names, problems)
+    columns, factors = _parse_all(folder, names, problems)
+    attributes, groups, matrix = exclusive_groups(FACTORS, zip(*factors, strict=True))
+    if attributes:
+        columns["attribute_values"] = matrix.ravel()
+        columns["attribute_values_offsets"] = np.arange(len(matrix) + 1) * len(attributes)
     records = PhotoRecords(
         columns,
         name="deepfashion2",
         root=images,
         categories=CATEGORIES,
         category_ids=range(1, len(CATEGORIES) + 1),
+        attributes=attributes,
+        attribute_groups=groups,
     )
     records = checks.drop_maskless(records, problems)
     records.problems = problems.found()
@@ -95,8 +109,11 @@ def _numbered(annos: Path, problems: Problems) -> list[str]:
     return sorted((s for s in stems if s.isascii() and s.isdigit()), key=lambda s: (int(s), s))
 
 
-def _parse_all(folder: Path, names: Sequence[str], problems: Problems) -> dict[str, np.ndarray]:
-    parts = []
+def _parse_all(
+    folder: Path, names: Sequence[str], problems: Problems
+) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
+    """The columns of all annotation files, and every garment's factors."""
+    parts, factors = [], []
     numbered = 0
     for part in map_chunks(partial(_parse_chunk, folder), names, f"parsing {folder.name}"):
         # Annotation ids count all garments of the split, as the official COCO conversion does.
@@ -104,13 +121,15 @@ def _parse_all(folder: Path, names: Sequence[str], problems: Problems) -> dict[s
         numbered += part.items
         problems.merge(part.problems)
         parts.append(part.columns)
-    return concatenate(parts or [pack([], folder)])
+        factors += part.factors
+    return concatenate(parts or [pack([], folder)]), factors
 
 
 def _parse_chunk(folder: Path, names: Sequence[str]) -> _Part:
     chunk = _Chunk(folder)
     photos = [photo for name in names if (photo := chunk.photo(name)) is not None]
-    return _Part(pack(photos, chunk.images.root), chunk.items, chunk.problems.found())
+    columns = pack(photos, chunk.images.root)
+    return _Part(columns, chunk.items, chunk.problems.found(), chunk.factors)
 
 
 class _Chunk:
@@ -121,6 +140,7 @@ class _Chunk:
         self.images = checks.PhotoFolder(folder / "image")
         self.items = 0
         self.problems = Problems()
+        self.factors: list[tuple[str, ...]] = []
 
     def photo(self, name: str) -> Photo | None:
         """One annotation file with its photo; None (and counted) where either cannot be used."""
@@ -153,6 +173,7 @@ class _Chunk:
                 continue
             garment.annotation_id = number
             photo.garments.append(garment)
+            self.factors.append(_factors(item))
         return photo
 
     def _garment(self, item: Any, photo: Photo, pair_id: int, where: str) -> Garment:
@@ -192,6 +213,13 @@ class _Chunk:
             self.problems.add(bad.kind, f"{where}: {bad}")
             return None
         return landmarks
+
+
+def _factors(item: dict) -> tuple[str, ...]:
+    known = item.get("factors")
+    known = known if isinstance(known, dict) else {}
+    values = (known.get(name) for name in FACTORS)
+    return tuple(value if isinstance(value, str) else "" for value in values)
 
 
 def slice_landmarks(landmarks: np.ndarray, category: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Their readers parse whole columns; here the photos are looked at, boxes checked,
 put in the layout of ``engine.packing`` without an object per row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from engine.photo_files import PhotoError
 from engine.readers import checks
 from engine.readers.parallel import check_photos
 from engine.readers.problems import BadRecord, Problems
+from engine.records import AttributeGroup
 
 
 @dataclass
@@ -126,3 +127,34 @@ def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarra
             problems.add(bad.kind, f"{rows.names[row]}: {bad}")
             keep[row] = False
     return box, keep
+
+
+def number_values(entries: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """The different entries but "", sorted; int64, which of them each entry is, -1 for ""."""
+    entries = list(entries)
+    values = sorted(set(entries) - {""})
+    number = {value: i for i, value in enumerate(values)} | {"": -1}
+    return values, np.array([number[entry] for entry in entries], np.int64)
+
+
+def exclusive_groups(
+    names: Sequence[str], columns: Iterable[Iterable[str]]
+) -> tuple[list[str], list[AttributeGroup], np.ndarray]:
+    """Attributes out of columns of words, "" where unknown; a column without a word is no group.
+
+    Returns:
+        All values, the groups, and int8 [R, A]: 1 the row's own value, -1 the group's others, 0 all
+        of an unknown group.
+    """
+    attributes, groups, blocks = [], [], []
+    for name, column in zip(names, columns, strict=False):
+        values, number = number_values(column)
+        if not values:
+            continue
+        block = np.where(np.arange(len(values)) == number[:, None], 1, -1).astype(np.int8)
+        block[number < 0] = 0
+        start = len(attributes)
+        groups.append(AttributeGroup(name, start, start + len(values), exclusive=True))
+        attributes += values
+        blocks.append(block)
+    return attributes, groups, np.concatenate(blocks or [np.zeros((0, 0), np.int8)], axis=1)

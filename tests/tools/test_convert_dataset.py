@@ -115,6 +115,25 @@ def test_boxes_only_and_photos_without_garments(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["annotations"] == []
 
 
+def test_names_of_attributes_and_identities(tmp_path: Path, capsys) -> None:
+    root = write_coco(tmp_path / "data")
+    lines = ["file_name,category,identity,color,fit", "1.jpg,dress,A,red,", "2.jpg,,,,"]
+    (root / "labels.csv").write_text("\n".join(lines))
+    output = tmp_path / "out.json"
+    assert convert("csv", root, "--output", output) == 0
+    written = json.loads(output.read_text())
+    named = [(category["id"], category["name"]) for category in written["categories"]]
+    assert named == [(0, "unknown"), (1, "dress")]
+    first, second = written["annotations"]
+    assert (first["category_id"], first["bbox"]) == (1, [0, 0, 60, 45])
+    assert (first["attributes"], first["identity"]) == ({"color": ["red"]}, "A")
+    assert second["category_id"] == 0
+    assert "attributes" not in second and "identity" not in second
+    capsys.readouterr()
+    assert convert("csv", root, "--output", root / "labels.csv") == 2
+    assert "is the file to be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("output", ["train.json", "./images/../train.json"])
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys, output: str) -> None:
     root = write_coco(tmp_path)

@@ -123,6 +123,8 @@ def test_free_text_is_no_attribute_unless_asked_for(tmp_path: Path) -> None:
     assert records.problems[0].is_note
     assert "name: 60 values in 75 rows" in records.problems[0].line()
     assert len(read(tmp_path, table, attributes=["name"]).attributes) == 60
+    blank = "path,name\na.jpg,\nc.jpg,\n"
+    assert read(tmp_path, blank).attributes == read(tmp_path, blank, attributes=["name"]).attributes
     short = "\n".join(["path,name", "a.jpg,one", "c.jpg,two"])
     assert read(tmp_path, short).attributes == ["one", "two"]  # too few rows to tell
 

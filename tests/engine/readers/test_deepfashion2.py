@@ -15,7 +15,7 @@ from engine.readers.deepfashion2 import (
     slice_landmarks,
     spread_landmarks,
 )
-from engine.records import PhotoRecords
+from engine.records import AttributeGroup, PhotoRecords
 from tests.datasets import df2_annotations, df2_item, write_df2, write_photo
 
 
@@ -155,3 +155,19 @@ def test_landmark_slices_tile_the_294() -> None:
         spread = np.reshape(spread_landmarks(own.ravel().tolist(), category), (294, 3))
         assert np.count_nonzero(spread.any(axis=1)) == count
         np.testing.assert_array_equal(slice_landmarks(spread, category), own)
+
+
+def test_factors_of_a_rendered_wardrobe_are_attributes(tmp_path: Path) -> None:
+    annotations = df2_annotations()
+    blue = {"color": "blue", "texture": "plaid", "collar": "", "length": 41.5, "color_L": 30.1}
+    annotations["000001"]["item2"]["factors"] = blue
+    annotations["000001"]["item1"] |= {"factors": {"color": "red"}, "bounding_box": [0, 0, 0, 0]}
+    annotations["000002"]["item1"]["factors"] = {"color": "black", "texture": 7}
+    records = read(tmp_path, annotations)
+    assert records.attributes == ["black", "blue", "plaid"]  # no red: its garment is left out
+    assert records.attribute_groups == [
+        AttributeGroup("color", 0, 2, exclusive=True),
+        AttributeGroup("texture", 2, 3, exclusive=True),
+    ]
+    assert records.attribute_matrix.tolist() == [[-1, 1, 1], [1, -1, 0], [0, 0, 0]]
+    assert read(tmp_path / "real").attribute_matrix.shape == (4, 0)
