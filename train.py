@@ -34,10 +34,12 @@ from engine.config import (
 )
 from engine.crop_dataset import CropDataset, collate_crops
 from engine.errors import InputError, exits_cleanly
+from engine.hygiene import report_leaks
 from engine.labels import encode_labels, merge_labels
 from engine.loop import Task, Trainer, as_lists
 from engine.metric_tables import print_metrics
 from engine.multitask_config import MultitaskConfig
+from engine.multitask_tables import print_multitask
 from engine.records import PhotoRecords
 from engine.state import find_resume
 from engine.view_transform import MultitaskAugmentation, MultitaskTransform
@@ -103,6 +105,8 @@ def train_multitask(
     transform = MultitaskTransform(
         augmentation, seed=config.seed, train=True, aspects=model.aspects
     )
+    if distributed.is_main():
+        report_leaks(train, val)
     parts = multitask_task.parts_to_judge(val, augmentation)
     task = Task(
         kind="multitask",
@@ -116,7 +120,7 @@ def train_multitask(
         evaluate=multitask_task.judge_of(parts, labels, config, device) if parts else None,
         best_metric=multitask_task.best_metric(parts, labels, config) if parts else "",
     )
-    run(model, task, config, device, show=lambda metrics, console: console.print(metrics))
+    run(model, task, config, device, show=print_multitask)
 
 
 def load_sets(

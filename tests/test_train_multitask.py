@@ -81,12 +81,13 @@ def settings(*flags: str) -> tuple[MultitaskConfig, MultitaskAugmentation]:
     return tuple(train.from_arguments(c, arguments) for c in train.NETWORKS["multitask"][2:])
 
 
-def fit(flags: list[str]) -> dict:
+def fit(flags: list[str], *, trained: bool = True) -> dict | None:
     """Train in this process (or rank) and return the last checkpoint."""
     multitask.DROPOUT = 0.0
     config, augmentation = settings(*flags)
     train.train_multitask(config, augmentation, torch.device("cpu"))
-    return load_checkpoint(Path(config.output_dir) / "checkpoint_latest.pt", "multitask")
+    path = Path(config.output_dir) / "checkpoint_latest.pt"
+    return load_checkpoint(path, "multitask") if trained else None
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +98,8 @@ def _undo(monkeypatch) -> None:
 
 def test_processes_train_and_judge_as_one_with_the_same_global_batch(data, tmp_path):
     def flags(name: str, batch_size: int) -> list[str]:
-        options = ["-b", str(batch_size), "--epochs", "2", "--task-weights", "learned"]
-        return flags_for(data, tmp_path / name, *options)
+        options = ["-b", str(batch_size), "--epochs", "2", "--eval-every", "2"]
+        return flags_for(data, tmp_path / name, *options, "--task-weights", "learned")
 
     alone = fit(flags("1", 6))
     trunk = torch.load(data / "resnet18.pth", weights_only=True)
@@ -108,7 +109,7 @@ def test_processes_train_and_judge_as_one_with_the_same_global_batch(data, tmp_p
     for ranks in (2, 3):
         together = run_ranks(ranks, fit, flags(str(ranks), 6 // ranks))
         for checkpoint in together:
-            torch.testing.assert_close(checkpoint["model"], alone["model"], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(checkpoint["model"], alone["model"], rtol=1e-5, atol=1e-6)
         found, expected = (c["best"]["metrics"] for c in (together[0], alone))
         assert found["wardrobe"]["category"] == expected["wardrobe"]["category"]
         assert found["shop"]["color"]["R@1"] == expected["shop"]["color"]["R@1"]
@@ -122,6 +123,16 @@ def test_one_task_alone_has_its_loss_only(data, tmp_path):
     line = (tmp_path / "log.jsonl").read_text().splitlines()[0]
     assert '"loss_category"' in line
     assert '"loss_item"' not in line
+
+
+def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplog):
+    sets = ["--dataset", f"csv:{data}/wardrobe:val=train"]
+    flags = [*flags_for(data, tmp_path, "--tasks", "category"), "--test-only"]
+    start = flags.index("--dataset")
+    fit([*flags[:start], *sets, *flags[start + 3 :]], trained=False)
+    told = [record.message for record in caplog.records if "trained on too" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith("wardrobe: 6 of 6 photos")
 
 
 def test_other_sets_do_not_continue_a_run(data, tmp_path):
