@@ -178,18 +178,21 @@ class LocalDatabase(DatabaseReader):
         """
         if repair:
             self._require_writer()
-        problems = []
         with self._reading() as view:
-            problems += self._table.check()
-            bad = [
-                b for b in range(-(-view.rows // self.layout.block_rows)) if not view.is_sound(b)
+            problems = self._table.check()
+        # Outside of the transaction: reading every vector takes long, and would hold up a writer.
+        bad = [block for block in view.blocks() if not view.is_sound(block)]
+        with self._reading() as newest:
+            if newest.state.generation != view.state.generation:
+                return self.verify(repair=repair)
+            lost = [self._table.rows_between(*view.block_range(block)) for block in bad]
+            problems += [
+                self._damage(view, block, rows)
+                for block, rows in zip(bad, lost, strict=True)
+                if len(rows)
             ]
-            rows = [self._table.rows_between(*view.block_range(block)) for block in bad]
-            for block, lost in zip(bad, rows, strict=True):
-                if len(lost):
-                    problems.append(self._damage(view, block, lost))
-        if repair and bad:
-            self._drop(np.concatenate(rows))
+        if repair and problems:
+            self._drop(np.concatenate([np.zeros(0, np.int64), *lost]))
         return problems
 
     def _damage(self, view: View, block: int, rows: np.ndarray) -> str:

@@ -25,8 +25,8 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS state (generation INTEGER, rows INTEGER, commits INTEGER);
 CREATE TABLE IF NOT EXISTS items (
     row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, photo TEXT NOT NULL,
-    garment INTEGER NOT NULL, box TEXT, category TEXT, attributes TEXT NOT NULL,
-    identity TEXT, extra TEXT NOT NULL);
+    garment INTEGER NOT NULL, category TEXT, identity TEXT,
+    about TEXT NOT NULL);  -- JSON: box, attributes, extra
 CREATE INDEX IF NOT EXISTS items_photo ON items (photo);
 CREATE INDEX IF NOT EXISTS items_category ON items (category);
 CREATE TABLE IF NOT EXISTS words (
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS blocks (block INTEGER PRIMARY KEY, checksum INTEGER N
 CREATE TABLE IF NOT EXISTS absorbed (shard TEXT PRIMARY KEY, offset INTEGER NOT NULL);
 INSERT INTO state SELECT 1, 0, 0 WHERE NOT EXISTS (SELECT * FROM state);
 """
-ITEM_COLUMNS = "key, photo, garment, box, category, attributes, identity, extra"
+ITEM_COLUMNS = "key, photo, garment, category, identity, about"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class ItemTable:
     def insert(self, start: int, items: Sequence[Item]) -> None:
         """Items of rows ``start``, ``start + 1`` ... Their keys must be free."""
         rows = [(start + i, *_to_columns(item)) for i, item in enumerate(items)]
-        marks = ", ".join("?" * 9)
+        marks = ", ".join("?" * 7)
         self.connection.executemany(
             f"INSERT INTO items (row, {ITEM_COLUMNS}) VALUES ({marks})", rows
         )
@@ -218,12 +218,12 @@ class ItemTable:
         """Delete the items of rows; the rows are dead from then on."""
         listed = _as_json(rows.tolist())
         found = self.connection.execute(
-            f"SELECT row, attributes FROM items WHERE row IN {_LIST}", (listed,)
+            f"SELECT row, about FROM items WHERE row IN {_LIST}", (listed,)
         )
         labels = [
             (row, name, value)
-            for row, attributes in found
-            for name, value in json.loads(attributes).items()
+            for row, about in found
+            for name, value in json.loads(about)[1].items()
         ]
         word = "(SELECT id FROM words WHERE name = ? AND value = ?)"
         # The row comes last in the key, so that the primary key finds the label directly.
@@ -301,15 +301,14 @@ def _labels(attributes: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _to_columns(item: Item) -> tuple:
-    box = None if item.box is None else json.dumps([float(value) for value in item.box])
-    attributes = json.dumps(dict(_labels(item.attributes)), ensure_ascii=False)
-    extra = json.dumps(item.extra, ensure_ascii=False)
-    names = (item.key, item.photo, int(item.garment))
-    return (*names, box, item.category, attributes, item.identity, extra)
+    box = None if item.box is None else [float(value) for value in item.box]
+    # One text for all that is never looked for: each decoding costs more than its length.
+    about = json.dumps([box, dict(_labels(item.attributes)), item.extra], ensure_ascii=False)
+    return item.key, item.photo, int(item.garment), item.category, item.identity, about
 
 
 def _to_item(columns: Sequence) -> Item:
-    key, photo, garment, box, category, attributes, identity, extra = columns
-    corners = None if box is None else tuple(json.loads(box))
-    about = (category, json.loads(attributes), identity, json.loads(extra))
-    return Item(key, photo, garment, corners, *about)
+    key, photo, garment, category, identity, about = columns
+    box, attributes, extra = json.loads(about)
+    corners = None if box is None else tuple(box)
+    return Item(key, photo, garment, corners, category, attributes, identity, extra)

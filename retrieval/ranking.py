@@ -8,7 +8,11 @@ from retrieval.features import FeatureSchema
 
 
 def aspect_cosines(query: np.ndarray, vectors: np.ndarray, schema: FeatureSchema) -> np.ndarray:
-    """f64[n, aspects]: inner products of each aspect of f32[D] and f32[n, D], in schema order.
+    """f64[n, aspects]: inner products of each aspect, in schema order.
+
+    Args:
+        query: f32[D], or f32[n, D] for a query of its own to each of
+        vectors: f32[n, D].
 
     Summed row by row in double precision, so that equal vectors score equally wherever they are
     stored: a matrix product rounds differently at the edges of its tiles.

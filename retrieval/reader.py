@@ -125,47 +125,48 @@ class DatabaseReader(Store):
     ) -> list[list[Hit]]:
         queries = check_queries(queries, k, self.schema)
         weighted = weighted_query(queries, weights, self.schema)
+        if len(queries) == 0:
+            return []
         while True:
             with self._reading() as view:
                 mask = filter_mask(view, self._table, filter)
             # Outside of the transaction: a scan takes long, and would hold up the writer.
-            found = candidates(view.segments, mask, weighted, k)
+            found = list(candidates(view.segments, mask, weighted, k))
             try:
+                cosines = self._cosines(view, found, queries)
                 ranked = [
-                    self._score(view, rows, query, weights, k)
-                    for query, rows in zip(queries, found, strict=True)
+                    self._best_scores(rows, part, weights, k)
+                    for rows, part in zip(found, cosines, strict=True)
                 ]
                 return self._hits(view, ranked, k)
             except _MovedError:
                 continue
 
-    def _score(
-        self, view: View, rows: np.ndarray, query: np.ndarray, weights: Mapping, k: int
-    ) -> _Ranked:
-        """Exact scores; only what reaches the k-th best of them is kept."""
-        parts = [
-            aspect_cosines(query, view.read(rows[i : i + SCORED_ROWS]), self.schema)
-            for i in range(0, max(len(rows), 1), SCORED_ROWS)
-        ]
-        cosines = np.concatenate(parts)
-        self._notice_damage(view, rows, cosines, query)
-        scores = weighted_mean(cosines, weights, self.schema)
-        keep = np.ones(len(rows), bool)
-        if len(rows) > k:
-            keep = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
-        return _Ranked(rows[keep], scores[keep], cosines[keep])
+    def _cosines(
+        self, view: View, found: Sequence[np.ndarray], queries: np.ndarray
+    ) -> list[np.ndarray]:
+        """f64[n, aspects] of the rows found for each query, exactly."""
+        counts = [len(rows) for rows in found]
+        rows = np.concatenate([np.zeros(0, np.int64), *found])
+        asker = np.repeat(np.arange(len(queries)), counts)
+        cosines = np.zeros((len(rows), len(self.schema.aspects)))
+        for start in range(0, len(rows), SCORED_ROWS):
+            part = slice(start, start + SCORED_ROWS)
+            vectors = view.read(rows[part])
+            cosines[part] = aspect_cosines(queries[asker[part]], vectors, self.schema)
+        parts = [queries[:, self.schema.slice(name)] for name in self.schema.names]
+        norms = np.stack([np.linalg.norm(part, axis=1) for part in parts], axis=1)
+        strange = ~(np.abs(cosines) <= 1.01 * norms[asker] + 1e-6).all(axis=1)
+        self._leave_out(view, rows[strange])
+        return np.split(cosines, np.cumsum(counts)[:-1])
 
-    def _notice_damage(
-        self, view: View, rows: np.ndarray, cosines: np.ndarray, query: np.ndarray
-    ) -> None:
-        """Leave out damaged blocks where a stored vector cannot be one of unit parts.
+    def _leave_out(self, view: View, strange: np.ndarray) -> None:
+        """Search again without damaged blocks, given rows that cannot be parts of unit length.
 
-        Reading every checksum would take longer than the search; this finds what would push
+        Comparing every checksum would take longer than the search; this finds what would push
         itself among the best. The rest is for ``verify``.
         """
-        norms = [np.linalg.norm(query[self.schema.slice(name)]) for name in self.schema.names]
-        strange = ~(np.abs(cosines) <= 1.01 * np.array(norms) + 1e-6).all(axis=1)
-        damaged = [b for b in view.blocks_of(rows[strange]) if not view.is_sound(b)]
+        damaged = [block for block in view.blocks_of(strange) if not view.is_sound(block)]
         for block in damaged:
             logger.warning("%s are damaged and left out; %s", view.describe(block), ADVICE)
         if damaged:
@@ -173,6 +174,16 @@ class DatabaseReader(Store):
                 self._damaged |= {(view.state.generation, block) for block in damaged}
                 self._view = None
             raise _MovedError
+
+    def _best_scores(
+        self, rows: np.ndarray, cosines: np.ndarray, weights: Mapping[str, float], k: int
+    ) -> _Ranked:
+        """What reaches the k-th best of the exact scores."""
+        scores = weighted_mean(cosines, weights, self.schema)
+        keep = np.ones(len(rows), bool)
+        if len(rows) > k:
+            keep = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
+        return _Ranked(rows[keep], scores[keep], cosines[keep])
 
     def _hits(self, view: View, ranked: list[_Ranked], k: int) -> list[list[Hit]]:
         with self._guard, self._table.reading() as state:
@@ -202,14 +213,11 @@ class DatabaseReader(Store):
 
     def _best(self, ranked: _Ranked, items: Mapping[int, Item], k: int) -> list[Hit]:
         found = [items.get(int(row)) for row in ranked.rows]
-        if None in found:  # deleted while we searched: others come after them
+        if any(item is None for item in found):  # deleted while we searched: others come after them
             raise _MovedError
         order = best_first(ranked.scores, [item.key for item in found], k)
+        names, cosines = self.schema.names, ranked.cosines.tolist()
         return [
-            Hit(
-                found[i],
-                float(ranked.scores[i]),
-                dict(zip(self.schema.names, ranked.cosines[i].tolist(), strict=True)),
-            )
+            Hit(found[i], float(ranked.scores[i]), dict(zip(names, cosines[i], strict=True)))
             for i in order
         ]

@@ -16,7 +16,7 @@ from retrieval.segments import Mapped
 TOLERANCE = 1e-5
 BATCH = 256  # queries a pass
 SPARE = 1000  # candidates beyond k above which a query among several gets a pass of its own
-HALF_ROWS = 1024  # half precision is widened a few rows at a time, inside the processor's cache
+COPIED_ROWS = 1024  # gathered or widened at a time, so that the copy stays in the cache
 
 
 def candidates(
@@ -75,24 +75,24 @@ def _blocks(
     gathered; where more, all are multiplied, which is quicker than copying most of them.
     """
     for segment in segments:
-        vectors, step = torch.from_numpy(segment.vectors), block_rows
-        if vectors.dtype == torch.float16:
-            step = min(step, HALF_ROWS)
-            buffer = torch.empty(step, vectors.shape[1])
-        for first in range(0, len(vectors), step):
-            block, start = vectors[first : first + step], segment.start + first
-            wanted = None
-            if mask is not None:
-                wanted = np.flatnonzero(mask[start : start + len(block)])
-                if len(wanted) == 0:
-                    continue
-                if len(wanted) < len(block) / 2:
-                    block = block[torch.from_numpy(wanted)]
-                elif len(wanted) == len(block):
-                    wanted = None
-            if block.dtype == torch.float16:
-                block = buffer[: len(block)].copy_(block)
-            yield start, wanted, block
+        is_half = segment.tensor.dtype == torch.float16
+        if is_half or mask is not None:
+            block_rows = min(block_rows, COPIED_ROWS)
+            copied = torch.empty(block_rows, segment.tensor.shape[1])
+        for first in range(0, len(segment.tensor), block_rows):
+            block, start = segment.tensor[first : first + block_rows], segment.start + first
+            wanted = None if mask is None else np.flatnonzero(mask[start : start + len(block)])
+            if wanted is None or len(wanted) == len(block):
+                yield start, None, copied[: len(block)].copy_(block) if is_half else block
+            elif 0 < len(wanted) < len(block) / 2:
+                rows = torch.from_numpy(wanted)
+                if is_half:
+                    gathered = copied[: len(rows)].copy_(block[rows])
+                else:
+                    gathered = torch.index_select(block, 0, rows, out=copied[: len(rows)])
+                yield start, wanted, gathered
+            elif len(wanted):
+                yield start, wanted, copied[: len(block)].copy_(block) if is_half else block
 
 
 class _Pool:
@@ -121,7 +121,7 @@ class _Pool:
         if wanted is not None and block.shape[1] > len(wanted):
             block = block[:, wanted]
         passing = self._passing(block, hot)
-        query, column = np.nonzero(passing)
+        query, column = np.divmod(np.flatnonzero(passing), block.shape[1])
         row = column if wanted is None else wanted[column]
         self.query = np.concatenate([self.query, hot[query]])
         self.row = np.concatenate([self.row, start + row])

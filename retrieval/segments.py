@@ -10,12 +10,14 @@ the last counted row is written over by the next one. Compacting writes a new ge
 
 import mmap
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from engine.errors import InputError
 from engine.files import sync_folder
@@ -50,10 +52,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Mapped:
-    """One segment as a reader sees it: ``vectors`` [rows, D] read-only, first row ``start``."""
+    """One segment as a reader sees it: read-only ``vectors`` [rows, D], first row ``start``.
+
+    ``tensor`` is the same memory.
+    """
 
     start: int
     vectors: np.ndarray
+    tensor: torch.Tensor
 
 
 def append(folder: Path, layout: Layout, generation: int, start: int, vectors: np.ndarray) -> None:
@@ -126,7 +132,11 @@ def map_segment(
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     vectors = np.frombuffer(view, layout.dtype).reshape(rows, layout.dim)
-    return Mapped(segment * layout.segment_rows, vectors)
+    with warnings.catch_warnings():
+        # PyTorch knows no read-only tensors; this one is only ever multiplied.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensor = torch.from_numpy(vectors)
+    return Mapped(segment * layout.segment_rows, vectors, tensor)
 
 
 def remove_other_generations(folder: Path, generation: int) -> None:

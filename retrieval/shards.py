@@ -2,7 +2,7 @@
 
     shards/<time>-rank-0-<process>.f32      vectors, rows one after another
     shards/<time>-rank-0-<process>.jsonl    the schema, then a line a finished photo, written after
-                                            its vectors: row, checksum, state and items
+                                            its vectors: offset, checksum, state, items
 
 Nothing is shared between the processes, so none can hold up or break another. The process that
 has the database open absorbs whole lines whenever it likes, in transactions that also remember how
@@ -45,7 +45,7 @@ class ShardWriter(PhotoSink):
     def __init__(self, folder: Path, *, schema: FeatureSchema, rank: int) -> None:
         if names.is_database(folder):
             names.read_description(folder)[0].require_same(schema, str(folder))
-        self.schema, self.rows = schema, 0
+        self.schema = schema
         name = f"{time.time_ns():020d}-rank-{rank}-{os.getpid()}.jsonl"
         path = folder / names.SHARDS / name
         try:
@@ -64,12 +64,11 @@ class ShardWriter(PhotoSink):
         for state, items, vectors in batch:
             check_photo(state, items)
             rows = check_rows(items, vectors, self.schema)
-            line = {"row": self.rows, "checksum": zlib.crc32(rows), "state": asdict(state)}
-            line["items"] = [asdict(item) for item in items]
+            line = {"offset": self.vectors.size, "checksum": zlib.crc32(rows)}
+            line |= {"state": asdict(state), "items": [asdict(item) for item in items]}
             # The line last: it says that the rest is there.
             self.vectors.append(rows.tobytes())
             self.journal.append(_line(line))
-            self.rows += len(rows)
 
     def close(self) -> None:
         for file in (self.vectors, self.journal):
@@ -159,9 +158,8 @@ class Shard:
         try:
             plain = json.loads(line)
             items = [Item(**about) for about in plain["items"]]
-            row_bytes = 4 * self.schema.dim
-            vectors.seek(plain["row"] * row_bytes)
-            data = vectors.read(len(items) * row_bytes)
+            vectors.seek(plain["offset"])
+            data = vectors.read(len(items) * 4 * self.schema.dim)
             if zlib.crc32(data) != plain["checksum"]:
                 raise ValueError("the vectors do not have the checksum")
             state = PhotoState(**plain["state"])

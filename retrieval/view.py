@@ -61,6 +61,10 @@ class View:
                 raise InputError(f"{self.describe(block)} are damaged; {ADVICE}")
         return self.read(rows)
 
+    def blocks(self) -> range:
+        """All blocks, by number."""
+        return range(-(-self.rows // self.layout.block_rows))
+
     def blocks_of(self, rows: np.ndarray) -> list[int]:
         return np.unique(rows // self.layout.block_rows).tolist()
 
