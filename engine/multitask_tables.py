@@ -25,7 +25,7 @@ ATTRIBUTE_COLUMNS = {
     "recall@3_per_attribute": "R@3 attribute",
     "recall@5_pooled": "R@5 pooled",
 }
-SEARCH_COLUMNS = {name: name for name in ("R@1", "R@5", "R@10", "R@20", "mAP", "MRR")}
+SEARCH_COLUMNS = {name: name for name in ("R@1", "R@5", "R@10", "mAP", "MRR")}
 
 
 def print_multitask(metrics: dict[str, Any], console: Console) -> None:
@@ -41,19 +41,23 @@ def print_multitask(metrics: dict[str, Any], console: Console) -> None:
         console.print(counts, style="bold")
         groups = {k: v for k, v in entries.items() if isinstance(v, dict)}
         exclusive = {k: v for k, v in groups.items() if "top1" in v}
-        _table(console, "labels", exclusive, LABEL_COLUMNS, count="labelled")
+        print_rows(console, "labels", exclusive, LABEL_COLUMNS, count="labelled")
         multi_label = {k: v for k, v in groups.items() if "recall@3_pooled" in v}
-        _table(console, "attributes", multi_label, ATTRIBUTE_COLUMNS, count="labelled")
-        aspects = {name: groups[name] for name in ASPECTS if name in groups}
-        _table(console, "same garment", aspects, SEARCH_COLUMNS, count="queries")
-        found = sorted({k for v in aspects.values() for k in v if k.startswith("P@")})
-        found += ["other_color_R@1"]
-        _table(console, "neighbors", aspects, {k: k.replace("_", " ") for k in found})
+        print_rows(console, "attributes", multi_label, ATTRIBUTE_COLUMNS, count="labelled")
+        print_neighbors({name: groups[name] for name in ASPECTS if name in groups}, console)
         for name, group in groups.items():
             _warn(console, name, group.get("unheard_of", {}))
 
 
-def _table(
+def print_neighbors(rows: dict[str, dict[str, Any]], console: Console) -> None:
+    """Print what ``engine.aspect_metrics.aspect_metrics`` returns, a row an aspect."""
+    print_rows(console, "same garment", rows, SEARCH_COLUMNS, count="queries")
+    labels = sorted({name for row in rows.values() for name in row if name.startswith("P@")})
+    columns = {name: name.replace("_", " ") for name in (*labels, "other_color_R@1")}
+    print_rows(console, "neighbors", rows, columns)
+
+
+def print_rows(
     console: Console,
     title: str,
     rows: dict[str, dict[str, Any]],

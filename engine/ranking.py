@@ -78,6 +78,35 @@ def rank_queries(
     return scores
 
 
+def nearest(
+    queries: np.ndarray, gallery: np.ndarray, k: int, *, blocks: Iterable[range] | None = None
+) -> np.ndarray:
+    """The k best gallery entries of each query, best first, ties to the earlier entry.
+
+    Args:
+        queries, gallery: float [Q, D] and [G, D]; the inner product ranks.
+        k: as many as there are, where the gallery is smaller.
+        blocks: which of ``query_blocks`` to work on; all by default.
+
+    Returns:
+        int64 [q, min(k, G)], the rows of the blocks' queries one after another.
+    """
+    queries, columns = _to_unit_range(queries, gallery)
+    count = len(gallery)
+    k = min(k, count)
+    found = [np.zeros((0, k), np.int64)]
+    for block in query_blocks(len(queries), count) if blocks is None else blocks:
+        keys = _keys(queries[block.start : block.stop] @ columns) * max(count, 1) + np.arange(count)
+        best = np.sort(keys if k == count else np.partition(keys, k, axis=1)[:, :k], axis=1)
+        found.append(best % max(count, 1))
+    return np.concatenate(found)
+
+
+def _keys(similar: np.ndarray) -> np.ndarray:
+    """int64, ascending from the highest score; scores in -1 .. 1 that tie get the same."""
+    return np.rint(similar * -(10.0**DECIMALS)).astype(np.int64)
+
+
 def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64 [Q, D] and [D, G], scaled together so that all their products lie in -1 .. 1."""
     sides = [np.asarray(side, np.float64) for side in (queries, gallery)]
@@ -93,7 +122,7 @@ def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) ->
     """
     count = similar.shape[1]
     step = 2 * max(count, 1)
-    keys = np.rint(similar * -(10.0**DECIMALS)).astype(np.int64)
+    keys = _keys(similar)
     keys[~allowed] = 2 * 10**DECIMALS  # past the lowest score
     keys *= step
     keys += 2 * np.arange(count)

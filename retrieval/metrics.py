@@ -12,7 +12,7 @@ import numpy as np
 
 from engine import distributed
 from engine.bootstrap import mean_interval
-from engine.ranking import Exclusion, mean_of_known, query_blocks, rank_queries
+from engine.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
 
 WEIGHT_STEPS = 4  # weights are tried in quarters, then refined around the best
 
@@ -42,6 +42,14 @@ def rank_on_all(
     if gathered is not None:
         merged = {k: np.concatenate([part[k] for part in gathered]) for k in scores}
     return distributed.broadcast_object(merged)
+
+
+def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+    """``engine.ranking.nearest`` with the queries shared out; all ranks call it, all get it."""
+    blocks = query_blocks(len(queries), len(gallery))
+    share = [blocks[i] for i in distributed.shard(len(blocks))]
+    gathered = distributed.gather_objects(nearest(queries, gallery, k, blocks=share))
+    return distributed.broadcast_object(None if gathered is None else np.concatenate(gathered))
 
 
 def rank_metrics(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine import ranking
-from engine.ranking import Exclusion, mean_of_known, query_blocks, rank_queries
+from engine.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
 
 
 def slow(queries, gallery, query_ids, gallery_ids, exclude=()) -> list[tuple[list[bool], int]]:
@@ -91,6 +91,20 @@ def test_blocks_cover_every_query_once_and_may_be_shared_out(monkeypatch) -> Non
     first = rank_queries(vectors, gallery, ids, gallery_ids, blocks=blocks[:2])["mAP"]
     np.testing.assert_array_equal(first[:8], whole[:8])
     assert np.isnan(first[8:]).all()
+
+
+def test_nearest_equals_a_sort(monkeypatch) -> None:
+    monkeypatch.setattr(ranking, "BLOCK_BYTES", 8 * 19 * 3)
+    rng = np.random.default_rng(2)
+    queries = rng.integers(-2, 3, (7, 3)).astype(np.float32)
+    gallery = rng.integers(-2, 3, (19, 3)).astype(np.float32)
+    expected = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")
+    for k in (1, 5, 19, 40):
+        np.testing.assert_array_equal(nearest(queries, gallery, k), expected[:, :k])
+    second = query_blocks(7, 19)[1:2]
+    np.testing.assert_array_equal(nearest(queries, gallery, 2, blocks=second), expected[3:6, :2])
+    assert nearest(queries, gallery[:0], 5).shape == (7, 0)
+    assert nearest(queries[:0], gallery, 5).shape == (0, 5)
 
 
 def test_nothing_to_find() -> None:

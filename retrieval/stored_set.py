@@ -1,0 +1,177 @@
+"""Everything a store holds, or a file of vectors with its table, in memory to be evaluated."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from engine.aspect_metrics import GarmentTable
+from engine.errors import InputError
+from engine.labels import CATEGORY, LabelGroup
+from engine.packing import SOURCES
+from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
+from retrieval.store import Item, Store, item_key
+
+BLOCK = 4096  # items asked of a store at a time
+FIXED_COLUMNS = {"key", "photo", "file_name", "garment", "number", "x1", "y1", "x2", "y2",
+                 "category", "identity", "item_id", "extra"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """Items and their vectors f32[n, D], in the same order."""
+
+    items: list[Item]
+    vectors: np.ndarray
+    schema: FeatureSchema
+
+    def aspect(self, name: str) -> np.ndarray:
+        """f32[n, d], one aspect's part of the vectors."""
+        return self.vectors[:, self.schema.slice(name)]
+
+    def weighted(self, weights: Mapping[str, float]) -> np.ndarray:
+        """f32[n, D] whose plain inner products are the weighted scores.
+
+        Each part is scaled by the root of its weight's share, as queries and stored vectors are
+        the same here.
+        """
+        shares = normalized_weights(weights, self.schema)
+        sizes = [size for _, size in self.schema.aspects]
+        return self.vectors * np.repeat(np.sqrt(shares), sizes).astype(np.float32)
+
+    @cached_property
+    def labels(self) -> dict[str, np.ndarray]:
+        """Category and every attribute as text [n], "" where unknown."""
+        names = dict.fromkeys(name for item in self.items for name in item.attributes)
+        columns = {CATEGORY: [item.category or "" for item in self.items]}
+        columns |= {name: [item.attributes.get(name, "") for item in self.items] for name in names}
+        return {name: np.array(column, np.str_) for name, column in columns.items()}
+
+    def table(self, judged: Sequence[str] | None = None) -> GarmentTable:
+        """The items as ``engine.aspect_metrics`` wants them.
+
+        Args:
+            judged: labels that neighbors should share; None takes those that describe color,
+                texture or shape.
+
+        Raises:
+            InputError: a label that no item has.
+        """
+        values, numbers = {}, {}
+        for name, column in self.labels.items():
+            values[name], numbers[name] = _number(column)
+        aspects = {name: LabelGroup(name.lower(), (), True).aspect for name in values}
+        if judged is None:
+            judged = [name for name in values if aspects[name] and values[name]]
+        for name in judged:
+            if name not in values:
+                raise InputError(f"--labels {name}: the items have {', '.join(values)}")
+        sources = [item.extra.get("source", "") for item in self.items]
+        return GarmentTable(
+            photo=_number(np.array([item.photo for item in self.items], np.str_))[1],
+            identity=_number(np.array([item.identity or "" for item in self.items], np.str_))[1],
+            source=np.array([SOURCES.index(s) if s in SOURCES else 0 for s in sources], np.int8),
+            labels=numbers,
+            values=values,
+            judged={name: aspects[name] or "" for name in judged},
+        )
+
+
+def _number(column: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The distinct texts of a column in order, and each row's number among them; "" is -1."""
+    texts, numbers = np.unique(column, return_inverse=True)
+    has_unknown = len(texts) > 0 and texts[0] == ""  # it sorts first
+    return tuple(texts[has_unknown:].tolist()), numbers.astype(np.int64) - int(has_unknown)
+
+
+def from_store(store: Store) -> StoredSet:
+    """Read a whole store.
+
+    Raises:
+        InputError: it is empty or cannot be read.
+    """
+    items, vectors = [], []
+    keys = store.keys()
+    for start in range(0, len(keys), BLOCK):
+        block = keys[start : start + BLOCK]
+        items += [item for item in store.get(block) if item is not None]
+        vectors.append(store.vectors(block))
+    if not items:
+        raise InputError("the database is empty: build it with tools/build_database.py")
+    return StoredSet(items, np.concatenate(vectors), store.schema)
+
+
+def from_files(vectors: Path, table: Path) -> StoredSet:
+    """Read what a store exports, or any vectors with a table of their rows.
+
+    Args:
+        vectors: npz; every 2-d array of numbers is an aspect, scaled to unit length here, but an
+            array "vectors" beside none other is the only aspect.
+        table: CSV, a row a vector in the same order: key or photo (or file_name), and maybe
+            garment, category, identity (or item_id), x1, y1, x2, y2, extra (JSON); every other
+            column is an attribute.
+
+    Raises:
+        InputError: files that are missing, damaged or do not fit together.
+    """
+    aspects = _read_vectors(vectors)
+    items = list(_read_items(table))
+    counts = {len(part) for part in aspects.values()}
+    if counts != {len(items)}:
+        raise InputError(
+            f"{table}: has {len(items)} rows, {vectors} has {sorted(counts)}: give a row a vector"
+        )
+    sizes = tuple((name, part.shape[1]) for name, part in aspects.items())
+    schema = FeatureSchema(SCHEMA_VERSION, sizes, str(vectors))
+    return StoredSet(items, np.concatenate(list(aspects.values()), axis=1), schema)
+
+
+def _read_vectors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, KeyError) as error:
+        raise InputError(f"{path}: no readable .npz of vectors ({error})") from error
+    parts = {
+        k: v.astype(np.float32) for k, v in arrays.items() if v.ndim == 2 and v.dtype.kind == "f"
+    }
+    if not parts or not all(len(part) and np.isfinite(part).all() for part in parts.values()):
+        raise InputError(f"{path}: holds no vectors (2-d arrays of finite numbers)")
+    lengths = {name: np.linalg.norm(part, axis=1, keepdims=True) for name, part in parts.items()}
+    return {name: part / np.maximum(lengths[name], 1e-12) for name, part in parts.items()}
+
+
+def _read_items(path: Path) -> Iterable[Item]:
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no readable table of items ({error})") from error
+    for line, row in enumerate(rows, 2):
+        try:
+            yield _item(row)
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: line {line}: {error}; see --help for the columns") from error
+
+
+def _item(row: dict[str, str]) -> Item:
+    photo = row.get("photo") or row.get("file_name") or row.get("key", "").rpartition("#")[0]
+    if not photo:
+        raise ValueError("has no key, photo or file_name")
+    garment = int(row.get("garment") or row.get("number") or 0)
+    corners = [row.get(name) or "" for name in ("x1", "y1", "x2", "y2")]
+    extra = json.loads(row.get("extra") or "{}")
+    return Item(
+        key=row.get("key") or item_key(photo, garment),
+        photo=photo,
+        garment=garment,
+        box=tuple(map(float, corners)) if all(corners) else None,
+        category=row.get("category") or None,
+        attributes={k: v for k, v in row.items() if k and k not in FIXED_COLUMNS and v},
+        identity=row.get("identity") or row.get("item_id") or None,
+        extra=extra if isinstance(extra, dict) else {},
+    )

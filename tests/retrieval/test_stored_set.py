@@ -1,0 +1,109 @@
+"""Reading a store, or vectors with a table, for evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from retrieval.features import FeatureSchema
+from retrieval.store import Item, open_database
+from retrieval.stored_set import StoredSet, from_files, from_store
+
+SCHEMA = FeatureSchema(1, (("item", 3), ("color", 2)), "test")
+
+
+def items() -> list[Item]:
+    return [
+        Item("a.jpg#0", "a.jpg", 0, (1, 2, 3, 4), "coat", {"color": "red", "name": "x"}, "P1",
+             {"source": "user"}),
+        Item("b.jpg#0", "b.jpg", 0, None, None, {"color": "blue"}, None),
+        Item("b.jpg#1", "b.jpg", 1, None, "dress", {}, "P1", {"source": "shop"}),
+    ]  # fmt: skip
+
+
+def unit(*shape: int) -> np.ndarray:
+    vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def stored() -> StoredSet:
+    return StoredSet(items(), np.concatenate([unit(3, 3), unit(3, 2)], axis=1), SCHEMA)
+
+
+def test_weighted_products_are_weighted_scores() -> None:
+    found = stored()
+    item, color = found.aspect("item"), found.aspect("color")
+    expected = (3 * item @ item.T + 1 * color @ color.T) / 4
+    vectors = found.weighted({"item": 3, "color": 1})
+    np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
+    with pytest.raises(InputError, match="smell"):
+        found.weighted({"smell": 1})
+
+
+def test_table() -> None:
+    table = stored().table()
+    assert table.photo.tolist() == [0, 1, 1]
+    assert table.identity.tolist() == [0, -1, 0]
+    assert table.source.tolist() == [2, 0, 1]
+    assert table.judged == {"category": "shape", "color": "color"}
+    assert table.values["color"] == ("blue", "red")
+    assert table.labels["color"].tolist() == [1, 0, -1]
+    assert stored().table(["name"]).judged == {"name": ""}
+    with pytest.raises(InputError, match=r"--labels size.*category, color, name"):
+        stored().table(["size"])
+
+
+def test_a_store_and_its_export_are_the_same(tmp_path: Path) -> None:
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        with pytest.raises(InputError, match="empty"):
+            from_store(store)
+        store.add(stored().items, stored().vectors)
+        found = from_store(store)
+        store.export(tmp_path / "out")
+    assert [item.key for item in found.items] == ["a.jpg#0", "b.jpg#0", "b.jpg#1"]
+    np.testing.assert_array_equal(found.vectors, stored().vectors)
+    read = from_files(tmp_path / "out" / "vectors.npz", tmp_path / "out" / "items.csv")
+    assert read.items == found.items
+    assert read.schema.names == ("vectors",)
+
+
+def test_vectors_of_any_length_and_a_table_of_photos(tmp_path: Path) -> None:
+    parts = {"color": unit(3, 2) * 7, "item": unit(3, 4).astype(np.float16)}
+    np.savez(tmp_path / "v.npz", photo=np.array(["a", "b", "c"]), **parts)
+    (tmp_path / "t.csv").write_text("file_name,item_id,color\na.jpg,1,red\nb.jpg,,\nc.jpg,1,blue\n")
+    found = from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+    assert found.schema.names == ("color", "item")
+    np.testing.assert_allclose(np.linalg.norm(found.aspect("color"), axis=1), 1, atol=1e-6)
+    assert [item.key for item in found.items] == ["a.jpg#0", "b.jpg#0", "c.jpg#0"]
+    assert found.items[0].attributes == {"color": "red"}
+    assert [item.identity for item in found.items] == ["1", None, "1"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file_name\na.jpg\n", "1 rows"),
+        ("color\nred\nred\nred\n", "line 2.*no key, photo or file_name"),
+        ("photo,garment\na,0\nb,x\nc,0\n", "line 3"),
+        ("photo,extra\na,{\nb,\nc,\n", "line 2"),
+        (None, "no readable table"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path: Path, table: str | None, message: str) -> None:
+    np.savez(tmp_path / "v.npz", item=unit(3, 4))
+    if table is not None:
+        (tmp_path / "t.csv").write_text(table)
+    with pytest.raises(InputError, match=f"t.csv.*{message}"):
+        from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+
+
+def test_bad_vectors_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("photo\na.jpg\n")
+    (tmp_path / "v.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"v\.npz"):
+        from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+    for wrong in (np.zeros(3), np.full((1, 2), np.nan), np.array(["a"])):
+        np.savez(tmp_path / "v.npz", item=wrong)
+        with pytest.raises(InputError, match="holds no vectors"):
+            from_files(tmp_path / "v.npz", tmp_path / "t.csv")

@@ -1,0 +1,241 @@
+"""A search: Recall@K, mAP, MRR and P@K by label, per aspect and for weights.
+
+    python tools/evaluate.py retrieval --database DB --weights item=1,color=0.5
+    python tools/evaluate.py retrieval --database DB --query-views back alt1 --gallery-view main \\
+        --tune-weights
+    python tools/evaluate.py retrieval --vectors vectors.npz --items items.csv
+    python tools/evaluate.py retrieval --database DB --protocol inshop --dataset inshop:PATH
+
+Every item is a query and searches all others, or user photos search shop photos where items say
+which they are (extra: source), or --query-views and --gallery-view say who asks and who is
+searched (the first item of each product in the gallery view), or --queries and --gallery list
+them, as tables with a column key or photo. A photo never finds itself. P@10 by a label is the share
+of the ten nearest items of other products that carry the query's label.
+
+--tune-weights searches the weights with the queries of one half of the products and reports on
+those of the other half; the gallery stays whole.
+
+--protocol measures as papers do, with identities and roles from --dataset:
+  inshop, consumer2shop   any hit among K, whole gallery, mean over all queries; recall variants
+                          that circulate are listed under their own names
+  deepfashion2            the official rule on the items of user and shop photos, whether they are
+                          annotated garments or detections, and a strict variant that asks the
+                          detection for --min-iou; where the rest was lost. --results judges an
+                          official result file instead, --queries and --gallery may then be the
+                          official truth files instead of --dataset
+Items are matched to the dataset's photos by file name.
+
+--output-dir gets metrics.json (0..1) and, for deepfashion2, results_ASPECT.json in the official
+shape.
+"""
+
+import argparse
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from engine import distributed
+from engine.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
+from engine.config import require
+from engine.errors import InputError
+from engine.meters import write_json
+from engine.multitask_tables import print_neighbors
+from retrieval.metrics import rank_on_all, tune_weights
+from retrieval.store import open_database
+from retrieval.stored_set import StoredSet, from_files, from_store
+from tools.evaluations import search_protocols
+from tools.evaluations.shared import start
+
+TUNING_QUERIES = 2000
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Read the items, measure on all ranks; rank 0 prints and writes."""
+    weights = parse_weights(arguments.weights) if arguments.weights else None
+    start(arguments)
+    if arguments.protocol:
+        metrics = search_protocols.evaluate(arguments, lambda: _load(arguments), weights)
+    else:
+        require(arguments.results is None, "--results: only with --protocol deepfashion2")
+        metrics = _neighbors(_load(arguments), arguments, weights)
+    if distributed.is_main() and arguments.output_dir:
+        write_json(arguments.output_dir / "metrics.json", metrics)
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """``color=1,shape=0.5`` as a dict.
+
+    Raises:
+        InputError: anything else.
+    """
+    weights = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            raise InputError(f"--weights {text}: write ASPECT=NUMBER,ASPECT=NUMBER") from None
+    return weights
+
+
+def _load(arguments: argparse.Namespace) -> StoredSet:
+    require(
+        (arguments.database is None) != (arguments.vectors is None),
+        "give either --database or --vectors",
+    )
+    if arguments.database is not None:
+        with open_database(arguments.database, read_only=True) as store:
+            return from_store(store)
+    items = arguments.items or arguments.vectors.with_name("items.csv")
+    return from_files(arguments.vectors, items)
+
+
+def _neighbors(
+    found: StoredSet, arguments: argparse.Namespace, weights: dict[str, float] | None
+) -> dict[str, Any]:
+    table = found.table(arguments.labels)
+    roles = _roles(found, table, arguments)
+    rows = _measure(found, table, roles, {"weighted": weights} if weights else {})
+    metrics: dict[str, Any] = {"items": len(found.items)} | rows
+    console = Console(quiet=not distributed.is_main())
+    console.print(f"{len(found.items)} items", style="bold")
+    print_neighbors(rows, console)
+    if arguments.tune_weights:
+        tuned, metrics["other_half"] = _tune(found, table, roles, arguments.tune_weights)
+        metrics["tuned_weights"] = tuned
+        shown = ", ".join(f"{name}={weight:g}" for name, weight in tuned.items())
+        console.print(f"tuned on half of the products: {shown}; on the other half:", style="bold")
+        print_neighbors(metrics["other_half"], console)
+    return metrics
+
+
+def _measure(
+    found: StoredSet,
+    table: GarmentTable,
+    roles: Roles,
+    weighted: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Each aspect's numbers, and those of weights under their names."""
+    rows = {name: found.aspect(name) for name in found.schema.names}
+    rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
+    return {
+        name: aspect_metrics(vectors, table, roles, intervals=True, rank=rank_on_all)
+        for name, vectors in rows.items()
+    }
+
+
+def _tune(
+    found: StoredSet, table: GarmentTable, roles: Roles, metric: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The weights that are best for the queries of half of the products; all numbers of the rest.
+
+    Items of unknown product are divided by photo.
+    """
+    group = np.where(table.identity >= 0, table.identity, table.photo)
+    coin = np.random.default_rng(0).permutation(group.max() + 1) % 2
+    half = coin[group].astype(bool)
+
+    def measure(weights: Mapping[str, float]) -> float:
+        numbers = aspect_metrics(
+            found.weighted(weights),
+            table,
+            _asking(roles, half),
+            max_queries=TUNING_QUERIES,
+            rank=rank_on_all,
+        )
+        if metric not in numbers:
+            known = ", ".join(numbers) or "nothing"
+            raise InputError(f"--tune-weights {metric}: with these items one can measure {known}")
+        return numbers[metric]
+
+    weights, _ = tune_weights(found.schema.names, measure)
+    return weights, _measure(found, table, _asking(roles, ~half), {"tuned": weights})
+
+
+def _asking(roles: Roles, half: np.ndarray) -> Roles:
+    """The roles with the queries of one half of the items."""
+    queries, label_queries = (side[half[side]] for side in (roles.queries, roles.label_queries))
+    return replace(roles, queries=queries, label_queries=label_queries, main=roles.main[:0])
+
+
+def _roles(found: StoredSet, table: GarmentTable, arguments: argparse.Namespace) -> Roles:
+    views = None
+    if arguments.query_views or arguments.gallery_view:
+        both = bool(arguments.query_views) and arguments.gallery_view is not None
+        require(both, "--query-views and --gallery-view go together: give both")
+        views = ViewRoles(
+            tuple(arguments.query_views), arguments.gallery_view, arguments.view_column
+        )
+        known = table.values.get(views.column, ())
+        for view in (*views.queries, views.gallery):
+            sentence = f"view {view!r}: the items' {views.column!r} knows {sorted(known)}"
+            require(view in known, sentence)
+    roles = roles_of(table, views)
+    if arguments.queries is None and arguments.gallery is None:
+        return roles
+    require(views is None, "--queries and --gallery: not together with --query-views")
+    everything = np.arange(len(found.items))
+    queries = everything if arguments.queries is None else _listed(arguments.queries, found)
+    gallery = np.setdiff1d(everything, queries)
+    if arguments.gallery is not None:
+        gallery = _listed(arguments.gallery, found)
+    return Roles(queries, gallery, queries, gallery, everything[:0])
+
+
+def _listed(path: Path, found: StoredSet) -> np.ndarray:
+    """Numbers of the items that a table lists by key or photo.
+
+    Raises:
+        InputError: no such table, no such column, or an item that is not there.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no readable table ({error})") from error
+    column = next(
+        (name for name in ("key", "photo", "file_name") if rows and name in rows[0]), None
+    )
+    require(column is not None, f"{path}: needs rows and a column key or photo")
+    places: dict[str, list[int]] = {}
+    for number, item in enumerate(found.items):
+        places.setdefault(item.key if column == "key" else item.photo, []).append(number)
+    for row in rows:
+        require(row[column] in places, f"{path}: {row[column]}: no item of the database")
+    return np.unique([number for row in rows for number in places[row[column]]])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``evaluate``."""
+    source = parser.add_argument_group("items")
+    source.add_argument("--database", help="folder of a database, or its Milvus URI")
+    source.add_argument("--vectors", type=Path, help=".npz of vectors, instead of a database")
+    source.add_argument(
+        "--items", type=Path, help="CSV, a row a vector (default: items.csv beside --vectors)"
+    )
+    source.add_argument("--results", type=Path, help="deepfashion2: result file to judge instead")
+    roles = parser.add_argument_group("who searches whom")
+    roles.add_argument("--query-views", nargs="+", default=[], help="views that ask")
+    roles.add_argument("--gallery-view", help="view that is searched")
+    roles.add_argument("--view-column", default="view", help="attribute of the views (view)")
+    roles.add_argument("--queries", type=Path, help="table of the items that ask")
+    roles.add_argument("--gallery", type=Path, help="table of the items searched (the others)")
+    parser.add_argument("--weights", metavar="ASPECT=NUMBER,...", help="also measure these weights")
+    parser.add_argument(
+        "--tune-weights", nargs="?", const="R@1", metavar="METRIC",
+        help="search the weights that are best for a metric (R@1)",
+    )  # fmt: skip
+    parser.add_argument("--labels", nargs="+", help="P@10 by these (category, color, pattern ...)")
+    protocol = parser.add_argument_group("protocols of papers")
+    protocol.add_argument("--protocol", choices=search_protocols.PROTOCOLS)
+    protocol.add_argument("--dataset", metavar="NAME:PATH[:key=value]...", help="its annotations")
+    protocol.add_argument(
+        "--min-iou", type=float, default=0.5, help="deepfashion2: of the strict variant (0.5)"
+    )
+    parser.add_argument("--output-dir", type=Path, help="where to write the results")
+    parser.set_defaults(device="cpu")

@@ -1,0 +1,215 @@
+"""The protocols of ``evaluate.py retrieval``: In-shop, Consumer-to-shop, DeepFashion2."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dataset_helpers import load_spec, parse_spec
+from engine import distributed
+from engine.config import require
+from engine.errors import InputError
+from engine.multitask_tables import print_rows
+from engine.records import PhotoRecords
+from retrieval.deepfashion2 import KS, RESULTS, Answer, judge_answers, summarize
+from retrieval.deepfashion2_files import (
+    read_answers,
+    read_gallery,
+    read_queries,
+    truth_of,
+    write_answers,
+)
+from retrieval.metrics import nearest_on_all
+from retrieval.protocols import CONSUMER2SHOP_KS, INSHOP_KS, image_recall
+from retrieval.store import Item
+from retrieval.stored_set import StoredSet
+
+PROTOCOLS = ("inshop", "consumer2shop", "deepfashion2")
+Load = Callable[[], StoredSet]
+
+
+def evaluate(
+    arguments: argparse.Namespace, load: Load, weights: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Measure by ``--protocol`` and print; all ranks call it and get the same answer."""
+    console = Console(quiet=not distributed.is_main())
+    if arguments.protocol == "deepfashion2":
+        return _deepfashion2(arguments, load, weights, console)
+    require(arguments.results is None, "--results: only with --protocol deepfashion2")
+    ks = INSHOP_KS if arguments.protocol == "inshop" else CONSUMER2SHOP_KS
+    queries, gallery = (_records(arguments, split) for split in ("query", "gallery"))
+    found = load()
+    rows = {
+        name: _image_recall(vectors, found.items, queries, gallery, ks)
+        for name, vectors in _searches(found, weights).items()
+    }
+    columns = {name: name for name in (*(f"R@{k}" for k in ks), "mAP")}
+    print_rows(console, arguments.protocol, rows, columns, count="queries")
+    _print_variants(console, {name: row["variants"] for name, row in rows.items()}, ks)
+    return rows
+
+
+def _print_variants(console: Console, rows: dict[str, Any], ks: tuple[int, ...]) -> None:
+    """A table for each of the other recalls that ``image_recall`` gives."""
+    for template in ("found_share@{}", "precision@{}", "R@{}_same_category"):
+        title = "variant: " + template.replace("@{}", "").replace("_", " ")
+        print_rows(console, title, rows, {template.format(k): f"@{k}" for k in ks})
+
+
+def _records(arguments: argparse.Namespace, split: str | None = None) -> PhotoRecords:
+    require(arguments.dataset is not None, f"--protocol {arguments.protocol}: give its --dataset")
+    spec = parse_spec(arguments.dataset)
+    sentence = f"--protocol {arguments.protocol}: --dataset must be {arguments.protocol}:PATH"
+    require(spec.name == arguments.protocol, sentence)
+    with distributed.first_on_each_machine():
+        return load_spec(spec, split or spec.val)
+
+
+def _searches(found: StoredSet, weights: Mapping[str, float] | None) -> dict[str, np.ndarray]:
+    searches = {name: found.aspect(name) for name in found.schema.names}
+    return searches | ({"weighted": found.weighted(weights)} if weights else {})
+
+
+def photo_rows(items: list[Item], records: PhotoRecords) -> np.ndarray:
+    """int64 [items], the photo of the records that each item is on, -1 for none.
+
+    A database built from a folder inside the dataset knows shorter names: the end of a name is
+    enough where it is unmistakable.
+
+    Raises:
+        InputError: not one item is on a photo of the dataset.
+    """
+    names = [records.file_name_of(i) for i in range(len(records))]
+    whole = {name: i for i, name in enumerate(names)}
+    by_end: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        by_end.setdefault(name.rpartition("/")[2], []).append(i)
+
+    def row_of(photo: str) -> int:
+        if photo in whole:
+            return whole[photo]
+        ends = by_end.get(photo.rpartition("/")[2], [])
+        ends = [i for i in ends if names[i].endswith("/" + photo)]
+        return ends[0] if len(ends) == 1 else -1
+
+    rows = np.array([row_of(item.photo) for item in items], np.int64)
+    if (rows < 0).all():
+        raise InputError(
+            f"no item is on a photo of {records.root}: items are on photos like "
+            f"{items[0].photo}, the dataset has {names[0]}"
+        )
+    return rows
+
+
+def _image_recall(
+    vectors: np.ndarray,
+    items: list[Item],
+    queries: PhotoRecords,
+    gallery: PhotoRecords,
+    ks: tuple[int, ...],
+) -> dict[str, Any]:
+    """Photos without an item find nothing: a query of them is a miss."""
+    sides = []
+    for records in (queries, gallery):
+        rows = _item_of_photo(items, records)
+        side = np.where((rows >= 0)[:, None], vectors[rows], 0)
+        first = records.garment_offsets[:-1]
+        sides.append((rows, side, records.garment_identity[first], records.garment_category[first]))
+    (asking, query_vectors, query_ids, query_kinds), (held, *searched) = sides
+    there = held >= 0
+    gallery_vectors, gallery_ids, gallery_kinds = (side[there] for side in searched)
+    lost = query_ids.max(initial=0) + gallery_ids.max(initial=0) + 1  # a product nobody has
+    metrics = image_recall(
+        query_vectors,
+        gallery_vectors,
+        np.where(asking >= 0, query_ids, lost),
+        gallery_ids,
+        ks=ks,
+        query_categories=query_kinds,
+        gallery_categories=gallery_kinds,
+    )
+    missing = {"query": int((asking < 0).sum()), "gallery": int((held < 0).sum())}
+    return metrics | {"photos_without_item": missing}
+
+
+def _item_of_photo(items: list[Item], records: PhotoRecords) -> np.ndarray:
+    """int64 [photos], the item with the largest box on each photo, -1 without any."""
+    photos = photo_rows(items, records)
+    chosen = np.full(len(records), -1, np.int64)
+    order = sorted(np.flatnonzero(photos >= 0), key=lambda i: (_area(items[i]), -i))
+    chosen[photos[order]] = order  # of several the last counts
+    return chosen
+
+
+def _area(item: Item) -> float:
+    if item.box is None:
+        return float("inf")  # the whole photo
+    return (item.box[2] - item.box[0]) * (item.box[3] - item.box[1])
+
+
+def _deepfashion2(
+    arguments: argparse.Namespace,
+    load: Load,
+    weights: Mapping[str, float] | None,
+    console: Console,
+) -> dict[str, Any]:
+    records = None
+    if arguments.results and arguments.queries and arguments.gallery:
+        queries, gallery = read_queries(arguments.queries), read_gallery(arguments.gallery)
+    else:
+        records = _records(arguments)
+        queries, gallery = truth_of(records)
+    if arguments.results:
+        answers = {"results": read_answers(arguments.results)}
+    else:
+        found = load()
+        answers = {
+            name: answer_all(vectors, found.items, records)
+            for name, vectors in _searches(found, weights).items()
+        }
+    metrics = {}
+    for rule, min_iou in (("official", None), (f"IoU {arguments.min_iou:g}", arguments.min_iou)):
+        rows = {
+            name: summarize(judge_answers(queries, gallery, its, min_iou=min_iou))
+            for name, its in answers.items()
+        }
+        print_rows(console, rule, rows, {f"top{k}": f"top-{k}" for k in KS}, count="queries")
+        lost = {name: row.get("lost", {}).get(f"top{KS[-1]}", {}) for name, row in rows.items()}
+        reasons = ("not_detected", "wrong_class", "wrong_neighbor")
+        title = f"{rule}: lost at {KS[-1]}"
+        print_rows(console, title, lost, {reason: reason.replace("_", " ") for reason in reasons})
+        metrics[rule] = rows
+    if arguments.output_dir and not arguments.results and distributed.is_main():
+        for name, its in answers.items():
+            write_answers(arguments.output_dir / f"results_{name}.json", its)
+    return metrics
+
+
+def answer_all(vectors: np.ndarray, items: list[Item], records: PhotoRecords) -> list[Answer]:
+    """Let every item on a user photo search the items on shop photos; all ranks call it.
+
+    Raises:
+        InputError: no items on user photos, or none on shop photos, or an item without a box.
+    """
+    photos = photo_rows(items, records)
+    sources = np.array([records.source_of(i) if i >= 0 else "" for i in photos.tolist()])
+    users, shops = np.flatnonzero(sources == "user"), np.flatnonzero(sources == "shop")
+    require(len(users) > 0, f"{records.root}: no item is on a user photo; nobody to search for")
+    require(len(shops) > 0, f"{records.root}: no item is on a shop photo; nothing to search")
+    for item in items:
+        require(item.box is not None, f"{item.key}: has no box; this protocol needs them")
+    classes = {name: number for number, name in enumerate(records.categories, 1)}
+    best = nearest_on_all(vectors[users], vectors[shops], RESULTS)
+    return [
+        Answer(
+            image_id=int(records.image_ids[photos[i]]),
+            box=items[i].box,
+            category=classes.get(items[i].category or "", 0),
+            score=float(items[i].extra.get("score", 1.0)),
+            found_images=tuple(records.image_ids[photos[row]].tolist()),
+            found_boxes=tuple(items[j].box for j in row),
+        )
+        for i, row in zip(users, shops[best], strict=True)
+    ]
