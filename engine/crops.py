@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from engine import geometry, outlines
 from engine.geometry import Size
 from engine.masks import decode_crop
+from engine.studio import studio_mask
 
 # Around the photo. Nearly nothing once a model has subtracted ImageNet's mean color.
 FILL = (124, 116, 104)
@@ -80,6 +81,7 @@ def cut_crop(
     margin: float,
     segmentation: Sequence[np.ndarray] | Mapping | None = None,
     full_size: Size | None = None,
+    background: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut one garment out of a photo, resampling it once.
 
@@ -92,13 +94,16 @@ def cut_crop(
             a pixel in the crop counts as none.
         full_size: (width, height) that ``box`` and ``segmentation`` refer to, where the photo was
             decoded at a whole fraction of it.
+        background: without a segmentation, take a studio's background off the mask
+            (``studio.studio_mask``).
 
     Returns:
-        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or without a segmentation the
-        part that the photo covers.
+        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or if nobody knows where it
+        is, the part that the photo covers.
     """
     full_size = full_size or photo.shape[1::-1]
-    cutout = cut_out(photo, full_size, crop_square(box, full_size, margin), size, segmentation)
+    square = crop_square(box, full_size, margin)
+    cutout = cut_out(photo, full_size, square, size, segmentation, background=background)
     return render(cutout, square_map(cutout.square, size), size)
 
 
@@ -108,6 +113,8 @@ def cut_out(
     square: np.ndarray,
     size: int,
     segmentation: Sequence[np.ndarray] | Mapping | None,
+    *,
+    background: bool,
 ) -> Cutout:
     """Take what a crop of ``size`` pixels needs from a photo, without copying or resampling it.
 
@@ -116,15 +123,17 @@ def cut_out(
     factor = geometry.decode_factor(photo, full_size)
     square = square / factor
     x1, y1, x2, y2 = _window(square, photo.shape[1::-1], size)
-    mask = None
+    pixels, mask = photo[y1:y2, x1:x2], None
     if segmentation is not None:
         outline = outlines.outline_of(segmentation)
         outline = outlines.move(outline, geometry.scaling(1 / factor, 1 / factor))
         mask = outlines.rasterize(outline, (x1, y1, x2, y2)) * np.uint8(255)
         mask = mask if mask.any() else None
+    outlined = mask is not None
+    if background and not outlined:
+        mask = studio_mask(pixels)
     scale = size / (square[2] - square[0])
-    square = square - (x1, y1, x1, y1)
-    return Cutout(photo[y1:y2, x1:x2], square, scale, mask, mask is not None)
+    return Cutout(pixels, square - (x1, y1, x1, y1), scale, mask, outlined)
 
 
 def _window(square: np.ndarray, full_size: Size, size: int) -> tuple[int, int, int, int]:
@@ -176,6 +185,7 @@ def cut_crops(
     margin: float,
     masks: Sequence[Mapping | None] | None = None,
     full_size: Size | None = None,
+    background: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """``cut_crop`` of every garment of a photo, on the photo's device.
 
@@ -187,6 +197,7 @@ def cut_crops(
         masks: N compressed RLEs of the full photo's size, None for a garment without.
         full_size: (width, height) that boxes and masks refer to, where the photo was decoded at a
             whole fraction of it.
+        background: see ``cut_crop``.
 
     Returns:
         Crops u8[N,3,S,S] and masks u8[N,S,S]; each depends on its own garment only.
@@ -198,23 +209,35 @@ def cut_crops(
     factor = round(full_size[0] / photo.shape[2])
     for crop, box, mask in zip(crops, boxes, masks, strict=True):
         square = crop_square(box, full_size, margin) / factor
-        crop.copy_(_cut_on_device(photo, square, size, mask, factor))
+        crop.copy_(_cut_on_device(photo, square, size, mask, factor, background))
     return crops[:, :3], crops[:, 3]
 
 
 def _cut_on_device(
-    photo: Tensor, square: np.ndarray, size: int, mask: Mapping | None, factor: int
+    photo: Tensor,
+    square: np.ndarray,
+    size: int,
+    mask: Mapping | None,
+    factor: int,
+    background: bool,
 ) -> Tensor:
     """Colors and mask of one crop: f32[4,S,S], whole numbers."""
     x1, y1, x2, y2 = _window(square, (photo.shape[2], photo.shape[1]), size)
+    pixels = photo[:, y1:y2, x1:x2]
     planes = torch.full((4, y2 - y1, x2 - x1), 255.0, device=photo.device)
-    planes[:3] = photo[:, y1:y2, x1:x2]
+    planes[:3] = pixels
+    outline = None
     if mask is not None:
         height, width = mask["size"]
         window = (x1 * factor, y1 * factor, min(x2 * factor, width), min(y2 * factor, height))
-        bitmap = torch.from_numpy(decode_crop(mask, window)[0]).to(photo.device) * 255.0
-        if bitmap.any():
-            planes[3] = _average_blocks(bitmap[None], factor)[0]
+        outline = decode_crop(mask, window)[0]
+    if outline is not None and outline.any():
+        outline = torch.from_numpy(outline).to(photo.device) * 255.0
+        planes[3] = _average_blocks(outline[None], factor)[0]
+    elif background:
+        estimate = studio_mask(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+        if estimate is not None:
+            planes[3] = torch.from_numpy(estimate)
     block = _block(square, size)
     planes = _average_blocks(planes, block)
     # Zeros are what grid_sample reads outside, so that is where the fill has to be.

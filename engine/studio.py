@@ -17,6 +17,11 @@ GAP = 0.02
 FOREGROUND_SHARE = (0.02, 0.98)
 
 
+# Of the photo's middle that must be foreground. A close-up's own color may fill most of the border
+# and pass for a background.
+MIDDLE_SHARE = 0.3
+
+
 def studio_mask(photo: np.ndarray) -> np.ndarray | None:
     """Follow a uniform background from the photo's border; the rest is foreground.
 
@@ -24,7 +29,8 @@ def studio_mask(photo: np.ndarray) -> np.ndarray | None:
         photo: u8[H,W,3].
 
     Returns:
-        u8[H,W], 255 on the foreground; None where the border is not uniform, or nothing stands out.
+        u8[H,W], 255 on the foreground; None where the border is not uniform, or nothing stands out
+        in the middle.
     """
     border = np.concatenate([photo[0], photo[-1], photo[:, 0], photo[:, -1]])
     color = np.median(border, axis=0)
@@ -41,4 +47,7 @@ def studio_mask(photo: np.ndarray) -> np.ndarray | None:
     # Without the specks and the halo that compression leaves around the product.
     mask = cv2.erode(cv2.medianBlur(mask, 5), np.ones((3, 3), np.uint8))
     low, high = FOREGROUND_SHARE
-    return mask if low <= mask.mean() / 255 <= high else None
+    height, width = mask.shape
+    middle = mask[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    useful = low <= mask.mean() / 255 <= high and middle.mean() / 255 >= MIDDLE_SHARE
+    return mask if useful else None

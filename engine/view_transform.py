@@ -20,7 +20,6 @@ from engine.labels import ASPECTS
 from engine.photos import photo_size, read_photo
 from engine.records import Garment
 from engine.samplers import Draw
-from engine.studio import studio_mask
 from engine.views import VIEWS, jitter
 
 # How much finer than the plain crop a photo is decoded for training, so that views can zoom in.
@@ -128,9 +127,14 @@ class MultitaskTransform:
         scale = min(size / (square[2] - square[0]), 1)
         photo = read_photo(path, min_short_side=math.floor(min(full_size) * scale))
         factor = geometry.decode_factor(photo, full_size)
-        cutout = crops.cut_out(photo, full_size, square, settings.crop_size, garment.segmentation)
-        if cutout.mask is None and settings.background:
-            cutout.mask = studio_mask(cutout.pixels)
+        cutout = crops.cut_out(
+            photo,
+            full_size,
+            square,
+            settings.crop_size,
+            garment.segmentation,
+            background=settings.background,
+        )
         corner = cutout.square[:2] - square[:2] / factor
         return cutout, geometry.translation(*corner) @ geometry.scaling(1 / factor, 1 / factor)
 

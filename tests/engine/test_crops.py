@@ -120,6 +120,19 @@ def test_device_cuts_the_same_pixels(size: int) -> None:
             assert difference.max() <= 9 and difference.mean() < 1.5
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_studio_background_is_no_garment(background: bool) -> None:
+    photo = np.full((130, 100, 3), 255, np.uint8)
+    photo[20:110, 30:70] = (200, 30, 40)
+    box, about = np.array([0.0, 0, 100, 130]), {"margin": 0.1, "background": background}
+    _, mask = cut_crop(photo, box, 65, **about)
+    planes = torch.from_numpy(photo).permute(2, 0, 1)
+    _, found = cut_crops(planes, box[None], 65, **about)
+    assert np.abs(found[0].numpy().astype(int) - mask).max() <= 9
+    share = 90 * 40 / 130**2 if background else 100 / 130
+    assert (mask > 127).mean() == pytest.approx(share, abs=0.02)
+
+
 def test_device_crops_depend_on_their_own_garment_only() -> None:
     planes = torch.from_numpy(noise(211, 163)).permute(2, 0, 1)
     together, _ = cut_crops(planes, BOXES, 32, margin=0.1)

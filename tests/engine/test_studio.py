@@ -52,3 +52,10 @@ def test_photos_without_a_uniform_border_have_no_estimate() -> None:
 def test_nothing_stands_out() -> None:
     assert studio_mask(np.full((50, 60, 3), 255, np.uint8)) is None
     assert studio_mask(np.zeros((1, 1, 3), np.uint8)) is None
+
+
+def test_close_up_is_no_background() -> None:
+    """Plain cloth with a zip: the border is uniform, but what it shows is the product."""
+    photo = np.full((120, 90, 3), (60, 70, 90), np.uint8)
+    photo[:, 42:48] = 230
+    assert studio_mask(photo) is None
