@@ -2,7 +2,8 @@
 
 Sets are mixed evenly by their weights. Where garments of one product are known, they come together:
 K photos of a product are a *run*, which no batch border cuts, so that each has partners to be
-compared with.
+compared with; and P runs of one set, if there are so many, share a batch, so that there are others
+to be told from. The remaining batches have no runs.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ class MixedBatches:
         seed: with the epoch number, decides everything.
         per_identity: K >= 1, garments of one identity that come together; of identities with fewer
             garments some come several times. Garments alone of their identity come alone.
+        identities_per_batch: P >= 1, fewest runs in a batch that has any.
         balance: 0..1; within a set, a category of n garments is drawn in proportion to
             n ** (1 - balance): 0 as often as it occurs, 1 as often as every other.
     """
@@ -35,6 +37,7 @@ class MixedBatches:
         batch_size: int,
         seed: int,
         per_identity: int = 1,
+        identities_per_batch: int = 8,
         balance: float = 0.0,
     ) -> None:
         self.batch_size = batch_size
@@ -47,8 +50,9 @@ class MixedBatches:
             start += len(records.garment_category)
         runs, alone = (sum(getattr(p, name) for p in self._parts) for name in ("runs", "alone"))
         draws = runs * self.per_identity + alone
-        runs_per_batch = batch_size // self.per_identity
-        self._batches = max(-(-draws // batch_size), -(-runs // runs_per_batch))
+        fewest = -(-runs // (batch_size // self.per_identity))  # batches that hold all runs
+        self._batches = max(-(-draws // batch_size), fewest)
+        self._with_runs = max(min(self._batches, runs // identities_per_batch), fewest)
 
     def __len__(self) -> int:
         """Batches per epoch: the same for every epoch."""
@@ -61,10 +65,11 @@ class MixedBatches:
         """
         rng = np.random.default_rng([self.seed, epoch])
         drawn = [part.draw(rng) for part in self._parts]
-        runs = _interleave(rng, [runs for runs, _ in drawn])
+        runs = np.concatenate([runs for runs, _ in drawn])
         alone = _interleave(rng, [alone for _, alone in drawn])
-        # Batch b holds the runs ends[b]:ends[b + 1], as evenly many as possible.
-        ends = np.arange(len(self) + 1) * len(runs) // max(len(self), 1)
+        # Batch b holds the runs ends[b]:ends[b + 1]: as evenly many as possible, then none.
+        places = np.minimum(np.arange(len(self) + 1), self._with_runs)
+        ends = places * len(runs) // max(self._with_runs, 1)
         missing = len(self) * self.batch_size - runs.size - len(alone)
         pool = alone if len(alone) else runs.ravel()
         alone = np.concatenate([alone, np.resize(rng.permutation(pool), missing)])

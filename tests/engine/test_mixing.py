@@ -87,6 +87,21 @@ def test_garments_of_a_product_come_together(per_identity: int, batch_size: int)
     assert len(seen) > 0.9 * (len(names) + 3 + 17)
 
 
+def test_runs_of_a_set_share_a_batch() -> None:
+    shop = part(np.repeat(np.arange(24), 3).tolist())
+    other = part(np.repeat(np.arange(12), 3).tolist())
+    settings = {"per_identity": 3, "batch_size": 30}
+    mixed = batches(shop, part([-1] * 400), other, identities_per_batch=6, **settings)
+    table = mixed.epoch(1)[..., 0]
+    inside = [(table < 72).sum(axis=1), (table >= 472).sum(axis=1)]
+    assert sorted(inside[0].tolist()) == [0] * (len(mixed) - 4) + [18] * 4
+    assert sorted(inside[1].tolist()) == [0] * (len(mixed) - 2) + [18] * 2
+    assert not (inside[0] * inside[1]).any()
+    # With more runs than fit that way, all batches have some, and none too many.
+    crowded = batches(shop, identities_per_batch=99, **settings).epoch(0)[..., 0]
+    assert sorted(set(crowded.ravel().tolist())) == list(range(72)) and len(crowded) == 3
+
+
 def test_products_with_few_garments_are_not_drawn_more_often() -> None:
     # 20 products of 2 garments and 5 of 8, in runs of 4: 40 garments each.
     names = [*np.repeat(np.arange(20), 2), *np.repeat(np.arange(20, 25), 8)]
