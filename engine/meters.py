@@ -39,7 +39,7 @@ from engine import distributed
 from engine.files import replacing
 
 # The metrics that curves.png shows: the detector's, the multitask model's.
-DRAWN = ("/AP", "/AP50", "/top1", "/macro_f1", "/micro_f1", "/R@1")
+DRAWN = ("/AP", "/AP50", "/top1", "/micro_f1", "/R@1")
 
 
 class RunLog:
@@ -197,12 +197,14 @@ def flatten_scalars(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Draw the losses (left, smoothed) and the DRAWN metrics (right) over the epochs as a PNG."""
     # Imported here: matplotlib takes longer to import than most commands that never draw run.
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    right.set_prop_cycle(color=colormaps["tab20"].colors)
     train = [r for r in records if r["kind"] == "train"]
     for name in sorted({key for r in train for key in r if key.startswith("loss")}):
         points = [(r["epoch"], r[name]) for r in train if name in r]
@@ -215,9 +217,10 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axis, title in ((left, "training loss"), (right, "validation")):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize="small", frameon=False)
-    left.set_ylim(bottom=0)
+        if axis.lines:  # beside the curves: a model of several sets has dozens
+            axis.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    # Learned task weights can turn a loss negative.
+    left.set_ylim(bottom=0 if left.dataLim.y0 >= 0 else None)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
