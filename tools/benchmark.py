@@ -5,12 +5,14 @@
     python tools/benchmark.py inference --data-path photos/    # photo file -> masks
     python tools/benchmark.py evaluation                       # predictions -> COCO's numbers
     python tools/benchmark.py memory                           # of loader processes
+    python tools/benchmark.py search                           # of the local database
+    python tools/benchmark.py floors --help                    # what a multitask model must beat
 
-Both ways take turns in one process; the ratio says how many times faster (or smaller) ours is:
-the median over rounds, with the smallest and the largest. The reference decodes at full size with
-PIL, keeps one full-size bitmap a garment, transforms one step after another, resizes inside the
-model, and pastes masks at full size before encoding them; evaluation's is pycocotools, memory's a
-list of dicts.
+In all but floors both ways take turns in one process; the ratio says how many times faster (or
+smaller) ours is: the median over rounds, with the smallest and the largest. The reference decodes
+at full size with PIL, keeps one full-size bitmap a garment, transforms one step after another,
+resizes inside the model, and pastes masks at full size before encoding them; evaluation's is
+pycocotools, memory's a list of dicts.
 """
 
 import argparse
@@ -27,16 +29,18 @@ from engine import distributed
 from engine.config import require
 from engine.errors import exits_cleanly
 from engine.meters import write_json
-from tools.benchmarks import evaluation, inference, loader, memory, training
+from tools.benchmarks import evaluation, floors, inference, loader, memory, training
 from tools.benchmarks.timing import machine
 
-# Kind of work -> its module, how many rounds, and from which ratio on it is fast enough.
+# Kind of work -> its module, how many rounds (None: it has none), and from which ratio on it is
+# fast enough.
 BENCHMARKS = {
     "loader": (loader, 5, 5),
     "training": (training, 5, 1.3),
     "inference": (inference, 5, 2),
     "evaluation": (evaluation, 3, 30),
-    "memory": (memory, 1, None),
+    "memory": (memory, None, None),
+    "floors": (floors, None, None),
 }
 
 
@@ -47,9 +51,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     kinds = parser.add_subparsers(dest="benchmark", required=True, metavar="WORK")
     for name, (module, rounds, _) in BENCHMARKS.items():
         about = module.__doc__.splitlines()[0]
-        kind = kinds.add_parser(name, help=about, description=about)
+        kind = kinds.add_parser(
+            name,
+            help=about,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(kind)
-        if name != "memory":
+        if rounds is not None:
             kind.add_argument("--rounds", type=int, default=rounds, help=f"({rounds})")
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser.parse_args(argv)
@@ -91,7 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     results = module.run(arguments)
     where = machine(getattr(arguments, "device", "cpu"))
     report = {"benchmark": arguments.benchmark, "machine": where} | results
-    print_report(report, target)
+    if module is floors:
+        floors.show(report)
+    else:
+        print_report(report, target)
     if arguments.json:
         write_json(arguments.json, report)
 

@@ -1,0 +1,173 @@
+"""What a multitask model must beat: a frozen ImageNet ResNet-50 and classical descriptors.
+
+    python tools/benchmark.py floors --weights resnet50.pth --output-dir floors/ \\
+        --dataset csv:products:attributes=color,pattern,gender --dataset csv:clothing:attributes=
+    python tools/benchmark.py floors --weights resnet50.pth --output-dir floors/ \\
+        --dataset csv:catalog --query-views back alt1 --gallery-view main
+
+Measured like the model itself (``tools/evaluate.py multitask``), on the same garments:
+
+* "resnet50": labels by a logistic regression on its pooled features, learned on the train part
+  where that shares no photo with the part judged; neighbors ("item") by the features themselves.
+* "descriptors": neighbors by color, texture and shape descriptors, and by the three joined (item).
+* with --by-halves also on every second product alone, in the order of their names from the second
+  on: what a model is judged by that learns from the other half.
+
+ResNet features take about 0.1 s a photo on a core; they are kept in --output-dir.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from dataset_helpers import DatasetSpec, load_spec, parse_spec
+from engine.aspect_metrics import ViewRoles
+from engine.config import require
+from engine.describe import DescribeSettings, describe
+from engine.labels import LabelSpace, encode_labels, merge_labels
+from engine.multitask_metrics import Descriptions, judge_part
+from engine.multitask_tables import print_multitask
+from engine.multitask_task import parts_to_judge
+from engine.records import PhotoRecords
+from engine.view_transform import MultitaskAugmentation
+from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
+from tools.benchmarks.linear_probe import fit_and_score
+from tools.benchmarks.pooled_features import PooledFeatures, cached_features
+
+logger = logging.getLogger("weft")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset", action="append", required=True, metavar="NAME:PATH[:key=value]...",
+        help="set to measure on, repeatable; keys as in train.py multitask --help",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="a bare ResNet-50 in torchvision's key names"
+    )
+    parser.add_argument(
+        "--stride-in-1x1", action="store_true",
+        help="the weights have the stride on a stage's first 1x1 convolution",
+    )  # fmt: skip
+    parser.add_argument("--output-dir", type=Path, required=True, help="where features are kept")
+    parser.add_argument("--query-views", nargs="+", default=[], help="views that ask")
+    parser.add_argument("--gallery-view", help="view that is searched")
+    parser.add_argument("--by-halves", action="store_true", help="also every second product alone")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    both = bool(arguments.query_views) == (arguments.gallery_view is not None)
+    require(both, "--query-views and --gallery-view go together: give both")
+    views = None
+    if arguments.gallery_view:
+        views = ViewRoles(tuple(arguments.query_views), arguments.gallery_view)
+    specs = [parse_spec(text) for text in arguments.dataset]
+    network = PooledFeatures(arguments.weights, stride_in_1x1=arguments.stride_in_1x1)
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        require(False, f"cannot make the folder {arguments.output_dir}: {error.strerror}")
+    floors = {}
+    for spec in specs:
+        cache = arguments.output_dir / f"{spec.title}-{network.name}.npz"
+        floors |= _measure(spec, network, cache, views, arguments.by_halves)
+    return {"floors": floors}
+
+
+def show(report: dict[str, Any]) -> None:
+    """The tables of ``tools/evaluate.py multitask``, a block a set and a floor."""
+    print_multitask(report["floors"], Console())
+
+
+def _measure(
+    spec: DatasetSpec,
+    network: PooledFeatures,
+    cache: Path,
+    views: ViewRoles | None,
+    by_halves: bool,
+) -> dict[str, Any]:
+    """Both floors of one set, as ``print_multitask`` takes them."""
+    cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CROP, margin=DESCRIPTOR_MARGIN)
+    (part,) = parts_to_judge({spec.title: load_spec(spec, spec.val)}, cropping)
+    pooled = cached_features(network, part.records, cache)
+    space, logits = _probe(spec, part.records, pooled, network, cache)
+    unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+    every = np.arange(len(pooled))
+    found = {
+        "resnet50": Descriptions(every, logits, {"item": unit}, []),
+        "descriptors": describe(
+            _Describing(), part, DescribeSettings(workers=0), torch.device("cpu"), progress=True
+        ),
+    }
+    floors = {}
+    for title, chosen in _selections(part.records, by_halves).items():
+        for floor, descriptions in found.items():
+            kept = _choose(descriptions, chosen)
+            name = f"{spec.title}{title}, {floor}"
+            floors[name] = judge_part(part, kept, space, views=views, details=True)
+    return floors
+
+
+def _probe(
+    spec: DatasetSpec,
+    val: PhotoRecords,
+    features: np.ndarray,
+    network: PooledFeatures,
+    cache: Path,
+) -> tuple[LabelSpace, dict[str, np.ndarray]]:
+    """Label space of the train part and, per exclusive group, scores f32[n,V] of ``val``."""
+    train = load_spec(spec, spec.split)
+    space = merge_labels([train], [spec.title])
+    if set(_paths(train)) & set(_paths(val)):
+        logger.info("%s: train and val share photos: no labels are learned", spec.title)
+        return space, {}
+    known = cached_features(network, train, cache)
+    scores = {}
+    for group in space.groups:
+        targets = encode_labels(space, train)[group.name]
+        if group.exclusive and len(np.unique(targets[targets >= 0])) > 1:
+            logger.info("%s: learning %s", spec.title, group.name)
+            scores[group.name] = fit_and_score(known, targets, features, len(group.values))
+    return space, scores
+
+
+def _paths(records: PhotoRecords) -> list[Path]:
+    return [records.path(photo) for photo in range(len(records))]
+
+
+def _selections(records: PhotoRecords, by_halves: bool) -> dict[str, np.ndarray]:
+    """Name in the report -> bool[G], the garments judged together."""
+    identities = records.garment_identity
+    chosen = {"": np.ones(len(identities), bool)}
+    if by_halves and records.identities:
+        order = np.argsort(np.array(records.identities), kind="stable")
+        chosen[" (every second product)"] = np.isin(identities, order[1::2])
+    return chosen
+
+
+def _choose(found: Descriptions, chosen: np.ndarray) -> Descriptions:
+    rows = chosen[found.garments]
+    logits, aspects = (
+        {name: values[rows] for name, values in part.items()}
+        for part in (found.logits, found.aspects)
+    )
+    return Descriptions(found.garments[rows], logits, aspects, found.unreadable)
+
+
+class _Describing(nn.Module):
+    """The descriptors in the place of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedder = DescriptorEmbedder()
+
+    def describe(self, images: Tensor, masks: Tensor) -> dict[str, Any]:
+        vectors = self.embedder(images, masks)
+        aspects = {name: torch.from_numpy(rows) for name, rows in vectors.items()}
+        return {"logits": {}, "aspects": aspects}

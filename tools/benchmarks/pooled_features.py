@@ -1,0 +1,119 @@
+"""Plain features of garments from a frozen ImageNet ResNet-50, computed once and kept."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+from torchvision.ops import FrozenBatchNorm2d
+
+from engine.backbones import ResNetBody
+from engine.detector import PIXEL_MEAN, PIXEL_STD
+from engine.errors import InputError
+from engine.files import replacing
+from engine.geometry import whole_pixels
+from engine.photos import read_photo
+from engine.pretrained import read_state
+from engine.records import PhotoRecords
+
+DIM = 2048
+SAVE_EVERY = 512  # photos that an interrupted run may lose
+
+
+class PooledFeatures:
+    """The mean of the last stage's map over the photo.
+
+    Attributes:
+        name: what made the features; caches of another name are never read.
+    """
+
+    def __init__(self, weights: Path, *, stride_in_1x1: bool, size: int = 224) -> None:
+        state = read_state(weights)
+        self.body = ResNetBody("resnet50", FrozenBatchNorm2d, stride_in_1x1).eval()
+        trunk = {name: tensor.float() for name, tensor in state.items() if name[:3] != "fc."}
+        try:
+            self.body.load_state_dict(trunk)
+        except RuntimeError as error:
+            raise InputError(f"{weights}: not the weights of a bare ResNet-50") from error
+        self.body.to(memory_format=torch.channels_last)
+        self.size = size
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        self.name = f"resnet50-{digest}-{'1x1' if stride_in_1x1 else '3x3'}-{size}px"
+
+    @torch.inference_mode()
+    def __call__(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        """u8[H,W,3] RGB each, any size -> f32[N,2048], not normalized."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        batch = torch.stack([_square(photo, self.size) for photo in photos]).sub(mean).div(std)
+        return self.body(batch.to(memory_format=torch.channels_last))[-1].mean((2, 3)).numpy()
+
+
+def _square(photo: np.ndarray, size: int) -> Tensor:
+    """The whole photo as u8[3,size,size].
+
+    Squeezed rather than letterboxed: bars around the photo cost a few points of recall.
+    """
+    square = cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(square).permute(2, 0, 1)
+
+
+def cached_features(
+    network: PooledFeatures, records: PhotoRecords, file: Path, batch: int = 16
+) -> np.ndarray:
+    """f32[G,2048] of every garment's box; what ``file`` already holds is not computed again.
+
+    An interrupted run keeps what it has.
+
+    Raises:
+        PhotoError: a photo that cannot be read: a floor over fewer garments would not compare.
+    """
+    known = _read_cache(file)
+    keys = [_key(records, garment) for garment in range(len(records.garment_photo))]
+    missing = [garment for garment, key in enumerate(keys) if key not in known]
+    for start in track(range(0, len(missing), batch), f"features of {len(missing)} garments"):
+        some = missing[start : start + batch]
+        rows = network([_cut(records, garment) for garment in some])
+        known |= {keys[garment]: row for garment, row in zip(some, rows, strict=True)}
+        if start // SAVE_EVERY != (start + batch) // SAVE_EVERY:
+            _write_cache(file, known)
+    if missing:
+        _write_cache(file, known)
+    return np.stack([known[key] for key in keys]) if keys else np.zeros((0, DIM), np.float32)
+
+
+def _window(records: PhotoRecords, garment: int) -> tuple[int, int, int, int]:
+    """The garment's box in whole pixels."""
+    photo = int(records.garment_photo[garment])
+    return whole_pixels(records.garment_box[garment], tuple(records.sizes[photo].tolist()))
+
+
+def _key(records: PhotoRecords, garment: int) -> str:
+    """The photo's path, with the box where it is not the whole photo."""
+    photo, window = int(records.garment_photo[garment]), _window(records, garment)
+    path = str(records.path(photo).resolve())
+    return path if window == (0, 0, *records.sizes[photo].tolist()) else f"{path}#{window}"
+
+
+def _cut(records: PhotoRecords, garment: int) -> np.ndarray:
+    x1, y1, x2, y2 = _window(records, garment)
+    return read_photo(records.path(int(records.garment_photo[garment])))[y1:y2, x1:x2]
+
+
+def _read_cache(file: Path) -> dict[str, np.ndarray]:
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return dict(zip(content["keys"].tolist(), content["features"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file}: damaged; delete it to compute the features again") from error
+
+
+def _write_cache(file: Path, known: dict[str, np.ndarray]) -> None:
+    with replacing(file) as stream:
+        np.savez(stream, keys=np.array(list(known)), features=np.stack(list(known.values())))
