@@ -31,7 +31,7 @@ import numpy as np
 from engine.errors import InputError
 from retrieval import milvus_rows as rows
 from retrieval.features import FeatureSchema
-from retrieval.milvus_link import Address, Link, create, describe, load
+from retrieval.milvus_link import Address, Link, create_collection, load_collections, read_note
 from retrieval.milvus_search import Search
 from retrieval.store import (
     Filter,
@@ -54,7 +54,8 @@ STALE_SECONDS = 6  # what a bounded read may miss; Milvus's own setting is 5
 class MilvusStore(Store):
     """See the module and ``Store``. Several processes may write; of one photo the last one counts.
 
-    Other than with a folder, a kill can leave single photos of a batch half replaced, but marked.
+    Other than with a folder, a kill can leave photos of a batch half replaced, though marked so,
+    and of an ``add`` of thousands of rows the first ones.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class MilvusStore(Store):
 
     def _open(self, schema: FeatureSchema | None, may_create: bool) -> FeatureSchema:
         where = str(self._link.address)
-        note = describe(self._link, self._items)
+        note = read_note(self._link, self._items)
         if note is None:
             if not may_create or schema is None:
                 raise InputError(f"{where}: no such collection; build the database first")
@@ -89,20 +90,24 @@ class MilvusStore(Store):
         stored = FeatureSchema.from_plain(note.get("items"), where)
         if schema is not None:
             stored.require_same(schema, where)
-        load(self._link, (self._items, self._photos))
+        load_collections(self._link, (self._items, self._photos))
         return stored
 
     def _create(self, schema: FeatureSchema) -> None:
         """The photos first: once the items' collection is there, the database is complete."""
-        note = describe(self._link, self._photos)
+        note = read_note(self._link, self._photos)
         if note is None:
             texts = ("photo", "record")
-            create(self._link, self._photos, texts=texts, tags=False, dim=2, note={"photos": 1})
+            create_collection(
+                self._link, self._photos, texts=texts, tags=False, dim=2, note={"photos": 1}
+            )
         elif "photos" not in note:
             raise InputError(f"{self._link.address}: {self._photos} is another database's")
         texts = ("key", "photo", "category", "record")
         note = {"items": schema.to_plain()}
-        create(self._link, self._items, texts=texts, tags=True, dim=schema.dim, note=note)
+        create_collection(
+            self._link, self._items, texts=texts, tags=True, dim=schema.dim, note=note
+        )
 
     def close(self) -> None:
         self._link.close()
@@ -112,8 +117,9 @@ class MilvusStore(Store):
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
         states, items, vectors = merge_entries(batch, self.schema)
         photos = [state.photo for state in states]
+        data = rows.item_rows(items, vectors)  # first: refuses what does not fit
         self._mark_unfinished(photos)
-        self._upsert(self._items, rows.item_rows(items, vectors))
+        self._upsert(self._items, data)
         self._delete_others(photos, items)
         self._upsert(self._photos, [rows.photo_row(state) for state in states])
 

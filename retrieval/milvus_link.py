@@ -99,13 +99,18 @@ class Link:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what Milvus says, cut to a readable length."""
-    text = str(getattr(error, "message", "") or error)
+    """What Milvus or the connection says, in one line of a readable length."""
+    if isinstance(error, grpc.Call):
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return "no answer in time"
+        text = error.details() or error.code().name
+    else:
+        text = str(getattr(error, "message", "") or error)
     return (text.strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def describe(link: Link, collection: str) -> dict[str, Any] | None:
-    """The note ``create`` left with a collection; None where there is no such collection.
+def read_note(link: Link, collection: str) -> dict[str, Any] | None:
+    """The note that ``create_collection`` left with a collection; None where there is none.
 
     Raises:
         InputError: the collection is somebody else's.
@@ -122,7 +127,7 @@ def describe(link: Link, collection: str) -> dict[str, Any] | None:
         ) from None
 
 
-def create(
+def create_collection(
     link: Link, collection: str, *, texts: tuple[str, ...], tags: bool, dim: int, note: dict
 ) -> None:
     """Make a collection of VARCHAR fields, the first of them its key, and one vector field.
@@ -147,7 +152,7 @@ def create(
     link.call("create_collection", collection, schema=schema, num_shards=1)
 
 
-def load(link: Link, collections: tuple[str, ...]) -> None:
+def load_collections(link: Link, collections: tuple[str, ...]) -> None:
     """Index what has no index, load what is not loaded (also after a kill in between), and wait."""
     waiting = [c for c in collections if _state(link, c) != LoadState.Loaded]
     for collection in waiting:

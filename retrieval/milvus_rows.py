@@ -99,8 +99,13 @@ def photo_row(state: PhotoState) -> dict[str, Any]:
 
 
 def read_photo(row: dict[str, Any]) -> PhotoState:
-    """Inverse of ``photo_row``."""
-    return PhotoState(row["photo"], **json.loads(row["record"]))
+    """Inverse of ``photo_row``; InputError as ``read_item``."""
+    try:
+        return PhotoState(row["photo"], **json.loads(row["record"]))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{row['photo']}: its record in Milvus is damaged; build it again"
+        ) from error
 
 
 def label(value: str | list[str] | None) -> str:

@@ -134,8 +134,9 @@ def _start(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
 
 def _wait(process: subprocess.Popen, health: str, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while process.poll() is None and time.monotonic() < until:
-        with suppress(OSError), urllib.request.urlopen(health, timeout=2) as answer:
+        with suppress(OSError), direct.open(health, timeout=2) as answer:
             if b"OK" in answer.read():
                 return
         time.sleep(0.1)

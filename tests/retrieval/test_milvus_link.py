@@ -2,12 +2,15 @@
 
 import socket
 
+import grpc
 import pytest
+from pymilvus.exceptions import MilvusException
 
 from engine.errors import InputError
 from retrieval import milvus_link
-from retrieval.milvus_link import Address
+from retrieval.milvus_link import Address, reason
 from retrieval.store import open_database
+from tests.retrieval.milvus_server import NoServer, milvus_server
 
 
 def test_addresses() -> None:
@@ -55,3 +58,27 @@ def test_somebody_else_answers_or_never(monkeypatch) -> None:
         port = server.getsockname()[1]
         with pytest.raises(InputError, match="no Milvus server answers"):
             open_database(f"http://127.0.0.1:{port}#a")
+
+
+class _Status(grpc.RpcError, grpc.Call):
+    """What gRPC raises; only what ``reason`` asks for."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self.code, self.details = lambda: code, lambda: details
+
+
+_Status.__abstractmethods__ = frozenset()
+
+
+def test_reasons_are_one_line() -> None:
+    assert reason(MilvusException(message="first\nsecond")) == "first"
+    assert reason(MilvusException(message="x" * 999)) == "x" * 200
+    assert reason(_Status(grpc.StatusCode.DEADLINE_EXCEEDED, "?")) == "no answer in time"
+    assert reason(_Status(grpc.StatusCode.UNAVAILABLE, "gone\nlines")) == "gone"
+    assert reason(_Status(grpc.StatusCode.UNAVAILABLE, "")) == "UNAVAILABLE"
+
+
+def test_without_the_package_there_is_no_server(monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NoServer, match="not installed"), milvus_server():
+        pass

@@ -57,6 +57,8 @@ def test_items_and_photos_there_and_back() -> None:
     assert read_item(item_row(Item("k", "p"), row["vector"])) == Item("k", "p")
     for state in (PhotoState("p", 1, 2**62 + 1), PhotoState("p", 0, 0, "why\ud800")):
         assert read_photo(photo_row(state)) == state
+    with pytest.raises(InputError, match="damaged"):
+        read_photo({"photo": "p", "record": '{"sizes": 1}'})
 
 
 def test_rows_that_do_not_fit_their_record() -> None:
