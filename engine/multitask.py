@@ -35,6 +35,10 @@ class Trunk(nn.Module):
         self.name = name
         self.body = body
 
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """f32[B,3,S,S], normalized -> the body's maps, fine to coarse."""
+        return self.body(images)
+
 
 class Multitask(nn.Module):
     """Crops -> losses (training, with a criterion) or descriptions (evaluation).
@@ -110,7 +114,7 @@ class Multitask(nn.Module):
     def _read(self, images: Tensor, masks: Tensor, route: Tensor | None) -> dict[str, Any]:
         mask = masks[:, None].float() / 255
         mask = torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
-        maps = self.backbone.body(self._normalize(images))
+        maps = self.backbone(self._normalize(images))
         deepest = maps[-1].float()
         pooled = masked_mean(deepest, cover(mask, deepest))
         found = {}

@@ -115,6 +115,31 @@ def test_processes_train_and_judge_as_one_with_the_same_global_batch(data, tmp_p
         assert found["shop"]["color"]["R@1"] == expected["shop"]["color"]["R@1"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--precision", "bf16", "--item-loss", "triplet", "--class-weights", "1", "--balance", "1"],
+        ["--tasks", "box", "category", "item", "--whole-photo", "--ema-decay", "0.9"],
+        ["--trunk", "mobilenet_v3_large", "--weights", "none", "--frozen-epochs", "0"],
+        ["--tasks", "category", "--accumulate", "2", "--optimizer", "adamw"],
+    ],
+    ids=" ".join,
+)
+def test_every_way_to_train_takes_finite_steps(data, tmp_path, flags):
+    checkpoint = fit(flags_for(data, tmp_path, "-b", "6", "--epochs", "1", *flags))
+    assert checkpoint["bad_steps"] == 0
+    assert checkpoint["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
+
+
+def test_compiling_means_the_trunk(data, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: lambda x: ran.append(1) or call(x))
+    flags = ["-b", "8", "--epochs", "1", "--compile", "--eval-every", "0", "--tasks", "shape"]
+    checkpoint = fit(flags_for(data, tmp_path, *flags))
+    assert len(ran) == checkpoint["step"] > 0
+
+
 def test_one_task_alone_has_its_loss_only(data, tmp_path):
     checkpoint = fit(flags_for(data, tmp_path, "-b", "4", "--epochs", "1", "--tasks", "category"))
     assert checkpoint["config"]["tasks"] == ["category"]
