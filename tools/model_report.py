@@ -1,0 +1,229 @@
+"""What a network costs and what it sees: parameters, MACs, FLOPs, time, memory, receptive fields.
+
+    python tools/model_report.py resnet50
+    python tools/model_report.py detector --weights runs/d/checkpoint_best.pt --output-dir report/
+    python tools/model_report.py multitask --size 224 224 -b 8 --threads 1
+    python tools/model_report.py resnet50 --drop-last 3             # without its last three blocks
+    python tools/model_report.py resnet50 --dilate 1                # stride 16 instead of 32
+    python tools/model_report.py --list
+
+1 MAC = 2 FLOPs. Counted are convolutions, matrix products and attention as they run; bias,
+normalization, activation, pooling and the choice of boxes are not. A detector's cost depends on
+what it finds: --garments masks are counted.
+
+The receptive field is what the middle of a map can see in theory, worked out through all paths,
+and what visibly changes it, by gradients (with random weights unless --weights says otherwise).
+
+--output-dir gets report.json, layers.csv, fields.csv, costs.png and fields.png.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from engine import distributed
+from engine.backbones import BACKBONES
+from engine.config import require
+from engine.errors import InputError, exits_cleanly
+from engine.find_photos import find_photos
+from engine.flops import count
+from engine.geometry import resize
+from engine.meters import write_json
+from engine.network_graph import NetworkGraph, trace
+from engine.photos import PhotoError, photo_size, read_photo
+from engine.receptive_field import Field, effective_field, fields
+from tools.report.measure import measure
+from tools.report.networks import Network, build, names, noise, normalize
+from tools.report.pictures import draw_costs, draw_fields
+from tools.report.tables import (
+    ORDERS,
+    last_of_each_stride,
+    print_costs,
+    print_fields,
+    print_measured,
+    sizes_of,
+    write_costs,
+    write_fields,
+)
+
+PIPE_WIDTH = 140
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Build, count, measure, trace, tell."""
+    # A file or a pipe has no width of its own; the table should not be cut there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    folder = arguments.output_dir
+    if folder:
+        _make_folder(folder)
+    device = distributed.init(arguments.device)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    network = build(arguments)
+    inputs = _move(network.inputs, device)
+    network.model.to(device)
+    summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
+    console.print(f"{network.title}, {_input_text(network, arguments.batch_size)}", style="bold")
+
+    rows = count(network.model, *inputs)
+    macs, parameters = sum(row.macs for row in rows), sum(row.parameters for row in rows)
+    summary |= {"parameters": parameters, "macs": macs, "flops": 2 * macs}
+    print_costs(console, rows, arguments.sort, arguments.top)
+    console.print(f"{parameters:,} parameters, {macs / 1e9:.3f} GMAC = {2 * macs / 1e9:.3f} GFLOP")
+
+    if arguments.runs:
+        measured = measure(network.model, inputs, arguments.runs)
+        threads = torch.get_num_threads() if device.type == "cpu" else None
+        print_measured(console, measured, arguments.batch_size, threads)
+        summary |= asdict(measured) | {"threads": threads, "device": device.type}
+
+    summary |= _fields(network, arguments, console)
+    if folder:
+        write_costs(folder / "layers.csv", rows)
+        draw_costs(folder / "costs.png", rows, network.title)
+        write_json(folder / "report.json", summary)
+    distributed.shutdown()
+
+
+def _fields(network: Network, arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Fields of all layers; with --output-dir the effective ones of each stride's last map too."""
+    body = network.body.cpu()
+    try:
+        graph = trace(body, normalize(noise(network.size)))
+        found = fields(graph)
+    except InputError as error:
+        console.print(f"no receptive fields: {error}")
+        return {}
+    shown = last_of_each_stride(found)
+    influences = {}
+    if arguments.output_dir:
+        influences = _influences(graph, shown, _pictures(arguments.photos, network.size))
+        write_fields(arguments.output_dir / "fields.csv", found)
+        drawn = list(influences.values())
+        draw_fields(arguments.output_dir / "fields.png", shown, drawn, network.title)
+    effective = sizes_of(influences)
+    print_fields(console, shown, effective)
+    last = shown[-1]
+    about = {"stride": last.stride, "field": last.size, "sees_whole_picture_too": last.whole}
+    return about | {"effective_fields": effective}
+
+
+def _influences(
+    graph: NetworkGraph, shown: list[Field], pictures: list[Tensor]
+) -> dict[str, np.ndarray]:
+    return {field.name: effective_field(graph, field.node, pictures) for field in shown}
+
+
+def _pictures(photos: list[str], size: tuple[int, int]) -> list[Tensor]:
+    """The photos (noise, when none is given) at the network's size, normalized."""
+    if not photos:
+        return [normalize(noise(size))]
+    root, names_found = find_photos(photos)
+    pictures = []
+    for name in names_found:
+        try:
+            full_size = photo_size(root / name)
+            photo = read_photo(root / name, min_short_side=min(size))
+        except PhotoError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        photo = resize(photo, full_size, size[::-1])
+        pictures.append(normalize(torch.from_numpy(photo).permute(2, 0, 1)))
+    require(bool(pictures), "--photos: none of them can be read; give others")
+    return pictures
+
+
+def _input_text(network: Network, batch: int) -> str:
+    return f"{batch} picture{'s' * (batch > 1)} of {network.size[0]} x {network.size[1]} pixels"
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return type(value)(_move(each, device) for each in value)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output-dir {folder}: {error.strerror}; choose another") from error
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("network", nargs="?", metavar="NETWORK", help="detector, multitask or torchvision's name")
+    add("--list", action="store_true", help="print all names and stop")
+    add(
+        "--weights", type=Path, metavar="FILE",
+        help="checkpoint or weights file; of a torchvision network a state dict (default: random)",
+    )  # fmt: skip
+    add(
+        "--backbone", choices=BACKBONES, default="resnet50",
+        help="detector, multitask: without --weights (resnet50)",
+    )  # fmt: skip
+    add(
+        "--size", type=int, nargs=2, metavar=("H", "W"),
+        help="of the picture in pixels (default: as trained)",
+    )  # fmt: skip
+    add("-b", "--batch-size", type=int, default=1, help="pictures a call (1)")
+    add("--garments", type=int, default=10, help="detector: garments to find on each photo (10)")
+    change = parser.add_argument_group("what changes it (torchvision's classifiers)")
+    change.add_argument(
+        "--drop-last", type=int, metavar="N",
+        help="take off the head and the last N blocks (0: the head alone)",
+    )  # fmt: skip
+    change.add_argument(
+        "--dilate", type=int, default=0, metavar="N",
+        help="take off the head, keep the map larger: dilation instead of the last N halvings",
+    )  # fmt: skip
+    told = parser.add_argument_group("what is told")
+    told.add_argument("--sort", choices=ORDERS, default="macs", help="order of the table (macs)")
+    told.add_argument("--top", type=int, default=20, help="layers printed (20)")
+    told.add_argument("--runs", type=int, default=5, help="calls timed (5); 0: no measurement")
+    told.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
+    told.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    told.add_argument(
+        "--photos", nargs="+", default=[], help="for the effective field (default: noise)"
+    )
+    told.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
+    arguments = parser.parse_args(argv)
+    _check(arguments, parser)
+    return arguments
+
+
+def _check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if not arguments.network and not arguments.list:
+        parser.error("name a network, or --list")
+    for flag, least in (("batch_size", 1), ("garments", 1), ("dilate", 0), ("top", 0), ("runs", 0)):
+        value = getattr(arguments, flag)
+        require(value >= least, f"--{flag.replace('_', '-')} {value}: must be at least {least}")
+    require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
+    if arguments.size:
+        arguments.size = tuple(arguments.size)
+        require(min(arguments.size) >= 1, "--size: must be at least 1 pixel")
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    if arguments.list:
+        print("\n".join(names()))
+    else:
+        report(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Helpers of ``tools/model_report.py``."""
