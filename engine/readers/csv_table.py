@@ -27,6 +27,7 @@ from engine.records import PhotoRecords
 FILE_COLUMNS = ("file_name", "path", "image", "file")
 IDENTITY_COLUMNS = ("identity", "item_id")
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+RESERVED = {"category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}  # never attributes by themselves
 OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
 # A column is free text if it has more values than this, and more than half as many as entries.
 MOST_VALUES = 20
@@ -76,6 +77,7 @@ def read(
     files = _column(table, None, FILE_COLUMNS)
     if files is None:
         raise InputError(f"{file}: has no column file_name; its columns are {', '.join(table)}")
+    chosen, numbers = _choose_rows(table, files, split, file, problems)
     root = checks.choose_folder(table[files], folders, file)
     sources[str(root.resolve())] = fingerprint(root)
 
@@ -83,17 +85,12 @@ def read(
     identity = _chosen(table, identity, IDENTITY_COLUMNS, file)
     categories, category_of_row = _values(table, category)
     identities, identity_of_row = _values(table, identity)
-    taken = {files, category, identity, "category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}
-    names = _attribute_columns(table, attributes, taken, problems, file)
+    names = _attribute_columns(table, attributes, {files, category, identity}, problems, file)
     values, groups, matrix = exclusive_groups(names, [table[name] for name in names])
 
-    chosen = _rows_of_split(table, split, file)
-    chosen = _without_repeats(table, files, chosen, problems)
-    photo_number = {name: number for number, name in enumerate(dict.fromkeys(table[files]), 1)}
-    photos = [table[files][row] for row in chosen]
     rows = Rows(
-        names=photos,
-        numbers=np.array([photo_number[name] for name in photos], np.int64),
+        names=[table[files][row] for row in chosen],
+        numbers=numbers,
         category=category_of_row[chosen],
         identity=identity_of_row[chosen],
         attributes=matrix[chosen] if groups else None,
@@ -114,36 +111,41 @@ def read(
 
 
 def _parse(file: Path, problems: Problems) -> Table:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    first_line = text.partition("\n")[0]
-    separator = max(",;\t", key=first_line.count)
-    try:
-        header, *lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    except ValueError:
-        raise InputError(f"{file}: is empty; its first line must name the columns") from None
-    except csv.Error as error:
-        raise InputError(f"{file}: is not a readable table ({error})") from None
+    header, *lines = _read_lines(file)
     names = [name.strip().lower() for name in header]
-    twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
-    if twice:
-        raise InputError(f"{file}: column {twice[0]!r} occurs twice; rename one")
-    lines = [line for line in lines if any(line)]
-    whole = [line for line in lines if len(line) == len(names)]
-    for line in lines if len(whole) < len(lines) else ():
-        if len(line) != len(names):
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InputError(f"{file}: column {name!r} occurs twice; rename one")
+    whole = []
+    for line in filter(any, lines):
+        if len(line) == len(names):
+            whole.append(line)
+        else:
             detail = f"{file.name}: {len(line)} entries in a table of {len(names)} columns"
-            problems.add("malformed row", f"{detail}: {separator.join(line)[:60]}")
+            problems.add("malformed row", f"{detail}: {','.join(line)[:60]}")
     columns = zip(*whole, strict=True) if whole else ([] for _ in names)
     return {
         name: [entry.strip() for entry in column]
         for name, column in zip(names, columns, strict=True)
-        if name
+        if name  # spreadsheets leave columns of row numbers without one
     }
+
+
+def _read_lines(file: Path) -> list[list[str]]:
+    """The header and all rows, split at whatever separates them."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise InputError(f"{file}: is not a readable table ({error})") from None
+    if not lines:
+        raise InputError(f"{file}: is empty; its first line must name the columns")
+    return lines
 
 
 def _column(table: Table, wanted: str | None, usual: Sequence[str]) -> str | None:
@@ -177,7 +179,7 @@ def _attribute_columns(
         return [name.lower() for name in wanted]
     names = []
     for name in table:
-        if name in taken:
+        if name in taken | RESERVED:
             continue
         filled = [entry for entry in table[name] if entry]
         different = len(set(filled))
@@ -186,6 +188,15 @@ def _attribute_columns(
         elif filled:
             names.append(name)
     return names
+
+
+def _choose_rows(
+    table: Table, files: str, split: str, file: Path, problems: Problems
+) -> tuple[list[int], np.ndarray]:
+    """The split's rows, and the numbers of their photos, which count those of all splits."""
+    chosen = _without_repeats(table, files, _rows_of_split(table, split, file), problems)
+    number = {name: i for i, name in enumerate(dict.fromkeys(table[files]), 1)}
+    return chosen, np.array([number[table[files][row]] for row in chosen], np.int64)
 
 
 def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:

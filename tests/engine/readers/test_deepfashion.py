@@ -239,3 +239,23 @@ def test_fine_files_of_another_length(tmp_path: Path) -> None:
     files = FINE | {"Anno_fine/train_attr.txt": "0 1 0\n"}
     with pytest.raises(InputError, match="holds 3 numbers where 2 photos have 26 each"):
         fine(tmp_path, files=files)
+
+
+def test_mutated_lists_are_read_or_refused_but_never_crash(tmp_path: Path) -> None:
+    write(tmp_path, COARSE | FINE)
+    folders, rng, outcomes = image_folders(tmp_path), np.random.default_rng(0), set()
+    for _ in range(60):
+        name = str(rng.choice(list(COARSE | FINE)))
+        file = tmp_path / name
+        data = file.read_bytes()
+        mutated = bytearray(data)
+        for place in rng.integers(0, len(data), rng.integers(1, 6)):
+            mutated[place] = rng.choice(list(b" \n\0-./9x\xff"))
+        file.write_bytes(bytes(mutated))
+        reader = deepfashion_fine.read if name in FINE else deepfashion.read
+        try:
+            outcomes.add(len(reader(tmp_path, folders, "train")[0]))
+        except InputError:
+            outcomes.add("refused")
+        file.write_bytes(data)
+    assert {"refused", 1, 2} <= outcomes
