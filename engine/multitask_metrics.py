@@ -139,11 +139,17 @@ def answers_in_own_words(
     labelled = targets >= 0 if group.exclusive else targets != 0
     if not labelled.any():
         return None
-    values = labels.group(group.name).values
-    column = {value: i for i, value in enumerate(values)}
     logits = found.logits[group.name]
     logits = np.concatenate([logits, np.full((len(logits), 1), -np.inf, np.float32)], axis=1)
-    return logits[:, [column.get(value, -1) for value in group.values]], targets
+    return logits[:, _columns(group, labels)], targets
+
+
+def _columns(group: LabelGroup, labels: LabelSpace) -> list[int]:
+    """The model's number for each of the set's values, capitals aside, or -1."""
+    values = labels.group(group.name).values
+    exact = {value: i for i, value in enumerate(values)}
+    folded = {value.casefold(): i for i, value in enumerate(values)}
+    return [exact.get(value, folded.get(value.casefold(), -1)) for value in group.values]
 
 
 def judge_group(
@@ -201,13 +207,12 @@ def _unheard_of(
     part: EvaluationPart, found: Descriptions, labels: LabelSpace, group: LabelGroup
 ) -> dict[str, Any]:
     """{"unheard_of": {value: garments}}, values the set uses and the model does not know."""
-    known = set(labels.group(group.name).values)
     targets = part.targets[group.name][found.garments]
     counts = {}
-    for i, value in enumerate(group.values):
+    for i, column in enumerate(_columns(group, labels)):
         of_it = targets == i if group.exclusive else targets[:, i] > 0
-        if value not in known and of_it.any():
-            counts[value] = int(of_it.sum())
+        if column < 0 and of_it.any():
+            counts[group.values[i]] = int(of_it.sum())
     return {"unheard_of": counts} if counts else {}
 
 

@@ -74,6 +74,14 @@ def test_groups_the_model_or_the_set_does_not_have_are_left_out() -> None:
     assert metrics == {"garments": 2, "unreadable": 0}
 
 
+def test_capitals_do_not_matter_where_there_is_no_exact_match() -> None:
+    space = LabelSpace((LabelGroup("color", ("Blue", "RED", "red"), True),), ())
+    part = part_of([-1] * 2, [[1, -1, 0, 0, 0], [-1, 1, 0, 0, 0]])
+    color = judge_part(part, described(2, color=[[0, 9, 1], [2, 9, 1]]), space)["color"]
+    assert color["top1"] == 1  # red, not RED, and Blue
+    assert "unheard_of" not in color
+
+
 def test_values_in_another_order_and_unreadable_photos() -> None:
     part = part_of([-1] * 3, [[1, -1, 0, 0, 0], [-1, 1, 0, 0, 0], [1, -1, 0, 0, 0]])
     found = Descriptions(
