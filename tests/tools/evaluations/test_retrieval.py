@@ -14,6 +14,7 @@ from retrieval.deepfashion2_files import read_answers, truth_of, write_answers, 
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, open_database
 from tests.datasets import df2_item, write_df2, write_photo
+from tests.ranks import run_ranks
 from tools import evaluate
 
 SCHEMA = FeatureSchema(1, (("item", 2), ("color", 2)), "test")
@@ -64,6 +65,10 @@ def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> N
     assert found["other_half"]["tuned"]["queries"] == 16
     assert found["other_half"]["tuned"]["R@1"] == 1
     assert sum(found["tuned_weights"].values()) == 1
+    two = tmp_path / "two"
+    flags = ("--database", database, *views, "--tune-weights", "--output-dir", two)
+    assert run_ranks(2, run, *flags) == [0, 0]
+    assert json.loads((two / "metrics.json").read_text()) == found
     printed = capsys.readouterr().out
     for word in ("64 items", "weighted", "tuned on half", "P@10 color", "mAP"):
         assert word in printed
