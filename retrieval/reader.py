@@ -20,6 +20,7 @@ from retrieval.store import Filter, Hit, Item, PhotoState, Store, check_queries
 from retrieval.view import ADVICE, View, live_mask, map_rows
 
 MANY_TIES = 10_000
+MOST_CANDIDATES = 100_000  # of several queries together, before they are ranked
 SCORED_ROWS = 4096  # candidates scored at a time
 
 logger = logging.getLogger("weft")
@@ -36,6 +37,18 @@ class _Ranked:
 
 class _MovedError(Exception):
     """The rows that a search found have been deleted, renumbered or found damaged meanwhile."""
+
+
+def _portions(found: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Candidates of as many queries at a time as memory bears."""
+    portion: list[np.ndarray] = []
+    for rows in found:
+        portion.append(rows)
+        if sum(map(len, portion)) > MOST_CANDIDATES:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
 
 
 class DatabaseReader(Store):
@@ -131,14 +144,18 @@ class DatabaseReader(Store):
             with self._reading() as view:
                 mask = filter_mask(view, self._table, filter)
             # Outside of the transaction: a scan takes long, and would hold up the writer.
-            found = list(candidates(view.segments, mask, weighted, k))
+            found = candidates(view.segments, mask, weighted, k)
             try:
-                cosines = self._cosines(view, found, queries)
-                ranked = [
-                    self._best_scores(rows, part, weights, k)
-                    for rows, part in zip(found, cosines, strict=True)
-                ]
-                return self._hits(view, ranked, k)
+                hits: list[list[Hit]] = []
+                for rows in _portions(found):
+                    asked = queries[len(hits) : len(hits) + len(rows)]
+                    cosines = self._cosines(view, rows, asked)
+                    ranked = [
+                        self._best_scores(*pair, weights, k)
+                        for pair in zip(rows, cosines, strict=True)
+                    ]
+                    hits += self._hits(view, ranked, k)
+                return hits
             except _MovedError:
                 continue
 

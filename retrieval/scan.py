@@ -16,6 +16,8 @@ from retrieval.segments import Mapped
 TOLERANCE = 1e-5
 BATCH = 256  # queries a pass
 SPARE = 1000  # candidates beyond k above which a query among several gets a pass of its own
+# For one query and for several: scores stay in the cache from the product to the comparison.
+BLOCK_ROWS = (1 << 15, 1 << 12)
 COPIED_ROWS = 1024  # gathered or widened at a time, so that the copy stays in the cache
 
 
@@ -51,8 +53,7 @@ def _pass(
 ) -> list[np.ndarray | None]:
     pool = _Pool(queries, k, spare)
     turned = torch.from_numpy(queries)
-    # Scores of a block stay in the cache between the product and the comparison.
-    block_rows = 1 << 15 if len(queries) == 1 else 1 << 12
+    block_rows = BLOCK_ROWS[0] if len(queries) == 1 else BLOCK_ROWS[1]
     with torch.inference_mode():
         for start, rows, vectors in _blocks(segments, mask, block_rows):
             pool.offer(_product(turned, vectors), start, rows)

@@ -12,7 +12,7 @@ In all but floors both ways take turns in one process; the ratio says how many t
 smaller) ours is: the median over rounds, with the smallest and the largest. The reference decodes
 at full size with PIL, keeps one full-size bitmap a garment, transforms one step after another,
 resizes inside the model, and pastes masks at full size before encoding them; evaluation's is
-pycocotools, memory's a list of dicts.
+pycocotools, memory's a list of dicts, search's the bare matrix product.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from engine import distributed
 from engine.config import require
 from engine.errors import exits_cleanly
 from engine.meters import write_json
-from tools.benchmarks import evaluation, floors, inference, loader, memory, training
+from tools.benchmarks import evaluation, floors, inference, loader, memory, search, training
 from tools.benchmarks.timing import machine
 
 # Kind of work -> its module, how many rounds (None: it has none), and from which ratio on it is
@@ -40,6 +40,7 @@ BENCHMARKS = {
     "inference": (inference, 5, 2),
     "evaluation": (evaluation, 3, 30),
     "memory": (memory, None, None),
+    "search": (search, 5, 0.77),
     "floors": (floors, None, None),
 }
 

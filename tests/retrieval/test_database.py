@@ -516,6 +516,7 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
     """An aspect that nobody has: all tie at 0, in one query and in several."""
     monkeypatch.setattr("retrieval.scan.SPARE", 4)
     monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
+    monkeypatch.setattr("retrieval.reader.MOST_CANDIDATES", 50)
     rows = unit_rows(101)
     rows[:, SCHEMA.slice("color")] = 0
     rows[50, SCHEMA.slice("color")] = unit_rows(1)[0, SCHEMA.slice("color")]

@@ -133,10 +133,25 @@ def test_memory_reads_every_garment_both_ways(tmp_path: Path) -> None:
     assert row["ratio"] > 0
 
 
+def test_search_compares_times_and_memory(tmp_path: Path) -> None:
+    sizes = ["--items", 211, "--dimensions", 11, "--queries", 3, "--rounds", 1]
+    for half in ([], ["--half"]):
+        found = report(tmp_path, "search", *sizes, *half)
+        assert [row["case"] for row in found["rows"]] == [
+            "1 queries",
+            "1 queries, a tenth passes",
+            "3 queries",
+            "3 queries, a tenth passes",
+            "memory beside the libraries",
+        ]
+        assert all(row["ratio"] > 0 for row in found["rows"])
+
+
 def test_bad_numbers_are_refused_in_one_sentence(capsys) -> None:
     for argv in (
         ["loader", "--photos", "0"],
         ["memory", "--workers", "0"],
+        ["search", "--items", "0"],
         ["loader", "--rounds", "0"],
     ):
         with pytest.raises(SystemExit) as ended:

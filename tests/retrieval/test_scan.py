@@ -1,0 +1,91 @@
+"""The exact scan: against a full sort, over segments, masks, precisions, ties and damage."""
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval import scan
+from retrieval.segments import Mapped
+
+DIM = 7
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "COPIED_ROWS", 5)
+    monkeypatch.setattr(scan, "BLOCK_ROWS", (23, 11))
+    monkeypatch.setattr(scan, "BATCH", 3)
+
+
+def segments(vectors: np.ndarray, size: int = 31) -> list[Mapped]:
+    parts = [(start, vectors[start : start + size]) for start in range(0, len(vectors), size)]
+    return [Mapped(start, part, torch.from_numpy(part)) for start, part in parts]
+
+
+def assert_complete(vectors: np.ndarray, mask, queries: np.ndarray, k: int) -> None:
+    """Candidates hold the k best, and nothing that is clearly worse."""
+    found = list(scan.candidates(segments(vectors), mask, queries, k))
+    assert len(found) == len(queries)
+    allowed = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
+    for query, rows in zip(queries, found, strict=True):
+        scores = vectors[allowed].astype(np.float64) @ query.astype(np.float64)
+        slack = 2 * scan.TOLERANCE * np.linalg.norm(query)
+        kth = np.sort(scores)[-k] if len(allowed) >= k else -np.inf
+        assert set(allowed[scores >= kth]) <= set(rows.tolist())
+        assert set(rows.tolist()) <= set(allowed[scores >= kth - slack])
+        assert len(set(rows.tolist())) == len(rows)
+
+
+@pytest.mark.parametrize("queries", [1, 2, 7])
+@pytest.mark.parametrize("share", [None, 1.0, 0.9, 0.3, 0.02, 0.0])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_best_are_among_the_candidates(queries: int, share: float | None, dtype: str) -> None:
+    rng = np.random.default_rng(queries)
+    vectors = rng.normal(size=(211, DIM)).astype(dtype)
+    mask = None if share is None else rng.random(211) < share
+    asked = rng.normal(size=(queries, DIM)).astype(np.float32)
+    for k in (1, 10, 211, 500):
+        assert_complete(vectors, mask, asked, k)
+
+
+def test_best_rows_come_first_last_or_in_a_lump() -> None:
+    query = np.eye(DIM, dtype=np.float32)[:1]
+    rising = np.outer(np.linspace(-1, 1, 211), query[0]).astype(np.float32)
+    lump = np.roll(rising, 100, axis=0)
+    for vectors in (rising, rising[::-1].copy(), lump):
+        assert_complete(vectors, None, query.repeat(2, axis=0), 6)
+        assert_complete(vectors, None, query, 6)
+
+
+def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "SPARE", 20)
+    vectors = np.ones((211, DIM), np.float32)
+    vectors[50] *= 2
+    queries = np.concatenate([np.ones((4, DIM)), np.zeros((1, DIM))]).astype(np.float32)
+    found = list(scan.candidates(segments(vectors), None, queries, 3))
+    assert [len(rows) for rows in found] == [211] * 5
+    (best,) = scan.candidates(segments(vectors), None, queries[:1], 1)
+    assert best.tolist() == [50]
+
+
+def test_damaged_numbers_hide_nobody() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(211, DIM)).astype(np.float32)
+    queries = rng.normal(size=(3, DIM)).astype(np.float32)
+    wanted = [set(rows.tolist()) for rows in scan.candidates(segments(vectors), None, queries, 5)]
+    bad = next(row for row in range(211) if not any(row in rows for rows in wanted))
+    vectors[bad] = np.nan
+    found = scan.candidates(segments(vectors), None, queries, 5)
+    assert [set(rows.tolist()) for rows in found] == wanted
+
+
+def test_a_missing_segment_is_passed_over() -> None:
+    vectors = np.eye(DIM, dtype=np.float32).repeat(20, axis=0)
+    kept = segments(vectors)[1:]
+    (rows,) = scan.candidates(kept, None, np.ones((1, DIM), np.float32), 200)
+    assert rows.min() == 31 and len(rows) == 140 - 31
+
+
+def test_nothing_stored() -> None:
+    found = list(scan.candidates([], None, np.ones((2, DIM), np.float32), 4))
+    assert [len(rows) for rows in found] == [0, 0]

@@ -1,0 +1,132 @@
+"""Search of the local database beside the arithmetic it cannot do without.
+
+The reference is the bare product of the queries with the same vectors, lying in memory as one
+matrix: matrix times vector for one query (the vectors are read once), blocks of a matrix product
+for many. A ratio of 1 means that mapping, filtering, ranking, exact scores and items cost nothing.
+The reference of a filtered search is the same search without the filter.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.config import require
+from retrieval.features import FeatureSchema, weighted_query
+from retrieval.store import Filter, Item, Store, item_key, open_database
+from tools.benchmarks.timing import compare, timed
+
+WEIGHTS = {"item": 1.0, "color": 0.5}
+TENTH = Filter(attributes={"tenth": ("3",)})
+PUT_ROWS = 8192
+PRODUCT_ROWS = 4096  # a block of the reference: the quickest of 1024 to 16384
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--items", type=int, default=200_000, help="stored (200000)")
+    parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
+    parser.add_argument("--queries", type=int, default=256, help="in a batch (256)")
+    parser.add_argument("--top-k", type=int, default=10, help="items wanted (10)")
+    parser.add_argument("--half", action="store_true", help="store float16")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rows for one query and for a batch, with and without a filter that a tenth passes."""
+    for name in ("items", "queries", "top_k"):
+        require(getattr(arguments, name) >= 1, f"--{name.replace('_', '-')}: must be at least 1")
+    require(arguments.dimensions >= 2, "--dimensions: must be at least 2, one an aspect")
+    half = arguments.dimensions // 2
+    schema = FeatureSchema(1, (("item", half), ("color", arguments.dimensions - half)), "benchmark")
+    with tempfile.TemporaryDirectory() as folder:
+        location = Path(folder) / "database"
+        seconds = _build(location, schema, arguments)
+        memory = _in_fresh_process(_measure_memory, location, arguments)
+        started = time.perf_counter()
+        with open_database(location, read_only=True) as store:
+            opening = time.perf_counter() - started
+            rows = _compare_times(store, arguments)
+    needed = arguments.items * arguments.dimensions * (2 if arguments.half else 4) / 2**20
+    row = {"case": "memory beside the libraries", "ours_mib": memory, "reference_mib": needed}
+    rows.append(row | {"ratio": needed / memory})
+    sizes = {"items": arguments.items, "dimensions": arguments.dimensions}
+    timings = {"build_seconds": round(seconds, 2), "opening_seconds": round(opening, 4)}
+    return {"rows": rows} | sizes | timings
+
+
+def _build(location: Path, schema: FeatureSchema, arguments: argparse.Namespace) -> float:
+    started = time.perf_counter()
+    with open_database(location, schema=schema, create=True, half=arguments.half) as store:
+        for start in range(0, arguments.items, PUT_ROWS):
+            numbers = range(start, min(start + PUT_ROWS, arguments.items))
+            store.add([_item(n) for n in numbers], unit_parts(len(numbers), schema, seed=start))
+    return time.perf_counter() - started
+
+
+def _item(number: int) -> Item:
+    photo = f"photos/{number:08d}.jpg"
+    return Item(item_key(photo, 0), photo, attributes={"tenth": str(number % 10)})
+
+
+def unit_parts(count: int, schema: FeatureSchema, seed: int) -> np.ndarray:
+    """f32[count, D] random vectors, each aspect's part of unit length."""
+    vectors = np.random.default_rng(seed).standard_normal((count, schema.dim), np.float32)
+    for name in schema.names:
+        part = vectors[:, schema.slice(name)]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return vectors
+
+
+def _compare_times(store: Store, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    stored = torch.from_numpy(store.vectors(store.keys()))
+    rows = []
+    for count in sorted({1, arguments.queries}):
+        queries = unit_parts(count, store.schema, seed=-count % 2**32)
+        search = _searcher(store, queries, arguments.top_k)
+        filtered = _searcher(store, queries, arguments.top_k, TENTH)
+        product = _product(stored, torch.from_numpy(weighted_query(queries, WEIGHTS, store.schema)))
+        search(0), filtered(0)
+        for case, pair in {"": (search, product), ", a tenth passes": (filtered, search)}.items():
+            times = compare(*map(timed, pair), items=1, rounds=arguments.rounds)
+            rows.append({"case": f"{count} queries{case}"} | times)
+    return rows
+
+
+def _searcher(
+    store: Store, queries: np.ndarray, k: int, filter: Filter | None = None
+) -> Callable[[int], Any]:
+    return lambda _: store.search(queries, weights=WEIGHTS, k=k, filter=filter)
+
+
+def _product(stored: torch.Tensor, queries: torch.Tensor) -> Callable[[int], Any]:
+    """The scores of all items, block by block, and nothing done with them."""
+    if len(queries) == 1:
+        return lambda _: torch.mv(stored, queries[0])
+    return lambda _: [torch.mm(queries, block.T) for block in stored.split(PRODUCT_ROWS)][-1]
+
+
+def _in_fresh_process(measure: Callable, *arguments: Any) -> float:
+    with multiprocessing.get_context("spawn").Pool(1) as processes:
+        return processes.apply(measure, arguments)
+
+
+def _measure_memory(location: Path, arguments: argparse.Namespace) -> float:
+    """MiB that opening and searching add at their peak, the mapped vectors included."""
+    warm = torch.ones(1024, 1024)
+    torch.mm(warm, warm)
+    before = _peak_mib()
+    with open_database(location, read_only=True) as store:
+        for count in (1, arguments.queries):
+            queries = unit_parts(count, store.schema, seed=0)
+            _searcher(store, queries, arguments.top_k)(0)
+    return max(_peak_mib() - before, 1)
+
+
+def _peak_mib() -> float:
+    text = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line[:5] == "VmHWM")
