@@ -1,6 +1,7 @@
 """Plain features of garments from a frozen ImageNet ResNet-50, computed once and kept."""
 
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def _read_cache(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as content:
             return dict(zip(content["keys"].tolist(), content["features"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: damaged; delete it to compute the features again") from error
 
 
