@@ -30,7 +30,11 @@ logger = logging.getLogger("weft")
 
 BODY = "backbone.body."
 # Their shapes follow the number of categories, so other categories mean training them anew.
-PER_CATEGORY = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+PER_CATEGORY = (
+    "roi_heads.box_predictor.",
+    "roi_heads.mask_predictor.mask_fcn_logits.",
+    "classifiers.",
+)
 CLASSIFIER = ("fc.", "classifier.")
 NORM_EPSILON = 1e-5
 State = dict[str, Tensor]
@@ -173,7 +177,7 @@ def _check_body(state: State, model: "Detector | Multitask", source: str | Path)
         raise InputError(
             f"{source}: not the weights of a {model.backbone.name}: "
             f"{len(expected - given)} of its {len(expected)} tensors are not there and "
-            f"{len(given - expected)} others are; check --backbone"
+            f"{len(given - expected)} others are; check --backbone (--trunk)"
         )
 
 

@@ -160,6 +160,19 @@ def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplo
     assert told[0].startswith("wardrobe: 6 of 6 photos")
 
 
+def test_trained_weights_are_a_start_for_other_sets(data, tmp_path, caplog):
+    flags = flags_for(data, tmp_path / "a", "-b", "8", "--epochs", "1", "--tasks", "category")
+    before = fit(flags)
+    draw_set(tmp_path / "new", ["category"], [[f"{i}.png", "train", "abcde"[i]] for i in range(5)])
+    start = ["--weights", str(tmp_path / "a" / "checkpoint_best.pt"), "--tasks", "category"]
+    sets = ["--dataset", f"csv:{tmp_path}/new:val=none"]
+    common = ["--output-dir", str(tmp_path / "b"), "--epochs", "1", "-b", "5", *SMALL]
+    after = fit(["multitask", *sets, *start, *common, "--frozen-epochs", "0", "--lr", "1e-9"])
+    name = "backbone.body.layer4.0.conv1.weight"
+    torch.testing.assert_close(after["model"][name], before["model"][name])
+    assert len(after["model"]["classifiers.0.weight"]) == 5
+
+
 def test_other_sets_do_not_continue_a_run(data, tmp_path):
     flags = flags_for(data, tmp_path, "-b", "8", "--epochs", "1", "--tasks", "category")
     fit(flags)

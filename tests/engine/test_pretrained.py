@@ -11,12 +11,21 @@ from torchvision.models import MobileNet_V3_Large_Weights, ResNet18_Weights
 
 from engine.detector import build_detector, load_weights
 from engine.errors import InputError
+from engine.labels import LabelGroup, LabelSpace, Source
+from engine.multitask import build_multitask
 
 
 def small(**settings) -> nn.Module:
     torch.manual_seed(0)
     defaults = {"num_classes": 3, "backbone": "resnet18", "weights": "none"}
     return build_detector(**defaults | settings)
+
+
+def crops_model(categories: int) -> nn.Module:
+    values = tuple("abcdefg"[:categories])
+    everything = Source("x", {"category": tuple(range(categories))})
+    labels = LabelSpace((LabelGroup("category", values, True),), (everything,))
+    return build_multitask(labels, trunk="resnet18", weights="none", tasks=("category", "shape"))
 
 
 def saved(content, tmp_path):
@@ -130,8 +139,20 @@ def test_files_that_are_not_weights(tmp_path, capsys):
         load_weights(detector, saved([1, 2], tmp_path))
     with pytest.raises(InputError, match="no state dict of tensors"):
         load_weights(detector, saved({"lr": 0.1}, tmp_path))
-    with pytest.raises(InputError, match="holds a multitask model"):
-        load_weights(detector, saved(checkpoint({}) | {"kind": "multitask"}, tmp_path))
+
+
+def test_the_bodies_of_both_networks_fit_each_other(tmp_path):
+    detector, model = small(), crops_model(2)
+    name = "backbone.body.layer3.0.conv1.weight"
+    for target, source in ((model, crops_model(4)), (model, detector), (detector, model)):
+        with torch.no_grad():
+            source.get_parameter(name).add_(1)
+        report = load_weights(target, saved(checkpoint(source.state_dict()), tmp_path))
+        assert torch.equal(target.get_parameter(name), source.get_parameter(name))
+        heads = [n for n in report.loaded if not n.startswith("backbone.")]
+        assert bool(heads) == (type(source) is type(target))
+    report = load_weights(model, saved(checkpoint(crops_model(4).state_dict()), tmp_path))
+    assert sorted(report.other_shape) == ["classifiers.0.bias", "classifiers.0.weight"]
 
 
 def test_imagenet_weights_of_each_body(monkeypatch):
