@@ -58,13 +58,27 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Read the items, measure on all ranks; rank 0 prints and writes."""
     weights = parse_weights(arguments.weights) if arguments.weights else None
     start(arguments)
+    _check_combinations(arguments)
     if arguments.protocol:
         metrics = search_protocols.evaluate(arguments, lambda: _load(arguments), weights)
     else:
-        require(arguments.results is None, "--results: only with --protocol deepfashion2")
         metrics = _neighbors(_load(arguments), arguments, weights)
     if distributed.is_main() and arguments.output_dir:
         write_json(arguments.output_dir / "metrics.json", metrics)
+
+
+def _check_combinations(arguments: argparse.Namespace) -> None:
+    """A flag that would change nothing is a misunderstanding."""
+    require(0 < arguments.min_iou <= 1, f"--min-iou {arguments.min_iou}: must be above 0, up to 1")
+    judged_file = arguments.protocol == "deepfashion2"
+    sentence = "--results: only with --protocol deepfashion2"
+    require(arguments.results is None or judged_file, sentence)
+    unused = ["query_views", "gallery_view", "tune_weights", "labels"]
+    unused += [] if arguments.results else ["queries", "gallery"]
+    for name in unused if arguments.protocol else ["dataset"]:
+        flag = "--" + name.replace("_", "-")
+        goes = "does not go" if arguments.protocol else "only goes"
+        require(not getattr(arguments, name), f"{flag}: {goes} with --protocol")
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -37,7 +37,6 @@ def evaluate(
     console = Console(quiet=not distributed.is_main())
     if arguments.protocol == "deepfashion2":
         return _deepfashion2(arguments, load, weights, console)
-    require(arguments.results is None, "--results: only with --protocol deepfashion2")
     ks = INSHOP_KS if arguments.protocol == "inshop" else CONSUMER2SHOP_KS
     queries, gallery = (_records(arguments, split) for split in ("query", "gallery"))
     found = load()

@@ -200,6 +200,10 @@ def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> N
         (["--database", "DB", "--tune-weights", "R@7"], "--tune-weights R@7"),
         (["--database", "DB", "--results", "r.json"], "only with --protocol deepfashion2"),
         (["--database", "DB", "--protocol", "inshop"], "give its --dataset"),
+        (["--database", "DB", "--min-iou", "0"], "--min-iou 0"),
+        (["--database", "DB", "--dataset", "csv:DB"], "--dataset: only goes with --protocol"),
+        (["--protocol", "inshop", "--labels", "color"], "--labels: does not go with --protocol"),
+        (["--protocol", "inshop", "--queries", "q.csv"], "--queries: does not go with --protocol"),
         (["--protocol", "inshop", "--dataset", "csv:DB"], "must be inshop:PATH"),
     ],
 )
