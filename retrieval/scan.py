@@ -70,30 +70,47 @@ def _product(queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 def _blocks(
     segments: Sequence[Mapped], mask: np.ndarray | None, block_rows: int
 ) -> Iterator[tuple[int, np.ndarray | None, torch.Tensor]]:
-    """(first row, wanted rows counted from it or None for all, f32[n, D]) of consecutive rows.
+    """(first row, wanted rows counted from it or None for all, f32[n, D]) of part after part.
 
-    Blocks without a wanted row are skipped. Where less than half is wanted the wanted rows are
-    gathered; where more, all are multiplied, which is quicker than copying most of them.
+    Where less than half of a segment is wanted the wanted rows are gathered; where more, all are
+    multiplied, which is quicker than copying most of them.
     """
     for segment in segments:
-        is_half = segment.tensor.dtype == torch.float16
-        if is_half or mask is not None:
-            block_rows = min(block_rows, COPIED_ROWS)
-            copied = torch.empty(block_rows, segment.tensor.shape[1])
-        for first in range(0, len(segment.tensor), block_rows):
-            block, start = segment.tensor[first : first + block_rows], segment.start + first
-            wanted = None if mask is None else np.flatnonzero(mask[start : start + len(block)])
-            if wanted is None or len(wanted) == len(block):
-                yield start, None, copied[: len(block)].copy_(block) if is_half else block
-            elif 0 < len(wanted) < len(block) / 2:
-                rows = torch.from_numpy(wanted)
-                if is_half:
-                    gathered = copied[: len(rows)].copy_(block[rows])
-                else:
-                    gathered = torch.index_select(block, 0, rows, out=copied[: len(rows)])
-                yield start, wanted, gathered
-            elif len(wanted):
-                yield start, wanted, copied[: len(block)].copy_(block) if is_half else block
+        stored, wanted = segment.tensor, None
+        if mask is not None:
+            wanted = np.flatnonzero(mask[segment.start : segment.start + len(stored)])
+        if wanted is not None and len(wanted) < len(stored) / 2:
+            for rows, vectors in _gathered(stored, wanted):
+                yield segment.start, rows, vectors
+            continue
+        for first, vectors in _whole(stored, block_rows):
+            start, rows = segment.start + first, None
+            if wanted is not None and len(wanted) < len(stored):
+                rows = np.flatnonzero(mask[start : start + len(vectors)])
+            yield start, rows, vectors
+
+
+def _gathered(
+    stored: torch.Tensor, wanted: np.ndarray
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """The wanted rows, ``COPIED_ROWS`` at a time, in single precision."""
+    copied = torch.empty(COPIED_ROWS, stored.shape[1], dtype=stored.dtype)
+    for first in range(0, len(wanted), COPIED_ROWS):
+        rows = wanted[first : first + COPIED_ROWS]
+        vectors = torch.index_select(stored, 0, torch.from_numpy(rows), out=copied[: len(rows)])
+        yield rows, vectors.float()
+
+
+def _whole(stored: torch.Tensor, block_rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """All rows, block by block, in single precision."""
+    if stored.dtype == torch.float32:
+        for first in range(0, len(stored), block_rows):
+            yield first, stored[first : first + block_rows]
+        return
+    widened = torch.empty(COPIED_ROWS, stored.shape[1])
+    for first in range(0, len(stored), COPIED_ROWS):
+        block = stored[first : first + COPIED_ROWS]
+        yield first, widened[: len(block)].copy_(block)
 
 
 class _Pool:
@@ -112,15 +129,12 @@ class _Pool:
 
     def offer(self, scores: torch.Tensor, start: int, wanted: np.ndarray | None) -> None:
         """Keep what reaches the threshold of f32[Q, n], the scores of a block's rows."""
-        # One quick look a query: late in a pass few of them find anything in a block. A damaged
-        # row (NaN) makes the maximum NaN, which must not hide the others.
-        best = scores.amax(dim=1).numpy()
-        hot = np.flatnonzero(~(best < self.threshold))
-        if len(hot) == 0:
-            return
+        hot = self._hot(scores)
         block = scores.numpy()[hot]
         if wanted is not None and block.shape[1] > len(wanted):
             block = block[:, wanted]
+        if block.size == 0:
+            return
         passing = self._passing(block, hot)
         query, column = np.divmod(np.flatnonzero(passing), block.shape[1])
         row = column if wanted is None else wanted[column]
@@ -129,6 +143,13 @@ class _Pool:
         self.score = np.concatenate([self.score, block[query, column]])
         if len(self.row) > 2 * self.kept + 4 * self.k:
             self._prune()
+
+    def _hot(self, scores: torch.Tensor) -> np.ndarray:
+        """Queries that may find something: late in a pass, only few of many."""
+        if len(scores) == 1:
+            return np.zeros(1, np.int64)
+        # A damaged row (NaN) makes the maximum NaN, which must not hide the others.
+        return np.flatnonzero(~(scores.amax(dim=1).numpy() < self.threshold))
 
     def _passing(self, block: np.ndarray, hot: np.ndarray) -> np.ndarray:
         """bool[hot, n]: what reaches the threshold, raised first where that would be a lot."""
