@@ -135,7 +135,7 @@ def merge_labels(
 
     Returns:
         "category" first when any set has categories, then attribute groups in order of appearance.
-        Groups are the same when their names are, capitals aside; values when their texts are.
+        Groups are the same when their names are, values when their texts are, capitals aside.
 
     Raises:
         InputError: two sets have the same name, or disagree whether a group is exclusive.
@@ -153,8 +153,11 @@ def merge_labels(
                     f"{name}: {group} is exclusive in one set and multi-label in another; rename it"
                 )
             merged = values.setdefault(group, [])
-            merged += [value for value in its_values if value not in merged]
-            vocabulary[group] = tuple(merged.index(value) for value in its_values)
+            index = _index(merged)
+            for value in its_values:
+                if index.setdefault(value.casefold(), len(index)) == len(merged):
+                    merged.append(value)
+            vocabulary[group] = tuple(index[value.casefold()] for value in its_values)
         sources.append(Source(name, vocabulary))
     order = sorted(values, key=lambda group: group != CATEGORY)  # stable: only moves category
     branches = _branches(parts, values.get(CATEGORY, [])) if category_branches else ()
@@ -165,13 +168,18 @@ def merge_labels(
     return LabelSpace(groups, tuple(sources))
 
 
+def _index(values: Sequence[str]) -> dict[str, int]:
+    """Where each value stands, by its text without regard to capitals."""
+    return {value.casefold(): i for i, value in enumerate(values)}
+
+
 def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str, ...]:
     """The garment group of each category, by the first set that names one."""
     known: dict[str, str] = {}
     for records in parts:
         for category, branch in zip(records.categories, records.category_groups, strict=False):
-            known.setdefault(category, branch)
-    branches = tuple(known.get(category, "") for category in categories)
+            known.setdefault(category.casefold(), branch)
+    branches = tuple(known.get(category.casefold(), "") for category in categories)
     if not any(branches):
         raise InputError("--category-branches: none of the sets says upper, lower or full body")
     return branches
@@ -204,15 +212,16 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
     encoded = {}
     for group in space.groups:
         values, own = given.get(group.name, ([], None))
-        index = {value: i for i, value in enumerate(group.values)}
+        index = _index(group.values)
         if group.exclusive:
-            lookup = np.array([index.get(value, -2) for value in values] + [-1], np.int64)
+            numbers = [index.get(value.casefold(), -2) for value in values]
+            lookup = np.array([*numbers, -1], np.int64)
             encoded[group.name] = lookup[own] if own is not None else np.full(count, -1)
         else:
             table = np.zeros((count, len(group.values)), np.int8)
             for column, value in enumerate(values):
-                if value in index:
-                    table[:, index[value]] = own[:, column]
+                if value.casefold() in index:
+                    table[:, index[value.casefold()]] = own[:, column]
             encoded[group.name] = table
     return encoded
 

@@ -57,7 +57,7 @@ class Multitask(nn.Module):
         channels = trunk.body.channels
         wanted = {aspect: dims[aspect] for aspect in self.aspects}
         self.aspect_heads = AspectHeads(channels, wanted) if wanted else None
-        self.groups = [g for g in labels.groups if _task_of(g.name) in tasks]
+        self.groups = answered_groups(labels, tasks)
         self.dropout = nn.Dropout(DROPOUT)
         self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
         base = channels[-1] + (HIDDEN if self.box_head else 0)
@@ -148,8 +148,11 @@ def _classifier(group: LabelGroup, features: int) -> nn.Module:
     return nn.Linear(features, len(group.values))
 
 
-def _task_of(group: str) -> str:
-    return "category" if group == CATEGORY else "attributes"
+def answered_groups(labels: LabelSpace, tasks: tuple[str, ...]) -> list[LabelGroup]:
+    """The groups that a model with these tasks has a classifier for, in their order."""
+    return [
+        g for g in labels.groups if ("category" if g.name == CATEGORY else "attributes") in tasks
+    ]
 
 
 def build_multitask(

@@ -21,6 +21,8 @@ from torchvision.models.detection import (
 )
 
 from engine.errors import InputError
+from engine.labels import LabelSpace
+from engine.relabel import carry_over
 
 if TYPE_CHECKING:
     from engine.detector import Detector
@@ -85,7 +87,7 @@ def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsRe
     elif source == "coco":
         state = _coco_state(model)
     else:
-        state = _as_detector(read_state(Path(source)))
+        state = _as_detector(_read_for(model, Path(source)))
     _check_body(state, model, source)
     own = model.state_dict()
     for name in [n for n in state if n.startswith(PER_CATEGORY) and n in own]:
@@ -106,13 +108,30 @@ def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsRe
     return report
 
 
+def _read_for(model: "Detector | Multitask", path: Path) -> State:
+    """A file's tensors; a multitask model's for other labels in the numbers of this one's."""
+    content = _read_plain_data(path)
+    state = _state_of(content, path)
+    if content.get("kind") != "multitask" or not hasattr(model, "labels"):
+        return state
+    labels = LabelSpace.from_plain(content["labels"])
+    state, found = carry_over(state, labels, tuple(content["config"]["tasks"]), model)
+    sizes = {group.name: len(group.values) for group in model.groups}
+    kept = ", ".join(f"{name} {count} of {sizes[name]}" for name, count in found.items())
+    logger.info("%s: values known from there: %s", path, kept)
+    return state
+
+
 def read_state(path: Path) -> State:
     """The tensors of a weights file, whichever of the accepted layouts it has.
 
     Raises:
         InputError: missing, damaged, or holding anything but tensors and plain data.
     """
-    content = _read_plain_data(path)
+    return _state_of(_read_plain_data(path), path)
+
+
+def _state_of(content: dict[str, Any], path: Path) -> State:
     state = content.get("ema") or content.get("model") or content
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: no state dict of tensors in it")

@@ -32,14 +32,14 @@ SHOP = records(
     [AttributeGroup("Color", 0, 2, True), AttributeGroup("parts", 2, 4, False)],
 )
 PHONE = records(
-    ["Hat", "Dress"], [(0, [1, -1]), (1, [-1, 1])], ["blue", "green"],
+    ["Hat", "DRESS"], [(0, [1, -1]), (1, [-1, 1])], ["Blue", "green"],
     [AttributeGroup("color", 0, 2, True)],
 )  # fmt: skip
 
 
 def test_questions_merge_and_vocabularies_stay_apart():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
-    assert [g.name for g in space.groups] == ["category", "color", "parts"]
+    assert [g.name for g in space.groups] == ["category", "color", "parts"]  # capitals aside
     assert space.group("category").values == ("Shirt", "Dress", "Hat")
     assert space.group("color").values == ("red", "blue", "green")
     assert not space.group("parts").exclusive

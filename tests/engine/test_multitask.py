@@ -208,3 +208,29 @@ def test_survives_a_checkpoint_without_its_criterion(model):
     del checkpoint["labels"]
     with pytest.raises(InputError, match="lacks 'labels'"):
         build_multitask_from_checkpoint(checkpoint)
+
+
+def test_fine_tuning_on_other_labels_keeps_what_both_know(tmp_path, caplog):
+    torch.manual_seed(1)
+    old = build_multitask(SPACE, trunk="resnet18", weights="none")
+    file = tmp_path / "old.pt"
+    config = {"tasks": list(DEFAULT_TASKS)}
+    torch.save({"format": 1, "kind": "multitask", "config": config, "labels": SPACE.to_plain(),
+                "model": old.state_dict()}, file)  # fmt: skip
+    others = LabelSpace(
+        (
+            LabelGroup("size", ("s", "m"), True),
+            LabelGroup("category", ("E", "new", "b"), True),
+            LabelGroup("color", ("gray", "red"), True),
+        ),
+        (Source("z", {"size": (0, 1), "category": (0, 1, 2), "color": (0, 1)}),),
+    )
+    with caplog.at_level("INFO", "weft"):
+        new = build_multitask(others, trunk="resnet18", weights=str(file))
+    assert "values known from there: size 0 of 2, category 2 of 3, color 2 of 2" in caplog.text
+    torch.testing.assert_close(new.classifiers[1].weight[[0, 2]], old.classifiers[0].weight[[4, 1]])
+    torch.testing.assert_close(new.classifiers[2].bias, old.classifiers[1].bias[[2, 0]])
+    images = crops(2)
+    with torch.no_grad():
+        before, after = (model.eval().describe(images)["aspects"] for model in (old, new))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
