@@ -1,0 +1,109 @@
+"""Shares of a build: handed over whole, whatever is killed or damaged."""
+
+import os
+import random
+import resource
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from retrieval import database
+from retrieval.store import open_database, open_shard
+from tests.retrieval.builds import (
+    PHOTOS,
+    assert_whole,
+    build_shard,
+    kill_after,
+    photo_entry,
+    small_layout,
+)
+from tests.retrieval.store_contract import (
+    SCHEMA,
+)
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> str:
+    return str(tmp_path / "database")
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "Layout", small_layout)
+    monkeypatch.setattr(database, "COPY_ROWS", 16)
+
+
+def test_killed_shards_lose_nothing_they_finished(location: str) -> None:
+    rng = random.Random(1)
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        for _ in range(3):
+            kill_after(rng.uniform(0, 0.01), build_shard, (location, 0), (location, 1))
+            finished = sum(journal_lines(path) for path in Path(location).glob("shards/*.jsonl"))
+            before = len(store.photos())
+            assert store.absorb_shards() == finished
+            assert assert_whole(store) == before + finished
+            assert list(Path(location).glob("shards/*")) == []
+        build_shard(location, 0), build_shard(location, 1)
+        store.absorb_shards()
+        assert assert_whole(store) == PHOTOS
+
+
+def journal_lines(path: Path) -> int:
+    return max(path.read_bytes().count(b"\n") - 1, 0)  # the first is the schema
+
+
+def test_shards_are_absorbed_while_they_are_written(location: str, monkeypatch) -> None:
+    with (
+        open_database(location, schema=SCHEMA, create=True) as store,
+        open_shard(location, schema=SCHEMA, rank=0) as sink,
+    ):
+        for number in range(5):
+            sink.put_photo(*photo_entry(number))
+            assert store.absorb_shards() == 1
+        journal = next(Path(location).glob("shards/*.jsonl"))
+        with journal.open("ab") as file:
+            file.write(b'{"half a line')
+        assert store.absorb_shards() == 0
+        assert assert_whole(store) == 5
+    with open_database(location) as store:
+        assert store.absorb_shards() == 0 and not journal.exists()
+
+
+def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> None:
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        with open_shard(location, schema=SCHEMA, rank=0) as sink:
+            for number in range(6):
+                sink.put_photo(*photo_entry(number))
+        vectors = next(Path(location).glob("shards/*.f32"))
+        os.truncate(vectors, vectors.stat().st_size - 1)
+        assert store.absorb_shards() == 5
+        assert "0005.jpg" not in store.photos() and "damaged line" in caplog.text
+        assert assert_whole(store) == 5
+
+
+def test_a_shard_of_another_model_is_refused(location: str) -> None:
+    other = type(SCHEMA)(1, SCHEMA.aspects, "another model")
+    with open_shard(location, schema=other, rank=0) as sink:
+        sink.put_photo(*photo_entry(1))
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        with pytest.raises(InputError, match="fingerprint"):
+            store.absorb_shards()
+        with pytest.raises(InputError, match="fingerprint"):
+            open_shard(location, schema=other, rank=0)
+
+
+def test_a_full_disk_under_a_shard(location: str) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        with open_shard(location, schema=SCHEMA, rank=0) as sink:
+            sink.put_photo(*photo_entry(5))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))
+            try:
+                with pytest.raises(InputError, match="cannot write"):
+                    sink.put_photo(*photo_entry(8))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            sink.put_photo(*photo_entry(11))
+        assert store.absorb_shards() == 2
+        assert assert_whole(store) == 2
