@@ -4,7 +4,7 @@ A feature that is trained to be the same in both pictures keeps what they share 
 rest. So each view destroys the other aspects as thoroughly as it can, in color, layout and
 background, above all where it is known which pixels are the garment's:
 
-    item      a part of the garment, near or far: what identifies the product
+    item      a part of the garment, near or far, maybe recolored: what identifies the product
     color     a mosaic of shuffled patches of the garment: no outline, no pattern
     texture   a patch of the garment at the scale of the first picture, in other colors: no outline
     shape     the whole garment in another color and pattern, on another background
@@ -21,6 +21,10 @@ from engine.color import LUMA, color_matrix, mean_luma, recolor
 from engine.crops import Cutout, render, square_map
 
 Picture = tuple[np.ndarray, np.ndarray]
+
+# How often the product shows in another color. Products are sold in several, and benchmarks count
+# them as one; half of the time the color is kept, since most are not.
+OTHER_COLORWAY = 0.5
 
 # The mosaic of colors: how many patches lie side by side, and how full of the garment each is.
 PATCHES_ACROSS = (12, 48)
@@ -44,8 +48,10 @@ def item_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
     change = geometry.shearing(rng.uniform(-8, 8)) @ geometry.scaling(stretch, 1 / stretch)
     change = change @ geometry.rotation(rng.uniform(-8, 8))
     picture, mask = render(cutout, _draw_flip(rng, change, size) @ square_map(square, size), size)
-    limits = np.array([0.2, 0.2, 0.2, 0.02])
-    return jitter(rng, picture, limits), mask
+    picture = jitter(rng, picture, np.array([0.2, 0.2, 0.2, 0.02]))
+    if rng.random() < OTHER_COLORWAY and mask.any():
+        picture = blend(repaint(rng, picture, mask), picture, mask)
+    return picture, mask
 
 
 def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:

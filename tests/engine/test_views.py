@@ -206,14 +206,15 @@ def test_shape_view_without_a_mask_keeps_edges_in_other_colors() -> None:
     assert np.std(means, axis=0).min() > 30
 
 
-def test_item_view_keeps_color_and_shows_the_garment() -> None:
-    sizes = []
+def test_item_view_shows_the_garment_and_half_of_the_time_its_color() -> None:
+    sizes, kept = [], []
     for view, mask in views(item_view, garment(flat()), 60):
         sizes.append((mask > 127).mean())
         assert sizes[-1] > 0.1
         mean = view[mask > 250].mean(axis=0)
-        assert mean[0] > 1.8 * mean[1] and mean[0] > 1.8 * mean[2]
+        kept.append(mean[0] > 1.8 * mean[1] and mean[0] > 1.8 * mean[2])
     assert min(sizes) < 0.5 < 0.9 < max(sizes)
+    assert 0.35 < np.mean(kept) < 0.75
 
 
 def test_repaint_keeps_the_pattern_and_forgets_its_color() -> None:
