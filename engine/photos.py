@@ -65,13 +65,17 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
         PhotoError: missing, empty, truncated, too large or not a photo.
     """
     with open_photo(path) as file:
-        data = file.read()
+        return decode_photo(file.read(), path, min_short_side=min_short_side)
+
+
+def decode_photo(data: bytes, name: Path | str, *, min_short_side: int | None = None) -> np.ndarray:
+    """``read_photo`` of a file's content that is in memory already; errors call it ``name``."""
     file = io.BytesIO(data)
-    header = read_header(file, path)
+    header = read_header(file, name)
     if not has_end(file, header):
-        raise PhotoError("truncated", path, "the file is cut off; copy it again or remove it")
+        raise PhotoError("truncated", name, "the file is cut off; copy it again or remove it")
     if not header.is_jpeg or header.components == 4:
-        return _decode_with_pillow(file, header, path)
+        return _decode_with_pillow(file, header, name)
     factor = _reduction(min(header.width, header.height), min_short_side)
     flags = REDUCED_DECODE[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -79,7 +83,7 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
     except cv2.error:
         photo = None
     if photo is None:
-        return _decode_with_pillow(file, header, path)
+        return _decode_with_pillow(file, header, name)
     return _upright(photo, header.orientation)
 
 

@@ -125,6 +125,28 @@ def detect_photos(
             pool.shutdown(cancel_futures=True)
 
 
+def detect_photo(
+    model: nn.Module,
+    photo: np.ndarray,
+    full_size: tuple[int, int],
+    settings: PredictSettings,
+    device: torch.device,
+) -> Detections:
+    """Detect garments in one photo that has been decoded already.
+
+    Args:
+        model: as for ``detect_photos``, in eval mode.
+        photo: u8[H,W,3] RGB, upright, possibly at 1/2, 1/4 or 1/8 of its full size.
+        full_size: (width, height) in pixels that the detections refer to.
+        settings: sizes, threshold, precision.
+        device: where the model is.
+    """
+    size = detector_size(*full_size, settings.short_side, settings.max_side)
+    item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
+    (item,) = _forward(model, [item], settings.precision, device)
+    return _to_detections(item, settings.score_threshold)
+
+
 def map_ahead(
     pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
 ) -> Iterator:
@@ -150,9 +172,13 @@ def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
     except PhotoError as error:
         item.error = error
         return item
-    item.image = torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
+    item.image = _to_tensor(photo, full_size, size)
     item.photo = _halved(photo, min(size)) if keep_photo else None
     return item
+
+
+def _to_tensor(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    return torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
 
 
 def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:

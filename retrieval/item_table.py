@@ -159,6 +159,18 @@ class ItemTable:
         found = self.connection.execute("SELECT photo, size, mtime_ns, error FROM photos")
         return {row[0]: PhotoState(*row) for row in found}
 
+    def category_counts(self) -> dict[str, int]:
+        query = "SELECT category, count(*) FROM items WHERE category IS NOT NULL GROUP BY category"
+        return dict(self.connection.execute(query))
+
+    def label_counts(self) -> dict[str, dict[str, int]]:
+        counted: dict[str, dict[str, int]] = {}
+        counts = "SELECT word, count(*) AS n FROM labels GROUP BY word"
+        query = f"SELECT name, value, n FROM words JOIN ({counts}) ON word = id"
+        for name, value, count in self.connection.execute(query):
+            counted.setdefault(name, {})[value] = count
+        return counted
+
     # Rows that pass a criterion, for masks.
 
     def dead_rows(self) -> np.ndarray:

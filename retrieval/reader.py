@@ -124,6 +124,10 @@ class DatabaseReader(Store):
             found = self._table.rows_in_key_order()
             return [key for row, key in found if mask is None or mask[row]]
 
+    def labels(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        with self._reading():
+            return self._table.category_counts(), self._table.label_counts()
+
     def photos(self) -> dict[str, PhotoState]:
         with self._reading():
             return self._table.photos()

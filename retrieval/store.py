@@ -8,6 +8,7 @@ asks which of the two it got.
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from engine.errors import InputError
 from retrieval.features import FeatureSchema
 
 MILVUS_PREFIXES = ("http://", "https://", "tcp://")
+READ_AT_ONCE = 4096  # items
 
 
 @dataclass(slots=True)
@@ -148,6 +150,18 @@ class Store(PhotoSink):
     @abstractmethod
     def photos(self) -> dict[str, PhotoState]:
         """State of every photo that was put, those without items and unreadable ones included."""
+
+    def labels(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        """How many items have each category, and each value of each attribute."""
+        categories: Counter[str] = Counter()
+        attributes: dict[str, Counter[str]] = {}
+        keys = self.keys()
+        for start in range(0, len(keys), READ_AT_ONCE):
+            for item in filter(None, self.get(keys[start : start + READ_AT_ONCE])):
+                categories.update([item.category] if item.category else [])
+                for name, value in item.attributes.items():
+                    attributes.setdefault(name, Counter())[value] += 1
+        return dict(categories), {name: dict(values) for name, values in attributes.items()}
 
     @abstractmethod
     def search(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from engine import photo_files, photos
 from engine.errors import InputError
-from engine.photos import PhotoError, check_photo, photo_size, read_photo
+from engine.photos import PhotoError, check_photo, decode_photo, photo_size, read_photo
 
 EXIF_ORIENTATION = 0x0112
 
@@ -103,6 +103,14 @@ def test_reduced_decode(tmp_path: Path, minimum: int | None, factor: int) -> Non
     whole = full[: 399 // factor * factor, : 599 // factor * factor].astype(float)
     mean = whole.reshape(399 // factor, factor, 599 // factor, factor, 3).mean(axis=(1, 3))
     assert np.abs(photo[: 399 // factor, : 599 // factor] - mean).max() < 12
+
+
+def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
+    data = encode(picture(), quality=95)
+    from_file = read_photo(write(tmp_path, data), min_short_side=10)
+    assert (decode_photo(data, "it", min_short_side=10) == from_file).all()
+    with pytest.raises(PhotoError, match=r"^it: the file is cut off"):
+        decode_photo(data[:-9], "it")
 
 
 def test_reduced_decode_leaves_other_formats_whole(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from engine.photos import PhotoError, read_photo
 from engine.precision import PRECISIONS
 from engine.predict import (
     PredictSettings,
+    detect_photo,
     detect_photos,
     evaluate_detector,
     gather_predictions,
@@ -110,6 +111,14 @@ def test_boxes_come_back_in_pixels_of_the_original_photo(tmp_path: Path) -> None
     assert [rle["size"] for rle in found.masks] == [[240, 120]] * 3
     assert coco_mask.toBbox(found.masks[0]).tolist() == pytest.approx([60, 120, 60, 120], abs=1)
     assert [coco_mask.area(rle) for rle in found.masks[1:]] == [0, 0]
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_photo_in_memory_is_judged_as_its_file(tmp_path: Path, factor: int) -> None:
+    path = write_photo(tmp_path / "a.png", 120, 240, (255, 51, 102))
+    photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[::factor, ::factor]
+    found = detect_photo(ColorDetector(), photo, (120, 240), SMALL, CPU)
+    assert_same(found, run([("a", path)])["a"][0])
 
 
 def test_outputs_are_clipped_sorted_and_cleaned(tmp_path: Path) -> None:

@@ -140,6 +140,18 @@ class StoreContract:
                     write()
             assert reader.count() == 37
 
+    def test_labels_are_counted(self, filled: Store, items, monkeypatch) -> None:
+        monkeypatch.setattr("retrieval.store.READ_AT_ONCE", 7)
+        filled.delete([items[0].key])
+        left = items[1:]
+        kinds = {item.category for item in left} - {None}
+        categories, attributes = filled.labels()
+        assert categories == {kind: sum(i.category == kind for i in left) for kind in kinds}
+        assert attributes["color"] == {
+            color: sum(i.attributes["color"] == color for i in left) for color in COLORS
+        }
+        assert attributes['it\'s "odd"'] == {"yes": sum(len(i.attributes) == 2 for i in left)}
+
     def test_adding_a_key_again_replaces_it(self, filled: Store, items, rows) -> None:
         changed = make_item(7)
         changed.category, changed.attributes, changed.box = "coat", {"color": "gold"}, None
