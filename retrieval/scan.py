@@ -18,6 +18,9 @@ BATCH = 256  # queries a pass
 SPARE = 1000  # candidates beyond k above which a query among several gets a pass of its own
 # For one query and for several: scores stay in the cache from the product to the comparison.
 BLOCK_ROWS = (1 << 15, 1 << 12)
+# Copying a row takes as long as multiplying it with three queries, or with a sixth of 256.
+MANY_QUERIES = 32
+GATHER_BELOW = (0.25, 0.75)
 COPIED_ROWS = 1024  # gathered or widened at a time, so that the copy stays in the cache
 
 
@@ -54,8 +57,9 @@ def _pass(
     pool = _Pool(queries, k, spare)
     turned = torch.from_numpy(queries)
     block_rows = BLOCK_ROWS[0] if len(queries) == 1 else BLOCK_ROWS[1]
+    gather_below = GATHER_BELOW[0] if len(queries) < MANY_QUERIES else GATHER_BELOW[1]
     with torch.inference_mode():
-        for start, rows, vectors in _blocks(segments, mask, block_rows):
+        for start, rows, vectors in _blocks(segments, mask, block_rows, gather_below):
             pool.offer(_product(turned, vectors), start, rows)
     return pool.rows()
 
@@ -68,18 +72,18 @@ def _product(queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _blocks(
-    segments: Sequence[Mapped], mask: np.ndarray | None, block_rows: int
+    segments: Sequence[Mapped], mask: np.ndarray | None, block_rows: int, gather_below: float
 ) -> Iterator[tuple[int, np.ndarray | None, torch.Tensor]]:
     """(first row, wanted rows counted from it or None for all, f32[n, D]) of part after part.
 
-    Where less than half of a segment is wanted the wanted rows are gathered; where more, all are
-    multiplied, which is quicker than copying most of them.
+    Where a smaller share of a segment than ``gather_below`` is wanted, the wanted rows are
+    gathered; where more, all are multiplied, which is quicker than copying most of them.
     """
     for segment in segments:
         stored, wanted = segment.tensor, None
         if mask is not None:
             wanted = np.flatnonzero(mask[segment.start : segment.start + len(stored)])
-        if wanted is not None and len(wanted) < len(stored) / 2:
+        if wanted is not None and len(wanted) < len(stored) * gather_below:
             for rows, vectors in _gathered(stored, wanted):
                 yield segment.start, rows, vectors
             continue
