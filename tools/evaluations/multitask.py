@@ -19,7 +19,8 @@ compared among gallery-view photos; "other color R@1" says how often the nearest
 product's photos of the same color left out, is the same product.
 
 --output-dir gets metrics.json (0..1, with 95% bootstrap intervals), for each exclusive group
-report_SET_GROUP.txt and confusion_SET_GROUP.csv and .png, for attributes attributes_SET_GROUP.csv.
+report_SET_GROUP.txt and confusion_SET_GROUP.csv and .png, for attributes attributes_SET_GROUP.csv,
+and neighbors_SET.jpg, a dozen garments with what each aspect finds nearest.
 """
 
 import argparse
@@ -51,6 +52,7 @@ from engine.multitask_metrics import (
 )
 from engine.multitask_tables import print_multitask
 from engine.view_transform import MultitaskAugmentation
+from tools.evaluations.neighbors import write_neighbors
 from tools.evaluations.shared import add_running, start
 
 MOST_CLASSES_DRAWN = 150
@@ -74,6 +76,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         )
         if arguments.output_dir:
             _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
+            if found.aspects:
+                ending = _as_file_name(part.name)
+                write_neighbors(arguments.output_dir / f"neighbors_{ending}.jpg", part, found)
     if distributed.is_main():
         print_multitask(metrics, Console())
         if arguments.output_dir:
@@ -139,13 +144,17 @@ def _write_groups(
         answer = answers_in_own_words(part, found, labels, group)
         if answer is None:
             continue
-        ending = re.sub(r"[^\w-]+", "_", f"{part.name}_{group.name}")
+        ending = _as_file_name(f"{part.name}_{group.name}")
         if group.exclusive:
             _write_exclusive(folder, ending, group, *answer)
         else:
             _write_attributes(
                 folder / f"attributes_{ending}.csv", metrics[group.name]["attributes"]
             )
+
+
+def _as_file_name(text: str) -> str:
+    return re.sub(r"[^\w-]+", "_", text)
 
 
 def _write_exclusive(folder: Path, ending: str, group: LabelGroup, scores, targets) -> None:

@@ -45,6 +45,7 @@ from engine.config import require
 from engine.errors import InputError
 from engine.meters import write_json
 from engine.multitask_tables import print_neighbors
+from retrieval.features import parse_weights
 from retrieval.metrics import rank_on_all, tune_weights
 from retrieval.store import open_database
 from retrieval.stored_set import StoredSet, from_files, from_store
@@ -79,22 +80,6 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
         flag = "--" + name.replace("_", "-")
         goes = "does not go" if arguments.protocol else "only goes"
         require(not getattr(arguments, name), f"{flag}: {goes} with --protocol")
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """``color=1,shape=0.5`` as a dict.
-
-    Raises:
-        InputError: anything else.
-    """
-    weights = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        try:
-            weights[name.strip()] = float(number)
-        except ValueError:
-            raise InputError(f"--weights {text}: write ASPECT=NUMBER,ASPECT=NUMBER") from None
-    return weights
 
 
 def _load(arguments: argparse.Namespace) -> StoredSet:
