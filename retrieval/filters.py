@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.errors import InputError
 from retrieval.item_table import ItemTable
-from retrieval.store import Filter
+from retrieval.store import Filter, check_key
 from retrieval.view import View
 
 MOST_MASKS = 32
@@ -41,10 +41,12 @@ def _criteria(table: ItemTable, filter: Filter) -> Iterator[tuple[tuple, Callabl
         yield ("category", *categories), lambda: table.rows_of_categories(categories)
     for attribute, values in filter.attributes.items():
         _refuse_text(attribute, values)
+        check_key(attribute)
         name = ("attribute", attribute, *values)
         yield name, lambda name=name: table.rows_of_label(name[1], name[2:])
     folder = (filter.folder or "").strip("/")
     if folder not in ("", "."):
+        check_key(folder)
         yield ("folder", folder), lambda: table.rows_of_folder(folder)
 
 

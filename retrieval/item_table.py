@@ -304,8 +304,11 @@ _LIST = "(SELECT value FROM json_each(?))"
 
 
 def _as_json(values: Iterable[str] | Iterable[int]) -> str:
-    """A list of any length as one SQL parameter, for ``_LIST``."""
-    return json.dumps(list(values), ensure_ascii=False)
+    """A list of any length as one SQL parameter, for ``_LIST``.
+
+    Escaped to ASCII: a file name that is no valid text finds nothing, where SQLite would refuse it.
+    """
+    return json.dumps(list(values))
 
 
 def _labels(attributes: Mapping[str, str]) -> list[tuple[str, str]]:

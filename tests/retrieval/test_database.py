@@ -195,3 +195,19 @@ def test_threads_share_a_database(location: str) -> None:
             lambda seed: store.search(unit_rows(1, seed), weights=EQUAL, k=5), range(12)
         )
         assert list(together) == alone
+
+
+def test_names_that_are_no_text(location: str) -> None:
+    """What Python makes of file names that are not UTF-8."""
+    name = "caf\udce9.jpg"
+    with filled(location) as store:
+        assert store.get([name]) == [None] and store.delete([name]) == 0
+        assert store.count(Filter(exclude_photos=(name,), exclude_keys=(name,))) == 37
+        assert store.count(Filter(categories=(name,))) == 0
+        for act in (
+            lambda: store.add([Item(name, name)], unit_rows(1)),
+            lambda: store.count(Filter(folder=name)),
+            lambda: store.count(Filter(attributes={name: ("a",)})),
+        ):
+            with pytest.raises(InputError, match="Unicode"):
+                act()
