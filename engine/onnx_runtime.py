@@ -1,0 +1,177 @@
+"""Exported models, run by ONNX Runtime in place of the networks: same calls, same answers.
+
+``tools/export_model.py`` writes one file per model. Besides the graph it holds, as JSON under
+``METADATA``, what a checkpoint says about a network: kind, config, categories, labels. Nothing in
+it can run code.
+
+    detector   image u8[3,H,W], size i64[2] -> boxes, scores, labels, roi_masks (D garments)
+    multitask  images u8[B,3,S,S], masks u8[B,S,S] (, route i64[B]) -> logits/GROUP ...,
+               aspects/ASPECT ... (, boxes)
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.errors import InputError
+from engine.labels import LabelSpace
+
+METADATA = "weft"
+FORMAT = 1
+LOGITS, ASPECTS = "logits/", "aspects/"
+
+
+class OnnxModel(nn.Module):
+    """A session and what its file says about it.
+
+    Attributes:
+        checkpoint: kind, config, categories, category_ids and labels, as in a checkpoint; and
+            "size", (height, width) of the pictures it takes.
+    """
+
+    def __init__(self, session: Any, checkpoint: dict[str, Any]) -> None:
+        super().__init__()
+        self.session, self.checkpoint = session, checkpoint
+        self.size: tuple[int, int] = tuple(checkpoint["size"])
+        self.outputs = [output.name for output in session.get_outputs()]
+        self.eval()
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        values = self.session.run(self.outputs, inputs)
+        found = zip(self.outputs, values, strict=True)
+        return {name: torch.from_numpy(value) for name, value in found}
+
+
+class OnnxDetector(OnnxModel):
+    """Takes the place of an ``engine.detector.Detector`` in evaluation."""
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """
+        Args:
+            images: u8[3,H,W] RGB each, none larger than ``size``.
+
+        Returns:
+            As the detector: boxes f32[D,4], scores f32[D], labels i64[D], and with a mask head
+            roi_masks f16[D,28,28], on the CPU.
+
+        Raises:
+            InputError: an image is too large.
+        """
+        return [self._detect(image) for image in images]
+
+    def _detect(self, image: Tensor) -> dict[str, Tensor]:
+        height, width = image.shape[-2:]
+        if height > self.size[0] or width > self.size[1]:
+            raise InputError(
+                f"a photo of {height} x {width} pixels does not fit the exported detector's "
+                f"{self.size[0]} x {self.size[1]}: give --max-side {min(self.size)}"
+            )
+        canvas = np.zeros((3, *self.size), np.uint8)
+        canvas[:, :height, :width] = image.cpu().numpy()
+        found = self._run({"image": canvas, "size": np.array([height, width], np.int64)})
+        if "roi_masks" in found:
+            found["roi_masks"] = found["roi_masks"].half()
+        return found
+
+
+class OnnxMultitask(OnnxModel):
+    """Takes the place of an ``engine.multitask.Multitask`` in evaluation.
+
+    Attributes:
+        labels, aspects: as the model's.
+    """
+
+    def __init__(self, session: Any, checkpoint: dict[str, Any]) -> None:
+        super().__init__(session, checkpoint)
+        self.labels = LabelSpace.from_plain(checkpoint["labels"])
+        self.aspects = tuple(_under(ASPECTS, self.outputs))
+        self.takes_route = any(given.name == "route" for given in session.get_inputs())
+
+    def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Any]:
+        """As ``Multitask.forward`` in evaluation."""
+        return self.describe(images, None if targets is None else targets["mask"])
+
+    def describe(
+        self, images: Tensor, masks: Tensor | None = None, route: Tensor | None = None
+    ) -> dict[str, Any]:
+        """As ``Multitask.describe``, on the CPU.
+
+        Raises:
+            InputError: crops of another size than the exported one.
+        """
+        count = len(images)
+        if tuple(images.shape[-2:]) != self.size:
+            raise InputError(
+                f"crops of {images.shape[-2]} x {images.shape[-1]} pixels: the exported model "
+                f"takes {self.size[0]} x {self.size[1]}"
+            )
+        if masks is None:
+            masks = images.new_full((count, *self.size), 255)
+        inputs = {"images": images, "masks": masks}
+        if self.takes_route:
+            inputs["route"] = route if route is not None else torch.full((count,), -1)
+        if count == 0:  # a graph may stumble over nothing: describe something, return none of it
+            inputs = {name: value.new_zeros(1, *value.shape[1:]) for name, value in inputs.items()}
+        found = self._run({name: value.cpu().numpy() for name, value in inputs.items()})
+        found = {name: value[:count] for name, value in found.items()}
+        boxes = {"boxes": found["boxes"]} if "boxes" in found else {}
+        return boxes | {"logits": _under(LOGITS, found), "aspects": _under(ASPECTS, found)}
+
+
+def _under(prefix: str, named: Any) -> dict[str, Any]:
+    """What a name begins with taken off, and what does not begin with it left out."""
+    values = named if isinstance(named, dict) else dict.fromkeys(named)
+    return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+
+
+MODELS = {"detector": OnnxDetector, "multitask": OnnxMultitask}
+
+
+def load_onnx(path: str | Path, kind: str | None = None, threads: int | None = None) -> OnnxModel:
+    """Open an exported model on the CPU.
+
+    Args:
+        path: written by ``tools/export_model.py``.
+        kind: "detector" or "multitask", what the caller needs it to be; None accepts either.
+        threads: for its arithmetic; None = as many as torch uses.
+
+    Raises:
+        InputError: no such file, another program's model, a damaged or wrong-kind one, or ONNX
+            Runtime is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such model; make one with tools/export_model.py")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError("ONNX Runtime is not installed: pip install -r env.txt") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own types, which it does not publish
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise InputError(f"{path}: not a readable ONNX model ({reason})") from error
+    checkpoint = _read_metadata(path, session.get_modelmeta().custom_metadata_map)
+    if kind not in (None, checkpoint["kind"]):
+        raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
+    return MODELS[checkpoint["kind"]](session, checkpoint)
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        checkpoint = json.loads(metadata[METADATA])
+        known = checkpoint["format"] == FORMAT and checkpoint["kind"] in MODELS
+    except (KeyError, TypeError, json.JSONDecodeError):
+        known = False
+    if not known:
+        raise InputError(f"{path}: not a model that this version's tools/export_model.py wrote")
+    return checkpoint

@@ -1,0 +1,262 @@
+"""Export: the graphs compute what the networks do, and the files run in ONNX Runtime."""
+
+import copy
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoint import FORMAT, save_checkpoint
+from engine.detector import Detector, build_detector
+from engine.errors import InputError
+from engine.labels import LabelGroup, LabelSpace, Source
+from engine.multitask import Multitask, build_multitask
+from engine.onnx_runtime import OnnxDetector, OnnxMultitask, load_onnx
+from tests.datasets import write_photo
+from tools import export_model
+from tools.export.compare import (
+    Differences,
+    compare_detectors,
+    compare_garments,
+    compare_multitask,
+)
+from tools.export.detector_graph import DetectorGraph
+from tools.export.multitask_graph import MultitaskGraph
+
+SIZE = (64, 96)
+GROUPS = (
+    LabelGroup("category", ("top", "skirt", "vest"), True, ("upper", "lower", "upper")),
+    LabelGroup("color", ("red", "green"), True),
+    LabelGroup("details", ("belt", "hood"), False),
+)
+SPACE = LabelSpace(GROUPS, (Source("s", {g.name: tuple(range(len(g.values))) for g in GROUPS}),))
+
+
+def photo(height: int, width: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@functools.cache
+def detector(masks: bool = True) -> Detector:
+    """Small, and lively enough to find garments of both kinds in noise."""
+    torch.manual_seed(0)
+    model = build_detector(
+        num_classes=2, backbone="resnet18", load=False, masks=masks, score_threshold=0.2,
+        detections_per_image=9,
+    ).eval()  # fmt: skip
+    for name, module in model.named_modules():
+        if name.endswith("bn2"):
+            module.weight.fill_(0.3)
+    predictor = model.roi_heads.box_predictor
+    nn.init.normal_(predictor.cls_score.weight, std=0.3)
+    nn.init.normal_(predictor.bbox_pred.weight, std=0.02)
+    nn.init.normal_(model.rpn.head.bbox_pred.weight, std=0.05)
+    logits: list[Tensor] = []
+    hook = predictor.cls_score.register_forward_hook(lambda *call: logits.append(call[2]))
+    with torch.no_grad():
+        model([photo(*SIZE)])
+        predictor.cls_score.bias.sub_(logits[0].mean(0))  # no class wins everywhere
+    hook.remove()
+    model.rpn.kept_inference = 40
+    return model
+
+
+@functools.cache
+def multitask() -> Multitask:
+    torch.manual_seed(0)
+    tasks = ("category", "attributes", "color", "shape", "box")
+    return build_multitask(SPACE, trunk="resnet18", load=False, tasks=tasks).eval()
+
+
+class Python(nn.Module):
+    """A graph run by PyTorch, called as an exported detector is."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.graph, self.size = DetectorGraph(model, SIZE), SIZE
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        (image,) = images
+        canvas = torch.full((3, *SIZE), 99, dtype=torch.uint8)
+        canvas[:, : image.shape[1], : image.shape[2]] = image
+        found = self.graph(canvas, torch.tensor(image.shape[1:]))
+        return [dict(zip(("boxes", "scores", "labels", "roi_masks"), found, strict=False))]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_detector_graph_computes_what_the_detector_does(masks: bool) -> None:
+    model = detector(masks)
+    photos = [photo(64, 96), photo(64, 50, 1), photo(37, 96, 2), photo(5, 7, 3)]
+    found = compare_detectors(model, Python(model), photos)
+    assert found.garments > 15
+    assert found.lost == 0
+    assert found.box_px < 1e-3 and found.score < 1e-5 and found.mask < 1e-3
+    with torch.no_grad():
+        together = model([photos[1], photo(*SIZE)])[0]
+        alone = Python(model)([photos[1]])[0]
+    assert together.keys() == alone.keys()
+    assert together["labels"].tolist() == alone["labels"].tolist()
+    assert {1, 2} <= set(together["labels"].tolist())
+    assert len(alone["labels"]) == 9, "as many as the detector keeps"
+
+
+def test_a_graph_that_finds_nothing() -> None:
+    model = copy.deepcopy(detector())
+    model.roi_heads.score_threshold = 1.0
+    with torch.no_grad():
+        boxes, scores, labels, masks = DetectorGraph(model, SIZE)(photo(*SIZE), torch.tensor(SIZE))
+    assert (boxes.shape, masks.shape) == ((0, 4), (0, 28, 28))
+    assert len(scores) == len(labels) == 0
+
+
+def test_multitask_graph_names_its_outputs() -> None:
+    model = multitask()
+    graph = MultitaskGraph(model)
+    names = ["logits/category", "logits/color", "logits/details", "aspects/color", "aspects/shape"]
+    assert graph.outputs == [*names, "boxes"]
+    assert graph.inputs == ("images", "masks", "route")
+    crops = torch.stack([photo(64, 64), photo(64, 64, 1)])
+    masks = torch.full((2, 64, 64), 255, dtype=torch.uint8)
+    route = torch.tensor([1, -1])
+    with torch.no_grad():
+        found = dict(zip(graph.outputs, graph(crops, masks, route), strict=True))
+        expected = model.describe(crops, masks, route)
+    assert torch.equal(found["logits/category"], expected["logits"]["category"])
+    assert torch.equal(found["aspects/shape"], expected["aspects"]["shape"])
+
+
+def run(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as ended:
+        export_model.main([str(argument) for argument in arguments])
+    assert ended.value.code == code
+
+
+def checkpoint(kind: str, model: nn.Module, config: dict, **more: object) -> dict:
+    return {
+        "format": FORMAT, "kind": kind, "config": config, "model": model.state_dict(), **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported_detector(tmp_path_factory) -> Path:
+    """A detector's file, written by the script; exporting takes seconds."""
+    folder = tmp_path_factory.mktemp("detector")
+    config = {"arch": "maskrcnn", "backbone": "resnet18", "masks": True, "test_short_side": 64,
+              "test_max_side": 90}  # fmt: skip
+    about = {"categories": ["top", "skirt"], "category_ids": [1, 5], "attributes": []}
+    save_checkpoint(checkpoint("detector", detector(), config, **about), folder / "d.pt")
+    write_photo(folder / "photos" / "a.jpg", 120, 80)
+    write_photo(folder / "photos" / "b.jpg", 50, 90)
+    (folder / "photos" / "c.jpg").write_bytes(b"no photo")
+    with pytest.MonkeyPatch.context() as patch:
+        # The usual limits (1000 proposals, 100 garments) would take a minute.
+        patch.setattr(export_model, "build_from_checkpoint", lambda _: detector())
+        run(
+            folder / "d.pt", "--output", folder / "d.onnx", "--size", *SIZE, "--rounds", 1,
+            "--photos", folder / "photos", "--json", folder / "report.json",
+        )  # fmt: skip
+    return folder / "d.onnx"
+
+
+def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> None:
+    report = json.loads((exported_detector.parent / "report.json").read_text())
+    assert report["differences"]["acceptable"] and report["differences"]["garments"] > 2
+    assert report["speed"]["items"] == 2 and report["speed"]["ratio"] > 0
+    exported = load_onnx(exported_detector, "detector")
+    assert isinstance(exported, OnnxDetector) and not exported.training
+    assert exported.checkpoint["categories"] == ["top", "skirt"]
+    assert exported.checkpoint["config"]["test_max_side"] == 90
+    photos = [photo(64, 96), photo(60, 33, 1)]
+    found = compare_detectors(detector(), exported, photos)
+    assert found.acceptable and found.garments > 10
+    results = exported(photos)
+    assert results[0]["roi_masks"].dtype == torch.float16
+    assert results[1]["boxes"][:, 2].max() <= 33
+    with pytest.raises(InputError, match="--max-side 64"):
+        exported([photo(65, 64)])
+
+
+def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
+    session = load_onnx(exported_detector).session
+    canvas = np.zeros((3, *SIZE), np.uint8)
+    # On a photo without pixels there is no room for a box.
+    found = session.run(None, {"image": canvas, "size": np.array([0, 0])})
+    assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 28, 28)]
+
+
+def test_exported_multitask(tmp_path: Path) -> None:
+    config = {"trunk": "resnet18", "tasks": list(multitask().tasks), "crop_size": 64}
+    saved = checkpoint("multitask", multitask(), config, labels=SPACE.to_plain())
+    save_checkpoint(saved, tmp_path / "m.pt")
+    run(tmp_path / "m.pt", "--output", tmp_path / "sub" / "m.onnx", "--rounds", 0)
+    exported = load_onnx(tmp_path / "sub" / "m.onnx", "multitask")
+    assert isinstance(exported, OnnxMultitask)
+    assert exported.aspects == multitask().aspects and exported.labels == SPACE
+    for count in (1, 3):
+        crops = torch.stack([photo(64, 64, seed) for seed in range(count)])
+        masks = torch.zeros(count, 64, 64, dtype=torch.uint8)
+        masks[1:, :30] = 255  # the first has none: it counts as everywhere
+        assert compare_multitask(multitask(), exported, crops, masks).acceptable
+    route = torch.tensor([0, 1, -1])
+    with torch.no_grad():
+        expected = multitask().describe(crops, None, route)["logits"]["category"]
+    torch.testing.assert_close(
+        exported.describe(crops, None, route)["logits"]["category"], expected
+    )
+    nothing = exported.describe(crops[:0])
+    assert nothing["aspects"]["color"].shape == (0, 64)
+    assert nothing["logits"]["details"].shape == (0, 2)
+    with pytest.raises(InputError, match="takes 64 x 64"):
+        exported.describe(crops[..., :32])
+    with pytest.raises(InputError, match="holds a multitask"):
+        load_onnx(tmp_path / "sub" / "m.onnx", "detector")
+
+
+def test_differences_are_noticed() -> None:
+    mine = {
+        "boxes": torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [60, 60, 70, 70]]),
+        "scores": torch.tensor([0.9, 0.8, 0.05]),
+        "labels": torch.tensor([1, 2, 1]),
+        "roi_masks": torch.zeros(3, 28, 28),
+    }
+    same = Differences()
+    compare_garments(same, mine, mine)
+    assert same.acceptable and same.garments == 3
+    swapped = {name: value[[1, 0]] for name, value in mine.items()}
+    other = Differences()
+    compare_garments(other, mine, swapped)
+    assert other.acceptable, "neither order nor unsure garments matter"
+    changes = {
+        "box_px": {"boxes": mine["boxes"] + 0.25},
+        "score": {"scores": mine["scores"] - 0.01},
+        "mask": {"roi_masks": mine["roi_masks"] + 0.5},
+        "lost": {"labels": mine["labels"] + 1},
+    }
+    for what, change in changes.items():
+        other = Differences()
+        compare_garments(other, mine, mine | change)
+        assert getattr(other, what) > 0
+        assert other.acceptable == (what == "box_px")
+    lost = Differences()
+    compare_garments(lost, mine, {name: value[:1] for name, value in mine.items()})
+    assert lost.lost == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.pt",), "none.pt: no such weights file"),
+        (("none.pt", "--rounds", -1), "--rounds -1"),
+        (("d.pt", "--size", 60, 64), "--size 60 64: must be multiples of 32"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, exported_detector, capsys) -> None:
+    weights = exported_detector.with_name(arguments[0])
+    run(weights, *arguments[1:], "--output", exported_detector.with_name("x.onnx"), code=2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,1 @@
+"""Helpers of ``tools/export_model.py``."""

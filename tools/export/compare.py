@@ -1,0 +1,122 @@
+"""An exported model against the original: same answers, and how much faster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from engine.detector import Detector
+from engine.multitask import Multitask
+from engine.onnx_runtime import OnnxDetector, OnnxMultitask
+
+SURE = 0.1  # a garment with less may come and go with the last bit of a score
+SAME_IOU = 0.9
+
+
+@dataclass
+class Differences:
+    """The largest ones over all photos.
+
+    Attributes:
+        garments: of the original, all scores.
+        lost: sure garments of either that the other does not have.
+        box_px, score, mask: of garments that both have; mask in probability.
+        cosine: the smallest between two vectors of one aspect (1 without any).
+        probability: of any label.
+    """
+
+    garments: int = 0
+    lost: int = 0
+    box_px: float = 0.0
+    score: float = 0.0
+    mask: float = 0.0
+    cosine: float = 1.0
+    probability: float = 0.0
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether nobody would notice: arithmetic in another order, nothing more."""
+        boxes = self.lost == 0 and self.box_px < 0.5 and self.score < 0.005 and self.mask < 0.02
+        return boxes and self.cosine > 0.9999 and self.probability < 0.005
+
+
+@torch.inference_mode()
+def compare_detectors(
+    original: Detector, exported: OnnxDetector, photos: Sequence[Tensor]
+) -> Differences:
+    """Photos u8[3,H,W] through both.
+
+    The exported one sees each on a canvas of fixed size, so the original gets an empty photo of
+    that size beside each: what lies around a photo reaches into it through the filters.
+    """
+    found = Differences()
+    canvas = torch.zeros(3, *exported.size, dtype=torch.uint8)
+    for photo in photos:
+        compare_garments(found, original([photo, canvas])[0], exported([photo])[0])
+    return found
+
+
+def compare_garments(found: Differences, mine: dict, theirs: dict) -> None:
+    """Add one photo's: garments are the same when labels are and boxes all but are."""
+    found.garments += len(mine["boxes"])
+    overlap = box_iou(mine["boxes"], theirs["boxes"])
+    overlap *= mine["labels"][:, None] == theirs["labels"]
+    pairs = overlap >= SAME_IOU
+    found.lost += int(((mine["scores"] > SURE) & ~pairs.any(1)).sum())
+    found.lost += int(((theirs["scores"] > SURE) & ~pairs.any(0)).sum())
+    if not pairs.any():
+        return
+    rows = pairs.any(1).nonzero()[:, 0]
+    columns = overlap[rows].argmax(1)
+    found.box_px = max(found.box_px, _largest(mine["boxes"][rows], theirs["boxes"][columns]))
+    found.score = max(found.score, _largest(mine["scores"][rows], theirs["scores"][columns]))
+    if "roi_masks" in mine:
+        masks = mine["roi_masks"][rows].float(), theirs["roi_masks"][columns].float()
+        found.mask = max(found.mask, _largest(*masks))
+
+
+@torch.inference_mode()
+def compare_multitask(
+    original: Multitask, exported: OnnxMultitask, crops: Tensor, masks: Tensor
+) -> Differences:
+    """Crops u8[B,3,S,S] with masks u8[B,S,S] through both."""
+    found = Differences()
+    mine, theirs = original.describe(crops, masks), exported.describe(crops, masks)
+    for name, vectors in mine["aspects"].items():
+        cosine = (vectors * theirs["aspects"][name]).sum(1)
+        found.cosine = min(found.cosine, float(cosine.min()))
+    for group in original.groups:
+        both = mine["logits"][group.name], theirs["logits"][group.name]
+        shares = [x.softmax(1) if group.exclusive else x.sigmoid() for x in both]
+        found.probability = max(found.probability, _largest(*shares))
+    if "boxes" in mine:
+        scale = max(crops.shape[-2:])
+        found.box_px = max(found.box_px, _largest(mine["boxes"], theirs["boxes"]) * scale)
+    return found
+
+
+def _largest(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+def lines(found: Differences, kind: str) -> list[str]:
+    """For people."""
+    if kind == "multitask":
+        boxes = f", boxes within {found.box_px:.2g} px" if found.box_px else ""
+        return [
+            f"vectors: cosine at least {found.cosine:.7f}; labels' probabilities within "
+            f"{found.probability:.2g}{boxes}"
+        ]
+    return [
+        f"{found.garments} garments; boxes within {found.box_px:.2g} px, scores within "
+        f"{found.score:.2g}, masks within {found.mask:.2g}; {found.lost} with a score above "
+        f"{SURE:g} found by one alone"
+    ]
+
+
+def as_plain(found: Differences) -> dict[str, Any]:
+    """For a JSON report."""
+    return vars(found) | {"acceptable": found.acceptable}

@@ -1,0 +1,146 @@
+"""The detector as one graph of tensor operations, which ONNX can hold: one photo of one size.
+
+Same arithmetic as ``engine.detector.Detector`` in evaluation, arranged for a graph without Python:
+
+* The photo lies at the top left of a canvas; its own size is an input, too.
+* The number of proposals is fixed; those that there are not get a score of nothing.
+* Regions are pooled by one RoIAlign from one picture in which all maps lie below each other.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import nms, roi_align
+
+from engine.boxes import decode_boxes
+from engine.detector import Detector
+from engine.pyramid import SAMPLES
+from engine.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL
+from engine.rpn import UNIT_WEIGHTS
+
+NOTHING = -1e9  # score of a proposal that there is not
+EDGE = 2  # rows and columns by which each map goes on past its end, as the sampler does
+
+
+class DetectorGraph(nn.Module):
+    """Photo on a canvas -> boxes, scores, labels and (with a mask head) masks of its garments.
+
+    Args:
+        detector: in evaluation mode.
+        size: (height, width) of the canvas, multiples of 32.
+    """
+
+    def __init__(self, detector: Detector, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.detector, self.size = detector, size
+        strides = detector.backbone.strides
+        self.grids = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+        anchors = [detector.rpn._anchors(i, grid) for i, grid in enumerate(self.grids)]
+        for level, boxes in enumerate(anchors):
+            self.register_buffer(f"anchors{level}", boxes)
+        pooled = detector.roi_heads.levels
+        heights = [height + EDGE for height, _ in self.grids[:pooled]]
+        self.width = self.grids[0][1] + EDGE
+        starts = [float(sum(heights[:i])) for i in range(pooled)]
+        self.register_buffer("first_row", torch.tensor(starts))
+        self.register_buffer("strides", torch.tensor([float(s) for s in strides[:pooled]]))
+
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        """
+        Args:
+            image: u8[3,H,W] RGB; what is right of and below the photo has no influence.
+            size: i64[2], height and width of the photo on it.
+
+        Returns:
+            boxes f32[D,4] xyxy px, scores f32[D] in descending order, labels i64[D] from 1, and
+            with a mask head roi_masks f32[D,28,28]. D may be 0.
+        """
+        limit = size.flip(0).repeat(2).float()
+        maps = self.detector.backbone(self._normalized(image, size))
+        proposals, real = self._proposals(maps, limit)
+        picture = self._picture(maps)
+        boxes, scores, labels = self._detections(picture, proposals, real, limit)
+        if self.detector.roi_heads.mask_head is None:
+            return boxes, scores, labels
+        return boxes, scores, labels, self._masks(picture, boxes, labels)
+
+    def _normalized(self, image: Tensor, size: Tensor) -> Tensor:
+        y, x = (torch.arange(side, device=image.device) for side in self.size)
+        inside = (y < size[0])[:, None] & (x < size[1])
+        pixels = (image.float() - self.detector.pixel_mean) / self.detector.pixel_std
+        return torch.where(inside, pixels, 0.0)[None]
+
+    def _proposals(self, maps: list[Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
+        """f32[R,4], best first, and bool[R]: which of them there are."""
+        rpn = self.detector.rpn
+        logits, offsets = rpn.head(maps)
+        scores, boxes, shifts = [], [], []
+        for level, (logit, offset) in enumerate(zip(logits, offsets, strict=True)):
+            score = logit[0].permute(1, 2, 0).flatten()
+            offset = offset[0].permute(1, 2, 0).reshape(-1, 4)
+            score, index = score.topk(min(rpn.kept_inference, len(score)))
+            anchors = getattr(self, f"anchors{level}")[index]
+            scores.append(score)
+            boxes.append(decode_boxes(offset[index], anchors, UNIT_WEIGHTS))
+            shifts.append(torch.full_like(score, float(level)))
+        score, box = torch.cat(scores), torch.minimum(torch.cat(boxes).clamp(min=0), limit)
+        real = (box[:, 2:] - box[:, :2] >= rpn.min_side).all(1)
+        score = torch.where(real, score, NOTHING)
+        kept = nms(_apart(box, torch.cat(shifts), self.size), score, rpn.nms_iou)
+        score = torch.full_like(score, NOTHING).index_put((kept,), score[kept])
+        score, index = score.topk(min(rpn.kept_inference, len(score)))
+        return box[index], score > NOTHING
+
+    def _picture(self, maps: list[Tensor]) -> Tensor:
+        """f32[1,C,sum of heights,W]: the maps below each other, each with its edge repeated."""
+        rows = []
+        for features in maps[: self.detector.roi_heads.levels]:
+            features = F.pad(features, (0, EDGE, 0, EDGE), mode="replicate")
+            rows.append(F.pad(features, (0, self.width - features.shape[3], 0, 0)))
+        return torch.cat(rows, 2)
+
+    def _pool(self, picture: Tensor, boxes: Tensor, bins: int) -> Tensor:
+        """RoIAlign of boxes f32[R,4] on the level of their size: f32[R,C,bins,bins]."""
+        side = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
+        stride = 2 ** (4 + (side / 224).log2() + 1e-6).floor()
+        level = (stride[:, None] >= self.strides[1:]).sum(1)
+        down = self.first_row[level]
+        nowhere = torch.zeros_like(down)
+        shift = torch.stack((nowhere, down, nowhere, down), 1)
+        placed = boxes / self.strides[level][:, None] + shift
+        regions = torch.cat((nowhere[:, None], placed), 1)
+        return roi_align(picture, regions, bins, 1.0, SAMPLES, aligned=False)
+
+    def _detections(
+        self, picture: Tensor, proposals: Tensor, real: Tensor, limit: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        heads = self.detector.roi_heads
+        features = heads.box_head(self._pool(picture, proposals, BOX_POOL))
+        logits, offsets = heads.box_predictor(features)
+        offsets = offsets.view(len(offsets), -1, 4)
+        boxes = decode_boxes(offsets, proposals[:, None], BOX_WEIGHTS)
+        boxes = torch.minimum(boxes.clamp(min=0), limit)[:, 1:]
+        scores = logits.softmax(1)[:, 1:]  # without the background
+        large = (boxes[..., 2:] - boxes[..., :2] > heads.min_side).all(-1)
+        rows, labels = ((scores > heads.score_threshold) & large & real[:, None]).nonzero(
+            as_tuple=True
+        )
+        boxes, scores = boxes[rows, labels], scores[rows, labels]
+        kept = nms(_apart(boxes, labels.float(), self.size), scores, heads.nms_threshold)
+        few = torch.arange(kept.shape[0], device=kept.device) < heads.detections_per_image
+        kept = kept[few]
+        return boxes[kept], scores[kept], labels[kept] + 1
+
+    def _masks(self, picture: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        heads = self.detector.roi_heads
+        # One region more, taken off again: runtimes stumble over convolutions of nothing.
+        boxes = torch.cat((boxes, boxes.new_tensor([[0.0, 0.0, 32.0, 32.0]])))
+        labels = torch.cat((labels, labels.new_zeros(1)))
+        logits = heads.mask_predictor(heads.mask_head(self._pool(picture, boxes, MASK_POOL)))
+        chosen = logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
+        return chosen[:-1, 0].sigmoid()
+
+
+def _apart(boxes: Tensor, group: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes moved so far that those of different groups cannot overlap."""
+    return boxes + (group * float(max(size) + 1))[:, None]

@@ -1,0 +1,102 @@
+"""Models to ONNX files."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.detector import Detector
+from engine.files import replacing
+from engine.multitask import Multitask
+from engine.onnx_runtime import FORMAT, METADATA
+from tools.export.detector_graph import DetectorGraph
+from tools.export.multitask_graph import MultitaskGraph
+
+OPSET = 20
+KEPT = ("kind", "config", "categories", "category_ids", "attributes", "labels")
+BATCH = 2  # of the example; the exported batch is free, but an example of 1 would fix it
+
+
+def export_detector(
+    detector: Detector, checkpoint: dict[str, Any], size: tuple[int, int], path: Path
+) -> None:
+    """Write a detector for photos of at most ``size`` (height, width), multiples of 32."""
+    graph = DetectorGraph(detector, size).eval()
+    inputs = (torch.zeros(3, *size, dtype=torch.uint8), torch.tensor(size))
+    outputs = ["boxes", "scores", "labels"]
+    outputs += ["roi_masks"] if detector.roi_heads.mask_head is not None else []
+    _write(graph, inputs, ["image", "size"], outputs, None, _metadata(checkpoint, size), path)
+
+
+def export_multitask(model: Multitask, checkpoint: dict[str, Any], side: int, path: Path) -> None:
+    """Write a multitask model for any number of crops of ``side`` x ``side`` pixels."""
+    graph = MultitaskGraph(model).eval()
+    inputs = {
+        "images": torch.zeros(BATCH, 3, side, side, dtype=torch.uint8),
+        "masks": torch.full((BATCH, side, side), 255, dtype=torch.uint8),
+        "route": torch.full((BATCH,), -1),
+    }
+    batch = torch.export.Dim("batch")
+    _write(
+        graph,
+        tuple(inputs[name] for name in graph.inputs),
+        list(graph.inputs),
+        graph.outputs,
+        {name: {0: batch} for name in graph.inputs},
+        _metadata(checkpoint, (side, side)),
+        path,
+    )
+
+
+def _metadata(checkpoint: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
+    return {"format": FORMAT, "size": list(size)} | kept
+
+
+def _write(
+    graph: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: dict | None,
+    metadata: dict[str, Any],
+    path: Path,
+) -> None:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            inputs,
+            dynamo=True,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=dynamic_shapes,
+            opset_version=OPSET,
+            optimize=False,  # slow, and ONNX Runtime does all of it when it loads the file
+            verbose=False,
+        )
+    program.model.metadata_props[METADATA] = json.dumps(metadata)
+    with replacing(path) as file:
+        file.write(program.model_proto.SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of its own deprecated parts and steps; nothing a reader could act on."""
+    names = ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,189 @@
+"""Writes a trained network as an ONNX file, and proves that it still gives the same answers.
+
+    python tools/export_model.py runs/d/checkpoint_best.pt --output detector.onnx --photos photos/
+    python tools/export_model.py runs/m/checkpoint_best.pt --output multitask.onnx --photos photos/
+    python tools/export_model.py runs/d/checkpoint_best.pt --output d.onnx --size 512 512 --rounds 5
+
+What is in the checkpoint, detector or multitask, is found out. A detector takes photos of at most
+--size pixels (default: as large as in its evaluation, either way up) and gives boxes, scores,
+labels and 28 x 28 masks; a multitask model takes any number of crops and gives the logits of each
+label group and the vector of each aspect.
+
+The file is run in ONNX Runtime on the photos (default: noise) and compared with the original, and
+both are timed in turn on as many threads of the CPU. Exit code: 0 the same answers, 1 others,
+2 nothing could be exported.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from engine.checkpoint import load_checkpoint
+from engine.config import require
+from engine.crops import cut_crop
+from engine.detector import SIZE_DIVISOR, build_from_checkpoint
+from engine.errors import InputError, exits_cleanly
+from engine.find_photos import find_photos
+from engine.geometry import detector_size, resize
+from engine.meters import write_json
+from engine.multitask import build_multitask_from_checkpoint
+from engine.onnx_runtime import load_onnx
+from engine.photos import PhotoError, photo_size, read_photo
+from tools.benchmarks.timing import Way, compare, machine, timed
+from tools.export.compare import as_plain, compare_detectors, compare_multitask, lines
+from tools.export.write import export_detector, export_multitask
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> int:
+    """Export, load, compare, time, tell."""
+    arguments = parse_arguments(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    checkpoint = load_checkpoint(arguments.weights)
+    work = _detector if checkpoint["kind"] == "detector" else _multitask
+    differences, original, exported, items = work(checkpoint, arguments)
+
+    console = Console(highlight=False, soft_wrap=True)
+    size = arguments.output.stat().st_size / 2**20
+    console.print(f"{arguments.output}: {checkpoint['kind']}, {size:,.1f} MiB")
+    for line in lines(differences, checkpoint["kind"]):
+        console.print(line)
+    summary = {"kind": checkpoint["kind"], "differences": as_plain(differences)}
+    if arguments.rounds:
+        summary |= {"machine": machine(), "speed": _time(original, exported, items, arguments)}
+        _tell_speed(console, summary["speed"])
+    if arguments.json:
+        write_json(arguments.json, summary)
+    if not differences.acceptable:
+        console.print("the exported model gives other answers", style="red")
+        return 1
+    return 0
+
+
+def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
+    config = checkpoint["config"]
+    largest = _rounded(config.get("test_max_side", 1333))
+    size = tuple(arguments.size or (largest, largest))
+    require(
+        all(side > 0 and side % SIZE_DIVISOR == 0 for side in size),
+        f"--size {size[0]} {size[1]}: must be multiples of {SIZE_DIVISOR}",
+    )
+    original = build_from_checkpoint(checkpoint)
+    export_detector(original, checkpoint, size, arguments.output)
+    exported = load_onnx(arguments.output, "detector")
+    short = min(config.get("test_short_side", 800), *size)
+    photos = [
+        _fitted(photo, full_size, short, size) for photo, full_size in _photos(arguments, min(size))
+    ]
+    differences = compare_detectors(original, exported, photos)
+    items = [[photo] for photo in photos]
+    return differences, original, exported, items
+
+
+def _fitted(
+    photo: np.ndarray, full_size: tuple[int, int], short: int, size: tuple[int, int]
+) -> Tensor:
+    """As the detector would see the photo, or smaller if that does not fit: u8[3,H,W]."""
+    width, height = detector_size(*full_size, short, max(size))
+    scale = min(size[0] / height, size[1] / width, 1.0)
+    small = max(int(width * scale), 1), max(int(height * scale), 1)
+    return torch.from_numpy(resize(photo, full_size, small)).permute(2, 0, 1)
+
+
+def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
+    require(not arguments.size, "--size is for detectors; crops have the size of the training")
+    config = checkpoint["config"]
+    original = build_multitask_from_checkpoint(checkpoint)
+    side = config["crop_size"]
+    export_multitask(original, checkpoint, side, arguments.output)
+    exported = load_onnx(arguments.output, "multitask")
+    cut = [
+        cut_crop(photo, np.array([0.0, 0.0, *full_size]), side, margin=0.0, full_size=full_size)
+        for photo, full_size in _photos(arguments, side)
+    ]
+    crops = torch.stack([torch.from_numpy(crop).permute(2, 0, 1) for crop, _ in cut])
+    masks = torch.stack([torch.from_numpy(mask) for _, mask in cut])
+    differences = compare_multitask(original, exported, crops, masks)
+    return differences, original, exported, list(crops.split(1))
+
+
+def _photos(arguments: argparse.Namespace, side: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Photos u8[H,W,3], with their full (width, height), which may have been decoded smaller."""
+    if not arguments.photos:
+        noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        return [(noise, (side, side))]
+    root, names = find_photos(arguments.photos)
+    photos = []
+    for name in names:
+        try:
+            full_size = photo_size(root / name)
+            photos.append((read_photo(root / name, min_short_side=side), full_size))
+        except PhotoError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    require(bool(photos), "--photos: none of them can be read; give others")
+    return photos
+
+
+def _time(original: Any, exported: Any, items: list, arguments: argparse.Namespace) -> dict:
+    """The exported model against the original, in turn."""
+
+    def way(model: Any) -> Way:
+        with torch.inference_mode():
+            model(items[0])
+        return timed(torch.inference_mode()(lambda i: model(items[i])))
+
+    rounds = arguments.rounds
+    return compare(way(exported), way(original), items=len(items), rounds=rounds)
+
+
+def _tell_speed(console: Console, speed: dict[str, Any]) -> None:
+    ours, theirs = (1000 * speed[f"{way}_seconds"] for way in ("ours", "reference"))
+    threads = torch.get_num_threads()
+    console.print(
+        f"ONNX Runtime {ours:,.1f} ms, PyTorch {theirs:,.1f} ms a photo, each on {threads} "
+        f"thread{'s' * (threads > 1)}"
+    )
+    spread = f"{speed['ratio_min']:.2f} to {speed['ratio_max']:.2f}"
+    console.print(f"{speed['ratio']:.2f} times as fast (rounds: {spread})")
+
+
+def _rounded(side: int) -> int:
+    return -(-side // SIZE_DIVISOR) * SIZE_DIVISOR
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("weights", type=Path, help="checkpoint or weights file")
+    add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    add(
+        "--size", type=int, nargs=2, metavar=("H", "W"),
+        help="detector: largest photo in pixels, multiples of 32 (default: as evaluated, square)",
+    )  # fmt: skip
+    add("--photos", nargs="+", default=[], help="to compare on (default: noise)")
+    add("--rounds", type=int, default=3, help="of timing (3); 0: none")
+    add("--threads", type=int, help="of both (default: as torch chooses)")
+    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+    arguments = parser.parse_args(argv)
+    require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
+    require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
+    try:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {arguments.output}: {error.strerror}") from error
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
