@@ -180,7 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``evaluate``."""
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint or weights file")
     parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
         help="set to judge on, repeatable; keys: split and val (parts), name, category, identity, "
         "attributes, annotations, images, mask (see train.py multitask --help)",
     )  # fmt: skip
