@@ -1,11 +1,12 @@
 # make demo    the whole road on rendered photos: train, evaluate, find garments   (a few minutes)
-# make test    the test suite
+# make test    the test suite, two files at a time (JOBS=8 for more)
 # make lint    style
 #
 # Each creates .venv from env.txt when it is missing or env.txt has changed. PYTHON picks another
 # interpreter for it: make test PYTHON=python3.12
 
 PYTHON ?= python3
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -35,7 +36,7 @@ demo: $(READY)
 	@echo "Done: open demo/out/index.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
