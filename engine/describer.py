@@ -3,8 +3,8 @@
 Crops are cut on the model's device from the photo that was decoded for the detector.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,8 @@ from engine.config import require
 from engine.crops import cut_crops
 from engine.detections import Detections
 from engine.dominant_colors import dominant_colors
-from engine.duplicates import drop_duplicates
 from engine.labels import LabelGroup, LabelSpace
 from engine.multitask import build_multitask_from_checkpoint
-from engine.photos import PhotoError
 from engine.precision import autocast
 
 BATCH = 32  # crops per forward pass
@@ -73,6 +71,44 @@ class Description:
     vectors: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class CropSettings:
+    """How crops are cut (``engine.crops``); a model must see them as it was trained to.
+
+    Attributes:
+        size: side of the crop in pixels.
+        margin: what it shows around the box, as a share of the box's longer side.
+        background: take a studio's background off the mask of a garment that has no mask.
+    """
+
+    size: int
+    margin: float
+    background: bool = True
+
+    def __str__(self) -> str:
+        whole = "" if self.background else ", masks with background"
+        return f"{self.size} px, margin {self.margin:g}{whole}"
+
+
+def cut_garments(photo: Tensor, found: Detections, cut: CropSettings) -> tuple[Tensor, Tensor]:
+    """Crops u8[N,3,S,S] and masks u8[N,S,S] of a photo's garments, on the photo's device.
+
+    Args:
+        photo: u8[3,H,W], possibly decoded at 1/2, 1/4 or 1/8 of the size ``found`` refers to.
+        found: its garments.
+        cut: how.
+    """
+    return cut_crops(
+        photo,
+        found.boxes,
+        cut.size,
+        margin=cut.margin,
+        masks=found.masks,
+        full_size=(found.width, found.height),
+        background=cut.background,
+    )
+
+
 class Describer:
     """The multitask model of a checkpoint, ready for photos.
 
@@ -92,8 +128,10 @@ class Describer:
         if device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
         self.device, self.settings = device, settings
-        self.size = checkpoint["config"]["crop_size"]
-        self.margin = checkpoint["config"]["margin"]
+        config = checkpoint["config"]
+        self.cut = CropSettings(
+            config["crop_size"], config["margin"], background=config.get("background", True)
+        )
         self.vocabulary = choose_vocabulary(self.model.labels, settings.vocabulary)
 
     @property
@@ -123,7 +161,7 @@ class Describer:
         if len(found) == 0:
             return []
         pixels = torch.from_numpy(photo).to(self.device).permute(2, 0, 1)
-        crops, masks = self._cut(pixels, found, self.margin)
+        crops, masks = cut_garments(pixels, found, self.cut)
         colors = [
             dominant_colors(crop.permute(1, 2, 0).cpu().numpy(), mask.cpu().numpy())
             for crop, mask in zip(crops, masks, strict=True)
@@ -131,7 +169,8 @@ class Describer:
         looks = [(crops, masks)]
         if self.settings.tta:
             looks.append((crops.flip(-1), masks.flip(-1)))
-            looks.append(self._cut(pixels, found, self.margin + TTA_MARGIN))
+            wider = replace(self.cut, margin=self.cut.margin + TTA_MARGIN)
+            looks.append(cut_garments(pixels, found, wider))
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
         logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
@@ -144,16 +183,6 @@ class Describer:
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
             for i in range(len(found))
         ]
-
-    def _cut(self, photo: Tensor, found: Detections, margin: float) -> tuple[Tensor, Tensor]:
-        return cut_crops(
-            photo,
-            found.boxes,
-            self.size,
-            margin=margin,
-            masks=found.masks,
-            full_size=(found.width, found.height),
-        )
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
@@ -187,35 +216,6 @@ class Describer:
             for entry, values in zip(ranked, chosen, strict=True):
                 entry[name] = values
         return ranked
-
-
-def describe_photos(
-    results: Iterable[tuple[Hashable, Detections | PhotoError, np.ndarray | None]],
-    describer: Describer | None,
-    *,
-    categories: Sequence[str],
-    overlap: float,
-) -> Iterator[
-    tuple[Hashable, Detections | PhotoError, list[Description] | None, np.ndarray | None]
-]:
-    """Follow up what ``engine.predict.detect_photos`` yields: drop duplicates, describe the rest.
-
-    Args:
-        results: (key, detections or what is wrong with the photo, photo).
-        describer: None leaves the descriptions out.
-        categories: of the detector.
-        overlap: see ``engine.duplicates.drop_duplicates``.
-
-    Yields:
-        (key, detections or error, descriptions, photo).
-    """
-    for key, found, photo in results:
-        descriptions = None
-        if isinstance(found, Detections):
-            found = drop_duplicates(found, overlap)
-            if describer:
-                descriptions = describer.describe(photo, found, categories)
-        yield key, found, descriptions, photo
 
 
 def choose_vocabulary(labels: LabelSpace, name: str | None) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ PHOTO_SUFFIXES = (*JPEG_SUFFIXES, *OTHER_SUFFIXES, ".heic", ".heif")
 
 # A results folder holds MARKER; the pictures in its PICTURE_FOLDERS are never photos to look at.
 MARKER = ".weft"
-PICTURE_FOLDERS = ("overlays", "crops")
+PICTURE_FOLDERS = ("overlays", "crops", "similar")
 
 logger = logging.getLogger("weft")
 

@@ -56,8 +56,9 @@ class GalleryWriter:
 
     def add(self, record: Record) -> None:
         """Add one photo: [name, overlay, width, height, garments], each garment
-        [category, score, x1, y1, x2, y2, share, labels, colors], the box as parts of the photo's
-        sides; labels are [group, value, probability], colors [name, hex, share]."""
+        [category, score, x1, y1, x2, y2, share, labels, colors, similar], the box as parts of the
+        photo's sides; labels are [group, value, probability], colors [name, hex, share], similar
+        items [key, score, picture or ""]."""
         if "kind" in record:
             self.unreadable.append((_url(record["photo"]), record["reason"]))
             return
@@ -72,7 +73,11 @@ class GalleryWriter:
                 for group, ranked in garment.get("labels", {}).items()
             ]
             colors = [[c["name"], c["hex"], c["share"]] for c in garment.get("colors", ())]
-            garments.append([*row, garment["area_share"], labels, colors])
+            similar = [
+                [item["key"], item["score"], _url(item.get("picture", ""))]
+                for item in garment.get("similar", ())
+            ]
+            garments.append([*row, garment["area_share"], labels, colors, similar])
         entry = [_url(record["photo"]), _url(record["overlay"]), width, height, garments]
         self.file.write(self.separator + _embed(entry))
         self.separator = b",\n"

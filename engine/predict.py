@@ -7,6 +7,7 @@ ahead of the next, so memory does not grow with the number of photos:
 """
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,12 @@ def map_ahead(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
+
+
+def watch(results: Iterable, count: int) -> Iterable:
+    """Show a progress bar on a terminal, for rank 0's share of the photos."""
+    show = distributed.is_main() and sys.stderr.isatty()
+    return track(results, "photos", count, console=Console(stderr=True), disable=not show)
 
 
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:

@@ -74,6 +74,7 @@ def garments_record(
     *,
     descriptions: Sequence[Description] | None = None,
     vectors: bool = False,
+    similar: Sequence[list[dict[str, Any]]] | None = None,
     pictures: bool,
 ) -> Record:
     """A readable photo's entry in garments.json.
@@ -81,13 +82,16 @@ def garments_record(
     Boxes are xyxy in pixels of the upright photo, to 1/100; ``area_share`` is the part of the photo
     that the mask covers (the box, from a detector without masks). With ``pictures`` the entry names
     those that ``save_pictures`` writes. With ``vectors`` it carries the descriptions' vectors, as
-    ``engine.feature_file.encode`` writes them; they end up in a file of their own.
+    ``engine.feature_file.encode`` writes them; they end up in a file of their own. ``similar``:
+    each garment's similar items of a database, ready for JSON.
     """
     garments = [_garment(found, i, categories) for i in range(len(found))]
     for garment, description in zip(garments, descriptions or [], strict=descriptions is not None):
         garment |= _description(description)
         if vectors:
             garment["vectors"] = feature_file.encode(description.vectors)
+    for garment, items in zip(garments, similar or [], strict=similar is not None):
+        garment["similar"] = items
     record = {"photo": name, "image_id": image_id(name), "width": found.width,
               "height": found.height, "garments": garments}  # fmt: skip
     if pictures:
@@ -162,8 +166,8 @@ def save_pictures(
     shutil.rmtree(output / "crops" / _mirrored(name), ignore_errors=True)
     for number, (category, box) in enumerate(zip(names, found.boxes, strict=True), start=1):
         scale = np.array([photo.shape[1] / found.width, photo.shape[0] / found.height] * 2)
-        _write_jpeg(output / crop_path(name, number, category), _cut(photo, box * scale))
-    _write_jpeg(output / overlay_path(name), overlay)
+        write_jpeg(output / crop_path(name, number, category), _cut(photo, box * scale))
+    write_jpeg(output / overlay_path(name), overlay)
 
 
 def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -178,7 +182,7 @@ def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
     return cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
 
 
-def _write_jpeg(path: Path, picture: np.ndarray) -> None:
+def write_jpeg(path: Path, picture: np.ndarray) -> None:
     """Write u8[H,W,3] RGB. A kill in between is no harm: the journal does not list it yet."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
     try:

@@ -15,8 +15,9 @@ What lies where on the disk: ``retrieval.folder``.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class LocalDatabase(DatabaseReader):
         create: bool = False,
         read_only: bool = False,
         half: bool = False,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
             if create and not read_only and not names.is_database(folder):
@@ -57,8 +59,10 @@ class LocalDatabase(DatabaseReader):
                 undo.callback(self._lock.release)
             # Looked at again: another process may have made it before we had the lock.
             if not names.is_database(folder):
-                _create(folder, schema, Layout(schema.dim, "float16" if half else "float32"))
+                layout = Layout(schema.dim, "float16" if half else "float32")
+                _create(folder, schema, layout, about or {})
             stored, layout = names.read_description(folder)
+            self.about = names.read_about(folder)
             if schema is not None:
                 stored.require_same(schema, str(folder))
             table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
@@ -230,6 +234,6 @@ class LocalDatabase(DatabaseReader):
         return checksums
 
 
-def _create(folder: Path, schema: FeatureSchema, layout: Layout) -> None:
+def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:
     ItemTable(folder / names.TABLE, create=True, read_only=False).close()
-    names.write_description(folder, schema, layout)
+    names.write_description(folder, schema, layout, about)

@@ -1,26 +1,29 @@
-"""Crops of garments -> aspect vectors: by the multitask model, by descriptors, or by both.
+"""Garments on photos -> descriptions and vectors: the model's, classical descriptors, or both.
 
-embedder = ModelEmbedder(load_checkpoint("runs/m/checkpoint_best.pt", "multitask"), device)
-crops, masks = cut_crops(photo, boxes, embedder.crop_size, margin=embedder.margin, masks=masks)
-vectors = stack(embedder(crops, masks), embedder.schema)      # f32[N,D], for a database
+    embedder = GarmentEmbedder(describer, "both")
+    descriptions, vectors = embedder.describe(photo, found)      # f32[N,D], for a database
+
+A garment goes through the network once, for words and vectors alike, and always through the same
+code: what a photo's garment is when it is stored, it is when it is searched for.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.config import require
+from engine.describer import CropSettings, Describer, Description, cut_garments
+from engine.detections import Detections
+from engine.dominant_colors import dominant_colors
 from engine.errors import InputError
 from engine.labels import ASPECTS
-from engine.multitask import build_multitask_from_checkpoint
-from engine.precision import autocast
 from retrieval import descriptors
-from retrieval.features import SCHEMA_VERSION, FeatureSchema
+from retrieval.features import SCHEMA_VERSION, FeatureSchema, stack
 
-BATCH = 32  # crops per forward pass
+FEATURES = ("multitask", "descriptors", "both")
 DESCRIPTOR_CROP = 192  # px
 DESCRIPTOR_MARGIN = 0.1
 
@@ -32,34 +35,97 @@ MODEL_SHARES = {"item": 0.8, "color": 0.5, "texture": 0.7, "shape": 0.7}
 Vectors = dict[str, np.ndarray]
 
 
-class Embedder(Protocol):
-    """Calls with crops u8[N,3,S,S] and masks u8[N,S,S], on any device, N from 0 up.
+class GarmentEmbedder:
+    """Makes the vectors of one schema.
 
-    Returns f32[N,d] per aspect, rows of unit length. Each row depends on its own crop only.
+    Args:
+        describer: the multitask model; None where there is none.
+        features: "multitask", "descriptors" (which need no model) or "both": side by side in every
+            aspect, weighed by MODEL_SHARES; an aspect that the model has not learned is the
+            descriptor's alone.
 
     Attributes:
         schema: of the vectors.
-        crop_size, margin: how crops are to be cut (``engine.crops``).
+        cut: how the garments' crops are cut.
+
+    Raises:
+        InputError: these features need a model, or one that has learned aspects.
     """
 
-    schema: FeatureSchema
-    crop_size: int
-    margin: float
+    def __init__(self, describer: Describer | None, features: str) -> None:
+        require(
+            describer is not None or features == "descriptors",
+            f"features {features}: need a multitask model, give --multitask-weights FILE (or "
+            "--features descriptors, which need none)",
+        )
+        self.describer, self.features = describer, features
+        uses_model = features != "descriptors"
+        self.cut = describer.cut if describer else CropSettings(DESCRIPTOR_CROP, DESCRIPTOR_MARGIN)
+        self.descriptors = None
+        if features != "multitask":
+            own = (self.cut.size, self.cut.margin, self.cut.background) if uses_model else ()
+            self.descriptors = DescriptorEmbedder(*own)
+        self.schema = self.descriptors.schema if self.descriptors else None
+        if uses_model:
+            learned = model_schema(describer.model, describer.cut)
+            self.schema = _joint_schema(learned, self.schema) if self.schema else learned
 
-    def __call__(self, crops: Tensor, masks: Tensor) -> Vectors: ...
+    def describe(
+        self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
+    ) -> tuple[list[Description], np.ndarray]:
+        """Words and vectors of a photo's garments.
+
+        Args:
+            photo, found, categories: as for ``Describer.describe``.
+
+        Returns:
+            A description each (without a model: colors only), and f32[N,D].
+        """
+        if self.describer:
+            descriptions = self.describer.describe(photo, found, categories)
+        else:
+            crops, masks = cut_garments(_to_tensor(photo), found, self.cut)
+            pairs = zip(crops.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True)
+            descriptions = [Description({}, dominant_colors(*pair), {}) for pair in pairs]
+        return descriptions, self.vectors(photo, found, descriptions)
+
+    def vectors(
+        self, photo: np.ndarray, found: Detections, descriptions: Sequence[Description]
+    ) -> np.ndarray:
+        """f32[N,D] of garments that the same describer has described."""
+        if len(found) == 0:
+            return np.zeros((0, self.schema.dim), np.float32)
+        rows: Vectors = {}
+        if self.descriptors:
+            rows = self.descriptors(*cut_garments(_to_tensor(photo), found, self.descriptors.cut))
+        if self.features != "descriptors":
+            for name in self.describer.aspects:
+                learned = np.stack([description.vectors[name] for description in descriptions])
+                share = MODEL_SHARES[name]
+                pair = [(learned, share), (rows.get(name), 1 - share)]
+                rows[name] = join(pair) if self.descriptors else learned
+        return stack(rows, self.schema)
 
 
 class DescriptorEmbedder:
-    """Aspects without any model; ``item`` joins the other three by ITEM_SHARES."""
+    """Crops -> aspects without any model; ``item`` joins the other three by ITEM_SHARES."""
 
-    def __init__(self, crop_size: int = DESCRIPTOR_CROP, margin: float = DESCRIPTOR_MARGIN) -> None:
-        self.crop_size, self.margin = crop_size, margin
+    def __init__(
+        self,
+        crop_size: int = DESCRIPTOR_CROP,
+        margin: float = DESCRIPTOR_MARGIN,
+        background: bool = True,
+    ) -> None:
+        self.cut = CropSettings(crop_size, margin, background)
         self.dims = descriptors.dimensions()
         dims = {"item": sum(self.dims.values())} | self.dims
-        name = f"descriptors {descriptors.VERSION}, {crop_size} px, margin {margin:g}"
-        self.schema = _schema(dims, name)
+        self.schema = _schema(dims, f"descriptors {descriptors.VERSION}, {self.cut}")
 
     def __call__(self, crops: Tensor, masks: Tensor) -> Vectors:
+        """Crops u8[N,3,S,S] and masks u8[N,S,S], on any device, N from 0 up -> f32[N,d] an aspect.
+
+        Rows have unit length; each depends on its own crop only.
+        """
         pixels, outlines = crops.permute(0, 2, 3, 1).cpu().numpy(), masks.cpu().numpy()
         found = {name: np.zeros((len(pixels), dim), np.float32) for name, dim in self.dims.items()}
         for i, (crop, mask) in enumerate(zip(pixels, outlines, strict=True)):
@@ -68,87 +134,25 @@ class DescriptorEmbedder:
         return found | {"item": join([(found[name], share) for name, share in ITEM_SHARES.items()])}
 
 
-class ModelEmbedder:
-    """The aspects of a multitask model.
+def embedder_for(schema: FeatureSchema, describer: Describer | None, where: str) -> GarmentEmbedder:
+    """The embedder whose vectors compare with those of a database.
 
     Args:
-        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it.
-        device: where to run.
-        precision: "fp32", "bf16" or "fp16"; vectors of one model compare whatever it is.
+        schema: the database's.
+        describer: the multitask model at hand, if there is one.
+        where: the database's location, for the error.
 
     Raises:
-        InputError: the checkpoint's parts contradict each other, or it has learned no aspect.
+        InputError: none does: the database was built with another model, or with one at all.
     """
-
-    def __init__(
-        self, checkpoint: Mapping[str, Any], device: torch.device, precision: str = "fp32"
-    ) -> None:
-        self.model = build_multitask_from_checkpoint(dict(checkpoint))
-        self.device, self.precision = device, precision
-        self.schema = model_schema(self.model, checkpoint["config"])
-        self.crop_size = checkpoint["config"]["crop_size"]
-        self.margin = checkpoint["config"]["margin"]
-        self.model.to(device)
-        if device.type == "cpu":
-            self.model.to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def __call__(self, crops: Tensor, masks: Tensor) -> Vectors:
-        parts: dict[str, list[np.ndarray]] = {
-            name: [np.zeros((0, dim), np.float32)] for name, dim in self.schema.aspects
-        }
-        for start in range(0, len(crops), BATCH):
-            rows = (part[start : start + BATCH].to(self.device) for part in (crops, masks))
-            with autocast(self.device, self.precision):
-                aspects = self.model.describe(*rows)["aspects"]
-            for name, vectors in aspects.items():
-                parts[name].append(vectors.float().cpu().numpy())
-        return {name: np.concatenate(rows) for name, rows in parts.items()}
-
-
-class JointEmbedder:
-    """Model and descriptors side by side in every aspect, weighed by MODEL_SHARES.
-
-    An aspect that the model has not learned is the descriptor's alone.
-    """
-
-    def __init__(self, model: ModelEmbedder) -> None:
-        self.model = model
-        self.crop_size, self.margin = model.crop_size, model.margin
-        self.descriptors = DescriptorEmbedder(self.crop_size, self.margin)
-        dims = dict(self.descriptors.schema.aspects)
-        for name, dim in model.schema.aspects:
-            dims[name] += dim
-        fingerprints = model.schema.fingerprint, self.descriptors.schema.fingerprint
-        shares = ", ".join(f"{name} {share:g}" for name, share in MODEL_SHARES.items())
-        self.schema = _schema(dims, " + ".join(fingerprints) + f" ({shares})")
-
-    def __call__(self, crops: Tensor, masks: Tensor) -> Vectors:
-        learned, described = self.model(crops, masks), self.descriptors(crops, masks)
-        for name, vectors in learned.items():
-            share = MODEL_SHARES[name]
-            described[name] = join([(vectors, share), (described[name], 1 - share)])
-        return described
-
-
-def build_embedder(
-    checkpoint: Mapping[str, Any] | None,
-    device: torch.device,
-    *,
-    with_descriptors: bool = False,
-    precision: str = "fp32",
-) -> Embedder:
-    """The embedder for what there is: without a checkpoint the descriptors, else the model.
-
-    Args:
-        checkpoint: of a multitask model, or None.
-        device, precision: of the model.
-        with_descriptors: join them to the model's aspects.
-    """
-    if checkpoint is None:
-        return DescriptorEmbedder()
-    model = ModelEmbedder(checkpoint, device, precision)
-    return JointEmbedder(model) if with_descriptors else model
+    if schema.fingerprint == DescriptorEmbedder().schema.fingerprint:
+        return GarmentEmbedder(describer, "descriptors")
+    if describer is None:
+        raise InputError(f"{where}: made with a multitask model; give it as --multitask-weights")
+    both = GarmentEmbedder(describer, "both")
+    embedder = both if both.schema == schema else GarmentEmbedder(describer, "multitask")
+    schema.require_same(embedder.schema, where)
+    return embedder
 
 
 def join(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
@@ -165,26 +169,33 @@ def join(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
     return joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
 
 
-def model_schema(model: nn.Module, config: Mapping[str, Any]) -> FeatureSchema:
+def model_schema(model: nn.Module, cut: CropSettings) -> FeatureSchema:
     """What the vectors of a multitask model mean: its weights and how it sees crops.
-
-    Args:
-        model: as ``engine.multitask.build_multitask_from_checkpoint`` makes it.
-        config: the checkpoint's.
 
     Raises:
         InputError: the model has learned no aspect.
     """
     if not model.aspects:
         raise InputError("the model was trained without aspects: it gives nothing to search by")
-    cut = f"{config['crop_size']} px, margin {config['margin']:g}"
     dims = {name: model.aspect_heads.heads[name].vector.out_features for name in model.aspects}
     return _schema(dims, f"{_digest(model)}, {cut}")
+
+
+def _joint_schema(learned: FeatureSchema, classical: FeatureSchema) -> FeatureSchema:
+    dims = dict(classical.aspects)
+    for name, dim in learned.aspects:
+        dims[name] += dim
+    shares = ", ".join(f"{name} {share:g}" for name, share in MODEL_SHARES.items())
+    return _schema(dims, f"{learned.fingerprint} + {classical.fingerprint} ({shares})")
 
 
 def _schema(dims: Mapping[str, int], fingerprint: str) -> FeatureSchema:
     aspects = tuple((name, dims[name]) for name in ASPECTS if name in dims)
     return FeatureSchema(SCHEMA_VERSION, aspects, fingerprint)
+
+
+def _to_tensor(photo: np.ndarray) -> Tensor:
+    return torch.from_numpy(photo).permute(2, 0, 1)
 
 
 def _digest(model: nn.Module) -> str:

@@ -154,3 +154,19 @@ def normalized_weights(weights: Mapping[str, float], schema: FeatureSchema) -> n
     return (
         raw / raw.max() / (raw / raw.max()).sum()
     )  # the largest first: 1e308 twice would overflow
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """``color=1,shape=0.5`` as a dict.
+
+    Raises:
+        InputError: anything else.
+    """
+    weights = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            raise InputError(f"weights {text!r}: write ASPECT=NUMBER,ASPECT=NUMBER") from None
+    return weights

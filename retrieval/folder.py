@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from engine.errors import InputError
 from engine.files import replacing
@@ -60,11 +62,13 @@ def prepare(folder: Path) -> None:
         raise InputError(f"cannot make {folder}: {reason}; choose another place") from error
 
 
-def write_description(folder: Path, schema: FeatureSchema, layout: Layout) -> None:
-    about = {"format": FORMAT, "version": VERSION}
-    about |= {"schema": schema.to_plain(), "layout": asdict(layout)}
+def write_description(
+    folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]
+) -> None:
+    description = {"format": FORMAT, "version": VERSION, "about": dict(about)}
+    description |= {"schema": schema.to_plain(), "layout": asdict(layout)}
     with replacing(folder / DESCRIPTION, "w") as file:
-        json.dump(about, file, indent=2)
+        json.dump(description, file, indent=2)
 
 
 def read_description(folder: Path) -> tuple[FeatureSchema, Layout]:
@@ -73,6 +77,20 @@ def read_description(folder: Path) -> tuple[FeatureSchema, Layout]:
     Raises:
         InputError: not there, damaged, or written by a newer version.
     """
+    path, description = folder / DESCRIPTION, _read(folder)
+    schema = FeatureSchema.from_plain(description.get("schema"), str(path))
+    return schema, _layout(description.get("layout"), schema, path)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The note of whoever made the database; raises as ``read_description``."""
+    about = _read(folder).get("about", {})
+    if not isinstance(about, dict):
+        raise InputError(f"{folder / DESCRIPTION}: damaged note; restore a copy")
+    return about
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
         about = json.loads(path.read_text())
@@ -86,8 +104,7 @@ def read_description(folder: Path) -> tuple[FeatureSchema, Layout]:
         raise InputError(
             f"{path}: format version {about.get('version')}, this program knows {VERSION}"
         )
-    schema = FeatureSchema.from_plain(about.get("schema"), str(path))
-    return schema, _layout(about.get("layout"), schema, path)
+    return about
 
 
 def _layout(plain: object, schema: FeatureSchema, path: Path) -> Layout:

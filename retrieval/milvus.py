@@ -65,6 +65,7 @@ class MilvusStore(Store):
         schema: FeatureSchema | None = None,
         create: bool = False,
         read_only: bool = False,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         address = Address.parse(location)
         self._items, self._photos = address.collection, f"{address.collection}_photos"
@@ -72,39 +73,40 @@ class MilvusStore(Store):
         self._changed = time.monotonic()  # others may have written until a moment ago
         self._link = Link(address)
         try:
-            self.schema = self._open(schema, create and not read_only)
+            self.schema, self.about = self._open(schema, create and not read_only, about or {})
         except BaseException:
             self._link.close()
             raise
         row_bytes = 4 * self.schema.dim + 1024  # a record is a few hundred bytes
         self._page = max(1, min(MOST_ROWS, CALL_BYTES // row_bytes))
 
-    def _open(self, schema: FeatureSchema | None, may_create: bool) -> FeatureSchema:
+    def _open(
+        self, schema: FeatureSchema | None, may_create: bool, about: Mapping[str, Any]
+    ) -> tuple[FeatureSchema, dict[str, Any]]:
         where = str(self._link.address)
         note = read_note(self._link, self._items)
         if note is None:
             if not may_create or schema is None:
                 raise InputError(f"{where}: no such collection; build the database first")
-            self._create(schema)
-            note = {"items": schema.to_plain()}
+            note = {"items": schema.to_plain(), "about": dict(about)}
+            self._create(schema, note)
         stored = FeatureSchema.from_plain(note.get("items"), where)
         if schema is not None:
             stored.require_same(schema, where)
         load_collections(self._link, (self._items, self._photos))
-        return stored
+        return stored, dict(note.get("about", {}))
 
-    def _create(self, schema: FeatureSchema) -> None:
+    def _create(self, schema: FeatureSchema, note: dict[str, Any]) -> None:
         """The photos first: once the items' collection is there, the database is complete."""
-        note = read_note(self._link, self._photos)
-        if note is None:
+        others = read_note(self._link, self._photos)
+        if others is None:
             texts = ("photo", "record")
             create_collection(
                 self._link, self._photos, texts=texts, tags=False, dim=2, note={"photos": 1}
             )
-        elif "photos" not in note:
+        elif "photos" not in others:
             raise InputError(f"{self._link.address}: {self._photos} is another database's")
         texts = ("key", "photo", "category", "record")
-        note = {"items": schema.to_plain()}
         create_collection(
             self._link, self._items, texts=texts, tags=True, dim=schema.dim, note=note
         )

@@ -115,9 +115,16 @@ class PhotoSink(ABC):
 
 
 class Store(PhotoSink):
-    """The interface. Every method raises InputError where the store cannot be read or written."""
+    """The interface. Every method raises InputError where the store cannot be read or written.
+
+    Attributes:
+        schema: of the features.
+        about: what whoever made the store noted, never changed since: where the photos lie, how
+            garments were found on them.
+    """
 
     schema: FeatureSchema
+    about: dict[str, Any]
 
     @abstractmethod
     def add(self, items: Sequence[Item], vectors: np.ndarray) -> None:
@@ -147,10 +154,6 @@ class Store(PhotoSink):
     def keys(self, filter: Filter | None = None) -> list[str]:
         """The keys of the items that pass, ascending."""
 
-    @abstractmethod
-    def photos(self) -> dict[str, PhotoState]:
-        """State of every photo that was put, those without items and unreadable ones included."""
-
     def labels(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
         """How many items have each category, and each value of each attribute."""
         categories: Counter[str] = Counter()
@@ -162,6 +165,10 @@ class Store(PhotoSink):
                 for name, value in item.attributes.items():
                     attributes.setdefault(name, Counter())[value] += 1
         return dict(categories), {name: dict(values) for name, values in attributes.items()}
+
+    @abstractmethod
+    def photos(self) -> dict[str, PhotoState]:
+        """State of every photo that was put, those without items and unreadable ones included."""
 
     @abstractmethod
     def search(
@@ -207,6 +214,7 @@ def open_database(
     create: bool = False,
     read_only: bool = False,
     half: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> Store:
     """Open a folder, or a Milvus collection given as ``http://host:19530#collection``.
 
@@ -215,6 +223,7 @@ def open_database(
         create: make the store where there is none yet (needs a schema).
         read_only: take no writer's lock; writing methods are refused.
         half: a new folder keeps float16, half the space for scores that differ by about 1e-4.
+        about: what a new store notes of itself, ready for JSON.
 
     Raises:
         InputError: nothing there, another schema, or another process writing to the folder.
@@ -225,11 +234,18 @@ def open_database(
 
         if half:
             raise InputError(f"{location}: Milvus keeps float32; leave out half precision")
-        return MilvusStore(str(location), schema=schema, create=create, read_only=read_only)
+        return MilvusStore(
+            str(location), schema=schema, create=create, read_only=read_only, about=about
+        )
     from retrieval.database import LocalDatabase
 
     return LocalDatabase(
-        Path(location), schema=schema, create=create, read_only=read_only, half=half
+        Path(location),
+        schema=schema,
+        create=create,
+        read_only=read_only,
+        half=half,
+        about=about,
     )
 
 

@@ -20,6 +20,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 import infer
+from engine import finder, model_flags
 from engine.detections import Detections
 from engine.detector import build_detector
 from engine.labels import LabelGroup, LabelSpace, Source
@@ -85,8 +86,8 @@ def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
     fake = fake or FakeDetector()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["infer.py", *map(str, arguments)])
-        patch.setattr(infer, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
-        patch.setattr(infer, "detect_photos", fake.detect)
+        patch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
+        patch.setattr(finder, "detect_photos", fake.detect)
         with pytest.raises(SystemExit) as ended:
             infer.main()
     assert ended.value.code == 0
@@ -293,7 +294,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, weights: Path, capsys, monkey
     below = tmp_path / "junk.pt" / "out"
     assert "cannot write" in fails(capsys, photos, "--output-dir", below, "--weights", weights)
     assert not (tmp_path / "out").exists(), "a failed start left a folder behind"
-    monkeypatch.setattr(infer, "DEFAULT_WEIGHTS", tmp_path / "detector.pt")
+    monkeypatch.setattr(model_flags, "DETECTOR_WEIGHTS", tmp_path / "detector.pt")
     assert "train.py detector" in fails(capsys, photos, *output)
 
 
@@ -302,8 +303,8 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, weights: Path, capsys, monk
         raise OSError(28, "No space left on device")
 
     photos = make_photos(tmp_path / "photos", 3)
-    monkeypatch.setattr(infer, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
-    monkeypatch.setattr(infer, "detect_photos", FakeDetector().detect)
+    monkeypatch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr(finder, "detect_photos", FakeDetector().detect)
     monkeypatch.setattr(Path, "write_bytes", no_space)
     message = fails(capsys, photos, "--output-dir", tmp_path / "out", "--weights", weights)
     assert "No space left" in message

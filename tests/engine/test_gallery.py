@@ -39,7 +39,7 @@ def record(name: str, descriptions: list[Description] | None = None) -> dict:
 
 def test_an_entry_by_hand() -> None:
     data = data_of(page_of([record("a/b.jpg")]))
-    row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02, [], []]
+    row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02, [], [], []]
     assert data["photos"] == [["a/b.jpg", "overlays/a/b.jpg.jpg", 100, 200, [row]]]
     assert data["originals"] == ".."
     assert [category["name"] for category in data["categories"]] == CATEGORIES
@@ -54,6 +54,7 @@ def test_a_described_garment_by_hand() -> None:
     assert garment[7:] == [
         [["color", "navy", 0.9], ["<i>", "zip", 0.2]],
         [["navy", "#000080", 0.62]],
+        [],
     ]
 
 

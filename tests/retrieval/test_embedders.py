@@ -5,23 +5,24 @@ import copy
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from pycocotools import mask as coco_mask
 
+from engine.crops import cut_crops
+from engine.describer import Describer, DescriberSettings
+from engine.detections import Detections
 from engine.errors import InputError
 from engine.labels import ASPECTS, LabelGroup, LabelSpace, Source
 from engine.multitask import ASPECT_DIMS, build_multitask
 from retrieval import descriptors
 from retrieval.embedders import (
+    FEATURES,
     ITEM_SHARES,
     MODEL_SHARES,
     DescriptorEmbedder,
-    JointEmbedder,
-    ModelEmbedder,
-    build_embedder,
+    GarmentEmbedder,
+    embedder_for,
     join,
 )
-from retrieval.features import stack
 
 SPACE = LabelSpace(
     (LabelGroup("category", ("shirt", "jeans"), True),), (Source("shop", {"category": (0, 1)}),)
@@ -37,50 +38,94 @@ def checkpoint_with(*tasks: str) -> dict:
     return {"config": config, "labels": SPACE.to_plain(), "model": model.state_dict()}
 
 
+def describer_of(checkpoint: dict) -> Describer:
+    return Describer(checkpoint, CPU, DescriberSettings())
+
+
 @pytest.fixture(scope="module")
 def checkpoint() -> dict:
     return checkpoint_with("category", *ASPECTS)
 
 
-def crops(count: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    coarse = torch.rand(count, 3, 8, 8, generator=generator) * 255
-    masks = torch.zeros(count, SIDE, SIDE, dtype=torch.uint8)
-    masks[:, 5:50, 11:40] = 255
-    masks[:, 5:20, 11:20] = 0
-    return F.interpolate(coarse, size=SIDE, mode="bilinear").to(torch.uint8), masks
+@pytest.fixture(scope="module")
+def describer(checkpoint: dict) -> Describer:
+    return describer_of(checkpoint)
 
 
-@pytest.mark.parametrize("kind", ["descriptors", "model", "both"])
-def test_vectors_follow_the_schema_and_their_own_crop_only(kind: str, checkpoint: dict) -> None:
-    embedder = build_embedder(
-        None if kind == "descriptors" else checkpoint, CPU, with_descriptors=kind == "both"
-    )
-    together = embedder(*crops(37))
+def garments(count: int) -> tuple[np.ndarray, Detections]:
+    """Colored blobs in a row, with their masks."""
+    rng = np.random.default_rng(1)
+    photo = rng.integers(0, 255, (90, 40 * 37, 3)).astype(np.uint8)
+    boxes, masks = [], []
+    for i in range(count):
+        x1, y1 = 40 * i + 3, int(rng.integers(5, 30))
+        bitmap = np.zeros(photo.shape[:2], np.uint8, order="F")
+        bitmap[y1 : y1 + 50, x1 : x1 + 31] = 1
+        bitmap[y1 : y1 + 9, x1 : x1 + 11] = 0
+        photo[bitmap > 0] = rng.integers(0, 255, 3)
+        boxes.append([x1, y1, x1 + 31, y1 + 50])
+        masks.append(coco_mask.encode(bitmap))
+    return photo, detections(photo, boxes, masks)
+
+
+def detections(photo: np.ndarray, boxes: list, masks: list | None) -> Detections:
+    count = len(boxes)
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    scores, labels = np.ones(count, np.float32), np.ones(count, np.int64)
+    return Detections(photo.shape[1], photo.shape[0], boxes, scores, labels, masks)
+
+
+def only(found: Detections, photo: np.ndarray, i: int) -> Detections:
+    return detections(photo, [found.boxes[i]], [found.masks[i]])
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_vectors_follow_the_schema_and_their_own_crop_only(features: str, describer) -> None:
+    embedder = GarmentEmbedder(describer, features)
+    photo, found = garments(7)
+    descriptions, together = embedder.describe(photo, found)
     assert embedder.schema.names == ASPECTS
-    assert stack(together, embedder.schema).shape == (37, embedder.schema.dim)
+    assert together.shape == (7, embedder.schema.dim) and len(descriptions) == 7
     for name in ASPECTS:
-        np.testing.assert_allclose(np.linalg.norm(together[name], axis=1), 1, atol=1e-5)
-    pixels, masks = crops(37)
-    alone = embedder(pixels[36:], masks[36:])
-    for name in ASPECTS:
-        assert alone[name][0] @ together[name][36] > 0.9999
-    nothing = embedder(pixels[:0], masks[:0])
-    assert stack(nothing, embedder.schema).shape == (0, embedder.schema.dim)
+        part = together[:, embedder.schema.slice(name)]
+        np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1, atol=1e-5)
+    alone = embedder.describe(photo, only(found, photo, 6))[1]
+    np.testing.assert_allclose(alone[0], together[6], atol=2e-3)
+    assert abs(together[5] - together[6]).max() > 1e-2
+    nothing = embedder.describe(photo, detections(photo, [], []))
+    assert nothing[0] == [] and nothing[1].shape == (0, embedder.schema.dim)
 
 
-def test_cosines_of_joined_vectors_add_up_by_shares(checkpoint: dict) -> None:
-    model = ModelEmbedder(checkpoint, CPU)
-    both, described = JointEmbedder(model), DescriptorEmbedder(SIDE, 0.1)
-    pixels, masks = crops(5)
-    joint, learned, classical = (e(pixels, masks) for e in (both, model, described))
+def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
+    photo, found = garments(3)
+    calls = []
+    describe = describer.model.describe
+    monkeypatch.setattr(
+        describer.model, "describe", lambda *rows: calls.append(len(rows[0])) or describe(*rows)
+    )
+    embedder = GarmentEmbedder(describer, "both")
+    descriptions, vectors = embedder.describe(photo, found)
+    assert calls == [3]
+    assert [name for name, _ in descriptions[0].labels["category"]]
+    again = embedder.vectors(photo, found, describer.describe(photo, found))
+    np.testing.assert_allclose(vectors, again, atol=1e-6)
+
+
+def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:
+    photo, found = garments(5)
+    classical = DescriptorEmbedder(SIDE, 0.1)
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)
+    described = classical(*cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks))
+    kinds = {f: GarmentEmbedder(describer, f) for f in ("both", "multitask")}
+    rows = {f: embedder.describe(photo, found)[1] for f, embedder in kinds.items()}
     for name in ASPECTS:
+        joint, learned = (rows[f][:, kinds[f].schema.slice(name)] for f in kinds)
         share = MODEL_SHARES[name]
-        expected = share * (learned[name] @ learned[name].T)
-        expected += (1 - share) * (classical[name] @ classical[name].T)
-        np.testing.assert_allclose(joint[name] @ joint[name].T, expected, atol=1e-5)
-    expected = sum(s * (classical[n] @ classical[n].T) for n, s in ITEM_SHARES.items())
-    np.testing.assert_allclose(classical["item"] @ classical["item"].T, expected, atol=1e-5)
+        expected = share * (learned @ learned.T)
+        expected += (1 - share) * (described[name] @ described[name].T)
+        np.testing.assert_allclose(joint @ joint.T, expected, atol=1e-5)
+    expected = sum(s * (described[n] @ described[n].T) for n, s in ITEM_SHARES.items())
+    np.testing.assert_allclose(described["item"] @ described["item"].T, expected, atol=1e-5)
 
 
 def test_joining_keeps_unit_length() -> None:
@@ -90,12 +135,19 @@ def test_joining_keeps_unit_length() -> None:
     )
 
 
-def test_descriptors_are_those_of_the_crops() -> None:
-    pixels, masks = crops(2)
-    found = DescriptorEmbedder(SIDE)(pixels, masks)
-    crop = pixels[1].permute(1, 2, 0).contiguous().numpy()
+def test_descriptors_are_those_of_the_crops_and_need_no_model() -> None:
+    photo, found = garments(2)
+    embedder = GarmentEmbedder(None, "descriptors")
+    descriptions, vectors = embedder.describe(photo, found)
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)
+    cut = embedder.cut
+    crops, masks = cut_crops(tensor, found.boxes, cut.size, margin=cut.margin, masks=found.masks)
+    crop = crops[1].permute(1, 2, 0).contiguous().numpy()
     for name, vector in descriptors.describe(crop, masks[1].numpy()).items():
-        assert np.array_equal(found[name][1], vector)
+        assert np.array_equal(vectors[1, embedder.schema.slice(name)], vector)
+    assert descriptions[0].labels == {} and descriptions[0].colors
+    with pytest.raises(InputError, match="--multitask-weights"):
+        GarmentEmbedder(None, "both")
 
 
 def test_fingerprints_tell_weights_and_cuts_apart(checkpoint: dict) -> None:
@@ -105,26 +157,52 @@ def test_fingerprints_tell_weights_and_cuts_apart(checkpoint: dict) -> None:
         if change:
             name = next(n for n in changed["model"] if n.startswith(change))
             changed["model"][name].view(-1)[0] += 1
-        return ModelEmbedder(changed, CPU).schema
+        return GarmentEmbedder(describer_of(changed), "multitask").schema
 
     own = schema()
     assert own.aspects == tuple((name, ASPECT_DIMS[name]) for name in ASPECTS)
-    assert schema() == own
+    assert schema() == own == schema(background=True)
     assert schema("classifiers.") == own  # vectors don't depend on it
-    for other in (schema("backbone."), schema("aspect_heads."), schema(margin=0.2)):
+    others = (schema("backbone."), schema("aspect_heads."), schema(margin=0.2))
+    for other in (*others, schema(background=False)):
         with pytest.raises(InputError, match=r"^db: .*fingerprint"):
             own.require_same(other, "db")
-    with pytest.raises(InputError):
-        own.require_same(JointEmbedder(ModelEmbedder(checkpoint, CPU)).schema, "db")
+
+
+def test_a_model_trained_on_masks_with_background_gets_them(checkpoint: dict) -> None:
+    photo = np.full((64, 64, 3), 255, np.uint8)
+    photo[16:48, 20:44] = (200, 30, 40)
+    found = detections(photo, [[0, 0, 64, 64]], None)
+    without = copy.deepcopy(checkpoint)
+    without["config"]["background"] = False
+    rows = [
+        GarmentEmbedder(describer_of(c), "multitask").describe(photo, found)[1]
+        for c in (checkpoint, without)
+    ]
+    assert abs(rows[0] - rows[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_a_database_finds_its_embedder(features: str, describer) -> None:
+    schema = GarmentEmbedder(describer, features).schema
+    assert embedder_for(schema, describer, "db").features == features
+    if features != "descriptors":
+        with pytest.raises(InputError, match=r"^db: .*--multitask-weights"):
+            embedder_for(schema, None, "db")
+    other = describer_of(checkpoint_with("category", "color"))
+    if features != "descriptors":
+        with pytest.raises(InputError, match=r"^db: its features"):
+            embedder_for(schema, other, "db")
 
 
 def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
-    model = ModelEmbedder(checkpoint_with("category", "color"), CPU)
-    assert model.schema.names == ("color",)
-    both, pixels = JointEmbedder(model), crops(2)
+    describer = describer_of(checkpoint_with("category", "color"))
+    assert GarmentEmbedder(describer, "multitask").schema.names == ("color",)
+    both, (photo, found) = GarmentEmbedder(describer, "both"), garments(2)
     assert both.schema.names == ASPECTS
-    np.testing.assert_array_equal(
-        both(*pixels)["shape"], DescriptorEmbedder(SIDE, 0.1)(*pixels)["shape"]
-    )
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)
+    crops = cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks)
+    shape = both.describe(photo, found)[1][:, both.schema.slice("shape")]
+    np.testing.assert_allclose(shape, DescriptorEmbedder(SIDE, 0.1)(*crops)["shape"], atol=1e-5)
     with pytest.raises(InputError, match="without aspects"):
-        ModelEmbedder(checkpoint_with("category"), CPU)
+        GarmentEmbedder(describer_of(checkpoint_with("category")), "multitask")

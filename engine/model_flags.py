@@ -1,0 +1,196 @@
+"""The flags of every script that runs the trained models over photos, and what follows from them.
+
+The shipped weights are the defaults. A script takes the groups of flags that it needs.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.checkpoint import load_checkpoint
+from engine.config import require
+from engine.describer import Describer, DescriberSettings
+from engine.predict import PredictSettings
+
+DETECTOR_WEIGHTS = Path(__file__).parents[1] / "weights" / "detector.pt"
+MULTITASK_WEIGHTS = DETECTOR_WEIGHTS.with_name("multitask.pt")
+GPU_BATCH = 8
+DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
+
+
+def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
+    """``--detector-weights`` (``short``: further names of it) and which garments count."""
+    choice = parser.add_argument_group("which garments")
+    choice.add_argument(
+        *short, "--detector-weights", dest="detector_weights", type=Path,
+        default=DETECTOR_WEIGHTS, metavar="FILE",
+        help="detector's checkpoint or weights file (default: weights/detector.pt)",
+    )  # fmt: skip
+    choice.add_argument(
+        "--score-threshold", type=share, default=0.5, metavar="0..1",
+        help="leave out garments the detector is less sure of (default: 0.5)",
+    )  # fmt: skip
+    choice.add_argument(
+        "--overlap", type=share, default=0.6, metavar="0..1",
+        help="of garments whose masks overlap more than this (intersection over union), whatever "
+        "their categories, keep the surest; 1 keeps all (default: 0.6)",
+    )  # fmt: skip
+
+
+def add_description_flags(parser: argparse.ArgumentParser) -> None:
+    """``--multitask-weights`` and how the model describes garments."""
+    text = parser.add_argument_group("how to describe them")
+    add_multitask_flag(text)
+    text.add_argument(
+        "--top-k", type=positive, default=3, metavar="N",
+        help="likeliest values to list per group of attributes (default: 3)",
+    )  # fmt: skip
+    text.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T",
+        help="divides the logits: above 1, probabilities are less extreme (default: 1)",
+    )  # fmt: skip
+    text.add_argument(
+        "--tta", action="store_true",
+        help="average over the crop, its mirror image and a wider crop: three times the work",
+    )  # fmt: skip
+    text.add_argument(
+        "--vocabulary", metavar="NAME",
+        help="describe in the words of this training set (default: for each group of attributes "
+        "those of the first set that knows it)",
+    )  # fmt: skip
+    text.add_argument(
+        "--save-features", action="store_true",
+        help="write every garment's aspect vectors to features.npz",
+    )  # fmt: skip
+
+
+def add_multitask_flag(group: argparse._ActionsContainer) -> None:
+    """``--multitask-weights``."""
+    group.add_argument(
+        "--multitask-weights", metavar="FILE",
+        help="multitask model's checkpoint or weights file, or none for no model (default: "
+        "weights/multitask.pt, where it is there)",
+    )  # fmt: skip
+
+
+def add_running_flags(parser: argparse.ArgumentParser) -> None:
+    """Sizes, batches, threads, precision, device."""
+    work = parser.add_argument_group("how to run")
+    work.add_argument(
+        "--short-side", type=positive, metavar="N",
+        help="pixels to which a photo's short side is resized (default: as trained)",
+    )  # fmt: skip
+    work.add_argument(
+        "--max-side", type=positive, metavar="N",
+        help="bound on its long side (default: as trained)",
+    )  # fmt: skip
+    work.add_argument(
+        "-b", "--batch-size", type=positive, metavar="N",
+        help="photos a pass; changes results by no more than rounding (default: 1 on a CPU, which "
+        "gains nothing from more; 8 on a GPU)",
+    )  # fmt: skip
+    work.add_argument(
+        "-j", "--workers", type=positive, default=4, metavar="N",
+        help="threads that decode and draw (default: 4)",
+    )  # fmt: skip
+    work.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
+        help="of the network's arithmetic; the shorter ones are faster on a GPU (default: fp32)",
+    )  # fmt: skip
+    work.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where the network runs (default: auto, a GPU if there is one)",
+    )  # fmt: skip
+
+
+def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The detector that the flags ask for.
+
+    Raises:
+        InputError: there is none, or it is something else.
+    """
+    path = arguments.detector_weights
+    require(
+        path != DETECTOR_WEIGHTS or path.exists(),
+        f"{path} is not there: give --detector-weights FILE, or train a detector with "
+        "python train.py detector",
+    )
+    return load_checkpoint(path, "detector")
+
+
+def multitask_path(arguments: argparse.Namespace) -> Path | None:
+    """The multitask model's file; None for no model."""
+    text = arguments.multitask_weights
+    if text is None:
+        return MULTITASK_WEIGHTS if MULTITASK_WEIGHTS.exists() else None
+    return None if text == "none" else Path(text)
+
+
+def build_describer(arguments: argparse.Namespace, device: torch.device) -> Describer | None:
+    """The multitask model that the flags ask for, unless they ask for none."""
+    path = multitask_path(arguments)
+    if path is None:
+        return None
+    chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
+    settings = DescriberSettings(precision=arguments.precision, **chosen)
+    return Describer(load_checkpoint(path, "multitask"), device, settings)
+
+
+def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All that descriptions of garments depend on, ready for JSON."""
+    path = multitask_path(arguments)
+    weights = {} if path is None else {"multitask_weights": digest(path)}
+    chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
+    return chosen | weights
+
+
+def predict_settings(
+    arguments: argparse.Namespace, config: dict[str, Any], device: torch.device
+) -> PredictSettings:
+    """Photos get the size at which the detector was evaluated, unless the user chose another."""
+    return PredictSettings(
+        short_side=arguments.short_side
+        or config.get("test_short_side", PredictSettings.short_side),
+        max_side=arguments.max_side or config.get("test_max_side", PredictSettings.max_side),
+        score_threshold=arguments.score_threshold,
+        batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
+        workers=arguments.workers,
+        precision=arguments.precision,
+    )
+
+
+def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
+    """All that the garments found on a photo depend on, ready for JSON."""
+    return {
+        "weights": digest(arguments.detector_weights),
+        "score_threshold": settings.score_threshold,
+        "overlap": arguments.overlap,
+        "short_side": settings.short_side,
+        "max_side": settings.max_side,
+        "precision": settings.precision,
+    }
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def positive(text: str) -> int:
+    """Type of a flag: a whole number from 1 up."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def share(text: str) -> float:
+    """Type of a flag: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value

@@ -1,0 +1,146 @@
+"""Bringing a database up to date with its photos: what is new, changed or gone, and the work.
+
+A photo is done when the store holds its state, its size and time as they are now; unreadable ones
+get another chance in every build. Finished photos leave a rank once a second, so that a kill costs
+seconds.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config import require
+from engine.errors import InputError
+from engine.photos import PhotoError
+from retrieval.embedders import GarmentEmbedder
+from retrieval.garment_sources import GarmentSource
+from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key
+
+HAND_OVER_SECONDS = 1.0
+HAND_OVER_PHOTOS = 1000  # at most so many wait in memory
+MADE_BY = "made_by"  # in a store's ``about``: all that its items depend on beside the photos
+
+
+@dataclass
+class Plan:
+    """What a build has to do.
+
+    Attributes:
+        pending: states of the photos to be read, as their files are now.
+        vanished: stored photos that are no more.
+        refused: why photos cannot be stored under their name.
+    """
+
+    pending: list[PhotoState]
+    vanished: list[str]
+    refused: list[str]
+
+
+def plan_build(
+    store: Store,
+    root: Path,
+    names: Sequence[str],
+    *,
+    is_gone: Callable[[str], bool],
+    is_stored: Callable[[Store, Sequence[str]], Iterable[bool]] | None = None,
+) -> Plan:
+    """Compare a store with the photos that are there.
+
+    Args:
+        store: may be empty.
+        root: folder of the photos.
+        names: of all of them, relative to it.
+        is_gone: whether a stored photo that is not among ``names`` is to be forgotten.
+        is_stored: whether the labels of photos, whose files have not changed, have not either.
+    """
+    stored, pending, unchanged, refused = store.photos(), [], [], []
+    for name in names:
+        try:
+            check_key(name)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        state, old = state_of(root, name), stored.get(name)
+        (unchanged if old == state else pending).append(state)
+    if is_stored:
+        flags = is_stored(store, [state.photo for state in unchanged])
+        pending += [state for state, flag in zip(unchanged, flags, strict=True) if not flag]
+        pending.sort(key=lambda state: state.photo)
+    known = set(names)
+    return Plan(pending, [name for name in stored if name not in known and is_gone(name)], refused)
+
+
+def state_of(root: Path, name: str) -> PhotoState:
+    """A photo's file as it is now."""
+    try:
+        status = os.stat(root / name)  # noqa: PTH116 (twice as fast as Path.stat)
+    except OSError:  # reading it will tell what is wrong
+        return PhotoState(name, 0, 0)
+    return PhotoState(name, status.st_size, status.st_mtime_ns)
+
+
+def entries(
+    source: GarmentSource,
+    embedder: GarmentEmbedder,
+    root: Path,
+    states: Sequence[PhotoState],
+) -> Iterable[PhotoEntry]:
+    """Read photos and describe their garments; unreadable ones become entries without items."""
+    by_name = {state.photo: state for state in states}
+    for name, found, photo in source.find(root, by_name):
+        state = by_name[name]
+        if isinstance(found, PhotoError):
+            state.error = str(found).removeprefix(f"{found.path}: ")
+            yield state, [], np.zeros((0, embedder.schema.dim), np.float32)
+            continue
+        descriptions, vectors = embedder.describe(photo, found, source.categories)
+        yield state, source.items(name, found, descriptions), vectors
+
+
+def hand_over(found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[[], None]) -> None:
+    """Put photos into a sink, a second's worth at a time, and do something else in between."""
+    waiting: list[PhotoEntry] = []
+    last = time.monotonic()
+    for entry in found:
+        waiting.append(entry)
+        if time.monotonic() - last >= HAND_OVER_SECONDS or len(waiting) >= HAND_OVER_PHOTOS:
+            sink.put_photos(waiting)
+            meanwhile()
+            waiting, last = [], time.monotonic()
+    sink.put_photos(waiting)
+
+
+def require_same_making(store: Store, made_by: dict[str, Any], location: str) -> None:
+    """Refuse to mix garments that were found or described in different ways."""
+    stored = store.about.get(MADE_BY, made_by)
+    for what in dict.fromkeys((*stored, *made_by)):
+        old, new = stored.get(what), made_by.get(what)
+        require(
+            old == new,
+            f"{location}: built with {what} {old}, now it is {new}; use the same, or build another "
+            "database",
+        )
+
+
+def below(root: Path, found_root: Path, names: list[str]) -> list[str]:
+    """Photos' names relative to the database's root instead of the one they were found from.
+
+    Raises:
+        InputError: a photo lies outside.
+    """
+    start = os.path.relpath(found_root.absolute(), root)
+    if start == ".":
+        return names
+    names = [os.path.normpath(f"{start}/{name}") for name in names]
+    for name in names:
+        require(
+            not name.startswith("../"),
+            f"{root / name}: not below {root}, from which this database's photos are named; give "
+            "--root FOLDER where the photos have moved, or build another database",
+        )
+    return names

@@ -1,0 +1,240 @@
+"""Where a database's garments come from: the detector, whole photos, or an annotated set.
+
+Each source finds the garments of photos named relative to ``root`` and says what is stored of one.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dataset_helpers import DatasetSpec, load_spec
+from engine.config import require
+from engine.describer import CropSettings, Description
+from engine.detections import Detections
+from engine.finder import Found, GarmentFinder, given_garments, whole_photo
+from engine.labels import CATEGORY
+from engine.masks import to_rle
+from engine.photos import PhotoError
+from engine.records import Garment, PhotoRecords
+from retrieval.store import Item, Store, item_key
+
+YES = "yes"  # value of an attribute that has no values
+READ_AT_ONCE = 4096  # photos
+SURE = 0.5  # from this probability on, a value of a group that is not exclusive is told
+
+
+class GarmentSource(Protocol):
+    """
+    Attributes:
+        categories: of the detector, [] without one.
+    """
+
+    categories: Sequence[str]
+
+    def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
+        """The garments on photos; the keys are the names."""
+
+    def items(
+        self, name: str, found: Detections, descriptions: Sequence[Description]
+    ) -> list[Item]:
+        """What is stored of a photo's garments, in the order of ``found``."""
+
+
+class DetectedGarments:
+    """The detector's garments, loaded when the first photos come.
+
+    Args:
+        load: makes the finder.
+        categories: its categories.
+        groups: of the descriptions' labels, and whether their values exclude each other.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], GarmentFinder],
+        categories: Sequence[str],
+        groups: Mapping[str, bool],
+    ) -> None:
+        self.load, self.categories, self.groups = load, categories, groups
+
+    def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
+        return self.load().find((name, root / name) for name in names)
+
+    def items(
+        self, name: str, found: Detections, descriptions: Sequence[Description]
+    ) -> list[Item]:
+        items = []
+        for i, description in enumerate(descriptions):
+            item = _item(name, i, description)
+            item.box = tuple(round(value, 2) for value in found.boxes[i].tolist())
+            item.category = self.categories[found.labels[i] - 1]
+            item.attributes = _answers(description, self.groups)
+            item.extra["score"] = round(float(found.scores[i]), 4)
+            items.append(item)
+        return items
+
+
+class WholePhotos:
+    """Every photo shows one product; its category is the one that the model describes.
+
+    Args:
+        cut: the crops to come.
+        workers: threads that decode.
+        groups: as for ``DetectedGarments``.
+    """
+
+    categories: Sequence[str] = ()
+
+    def __init__(self, cut: CropSettings, workers: int, groups: Mapping[str, bool]) -> None:
+        self.cut, self.workers, self.groups = cut, workers, groups
+
+    def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
+        photos = ((name, root / name) for name in names)
+        return given_garments(photos, whole_photo, self.cut, self.workers)
+
+    def items(
+        self, name: str, found: Detections, descriptions: Sequence[Description]
+    ) -> list[Item]:
+        item = _item(name, 0, descriptions[0])
+        item.attributes = _answers(descriptions[0], self.groups)
+        item.category = item.attributes.pop(f"described_{CATEGORY}", None)
+        return [item]
+
+
+class AnnotatedGarments:
+    """The garments, labels and identities of an annotated set.
+
+    Args:
+        specs: parts of the set, as ``--dataset`` names them; all below one path.
+        cut: the crops to come.
+        workers: threads that decode.
+
+    Attributes:
+        root: the folder that the photos' names start from.
+        places: name -> (records, index of the photo there).
+
+    Raises:
+        InputError: the set cannot be read, or the specs name several sets.
+    """
+
+    categories: Sequence[str] = ()
+
+    def __init__(self, specs: Sequence[DatasetSpec], cut: CropSettings, workers: int) -> None:
+        self.cut, self.workers = cut, workers
+        require(
+            len({Path(spec.path).resolve() for spec in specs}) == 1,
+            "--dataset: several splits of one set go into a database, other sets into their own",
+        )
+        parts = [load_spec(spec, spec.split) for spec in specs]
+        self.root = Path(os.path.commonpath([records.root.absolute() for records in parts]))
+        self.places: dict[str, tuple[PhotoRecords, int]] = {}
+        for records in parts:
+            start = records.root.absolute().relative_to(self.root)
+            for index in range(len(records)):
+                self.places[(start / records.file_name_of(index)).as_posix()] = records, index
+
+    def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
+        photos = ((name, root / name) for name in names)
+        return given_garments(
+            photos, lambda name, size: self._detections(root, name, size), self.cut, self.workers
+        )
+
+    def _detections(self, root: Path, name: str, full_size: tuple[int, int]) -> Detections:
+        records, index = self.places[name]
+        photo = records[index]
+        annotated, (width, height) = (photo.width, photo.height), full_size
+        if annotated != full_size and any(
+            g.box.tolist() != _all_of(annotated) for g in photo.garments
+        ):
+            size = f"{photo.width}×{photo.height}"
+            raise PhotoError("unreadable", root / name, f"annotated as {size}, is {width}×{height}")
+        boxes = [_all_of(full_size) if g.box.tolist() == _all_of(annotated) else g.box
+                 for g in photo.garments]  # fmt: skip
+        masks = [None if g.segmentation is None else to_rle(g.segmentation, height, width)
+                 for g in photo.garments]  # fmt: skip
+        count = len(boxes)
+        boxes = np.array(boxes, np.float64).reshape(-1, 4)
+        return Detections(
+            width, height, boxes, np.ones(count, np.float32), np.zeros(count, np.int64), masks
+        )
+
+    def items(
+        self, name: str, found: Detections, descriptions: Sequence[Description]
+    ) -> list[Item]:
+        items = self.labeled(name)
+        for item, box, description in zip(items, found.boxes, descriptions, strict=True):
+            item.box = tuple(box.tolist())
+            item.extra |= _colors(description)
+        return items
+
+    def labeled(self, name: str) -> list[Item]:
+        """The annotation of a photo's garments as items."""
+        records, index = self.places[name]
+        photo = records[index]
+        return [_labeled(name, i, g, photo.source, records) for i, g in enumerate(photo.garments)]
+
+    def are_stored(self, store: Store, names: Sequence[str]) -> Iterator[bool]:
+        """Whether a store says of each photo what the annotation says now."""
+        for start in range(0, len(names), READ_AT_ONCE):
+            told = [self.labeled(name) for name in names[start : start + READ_AT_ONCE]]
+            stored = iter(store.get([item.key for items in told for item in items]))
+            for items in told:
+                pairs = [(item, next(stored)) for item in items]
+                yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
+
+
+def _all_of(size: tuple[int, int]) -> list[float]:
+    return [0, 0, *size]
+
+
+def _annotation(item: Item) -> tuple:
+    source = item.extra.get("source")
+    return item.key, item.box, item.category, item.attributes, item.identity, source
+
+
+def _labeled(name: str, i: int, garment: Garment, source: str, records: PhotoRecords) -> Item:
+    item = Item(item_key(name, i + 1), name, i + 1, tuple(garment.box.tolist()))
+    item.category = records.categories[garment.category] if garment.category >= 0 else None
+    if garment.identity >= 0:
+        named = len(records.identities) > garment.identity
+        item.identity = records.identities[garment.identity] if named else str(garment.identity)
+    for group in records.attribute_groups:
+        values = records.attributes[group.start : group.stop]
+        held = [
+            v
+            for v, sign in zip(values, garment.attributes[group.start :], strict=False)
+            if sign == 1
+        ]
+        item.attributes |= {group.name: held[0]} if group.exclusive and held else {}
+        item.attributes |= {} if group.exclusive else dict.fromkeys(held, YES)
+    item.extra = {"source": source} if source else {}
+    return item
+
+
+def _item(name: str, i: int, description: Description) -> Item:
+    return Item(item_key(name, i + 1), name, i + 1, extra=_colors(description))
+
+
+def _colors(description: Description) -> dict[str, Any]:
+    return {
+        "colors": [
+            {"name": color, "hex": code, "share": share}
+            for color, code, share in description.colors
+        ]
+    }
+
+
+def _answers(description: Description, groups: Mapping[str, bool]) -> dict[str, str]:
+    """The likeliest value of each group; of a group whose values do not exclude each other, each
+    value that is likely, as an attribute of its own."""
+    answers = {}
+    for group, ranked in description.labels.items():
+        if groups[group]:
+            name = f"described_{CATEGORY}" if group == CATEGORY else group
+            answers[name] = ranked[0][0]
+        else:
+            answers |= {value: YES for value, probability in ranked if probability >= SURE}
+    return answers

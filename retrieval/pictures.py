@@ -1,0 +1,75 @@
+"""Pictures of stored items: their photos, looked up below the database's root and nowhere else."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.geometry import Size, decode_factor, resize
+from engine.photos import PhotoError, photo_size, read_photo
+from retrieval.store import Item, Store
+
+ROOT = "root"  # in a store's ``about``: the folder that photos' names are relative to
+
+
+def photo_path(root: str | Path, name: str) -> Path:
+    """Where a photo of a database lies. Links below the root are followed, as in a build.
+
+    Raises:
+        InputError: a name that leads out of the root; only a forged database has one.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise InputError(f"{name!r}: not the name of a photo below {root}")
+    return Path(root, *parts)
+
+
+def photo_name(store: Store, path: Path) -> str | None:
+    """What a store calls a photo; None for one that does not lie below its root."""
+    root = store.about.get(ROOT)
+    try:
+        return None if root is None else Path(path).absolute().relative_to(root).as_posix()
+    except ValueError:
+        return None
+
+
+def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray | None:
+    """An item's part of its photo, at most ``side`` pixels long: u8[H,W,3] RGB.
+
+    None where the photo is gone or cannot be read, or nobody knows the root.
+    """
+    if root is None:
+        return None
+    try:
+        path = photo_path(root, item.photo)
+        full_size = photo_size(path)
+        box = np.nan_to_num(item.box or (0, 0, *full_size)).clip(0, max(full_size))
+        longest = max(*(box[2:] - box[:2]), 1)
+        photo = read_photo(path, min_short_side=round(min(full_size) * min(side / longest, 1)))
+    except (PhotoError, InputError):
+        return None
+    return shrink(cut_box(photo, box, full_size), side)
+
+
+def cut_box(photo: np.ndarray, box: Sequence[float] | np.ndarray, full_size: Size) -> np.ndarray:
+    """The pixels of a box, at least one, as a view.
+
+    Args:
+        photo: u8[H,W,3], possibly decoded at a whole fraction of its size.
+        box: xyxy in pixels of the full photo; rounded outward, cut at the photo's edge.
+        full_size: (width, height) of the full photo.
+    """
+    height, width = photo.shape[:2]
+    corners = np.nan_to_num(np.asarray(box, np.float64)) / decode_factor(photo, full_size)
+    x1, y1 = np.floor(corners[:2]).clip(0, (width - 1, height - 1)).astype(int)
+    x2, y2 = np.ceil(corners[2:]).clip((x1 + 1, y1 + 1), (width, height)).astype(int)
+    return photo[y1:y2, x1:x2]
+
+
+def shrink(picture: np.ndarray, side: int) -> np.ndarray:
+    """The picture at most ``side`` pixels long, contiguous."""
+    height, width = picture.shape[:2]
+    factor = min(side / max(height, width), 1)
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    return np.ascontiguousarray(resize(np.ascontiguousarray(picture), (width, height), size))

@@ -1,0 +1,159 @@
+"""Search: a photo's garments, a whole photo or stored items in, ranked items out.
+
+with open_database("DB", read_only=True) as store:
+    reader = QueryReader(embedder_for(store.schema, describer, "DB"), finder)
+    queries = reader.garments(Path("street.jpg"))
+    hits = find_similar(store, queries, weights={"color": 1, "shape": 0.5}, k=10)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from engine.detections import Detections
+from engine.finder import GarmentFinder, given_garments, whole_photo
+from engine.photos import PhotoError
+from retrieval.embedders import GarmentEmbedder
+from retrieval.features import FeatureSchema
+from retrieval.pictures import cut_box, photo_name
+from retrieval.store import Filter, Hit, Item, Store
+
+
+@dataclass(slots=True)
+class Query:
+    """What is searched for.
+
+    Attributes:
+        title: how results call it.
+        vector: f32[D].
+        photo: the file it is on; None for a stored item.
+        number: of the garment on its photo, from 1, as in infer.py's results.
+        category: the detector's; None where nobody has said.
+        box: xyxy in pixels of the photo; None for the whole photo.
+        crop: u8[H,W,3] RGB of the box; None for a stored item.
+        item: the stored item that is the query.
+    """
+
+    title: str
+    vector: np.ndarray
+    photo: Path | None = None
+    number: int = 1
+    category: str | None = None
+    box: tuple[float, ...] | None = None
+    crop: np.ndarray | None = None
+    item: Item | None = None
+
+
+class QueryReader:
+    """Photos -> queries, through the code that builds databases.
+
+    Args:
+        embedder: of the database's features.
+        finder: finds the garments; None: photos are taken whole only.
+    """
+
+    def __init__(self, embedder: GarmentEmbedder, finder: GarmentFinder | None) -> None:
+        self.embedder, self.finder = embedder, finder
+
+    def garments(self, path: Path) -> list[Query]:
+        """The garments on a photo, the surest first; none where the detector finds none.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        ((_, found, photo),) = self.finder.find([(path, path)])
+        return self._queries(path, found, photo, self.finder.categories)
+
+    def whole(self, path: Path) -> Query:
+        """A photo that shows one product: a studio's background is left off.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        results = given_garments([(path, path)], whole_photo, self.embedder.cut, 1)
+        ((_, found, photo),) = results
+        (query,) = self._queries(path, found, photo, [])
+        return replace(query, title=path.name, box=None)
+
+    def _queries(
+        self,
+        path: Path,
+        found: Detections | PhotoError,
+        photo: np.ndarray | None,
+        categories: Sequence[str],
+    ) -> list[Query]:
+        if isinstance(found, PhotoError):
+            raise found
+        _, vectors = self.embedder.describe(photo, found, categories)
+        queries = []
+        for i, vector in enumerate(vectors):
+            category = categories[found.labels[i] - 1] if categories else None
+            crop = cut_box(photo, found.boxes[i], (found.width, found.height))
+            box = tuple(found.boxes[i].tolist())
+            title = f"{path.name}#{i + 1} {category}"
+            queries.append(Query(title, vector, path, i + 1, category, box, crop))
+        return queries
+
+
+def stored_queries(store: Store, keys: Sequence[str]) -> list[Query]:
+    """Items of the database as queries.
+
+    Raises:
+        InputError: naming the first unknown key.
+    """
+    vectors, items = store.vectors(keys), store.get(keys)
+    return [
+        Query(item.key, vector, number=item.garment, category=item.category, item=item)
+        for vector, item in zip(vectors, items, strict=True)
+    ]
+
+
+def find_similar(
+    store: Store,
+    queries: Sequence[Query],
+    *,
+    k: int,
+    weights: Mapping[str, float] | None = None,
+    filter: Filter | None = None,
+    exclude_same_photo: bool = False,
+) -> list[list[Hit]]:
+    """The most similar items for each query; a stored item never finds itself.
+
+    Args:
+        store: the database.
+        queries: of the store's schema.
+        k: how many items for each.
+        weights: per aspect; None: all alike.
+        filter: which items may be found.
+        exclude_same_photo: leave out what is on the query's own photo, where that is in the store.
+
+    Raises:
+        InputError: weights, k or filter that make no sense.
+    """
+    weights = equal_weights(store.schema) if weights is None else weights
+    base = filter or Filter()
+    pairs = [(_without_itself(base, q, store, exclude_same_photo), q) for q in queries]
+    found = []
+    for own, group in groupby(pairs, key=lambda pair: pair[0]):
+        vectors = np.stack([query.vector for _, query in group])
+        found += store.search(vectors, weights=weights, k=k, filter=own)
+    return found
+
+
+def _without_itself(filter: Filter, query: Query, store: Store, same_photo: bool) -> Filter:
+    if query.item is not None:
+        filter = replace(filter, exclude_keys=(*filter.exclude_keys, query.item.key))
+        name = query.item.photo
+    else:
+        name = photo_name(store, query.photo)
+    if same_photo and name is not None:
+        filter = replace(filter, exclude_photos=(*filter.exclude_photos, name))
+    return filter
+
+
+def equal_weights(schema: FeatureSchema) -> dict[str, float]:
+    """Every aspect counts the same."""
+    return dict.fromkeys(schema.names, 1.0)

@@ -1,0 +1,100 @@
+"""Similar items of a database for the garments that infer.py finds, and their pictures."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.describer import Describer, Description
+from engine.detections import Detections
+from engine.errors import InputError
+from engine.results import write_jpeg
+from retrieval.embedders import embedder_for
+from retrieval.features import normalized_weights, parse_weights
+from retrieval.pictures import ROOT, item_picture, photo_path
+from retrieval.search import Query, equal_weights, find_similar
+from retrieval.store import Hit, Item, open_database
+
+FOLDER = "similar"  # of the results folder
+PICTURE_SIDE = 320  # px
+
+
+class SimilarItems:
+    """An open database, and how to search it.
+
+    Args:
+        location: folder or Milvus URI.
+        describer: the multitask model at hand, if there is one.
+        k: items a garment.
+        weights: as ``retrieval.features.parse_weights`` reads them; None: all aspects alike.
+
+    Raises:
+        InputError: no database there, one of other features, or weights that make no sense.
+    """
+
+    def __init__(
+        self, location: str, describer: Describer | None, *, k: int, weights: str | None
+    ) -> None:
+        self.store = open_database(location, read_only=True)
+        self.location, self.k = location, k
+        self.embedder = embedder_for(self.store.schema, describer, location)
+        schema = self.store.schema
+        self.weights = parse_weights(weights) if weights else equal_weights(schema)
+        normalized_weights(self.weights, schema)  # refuses what makes no sense
+
+    def basis(self) -> dict[str, Any]:
+        """All that the answers depend on, ready for JSON."""
+        states = hashlib.sha256()
+        for name, state in sorted(self.store.photos().items()):
+            states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
+        return {"database": self.location, "photos": states.hexdigest(),
+                "k": self.k, "weights": self.weights}  # fmt: skip
+
+    def find(
+        self,
+        path: Path,
+        photo: np.ndarray,
+        found: Detections,
+        descriptions: Sequence[Description] | None,
+    ) -> list[list[Hit]]:
+        """Each garment's most similar items, none of them on the photo itself.
+
+        Args:
+            path: of the photo.
+            photo, found: as for ``Describer.describe``.
+            descriptions: what the describer said of the garments.
+        """
+        vectors = self.embedder.vectors(photo, found, descriptions or ())
+        queries = [Query(path.name, vector, path) for vector in vectors]
+        return find_similar(
+            self.store, queries, weights=self.weights, k=self.k, exclude_same_photo=True
+        )
+
+    def entries(self, hits: Sequence[Hit], output: Path | None) -> list[dict[str, Any]]:
+        """Hits as garments.json holds them; with ``output`` their pictures are written there."""
+        entries = []
+        for hit in hits:
+            entry = {"key": hit.item.key, "score": round(hit.score, 4),
+                     "aspects": {name: round(value, 4) for name, value in hit.aspects.items()},
+                     "category": hit.item.category}  # fmt: skip
+            picture = self._write_picture(hit.item, output) if output else None
+            entries.append(entry | ({"picture": picture} if picture else {}))
+        return entries
+
+    def _write_picture(self, item: Item, output: Path) -> str | None:
+        """Where the item's picture lies, relative to the results folder; None without one."""
+        root = self.store.about.get(ROOT)
+        try:
+            changed = photo_path(root, item.photo).stat().st_mtime_ns
+        except (InputError, OSError, TypeError):
+            return None
+        digest = hashlib.sha256(f"{item.key}\0{item.box}\0{changed}".encode()).hexdigest()[:24]
+        name = f"{FOLDER}/{digest}.jpg"
+        if not (output / name).exists():
+            picture = item_picture(root, item, PICTURE_SIDE)
+            if picture is None:
+                return None
+            write_jpeg(output / name, picture)
+        return name

@@ -1,0 +1,173 @@
+"""Searching: weights, filters, a query's own photo, pictures that stay below the root."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.detections import Detections
+from engine.errors import InputError
+from engine.finder import GarmentFinder
+from retrieval.embedders import GarmentEmbedder
+from retrieval.features import parse_weights
+from retrieval.pictures import cut_box, item_picture, photo_name, photo_path, shrink
+from retrieval.search import Query, QueryReader, equal_weights, find_similar, stored_queries
+from retrieval.store import Filter, PhotoState, Store, open_database
+from tests.retrieval.store_contract import EQUAL, SCHEMA, by_hand, make_item, unit_rows
+
+COUNT = 23
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return unit_rows(COUNT)
+
+
+@pytest.fixture
+def store(tmp_path: Path, rows: np.ndarray) -> Store:
+    about = {"root": str(tmp_path / "photos")}
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True, about=about) as store:
+        store.add([make_item(number) for number in range(COUNT)], rows)
+        yield store
+
+
+def keys_of(hits: list) -> list[str]:
+    return [hit.item.key for hit in hits]
+
+
+def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarray) -> None:
+    items = [make_item(number) for number in range(COUNT)]
+    asking = [items[4].key, items[11].key]
+    found = find_similar(store, stored_queries(store, asking), k=5)
+    for key, hits in zip(asking, found, strict=True):
+        own = [item.key for item in items].index(key)
+        expected = [k for k, _ in by_hand(items, rows, rows[own], EQUAL, 6) if k != key][:5]
+        assert keys_of(hits) == expected
+    with pytest.raises(InputError, match="nowhere"):
+        stored_queries(store, ["nowhere"])
+
+
+def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> None:
+    items = [make_item(number) for number in range(COUNT)]
+    query = Query("q", rows[3], Path("/elsewhere/x.jpg"))
+    red = [i for i in range(COUNT) if items[i].attributes["color"] == "red"]
+    expected = by_hand([items[i] for i in red], rows[red], rows[3], {"item": 1, "color": 3}, 4)
+    ((first, *_),) = [
+        find_similar(store, [query], k=4, weights={"item": 1, "color": 3},
+                     filter=Filter(attributes={"color": ("red",)}))
+    ]  # fmt: skip
+    assert keys_of(first) == [key for key, _ in expected]
+
+
+def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> None:
+    item = make_item(6)
+    path = tmp_path / "photos" / item.photo
+    query = Query("q", store.vectors([item.key])[0], path)
+    assert keys_of(find_similar(store, [query], k=1)[0]) == [item.key]
+    found = find_similar(store, [query], k=COUNT, exclude_same_photo=True)[0]
+    assert item.photo not in {hit.item.photo for hit in found}
+    assert len(found) == COUNT - 2
+    stored = find_similar(
+        store, stored_queries(store, [item.key]), k=COUNT, exclude_same_photo=True
+    )
+    assert item.photo not in {hit.item.photo for hit in stored[0]}
+    assert photo_name(store, tmp_path / "other.jpg") is None
+
+
+def test_many_queries_are_answered_in_their_order(store: Store, rows: np.ndarray) -> None:
+    queries = [Query("q", row, Path("x.jpg")) for row in rows[[5, 2, 9]]]
+    mixed = [queries[0], *stored_queries(store, [make_item(1).key]), *queries[1:]]
+    together = find_similar(store, mixed, k=3)
+    alone = [find_similar(store, [query], k=3)[0] for query in mixed]
+    assert [keys_of(hits) for hits in together] == [keys_of(hits) for hits in alone]
+    assert find_similar(store, [], k=3) == []
+
+
+def test_weights_are_read() -> None:
+    assert parse_weights("color=1, item=0.5") == {"color": 1, "item": 0.5}
+    assert equal_weights(SCHEMA) == {"item": 1, "color": 1}
+    for text in ("color", "color=x", ""):
+        with pytest.raises(InputError, match="ASPECT=NUMBER"):
+            parse_weights(text)
+
+
+@pytest.mark.parametrize("name", ["../x.jpg", "/etc/passwd", "a/../../x", "", "a\0b"])
+def test_no_name_leads_out_of_the_root(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        photo_path(tmp_path, name)
+    item = make_item(0)
+    item.photo = name
+    assert item_picture(tmp_path, item, 10) is None
+
+
+def write_photo(path: Path, size: tuple[int, int] = (120, 90)) -> np.ndarray:
+    photo = np.zeros((size[1], size[0], 3), np.uint8)
+    photo[20:50, 10:70] = (200, 30, 40)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+    return photo
+
+
+def test_an_items_picture_is_its_box(tmp_path: Path) -> None:
+    item = make_item(0)
+    write_photo(tmp_path / item.photo.replace(".jpg", ".png"))
+    item.photo, item.box = item.photo.replace(".jpg", ".png"), (10, 20, 70, 50)
+    picture = item_picture(tmp_path, item, 1000)
+    assert picture.shape == (30, 60, 3) and (picture == (200, 30, 40)).all()
+    assert item_picture(tmp_path, item, 30).shape == (15, 30, 3)
+    item.box = None
+    assert item_picture(tmp_path, item, 1000).shape == (90, 120, 3)
+    item.box = (1e9, -5, float("nan"), 2)
+    assert item_picture(tmp_path, item, 10) is not None
+    (tmp_path / item.photo).unlink()
+    assert item_picture(tmp_path, item, 10) is None
+    assert item_picture(None, item, 10) is None
+
+
+def test_boxes_are_cut_from_reduced_photos() -> None:
+    photo = np.arange(40 * 30 * 3, dtype=np.uint32).reshape(30, 40, 3).astype(np.uint8)
+    assert np.array_equal(cut_box(photo, (16, 8, 32, 24), (80, 60)), photo[4:12, 8:16])
+    assert cut_box(photo, (500, 500, 600, 600), (80, 60)).shape == (1, 1, 3)
+    assert shrink(photo[:1], 8).shape == (1, 8, 3)
+
+
+def test_whole_photos_are_read_as_they_are_stored(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png")
+    reader = QueryReader(GarmentEmbedder(None, "descriptors"), None)
+    query = reader.whole(tmp_path / "a.png")
+    assert query.box is None and query.crop.shape == (90, 120, 3)
+    assert np.linalg.norm(query.vector) == pytest.approx(2, abs=1e-4)  # four unit vectors
+    with pytest.raises(InputError, match="no such photo"):
+        reader.whole(tmp_path / "b.png")
+
+
+def test_the_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png")
+
+    class Finder(GarmentFinder):
+        def __init__(self) -> None:
+            self.categories = ["top", "bag"]
+
+        def find(self, photos, *, keep_photo=True):
+            for key, path in photos:
+                photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+                boxes = np.float32([[10, 20, 70, 50], [0, 0, 20, 20]])
+                scores = np.float32([0.9, 0.8])
+                yield key, Detections(120, 90, boxes, scores, np.array([2, 1]), None), photo
+
+    reader = QueryReader(GarmentEmbedder(None, "descriptors"), Finder())
+    first, second = reader.garments(tmp_path / "a.png")
+    assert (first.category, first.number, second.category, second.number) == ("bag", 1, "top", 2)
+    assert first.crop.shape == (30, 60, 3) and first.box == (10, 20, 70, 50)
+    assert first.title == "a.png#1 bag"
+
+
+def test_a_store_keeps_what_was_noted_when_it_was_made(tmp_path: Path) -> None:
+    about = {"root": "/p", "made_by": {"k": [1, None]}}
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True, about=about) as store:
+        store.put_photo(PhotoState("a.jpg", 1, 2), [], np.zeros((0, SCHEMA.dim)))
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True, about={"root": "x"}) as store:
+        assert store.about == about
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.about == about

@@ -1,0 +1,250 @@
+"""Makes a database of garments to search in: from photos, or from an annotated set.
+
+    python tools/build_database.py photos/ --database DB            # every garment of every photo
+    python tools/build_database.py shop/ --database DB --whole-photo        # a photo, a product
+    python tools/build_database.py --dataset csv:products:split=val --database DB
+    python tools/build_database.py photos/ --database http://localhost:19530#garments
+    torchrun --nproc_per_node=4 tools/build_database.py photos/ --database DB   # work shared out
+
+An item is a garment, called `relative/photo.jpg#number`: box, category, attributes, dominant
+colors and a vector for each of item, color, texture and shape (tools/search.py weighs them).
+
+Run it again to continue after a kill, or when photos are new or have changed; those that are gone
+from the disk are forgotten, whatever else is in the database stays. With --dataset the set's
+labels are stored instead of the model's, and what the set no longer lists is forgotten.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.markup import escape
+
+from dataset_helpers import parse_spec
+from engine import distributed, model_flags
+from engine.config import require
+from engine.describer import Describer
+from engine.errors import InputError, exits_cleanly
+from engine.find_photos import find_photos
+from engine.finder import GarmentFinder
+from engine.predict import watch
+from retrieval.build import (
+    MADE_BY,
+    Plan,
+    below,
+    entries,
+    hand_over,
+    plan_build,
+    require_same_making,
+)
+from retrieval.embedders import FEATURES, GarmentEmbedder
+from retrieval.features import FeatureSchema
+from retrieval.garment_sources import (
+    AnnotatedGarments,
+    DetectedGarments,
+    GarmentSource,
+    WholePhotos,
+)
+from retrieval.pictures import ROOT
+from retrieval.store import Store, open_database, open_shard
+
+LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
+ABSORB_SECONDS = 30.0  # how often rank 0 commits what all ranks have finished
+MOST_VALUES = 20  # of a group of attributes that do not exclude each other
+MOST_NAMED = 20  # unreadable photos in the printed summary
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Plan on rank 0, read photos on all ranks, commit and report on rank 0."""
+    started = time.monotonic()
+    device = distributed.init(arguments.device, timeout_minutes=LONGEST_WAIT_MINUTES)
+    distributed.configure_logging()
+    describer = model_flags.build_describer(arguments, device)
+    embedder = GarmentEmbedder(describer, features(arguments, describer))
+    source, made_by = open_source(arguments, embedder, device)
+    store, root, plan = open_together(arguments, source, embedder.schema, made_by)
+
+    part = [plan.pending[index] for index in distributed.shard(len(plan.pending))]
+    if part:
+        with open_shard(
+            arguments.database, schema=embedder.schema, rank=distributed.rank()
+        ) as sink:
+            found = watch(entries(source, embedder, root, part), len(part))
+            hand_over(found, sink, committing(store))
+    distributed.barrier()
+
+    if store:
+        store.absorb_shards()
+        report(store, plan, time.monotonic() - started, arguments.database)
+        store.close()
+    distributed.shutdown()
+
+
+def features(arguments: argparse.Namespace, describer: Describer | None) -> str:
+    """What was asked for; else the model's aspects, descriptors where there is no model."""
+    return arguments.features or ("multitask" if describer else "descriptors")
+
+
+def open_source(
+    arguments: argparse.Namespace, embedder: GarmentEmbedder, device: Any
+) -> tuple[GarmentSource, dict[str, Any]]:
+    """Where garments come from, and all that the items depend on beside the photos."""
+    if arguments.dataset:
+        specs = [parse_spec(text) for text in arguments.dataset]
+        with distributed.first_on_each_machine():
+            return AnnotatedGarments(specs, embedder.cut, arguments.workers), {"garments": "given"}
+    groups = embedder.describer.groups if embedder.describer else {}
+    described = model_flags.description_basis(arguments)
+    if arguments.whole_photo:
+        source = WholePhotos(embedder.cut, arguments.workers, groups)
+        return source, {"garments": "whole photos", **described}
+    checkpoint = model_flags.detector_checkpoint(arguments)
+    settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
+
+    def load() -> GarmentFinder:
+        return GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+
+    found = model_flags.detection_basis(arguments, settings)
+    source = DetectedGarments(load, checkpoint["categories"], groups)
+    return source, {"garments": "detected", **found, **described}
+
+
+def open_together(
+    arguments: argparse.Namespace,
+    source: GarmentSource,
+    schema: FeatureSchema,
+    made_by: dict[str, Any],
+) -> tuple[Store | None, Path, Plan]:
+    """Open the database on rank 0 and tell every rank what is to be done, or what is wrong.
+
+    Raises:
+        InputError: on every rank, so that none is left waiting.
+    """
+    store, answer = None, None
+    if distributed.is_main():
+        try:
+            store, *answer = open_and_plan(arguments, source, schema, made_by)
+        except InputError as error:
+            answer = str(error)
+    answer = distributed.broadcast_object(answer)
+    if isinstance(answer, str):
+        raise InputError(answer)
+    return store, *answer
+
+
+def open_and_plan(
+    arguments: argparse.Namespace,
+    source: GarmentSource,
+    schema: FeatureSchema,
+    made_by: dict[str, Any],
+) -> tuple[Store, Path, Plan]:
+    """Rank 0's part: find the photos, open or make the database, forget what has vanished."""
+    annotated = isinstance(source, AnnotatedGarments)
+    found = (source.root, list(source.places)) if annotated else find_photos(arguments.photos)
+    about = {ROOT: str((arguments.root or found[0]).absolute()), MADE_BY: made_by}
+    store = open_database(arguments.database, schema=schema, create=True, about=about)
+    try:
+        require_same_making(store, made_by, arguments.database)
+        root = Path(arguments.root or store.about.get(ROOT, found[0])).absolute()
+        names = below(root, *found)
+        store.absorb_shards()
+        plan = plan_build(
+            store,
+            root,
+            names,
+            is_gone=lambda name: annotated or not (root / name).exists(),
+            is_stored=source.are_stored if annotated else None,
+        )
+        store.delete_photos(plan.vanished)
+    except BaseException:
+        store.close()
+        raise
+    return store, root, plan
+
+
+def committing(store: Store | None) -> Callable[[], None]:
+    """Commits all ranks' finished photos now and then, so that readers see them."""
+    last = time.monotonic()
+
+    def commit() -> None:
+        nonlocal last
+        if store and time.monotonic() - last >= ABSORB_SECONDS:
+            store.absorb_shards()
+            last = time.monotonic()
+
+    return commit
+
+
+def report(store: Store, plan: Plan, seconds: float, location: str) -> None:
+    """Tell what is in the database and which photos could not be read."""
+    console = Console(highlight=False, soft_wrap=True)
+    photos = store.photos()
+    bad = [f"{name}: {state.error}" for name, state in sorted(photos.items()) if state.error]
+    bad += plan.refused
+    for line in bad[:MOST_NAMED]:
+        console.print(escape(f"unreadable: {line}".encode(errors="replace").decode()))
+    if len(bad) > MOST_NAMED:
+        console.print(f"... and {len(bad) - MOST_NAMED} more")
+    console.print(
+        f"{len(photos)} photos, {len(plan.pending)} of them now in {seconds:.1f} s, "
+        f"{len(plan.vanished)} gone: {store.count()} items, {len(bad)} unreadable"
+    )
+    console.print(escape(f"search it: python tools/search.py PHOTO --database {location}"))
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "photos", nargs="*", metavar="PHOTOS", help="files, folders (all below them) or patterns"
+    )
+    parser.add_argument(
+        "--database", required=True, metavar="DB",
+        help="folder, new or of an earlier build, or a Milvus collection: http://host:19530#name",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset", action="append", default=[], metavar="FORMAT:PATH[:key=value]...",
+        help="take boxes, masks, labels and identities of an annotated set (formats and keys as "
+        "for train.py multitask; split=NAME chooses the part); repeat it for more of its splits",
+    )  # fmt: skip
+    parser.add_argument(
+        "--whole-photo", action="store_true",
+        help="every photo is one item: for product photos, needs no detector",
+    )  # fmt: skip
+    parser.add_argument(
+        "--root", type=Path, metavar="FOLDER",
+        help="folder that photos are named from (default: as in the database; for a new one the "
+        "deepest folder that holds all PHOTOS)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--features", choices=FEATURES,
+        help="what to search by: the multitask model's vectors, classical descriptors, or both "
+        "joined (default: multitask where there is a model)",
+    )  # fmt: skip
+    model_flags.add_multitask_flag(parser)
+    model_flags.add_detector_flags(parser)
+    model_flags.add_running_flags(parser)
+    parser.set_defaults(top_k=MOST_VALUES)
+    arguments = parser.parse_args(argv)
+    require(bool(arguments.photos) != bool(arguments.dataset), "give either PHOTOS or --dataset")
+    require(
+        not (arguments.dataset and arguments.whole_photo),
+        "--whole-photo: not with --dataset, whose annotation says where the garments are",
+    )
+    return arguments
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    build(parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    main()

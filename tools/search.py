@@ -1,0 +1,178 @@
+"""Searches a database for garments like those on a photo, or like stored ones.
+
+    python tools/search.py street.jpg --database DB                 # each garment on the photo
+    python tools/search.py street.jpg --database DB --garment 2 --weights color=1,shape=0.5
+    python tools/search.py product.jpg --database DB --whole-photo --contact-sheet found.png
+    python tools/search.py 'shop/dress.jpg#1' --database DB --category skirt --attribute color=red
+    python tools/search.py street.jpg --database http://localhost:19530#garments --json
+
+The score of an item is the weighted mean of its similarities to the query, from -1 to 1: the same
+item, color, texture, shape. --weights says what counts; the table shows each similarity by itself.
+Stored items go by their key, as tables show it; a file of that name comes first.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import distributed, model_flags
+from engine.config import require
+from engine.errors import InputError, exits_cleanly
+from engine.finder import GarmentFinder
+from retrieval.embedders import embedder_for
+from retrieval.features import normalized_weights, parse_weights
+from retrieval.pictures import ROOT
+from retrieval.search import Query, QueryReader, equal_weights, find_similar, stored_queries
+from retrieval.store import Filter, Store, open_database
+from tools.searching.answers import print_answers, to_plain
+from tools.searching.contact_sheet import write_sheet
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Read the queries, search, show."""
+    with open_database(arguments.database, read_only=True) as store:
+        weights = equal_weights(store.schema)
+        if arguments.weights is not None:
+            weights = parse_weights(arguments.weights)
+        normalized_weights(weights, store.schema)  # refused before any photo is read
+        queries = read_queries(arguments, store)
+        found = find_similar(
+            store,
+            queries,
+            k=arguments.top_k,
+            weights=weights,
+            filter=filter_of(arguments),
+            exclude_same_photo=arguments.exclude_same_photo,
+        )
+        root = arguments.root or store.about.get(ROOT)
+    answers = list(zip(queries, found, strict=True))
+    if arguments.json:
+        print(json.dumps(to_plain(answers, weights), indent=1))
+    else:
+        print_answers(answers, weights)
+    if arguments.contact_sheet:
+        write_sheet(arguments.contact_sheet, answers, root)
+
+
+def read_queries(arguments: argparse.Namespace, store: Store) -> list[Query]:
+    """The stored items and the garments of the photos, in the order given."""
+    is_photo = {text: Path(text).exists() for text in arguments.queries}
+    keys = [text for text in arguments.queries if not is_photo[text]]
+    for key, item in zip(keys, store.get(keys), strict=True):
+        require(item is not None, f"{key}: neither a photo nor an item of {arguments.database}")
+    stored = {query.title: query for query in stored_queries(store, keys)} if keys else {}
+    reader = build_reader(arguments, store) if any(is_photo.values()) else None
+    queries: list[Query] = []
+    for text in arguments.queries:
+        queries += of_photo(reader, Path(text), arguments) if is_photo[text] else [stored[text]]
+    return queries
+
+
+def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
+    """The models that photos are read with."""
+    device = distributed.init(arguments.device)
+    describer = model_flags.build_describer(arguments, device)
+    embedder = embedder_for(store.schema, describer, arguments.database)
+    finder = None
+    if not arguments.whole_photo:
+        checkpoint = model_flags.detector_checkpoint(arguments)
+        settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
+        finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    return QueryReader(embedder, finder)
+
+
+def of_photo(reader: QueryReader, path: Path, arguments: argparse.Namespace) -> list[Query]:
+    """The garments that are asked for.
+
+    Raises:
+        InputError: the photo cannot be read, or has no such garment.
+    """
+    if arguments.whole_photo:
+        return [reader.whole(path)]
+    queries = reader.garments(path)
+    if not queries:
+        raise InputError(
+            f"{path}: no garment found; lower --score-threshold, or take it whole: --whole-photo"
+        )
+    if arguments.garment is None:
+        return queries
+    number = arguments.garment
+    require(number <= len(queries), f"{path}: --garment {number}, but it has {len(queries)}")
+    return [queries[number - 1]]
+
+
+def filter_of(arguments: argparse.Namespace) -> Filter:
+    """The flags as a filter."""
+    attributes: dict[str, tuple[str, ...]] = {}
+    for text in arguments.attribute:
+        name, equals, value = text.partition("=")
+        require(bool(equals and name), f"--attribute {text}: write NAME=VALUE")
+        attributes[name] = (*attributes.get(name, ()), value)
+    return Filter(tuple(arguments.category), attributes, arguments.folder)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "queries", nargs="+", metavar="PHOTO|KEY", help="photos, or keys of stored items"
+    )
+    parser.add_argument(
+        "--database", required=True, metavar="DB", help="its folder, or its Milvus URI"
+    )
+    parser.add_argument(
+        "--weights", metavar="ASPECT=NUMBER,...",
+        help="what counts, like color=1,shape=0.5; aspects left out count nothing (default: all "
+        "alike)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k", dest="top_k", type=model_flags.positive, default=10, metavar="N",
+        help="items to find for each garment (default: 10)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--garment", type=model_flags.positive, metavar="N",
+        help="only the photo's garment N, as infer.py numbers them (default: each)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--whole-photo", action="store_true",
+        help="the photo shows one product: take all of it, without the detector",
+    )  # fmt: skip
+    only = parser.add_argument_group("which items may be found")
+    only.add_argument(
+        "--category", action="append", default=[], metavar="NAME",
+        help="of this category; repeat it for one of several",
+    )  # fmt: skip
+    only.add_argument(
+        "--attribute", action="append", default=[], metavar="NAME=VALUE",
+        help="with this attribute; repeat it for other attributes, or other values of one",
+    )  # fmt: skip
+    only.add_argument("--folder", metavar="F", help="on photos below this folder of the database")
+    only.add_argument(
+        "--exclude-same-photo", action="store_true", help="not on the query's own photo"
+    )
+    shown = parser.add_argument_group("what to show")
+    shown.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shown.add_argument(
+        "--contact-sheet", type=Path, metavar="FILE", help="draw queries and items as a picture"
+    )
+    shown.add_argument(
+        "--root", type=Path, metavar="FOLDER",
+        help="where the database's photos lie, if they have moved since it was built",
+    )  # fmt: skip
+    model_flags.add_multitask_flag(parser)
+    model_flags.add_detector_flags(parser)
+    model_flags.add_running_flags(parser)
+    return parser.parse_args(argv)
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    search(parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What a search answers, as a table for people and as JSON for programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from retrieval.search import Query
+from retrieval.store import Hit
+
+MOST_LABELS = 4  # attributes of an item in the table
+
+
+def print_answers(
+    answers: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
+) -> None:
+    """A table a query, a column an aspect; aspects without weight are dim."""
+    console = Console(highlight=False)
+    for query, hits in answers:
+        if not hits:
+            console.print(escape(f"{query.title}: no item passes the filters"))
+            continue
+        table = Table(title=escape(printable(query.title)), title_justify="left")
+        table.add_column("item", overflow="fold")
+        table.add_column("score", justify="right")
+        for name in hits[0].aspects:
+            style = None if weights.get(name) else "dim"
+            table.add_column(name, justify="right", style=style)
+        table.add_column("what", overflow="fold")
+        for hit in hits:
+            cosines = (f"{value:.3f}" for value in hit.aspects.values())
+            cells = (printable(hit.item.key), f"{hit.score:.3f}", *cosines, summary(hit))
+            table.add_row(*(escape(cell) for cell in cells))
+        console.print(table)
+
+
+def summary(hit: Hit) -> str:
+    """The item's category and first labels."""
+    labels = [hit.item.category or "", *list(hit.item.attributes.values())[:MOST_LABELS]]
+    return ", ".join(dict.fromkeys(label for label in labels if label))
+
+
+def printable(name: str) -> str:
+    """A file name as a terminal takes it."""
+    return name.encode(errors="replace").decode().replace("\n", "?")
+
+
+def to_plain(
+    answers: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
+) -> dict[str, Any]:
+    """Everything, ready for JSON. Boxes are xyxy in pixels of the photo."""
+    return {"weights": weights, "queries": [_query(query, hits) for query, hits in answers]}
+
+
+def _query(query: Query, hits: Sequence[Hit]) -> dict[str, Any]:
+    plain = {
+        "photo": None if query.photo is None else str(query.photo),
+        "key": None if query.item is None else query.item.key,
+        "garment": query.number,
+        "category": query.category,
+        "box": None if query.box is None else [round(value, 2) for value in query.box],
+    }
+    return plain | {"hits": [_hit(hit) for hit in hits]}
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    item = hit.item
+    return {
+        "key": item.key,
+        "score": round(hit.score, 6),
+        "aspects": {name: round(value, 6) for name, value in hit.aspects.items()},
+        "photo": item.photo,
+        "garment": item.garment,
+        "box": item.box,
+        "category": item.category,
+        "attributes": item.attributes,
+        "identity": item.identity,
+        "extra": item.extra,
+    }
