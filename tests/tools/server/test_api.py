@@ -1,0 +1,296 @@
+"""The API: what it answers, and how it refuses."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from engine.errors import InputError
+from retrieval.store import Store, open_database
+from tests.tools.server.world import (
+    CATEGORIES,
+    COUNT,
+    SCHEMA,
+    ask,
+    make_database,
+    make_item,
+    make_service,
+    photo_bytes,
+    unit_rows,
+)
+from tools.server import service as module
+from tools.server.app import create_app
+from tools.server.limits import Limits
+from tools.server.service import Service
+
+LIMITS = Limits(upload_bytes=200_000, upload_pixels=500_000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_database(tmp_path_factory.mktemp("world")).parent
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Store]:
+    with open_database(folder / "db", read_only=True) as store:
+        yield store
+
+
+@pytest.fixture
+def service(folder: Path, store: Store) -> Service:
+    return make_service(store, folder / "photos", LIMITS)
+
+
+@pytest.fixture
+def app(service: Service) -> FastAPI:
+    return create_app(service)
+
+
+def search(app: FastAPI, **wanted) -> dict:
+    answer = ask(app, "POST", "/api/search", body=wanted)
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def refused(app: FastAPI, status: int, **wanted) -> str:
+    answer = ask(app, "POST", "/api/search", body=wanted)
+    assert answer.status == status, answer.body
+    assert set(answer.json) == {"detail"}
+    return answer.json["detail"]
+
+
+# Search.
+
+
+@pytest.mark.parametrize("weights", [{}, {"color": 1}, {"item": 0.3, "shape": 2, "color": 0}])
+def test_search_ranks_by_hand_and_leaves_the_query_out(app: FastAPI, weights: dict) -> None:
+    rows = unit_rows(COUNT).astype(np.float64)
+    full = weights or dict.fromkeys(SCHEMA.names, 1)
+    parts = {a: rows[:, SCHEMA.slice(a)] @ rows[5, SCHEMA.slice(a)] for a in SCHEMA.names}
+    scores = sum(w * parts[a] for a, w in full.items()) / sum(full.values())
+    order = [i for i in np.argsort(-scores) if i != 5][:7]
+    hits = search(app, key=make_item(5).key, weights=weights, k=7)["hits"]
+    assert [hit["item"]["key"] for hit in hits] == [make_item(i).key for i in order]
+    for hit, i in zip(hits, order, strict=True):
+        assert hit["score"] == pytest.approx(scores[i], abs=1e-3)
+        assert hit["aspects"] == pytest.approx({a: parts[a][i] for a in SCHEMA.names}, abs=1e-3)
+
+
+def test_filters(app: FastAPI) -> None:
+    wanted = {"categories": ["dress", "skirt"], "attributes": {"color": ["red"], "fit": []}}
+    hits = search(app, key=make_item(0).key, k=200, **wanted)["hits"]
+    found = {hit["item"]["key"] for hit in hits}
+    items = [make_item(i) for i in range(1, COUNT)]
+    assert found == {
+        i.key for i in items
+        if i.category in wanted["categories"] and i.attributes["color"] == "red"
+    }  # fmt: skip
+    assert search(app, key=make_item(0).key, categories=["no such"])["hits"] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, "either a handle or a key"),
+        ({"key": "a", "handle": "b"}, "either a handle or a key"),
+        ({"key": "a", "k": 0}, "k: "),
+        ({"key": "a", "k": 201}, "k: "),
+        ({"key": "a", "k": 2.5}, "k: "),
+        ({"key": 7}, "key: "),
+        ({"key": "a", "weight": {"item": 1}}, "weight: "),
+        ({"key": "a", "weights": {"smell": 1}}, "smell"),
+        ({"key": "a", "weights": {"item": -1}}, "weights.item: "),
+        ({"key": "a", "weights": {"item": 1e9}}, "weights.item: "),
+        ({"key": "a", "weights": {"item": float("nan")}}, "weights.item: "),
+        ({"key": "a", "weights": {"item": 0}}, "all weights are 0"),
+        ({"key": "a", "categories": "dress"}, "categories: "),
+        ({"key": "a", "attributes": {"color": "red"}}, "attributes.color: "),
+        ({"key": "\ud800"}, "key: "),
+    ],
+)
+def test_what_makes_no_sense_is_named(app: FastAPI, wanted: dict, said: str) -> None:
+    assert said in refused(app, 422, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"", 422), (b"{", 422), (b"[]", 422), (b"[" * 60_000, 400), (b"\xff\xfe", 422),
+     (b"null", 422), (b"x" * 70_000, 413)],
+)  # fmt: skip
+def test_bodies_that_are_no_search(app: FastAPI, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = ask(app, "POST", "/api/search", body=body, headers=headers)
+    assert (answer.status, set(answer.json)) == (status, {"detail"})
+
+
+def test_unknown_keys_and_handles(app: FastAPI) -> None:
+    assert refused(app, 404, key="no such") == "No garment has this key"
+    assert "forgotten" in refused(app, 410, handle="no such")
+
+
+# Photos.
+
+
+def test_a_photo_is_seen_and_searched_with(app: FastAPI) -> None:
+    answer = ask(app, "POST", "/api/detect", body=photo_bytes(60, 80))
+    assert answer.status == 200, answer.body
+    seen = answer.json
+    assert (seen["width"], seen["height"], seen["whole_photo"]) == (60, 80, False)
+    assert [garment["category"] for garment in seen["garments"]] == ["shirt", "trousers"]
+    lower = seen["garments"][1]
+    assert lower["box"] == [0, 40, 60, 80]
+    ring = np.array(lower["outline"][0])
+    assert np.abs([ring.min(axis=0), ring.max(axis=0)] - np.array([[0, 40], [60, 80]])).max() < 1
+    assert lower["labels"]["fit"][0] == {"value": "slim", "probability": 0.8}
+    assert lower["colors"] == [{"name": "navy", "hex": "#1d2a4d", "share": 0.7}]
+    (best,) = search(app, handle=lower["handle"], k=1)["hits"]
+    assert best["item"]["key"] == make_item(8).key
+    assert best["score"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_photo_without_garments_is_taken_whole(app: FastAPI) -> None:
+    seen = ask(app, "POST", "/api/detect", body=photo_bytes(30, 50)).json
+    (garment,) = seen["garments"]
+    assert seen["whole_photo"] and garment["category"] is None and garment["score"] is None
+    assert garment["outline"] == [[[0, 0], [30, 0], [30, 50], [0, 50]]]
+    assert search(app, handle=garment["handle"], k=1)["hits"]
+
+
+def test_handles_expire(folder: Path, store: Store) -> None:
+    limits = replace(LIMITS, handles=3)
+    app = create_app(make_service(store, None, limits))
+    first, second = (ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)) for _ in range(2))
+    handles = [g["handle"] for answer in (first, second) for g in answer.json["garments"]]
+    refused(app, 410, handle=handles[0])
+    assert search(app, handle=handles[3])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"", 422), (b"GIF", 422), (photo_bytes(1000, 600), 413), (bytes(200_001), 413)],
+)
+def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> None:
+    answer = ask(app, "POST", "/api/detect", body=body)
+    assert (answer.status, set(answer.json)) == (status, {"detail"})
+
+
+def test_a_server_without_models_says_so(store: Store) -> None:
+    app = create_app(make_service(store, None, LIMITS, eyes=False))
+    assert ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)).status == 409
+    assert ask(app, "GET", "/api/stats").json["uploads"]["possible"] is False
+
+
+# Look-ups.
+
+
+def test_items_come_back_by_key(app: FastAPI) -> None:
+    item = make_item(7)
+    answer = ask(app, "GET", f"/api/items/{quote(item.key, safe='')}")
+    assert answer.json | {"extra": {}} == {
+        "key": item.key, "photo": item.photo, "garment": 1, "box": list(item.box),
+        "category": item.category, "attributes": item.attributes, "identity": None, "extra": {},
+    }  # fmt: skip
+    assert ask(app, "GET", "/api/items/none").status == 404
+
+
+def test_thumbnails(app: FastAPI) -> None:
+    key = quote(make_item(7).key, safe="")
+    for view, shape in {"garment": (112, 52), "photo": (120, 80)}.items():
+        answer = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
+        assert answer.headers["content-type"] == "image/jpeg"
+        picture = np.asarray(Image.open(io.BytesIO(answer.body)))
+        assert np.abs(np.array(picture.shape[:2]) - shape).max() <= 2
+    assert ask(app, "GET", f"/api/photo/{key}?size=161").status == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["..%2f..%2fdb%2fdatabase.json", "../../etc/passwd", "%2fetc%2fpasswd", "%00", "%ff%fe",
+     "photo.png", "set%200/", "a" * 5000],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["items", "photo"])
+def test_only_stored_keys_lead_anywhere(app: FastAPI, what: str, path: str) -> None:
+    assert ask(app, "GET", f"/api/{what}/{path}").status == 404
+
+
+def test_stats_and_health(app: FastAPI) -> None:
+    stats = ask(app, "GET", "/api/stats").json
+    assert stats["items"] == COUNT == ask(app, "GET", "/api/health").json["items"]
+    assert stats["categories"] == dict.fromkeys(CATEGORIES, COUNT // 4)
+    assert stats["attributes"]["fit"] == {"slim": COUNT * 4 // 5, "wide": COUNT // 5}
+    assert stats["aspects"] == list(SCHEMA.names)
+    assert len(set(stats["examples"])) == 24
+    assert all(ask(app, "GET", f"/api/items/{quote(k)}").status == 200 for k in stats["examples"])
+
+
+def test_counts_follow_the_database_after_a_while(tmp_path: Path, monkeypatch) -> None:
+    location = make_database(tmp_path)
+    with open_database(location, read_only=True) as reader, open_database(location) as writer:
+        service = make_service(reader, None, LIMITS)
+        assert service.stats()["items"] == COUNT
+        writer.delete([make_item(0).key])
+        assert service.stats()["items"] == COUNT
+        monkeypatch.setattr(module, "COUNTS_STALE", -1)
+        assert service.stats()["items"] == COUNT - 1
+
+
+def test_a_broken_database_is_not_the_clients_fault(app, service: Service, monkeypatch) -> None:
+    def fail(*_):
+        raise InputError("/secret/path/items.sqlite: damaged")
+
+    monkeypatch.setattr(service.store, "get", fail)
+    answer = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert answer.status == 503 and answer.headers["retry-after"]
+    assert b"secret" not in answer.body
+
+
+def test_a_bug_shows_nothing_of_itself(app: FastAPI, service: Service, monkeypatch) -> None:
+    monkeypatch.setattr(service.store, "get", lambda _: 1 / 0)
+    answer = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert (answer.status, answer.json) == (500, {"detail": "The server failed; its log says why"})
+
+
+# The page and the description.
+
+
+def test_page_asks_no_other_host(app: FastAPI) -> None:
+    for path in ("/", "/page.css", "/page.js", "/docs"):
+        answer = ask(app, "GET", path)
+        assert answer.status == 200
+        text = answer.body.decode().replace("http://www.w3.org/", "")
+        assert "//" not in text.replace("http://127.0.0.1", "").replace("// ", "")
+        assert "<script>" not in text and " style=" not in text and " onclick=" not in text
+    assert ask(app, "GET", "/page/../serve.py").status == 404
+
+
+def test_the_description_has_an_example_for_everything(app: FastAPI) -> None:
+    document = ask(app, "GET", "/openapi.json").json
+    docs = ask(app, "GET", "/docs").body.decode()
+    for path, methods in document["paths"].items():
+        assert path in docs
+        for operation in methods.values():
+            success = next(v for s, v in operation["responses"].items() if s.startswith("2"))
+            for kind, content in success.get("content", {}).items():
+                if kind == "application/json":
+                    name = content["schema"]["$ref"].rpartition("/")[2]
+                    assert "example" in document["components"]["schemas"][name], path
+
+
+def test_the_token_becomes_a_cookie_for_pictures(folder: Path, service: Service) -> None:
+    token = "a token of some length"
+    app = create_app(service, token=token)
+    picture = f"/api/photo/{quote(make_item(7).key, safe='')}"
+    assert ask(app, "GET", picture).status == 401
+    assert ask(app, "POST", "/api/session", body={"token": "another"}).status == 401
+    answer = ask(app, "POST", "/api/session", body={"token": token})
+    cookie = answer.headers["set-cookie"]
+    assert answer.status == 204 and token not in cookie
+    assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
+    assert ask(app, "GET", picture, headers={"Cookie": cookie.partition(";")[0]}).status == 200

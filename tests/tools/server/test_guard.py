@@ -1,0 +1,163 @@
+"""The guard: names, sites, tokens, sizes, slowness, and the headers on everything."""
+
+import asyncio
+
+import pytest
+from starlette.types import ASGIApp
+
+from tests.tools.server.world import ask
+from tools.server.guard import HEADERS, Guard, bounded_body, host_name, session_of
+from tools.server.limits import Limits, Refusal
+
+TOKEN = "correct horse battery"
+LIMITS = Limits(upload_bytes=2000, json_bytes=100)
+
+
+async def echo(scope, receive, send) -> None:
+    """Answers 200 with the length of the body."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+def guard(**options) -> ASGIApp:
+    return Guard(echo, limits=LIMITS, **{"hosts": None, "token": None} | options)
+
+
+def status(app: ASGIApp, path: str, method: str = "GET", **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ask(app, method, path, headers=named).status
+
+
+GUARDED = guard(token=TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("LocalHost:80", "localhost"), ("[::1]:8000", "::1"), ("a.b", "a.b"), ("", "")],
+)
+def test_host_names(host: str, name: str) -> None:
+    assert host_name(host) == name
+
+
+def test_only_its_own_names_are_answered() -> None:
+    app = guard(hosts=frozenset({"localhost", "::1"}))
+    assert status(app, "/") == status(app, "/", host="[::1]:8000") == 200
+    for host in ("evil.example", "localhost.evil.example", "127.0.0.2", ""):
+        assert status(app, "/", host=host) == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "site", "mode", "wanted"),
+    [
+        ("GET", "same-origin", "cors", 200),
+        ("GET", "none", "navigate", 200),
+        ("GET", "cross-site", "navigate", 200),  # a link somewhere else that leads to the page
+        ("POST", "cross-site", "navigate", 403),  # a form somewhere else
+        ("GET", "cross-site", "no-cors", 403),
+        ("POST", "same-site", "cors", 403),
+    ],
+)
+def test_pages_of_other_sites(method: str, site: str, mode: str, wanted: int) -> None:
+    found = status(guard(), "/api/search", method, sec_fetch_site=site, sec_fetch_mode=mode)
+    assert found == wanted
+
+
+def test_the_token_opens_the_api() -> None:
+    assert status(GUARDED, "/api/stats") == 401
+    for kind in ("Bearer", "bearer"):
+        assert status(GUARDED, "/api/stats", authorization=f"{kind} {TOKEN}") == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": "Bearer \xff"},
+        {"Cookie": f"weft_session={TOKEN}"},  # the cookie never holds the token itself
+        {"Cookie": "weft_session=" + "0" * 64},
+        {"Cookie": "weft_session=\x80; ;;="},
+    ],
+)
+def test_what_is_not_the_token_does_not(headers: dict[str, str]) -> None:
+    assert ask(GUARDED, "GET", "/api/stats", headers=headers).status == 401
+
+
+def test_the_cookie_opens_it_too() -> None:
+    cookie = f"other=1; weft_session={session_of(TOKEN.encode()).decode()}"
+    assert status(GUARDED, "/api/photo/x", cookie=cookie) == 200
+
+
+def test_page_and_health_are_open() -> None:
+    for path in ("/", "/page.js", "/docs", "/api/health"):
+        assert status(GUARDED, path) == 200
+    assert status(GUARDED, "/api/healthy") == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "wanted"),
+    [("/api/search", 100, 200), ("/api/search", 101, 413), ("/api/detect", 2000, 200),
+     ("/api/detect", 2001, 413), ("/api/unknown", 101, 413)],
+)  # fmt: skip
+def test_long_bodies(path: str, size: int, wanted: int) -> None:
+    answer = ask(guard(), "POST", path, body=b"x" * size)
+    assert answer.status == wanted
+    assert wanted == 200 or answer.json["detail"].startswith("More than")
+
+
+def test_every_answer_carries_the_headers() -> None:
+    app = guard(hosts=frozenset({"localhost"}))
+    for host in ("localhost", "evil"):
+        answer = ask(app, "GET", "/", headers={"Host": host})
+        assert HEADERS.items() <= {name: answer.headers.get(name) for name in HEADERS}.items()
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_a_body_is_counted_as_it_comes_whatever_was_declared() -> None:
+    parts = iter([{"type": "http.request", "body": b"x" * 60, "more_body": True}] * 2)
+
+    async def receive() -> dict:
+        return next(parts)
+
+    async def story() -> None:
+        bounded = bounded_body(receive, 100, 5)
+        await bounded()
+        with pytest.raises(Refusal) as refused:
+            await bounded()
+        assert refused.value.status_code == 413
+
+    asyncio.run(story())
+
+
+def test_a_body_that_never_ends_is_given_up() -> None:
+    async def story() -> None:
+        with pytest.raises(Refusal) as refused:
+            await bounded_body(asyncio.Event().wait, 100, 0.01)()
+        assert refused.value.status_code == 408
+
+    asyncio.run(story())
+
+
+def test_after_the_body_waiting_takes_as_long_as_it_likes() -> None:
+    async def late() -> dict:
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    async def whole() -> dict:
+        return {"type": "http.request", "body": b""}
+
+    async def story() -> None:
+        sources = iter([whole, late])
+        bounded = bounded_body(lambda: next(sources)(), 100, 0.01)
+        await bounded()
+        assert (await bounded())["type"] == "http.disconnect"
+
+    asyncio.run(story())

@@ -1,0 +1,113 @@
+"""Thumbnails: the right part of the right photo, and nothing from outside the folder."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.store import Item
+from tests.tools.server.world import photo_bytes
+from tools.server import pictures as module
+from tools.server.limits import Refusal
+from tools.server.pictures import Pictures
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "a b").mkdir(parents=True)
+    (folder / "a b" / "ü#1.png").write_bytes(photo_bytes(200, 300, (200, 0, 0)))
+    (tmp_path / "secret.png").write_bytes(photo_bytes(50, 50))
+    return folder
+
+
+def item(photo: str, box: tuple[float, ...] | None = None) -> Item:
+    return Item(f"{photo}#0", photo, 0, box)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "JPEG"
+    return np.asarray(image)
+
+
+def test_the_whole_photo_and_the_garment(root: Path) -> None:
+    pictures = Pictures(root, 1 << 20)
+    stored = item("a b/ü#1.png", (60, 60, 140, 140))
+    assert pixels(pictures.thumbnail(stored, 160, True)).shape == (160, 107, 3)
+    garment = pixels(pictures.thumbnail(stored, 160, False))
+    assert garment.shape[0] == garment.shape[1] == pytest.approx(90, abs=2)  # and no enlargement
+    assert np.abs(garment.astype(int) - (200, 0, 0)).max() < 20
+    assert (pixels(pictures.thumbnail(stored, 160, True))[2, 2] > 220).all()
+
+
+@pytest.mark.parametrize(
+    "box", [(500, 500, 600, 600), (10, 10, 10, 10), (50, 60, 20, 30), (float("nan"),) * 4]
+)
+def test_a_box_that_makes_no_sense_shows_the_whole_photo(root: Path, box: tuple) -> None:
+    picture = Pictures(root, 1 << 20).thumbnail(item("a b/ü#1.png", box), 160, False)
+    assert pixels(picture).shape == (160, 107, 3)
+
+
+@pytest.mark.parametrize(
+    "photo",
+    ["../secret.png", "a b/../../secret.png", "/etc/hostname", "", ".", "a b", "gone.png",
+     "a b/\0.png", "//etc/hostname", "x" * 5000],
+)  # fmt: skip
+def test_names_that_lead_elsewhere_or_nowhere(root: Path, photo: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        Pictures(root, 1 << 20).thumbnail(item(photo), 160, True)
+    assert refused.value.status_code == 404
+    assert str(root) not in refused.value.detail
+
+
+def test_links_out_of_the_folder_are_refused_and_links_inside_are_not(root: Path) -> None:
+    (root / "out.png").symlink_to(root.parent / "secret.png")
+    (root / "up").symlink_to(root.parent)
+    (root / "round.png").symlink_to(root / "round.png")
+    (root / "in.png").symlink_to(root / "a b" / "ü#1.png")
+    pictures = Pictures(root, 1 << 20)
+    for photo in ("out.png", "up/secret.png", "round.png"):
+        with pytest.raises(Refusal, match=r"No photo|no longer"):
+            pictures.thumbnail(item(photo), 160, True)
+    assert pictures.thumbnail(item("in.png"), 160, True)
+
+
+def test_a_folder_reached_through_a_link_is_fine(root: Path) -> None:
+    link = root.parent / "link"
+    link.symlink_to(root)
+    assert Pictures(link, 1 << 20).thumbnail(item("a b/ü#1.png"), 160, True)
+
+
+def test_pipes_and_other_files_are_refused(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    (root / "text.png").write_text("no photo at all")
+    for photo in ("pipe.png", "text.png"):
+        with pytest.raises(Refusal) as refused:
+            Pictures(root, 1 << 20).thumbnail(item(photo), 160, True)
+        assert refused.value.status_code == 404
+
+
+def test_without_a_folder_there_are_no_pictures() -> None:
+    with pytest.raises(Refusal, match="--photos"):
+        Pictures(None, 1 << 20).thumbnail(item("a.png"), 160, True)
+
+
+def test_what_was_drawn_is_kept_within_bounds(root: Path, monkeypatch) -> None:
+    drawn = []
+
+    def draw(path: Path, box, size: int) -> bytes:
+        drawn.append(size)
+        return bytes(400)
+
+    monkeypatch.setattr(module, "draw", draw)
+    pictures = Pictures(root, 1000)
+    for size in (160, 320, 160, 640, 160, 320):
+        pictures.thumbnail(item("a b/ü#1.png"), size, True)
+    assert drawn == [160, 320, 640, 320]  # 640 drove out 320, which was unused for longest
+    os.utime(root / "a b" / "ü#1.png", (1, 1))
+    pictures.thumbnail(item("a b/ü#1.png"), 320, True)
+    assert drawn[-2:] == [320, 320]  # the photo has changed

@@ -1,0 +1,60 @@
+"""Polygons: near the mask they come from, with few corners."""
+
+import numpy as np
+
+from engine.masks import encode_crops, to_rle
+from tools.server.polygons import box_polygon, to_polygons
+
+
+def rle_of(bitmap: np.ndarray, x: int = 0, y: int = 0, size: tuple[int, int] = (211, 307)):
+    return encode_crops([bitmap], [(x, y)], *size)[0]
+
+
+def fill(rings: list, height: int, width: int) -> np.ndarray:
+    """Even-odd: what lies in an odd number of rings."""
+    from pycocotools import mask as coco_mask
+
+    whole = np.zeros((height, width), np.uint8)
+    for ring in rings:
+        whole ^= coco_mask.decode(to_rle([np.array(ring)], height, width))
+    return whole
+
+
+def test_a_rectangle_has_its_own_corners() -> None:
+    (ring,) = to_polygons(rle_of(np.ones((40, 60)), 100, 50))
+    corners = {tuple(corner) for corner in ring}
+    assert len(ring) <= 8  # the smoothing rounds corners
+    for wanted in [(100, 50), (160, 50), (160, 90), (100, 90)]:
+        assert min(np.hypot(x - wanted[0], y - wanted[1]) for x, y in corners) < 1.5
+
+
+def test_round_parts_and_holes_stay_where_they_are() -> None:
+    y, x = np.mgrid[:150, :150]
+    bitmap = (np.hypot(x - 75, y - 75) < 70) & (np.hypot(x - 60, y - 80) > 25)
+    rings = to_polygons(rle_of(bitmap, 20, 30))
+    assert len(rings) == 2
+    assert sum(map(len, rings)) < 120
+    whole = np.zeros((211, 307), bool)
+    whole[30:180, 20:170] = bitmap
+    drawn = fill(rings, 211, 307).astype(bool)
+    assert (whole & drawn).sum() / (whole | drawn).sum() > 0.98
+
+
+def test_specks_are_left_out_and_separate_parts_are_not() -> None:
+    bitmap = np.zeros((100, 100))
+    bitmap[:40, :40] = bitmap[60:, 60:] = 1
+    bitmap[50, 20] = 1
+    assert len(to_polygons(rle_of(bitmap))) == 2
+
+
+def test_nothing_has_no_outline() -> None:
+    assert to_polygons(rle_of(np.zeros((5, 5)))) == []
+
+
+def test_a_few_pixels_have_one() -> None:
+    (ring,) = to_polygons(rle_of(np.ones((3, 3)), 7, 9))
+    assert np.abs(np.array(ring) - (8.5, 10.5)).max() <= 1.6
+
+
+def test_a_box_goes_round_once() -> None:
+    assert box_polygon(np.array([1, 2.04, 3, 4])) == [[[1, 2], [3, 2], [3, 4], [1, 4]]]

@@ -1,0 +1,680 @@
+// The search page. What is searched for lives in `state` and in the address bar; everything on the
+// page is drawn from it. Only this server is ever asked.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const STEP = 24; // results at first, and for each "Show more"
+const MOST = 192;
+const MOST_VALUES = 80; // an attribute with more values makes no filter
+const SLOW = 4000; // milliseconds after which waiting is explained
+
+const state = { query: null, weights: {}, categories: new Set(), attributes: new Map(), k: STEP };
+let stats = null;
+let upload = null; // the last photo: { url, answer }
+let cards = new Map(); // key -> card, so that re-ranking moves cards instead of making new ones
+
+class Failure extends Error {
+  constructor(text, status = 0) {
+    super(text);
+    this.status = status;
+  }
+}
+
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-") || name === "for") element.setAttribute(name, value);
+    else element[name === "class" ? "className" : name] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+// Talking to the server.
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  };
+  for (let tries = 0; ; tries++) {
+    let answer;
+    try {
+      answer = await fetch(path, options);
+    } catch {
+      throw new Failure("The server does not answer. Is it still running?");
+    }
+    if (await tryAgain(answer.status, answer.headers.get("Retry-After"), tries)) continue;
+    return read(answer.status, await answer.text());
+  }
+}
+
+async function tryAgain(status, wait, tries) {
+  if (status === 401) {
+    await logIn();
+    return true;
+  }
+  if (status !== 503 || tries >= 3) return false;
+  await new Promise((done) => setTimeout(done, 1000 * Math.min(Number(wait) || 1, 30)));
+  return true;
+}
+
+function read(status, text) {
+  let answer = null;
+  try {
+    answer = text ? JSON.parse(text) : null;
+  } catch {
+    throw new Failure("The server sent something strange. Reload the page", status);
+  }
+  if (status < 200 || status > 299) throw new Failure(answer?.detail ?? `Error ${status}`, status);
+  return answer;
+}
+
+async function send(file) {
+  for (let tries = 0; ; tries++) {
+    const request = await sendOnce(file);
+    const wait = request.getResponseHeader("Retry-After");
+    if (request.status === 503) say("The server is busy. Waiting for a turn…");
+    if (!(await tryAgain(request.status, wait, tries))) return read(request.status, request.responseText);
+  }
+}
+
+// fetch() tells nothing about how much has been sent.
+function sendOnce(file) {
+  return new Promise((done, fail) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/api/detect");
+    request.setRequestHeader("Content-Type", file.type.startsWith("image/") ? file.type : "image/*");
+    request.upload.onprogress = (event) => {
+      if (event.lengthComputable && event.loaded < event.total) say("Sending the photo…", event.loaded / event.total);
+    };
+    request.upload.onload = () => say("Looking for garments…");
+    request.onload = () => done(request);
+    request.onerror = () => fail(new Failure("The photo could not be sent. Is the server still running?"));
+    request.send(file);
+  });
+}
+
+let asking = null;
+function logIn() {
+  asking ??= new Promise((done) => {
+    $("login-form").onsubmit = async (event) => {
+      event.preventDefault();
+      const answer = await fetch("/api/session", {
+        method: "POST", headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ token: $("token").value }),
+      }).catch(() => null);
+      if (!answer?.ok) {
+        $("login-error").textContent = answer ? "That is not the token." : "The server does not answer.";
+        return;
+      }
+      $("token").value = $("login-error").textContent = "";
+      $("login").close();
+      asking = null;
+      done();
+    };
+    $("login").showModal();
+  });
+  return asking;
+}
+
+// A photo comes in.
+
+let slow = 0;
+function say(text, share) {
+  $("work").hidden = false;
+  $("work-text").textContent = text;
+  if (share === undefined) $("progress").removeAttribute("value");
+  else $("progress").value = share;
+}
+
+function complain(text) {
+  $("trouble-text").textContent = text;
+  $("trouble").hidden = !text;
+}
+
+let turn = 0;
+async function take(file) {
+  if (!file) return;
+  complain("");
+  if (!stats?.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
+  const most = stats.uploads.most_bytes;
+  if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
+  const mine = ++turn;
+  say("Sending the photo…", 0);
+  clearTimeout(slow);
+  slow = setTimeout(() => say("Still looking. A busy server or a large photo takes a little longer…"), SLOW);
+  try {
+    const answer = await send(file);
+    if (mine !== turn) return; // another photo was chosen meanwhile
+    if (upload) URL.revokeObjectURL(upload.url);
+    upload = { url: URL.createObjectURL(file), answer, end: Date.now() + 1000 * answer.expires_in };
+    go({ handle: answer.garments[0].handle });
+  } catch (error) {
+    if (mine === turn) complain(error.message);
+  } finally {
+    if (mine === turn) {
+      clearTimeout(slow);
+      $("work").hidden = true;
+    }
+  }
+}
+
+// The state and the address bar.
+
+function address() {
+  const parts = new URLSearchParams();
+  if (state.query) parts.set(...Object.entries(state.query)[0]);
+  for (const [aspect, weight] of Object.entries(state.weights)) if (weight !== 1) parts.set(`w.${aspect}`, weight);
+  for (const category of state.categories) parts.append("category", category);
+  for (const [name, values] of state.attributes) for (const value of values) parts.append(`a.${name}`, value);
+  if (state.k !== STEP) parts.set("k", state.k);
+  const text = parts.toString();
+  return text ? `?${text}` : location.pathname;
+}
+
+function readAddress() {
+  const parts = new URLSearchParams(location.search);
+  const key = parts.get("key");
+  const handle = parts.get("handle");
+  state.query = key !== null ? { key } : handle !== null ? { handle } : null;
+  state.k = Math.min(Math.max(parseInt(parts.get("k"), 10) || STEP, 1), MOST);
+  state.categories = new Set(parts.getAll("category"));
+  state.attributes = new Map();
+  for (const aspect of stats.aspects) {
+    const weight = parseFloat(parts.get(`w.${aspect}`) ?? "1");
+    state.weights[aspect] = weight >= 0 && weight <= 1 ? weight : 1;
+  }
+  for (const [name, value] of parts) if (name.startsWith("a.")) valuesOf(name.slice(2)).add(value);
+}
+
+function valuesOf(attribute) {
+  if (!state.attributes.has(attribute)) state.attributes.set(attribute, new Set());
+  return state.attributes.get(attribute);
+}
+
+function go(query, { replace = false } = {}) {
+  state.query = query;
+  state.k = STEP;
+  history[replace ? "replaceState" : "pushState"](null, "", address());
+  draw();
+}
+
+const remember = () => history.replaceState(null, "", address());
+
+function draw() {
+  drawSliders();
+  drawFilters();
+  drawQuery();
+  refresh();
+}
+
+// What is searched for.
+
+function drawQuery() {
+  const garment = upload?.answer.garments.find((one) => one.handle === state.query?.handle);
+  $("drop").classList.toggle("compact", Boolean(state.query));
+  $("tuning").hidden = !state.query;
+  $("share").hidden = !state.query;
+  $("garments").hidden = !garment || upload.answer.whole_photo;
+  $("stage").hidden = !state.query;
+  $("facts").hidden = true;
+  $("outlines").replaceChildren();
+  if (garment) drawUpload(garment);
+  else if (state.query?.key !== undefined) drawStored(state.query.key);
+  else if (state.query) {
+    $("photo").hidden = true;
+    $("caption").textContent = "A garment of an uploaded photo. The photo itself was not kept.";
+  }
+}
+
+function drawUpload(chosen) {
+  const { url, answer, end } = upload;
+  const photo = $("photo");
+  photo.parentElement.classList.remove("stored");
+  photo.hidden = false;
+  if (photo.src !== url) photo.src = url;
+  photo.alt = "The uploaded photo";
+  photo.width = answer.width;
+  photo.height = answer.height;
+  photo.style.aspectRatio = `${answer.width} / ${answer.height}`;
+  photo.style.width = "auto";
+  photo.style.height = "auto";
+  const until = new Date(end).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  $("caption").textContent =
+    (answer.whole_photo ? "No garment was recognized, so the whole photo is the query. " : "") +
+    `Not stored: the server forgets this photo's garments at ${until}. A link works until then.`;
+  drawOutlines(answer, chosen);
+  drawGarments(answer, chosen);
+  drawFacts(chosen.colors, Object.entries(chosen.labels).map(([group, values]) => [
+    group, values.slice(0, 2).map((one) => `${one.value} ${percent(one.probability)}`).join(", "),
+  ]));
+  document.title = `${chosen.category ?? "Photo"} · Weft`;
+}
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+const SVG = "http://www.w3.org/2000/svg";
+
+function drawOutlines(answer, chosen) {
+  const svg = $("outlines");
+  svg.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
+  const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
+  // Small garments lie on top, so that each can be pointed at.
+  const sorted = [...answer.garments].sort((one, other) => area(other.box) - area(one.box));
+  for (const garment of sorted) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", garment.outline.map((ring) => `M${ring.map((p) => p.join(" ")).join("L")}Z`).join(""));
+    path.setAttribute("fill-rule", "evenodd");
+    path.classList.toggle("chosen", garment === chosen);
+    path.dataset.handle = garment.handle;
+    path.onclick = () => choose(garment.handle);
+    light(path, garment.handle);
+    svg.append(path);
+  }
+}
+
+function light(element, handle) {
+  const set = (on) => () => {
+    for (const one of document.querySelectorAll("[data-handle]")) one.classList.toggle("hot", on && one.dataset.handle === handle);
+  };
+  element.addEventListener("pointerenter", set(true));
+  element.addEventListener("pointerleave", set(false));
+}
+
+function choose(handle) {
+  go({ handle }, { replace: true });
+  document.querySelector(`input[name=garment][value="${handle}"]`)?.focus({ preventScroll: true });
+}
+
+function drawGarments(answer, chosen) {
+  const list = $("garment-list");
+  if (list.dataset.of !== upload.url) {
+    list.dataset.of = upload.url;
+    list.replaceChildren(...answer.garments.map((garment) => {
+      const radio = make("input", { type: "radio", name: "garment", value: garment.handle });
+      radio.onchange = () => go({ handle: garment.handle }, { replace: true });
+      const sure = make("span", { class: "sure" }, garment.score === null ? "" : percent(garment.score));
+      const chip = make("label", { class: "chip" }, radio, garment.category ?? "photo", sure);
+      chip.dataset.handle = garment.handle;
+      light(chip, garment.handle);
+      return chip;
+    }));
+  }
+  for (const radio of list.querySelectorAll("input")) radio.checked = radio.value === chosen.handle;
+}
+
+function drawFacts(colors, rows) {
+  const swatches = colors.map((color) => {
+    const swatch = make("span", { class: "swatch" });
+    swatch.style.background = color.hex;
+    return make("li", {}, swatch, `${color.name} ${percent(color.share)}`);
+  });
+  const lines = rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  $("facts").replaceChildren(
+    ...(swatches.length ? [make("ul", { class: "swatches", "aria-label": "Colors" }, ...swatches)] : []),
+    ...(lines.length ? [make("table", { class: "labels-table", "aria-label": "Labels" }, make("tbody", {}, ...lines))] : []),
+  );
+  $("facts").hidden = !swatches.length && !lines.length;
+}
+
+async function drawStored(key) {
+  const photo = $("photo");
+  photo.parentElement.classList.add("stored");
+  photo.hidden = !stats.photos;
+  photo.removeAttribute("width");
+  photo.removeAttribute("height");
+  photo.style.aspectRatio = "auto";
+  photo.src = picture(key, 640);
+  photo.alt = "The stored garment that is searched for";
+  $("caption").textContent = key;
+  try {
+    const item = await ask(`/api/items/${encodeURIComponent(key)}`);
+    if (state.query?.key !== key) return;
+    const rows = item.category ? [["category", item.category]] : [];
+    drawFacts(item.extra.colors instanceof Array ? colorsOf(item.extra.colors) : [], [...rows, ...Object.entries(item.attributes)]);
+    document.title = `${item.category ?? key} · Weft`;
+  } catch (error) {
+    if (state.query?.key === key && error.status !== 404) complain(error.message);
+  }
+}
+
+// Whatever a database keeps with an item, only what looks like colors is drawn.
+function colorsOf(list) {
+  const pairs = list.map((one) => (one instanceof Array ? { name: one[0], hex: one[1], share: one[2] } : one));
+  return pairs.filter((one) => /^#[0-9a-f]{6}$/.test(one?.hex) && typeof one.share === "number");
+}
+
+const picture = (key, size) => `/api/photo/${encodeURIComponent(key)}?size=${size}`;
+
+// Sliders.
+
+function drawSliders() {
+  const box = $("sliders");
+  if (!box.children.length) {
+    box.append(...stats.aspects.map((aspect) => {
+      const input = make("input", { type: "range", id: `weight-${aspect}`, min: 0, max: 1, step: 0.05 });
+      const number = make("output", { for: input.id });
+      const row = make("div", { class: "slider" }, make("label", { for: input.id }, aspect), number, input);
+      tint(row, aspect);
+      input.oninput = () => {
+        state.weights[aspect] = Number(input.value);
+        number.value = input.value;
+        refresh();
+      };
+      input.onchange = remember;
+      return row;
+    }));
+  }
+  for (const aspect of stats.aspects) {
+    const input = $(`weight-${aspect}`);
+    input.value = state.weights[aspect];
+    input.previousElementSibling.value = state.weights[aspect];
+  }
+}
+
+const tint = (element, aspect) => element.style.setProperty("--hue", `var(--${aspect}, var(--accent))`);
+
+// Filters.
+
+function drawFilters() {
+  const groups = [["category", stats.categories], ...Object.entries(stats.attributes)];
+  const usable = groups.filter(([, values]) => Object.keys(values).length > 1 && Object.keys(values).length <= MOST_VALUES);
+  const box = $("filters");
+  if (!box.children.length) {
+    box.append(...usable.map(([name, values], i) => filter(name, i === 0 && values === stats.categories, values)));
+  }
+  box.hidden = !usable.length || !state.query;
+  for (const input of box.querySelectorAll("input")) input.checked = picked(input).has(input.value);
+  for (const one of box.children) {
+    const count = one.querySelectorAll(":checked").length;
+    one.querySelector(".count").textContent = count || "";
+    one.querySelector(".count").hidden = !count;
+  }
+  drawChosen();
+}
+
+const picked = (input) => (input.dataset.attribute === undefined ? state.categories : valuesOf(input.dataset.attribute));
+
+function filter(name, isCategory, values) {
+  const options = Object.entries(values).sort((one, other) => other[1] - one[1]).map(([value, count]) => {
+    const input = make("input", { type: "checkbox", value });
+    if (!isCategory) input.dataset.attribute = name;
+    input.onchange = () => {
+      picked(input)[input.checked ? "add" : "delete"](value);
+      filtersChanged();
+    };
+    return make("label", {}, input, value, make("span", { class: "number" }, count.toLocaleString()));
+  });
+  const summary = make("summary", {}, name, make("span", { class: "count" }));
+  return make("details", { class: "filter" }, summary, make("div", { class: "options", role: "group", "aria-label": name }, ...options));
+}
+
+function drawChosen() {
+  const chosen = [...state.categories].map((value) => [state.categories, value]);
+  for (const values of state.attributes.values()) for (const value of values) chosen.push([values, value]);
+  $("chosen").hidden = !chosen.length || !state.query;
+  $("chosen").replaceChildren(...chosen.map(([values, value]) => {
+    const button = make("button", { type: "button", "aria-label": `Remove the filter ${value}` }, `${value} ×`);
+    button.onclick = () => {
+      values.delete(value);
+      filtersChanged();
+      $("results-title").focus();
+    };
+    return button;
+  }));
+}
+
+function filtersChanged() {
+  state.k = STEP;
+  remember();
+  drawFilters();
+  refresh();
+}
+
+function clearFilters() {
+  state.categories.clear();
+  state.attributes.clear();
+  filtersChanged();
+}
+
+// Results. One request at a time; while it runs, only the newest wish is kept.
+
+let running = false;
+let again = false;
+async function refresh() {
+  if (running) {
+    again = true;
+    return;
+  }
+  running = true;
+  do {
+    again = false;
+    await search();
+  } while (again);
+  running = false;
+}
+
+async function search() {
+  if (!state.query) return showExamples();
+  const weights = Object.fromEntries(Object.entries(state.weights).filter(([, weight]) => weight > 0));
+  if (!Object.keys(weights).length) return showNothing("Nothing to go by", "Move at least one slider up.", "Reset", resetWeights);
+  const attributes = Object.fromEntries([...state.attributes].map(([name, values]) => [name, [...values]]));
+  const wanted = { ...state.query, weights, categories: [...state.categories], attributes, k: state.k };
+  const waiting = setTimeout(() => $("results").classList.add("busy"), 300);
+  const started = performance.now();
+  try {
+    const { hits } = await ask("/api/search", wanted);
+    const spent = Math.round(performance.now() - started);
+    showHits(hits, weights, spent);
+  } catch (error) {
+    showSearchError(error);
+  } finally {
+    clearTimeout(waiting);
+    $("results").classList.remove("busy");
+    $("results").removeAttribute("aria-busy");
+  }
+}
+
+function showSearchError(error) {
+  if (error.status === 410) showNothing("This upload has been forgotten", "Uploaded photos are not kept. Drop the photo again.", "Choose a photo", () => $("file").click());
+  else if (error.status === 404) showNothing("This garment is no longer in the database", "It may have been removed since the link was made.", "Start again", startAgain);
+  else showNothing("The search did not work", error.message, "Try again", refresh);
+}
+
+const startAgain = () => go(null);
+
+function showHits(hits, weights, spent) {
+  $("results-title").textContent = "Similar garments";
+  const filtered = state.categories.size || [...state.attributes.values()].some((values) => values.size);
+  if (!hits.length && filtered) return showNothing("Nothing passes these filters", "Fewer filters find more.", "Clear filters", clearFilters);
+  if (!hits.length) return showNothing("Nothing else is stored", "Add photos with tools/build_database.py.");
+  $("nothing").hidden = true;
+  $("status").textContent = `${hits.length} found in ${spent} ms`;
+  place(hits.map((hit) => {
+    const card = cardOf(hit.item);
+    card.score.textContent = hit.score.toFixed(2);
+    card.score.title = "Weighted mean of the bars below";
+    drawBars(card, hit.aspects, weights);
+    return card;
+  }));
+  $("more").hidden = hits.length < state.k || state.k >= MOST;
+}
+
+function showNothing(text, hint, action, act) {
+  place([]);
+  $("nothing").hidden = false;
+  $("nothing-text").textContent = text;
+  $("nothing-hint").textContent = hint;
+  $("nothing-action").hidden = !action;
+  $("nothing-action").textContent = action ?? "";
+  $("nothing-action").onclick = act;
+  $("status").textContent = "";
+  $("more").hidden = true;
+}
+
+async function showExamples() {
+  $("results-title").textContent = "Start from one of these";
+  document.title = "Weft: search garments by looks";
+  if (!stats.items) return showNothing("The database is empty", "Add photos with tools/build_database.py, then reload.");
+  const items = await Promise.all(stats.examples.slice(0, 12).map((key) => ask(`/api/items/${encodeURIComponent(key)}`).catch(() => null)));
+  if (state.query) return;
+  $("nothing").hidden = true;
+  $("status").textContent = "";
+  $("more").hidden = true;
+  place(items.filter(Boolean).map((item) => {
+    const card = cardOf(item);
+    card.score.textContent = "";
+    card.bars.replaceChildren();
+    return card;
+  }));
+}
+
+function cardOf(item) {
+  let card = cards.get(item.key);
+  if (card) return card;
+  const title = item.category ?? "garment";
+  const what = Object.values(item.attributes).join(" · ");
+  const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
+  pick.onclick = () => {
+    go({ key: item.key });
+    scrollTo({ top: 0 });
+    $("results-title").focus({ preventScroll: true });
+  };
+  const bare = () => {
+    pick.classList.add("bare");
+    pick.replaceChildren("No picture");
+  };
+  if (stats.photos) {
+    const image = make("img", { src: picture(item.key, 320), alt: "", loading: "lazy", decoding: "async" });
+    image.onerror = bare;
+    pick.append(image, make("span", { class: "hint" }, "More like this"));
+  } else bare();
+  const score = make("span", { class: "score" });
+  const bars = make("ul", { class: "bars", "aria-label": "Likeness" });
+  const name = make("p", { class: "name" }, make("span", { title }, title), score);
+  const body = make("div", { class: "body" }, name, make("p", { class: "what", title: what }, what), bars);
+  card = { element: make("li", { class: "card" }, pick, body), score, bars };
+  card.element.dataset.key = item.key;
+  cards.set(item.key, card);
+  return card;
+}
+
+function drawBars(card, aspects, weights) {
+  if (!card.bars.children.length) {
+    card.bars.append(...stats.aspects.map((aspect) => {
+      const row = make("li", {}, make("span", {}, aspect), make("span", { class: "track" }, make("div", { class: "fill" })), make("b"));
+      tint(row, aspect);
+      return row;
+    }));
+  }
+  stats.aspects.forEach((aspect, i) => {
+    const row = card.bars.children[i];
+    row.querySelector(".fill").style.width = percent(Math.min(Math.max(aspects[aspect], 0), 1)).replace(" ", "");
+    row.lastChild.textContent = aspects[aspect].toFixed(2);
+    row.classList.toggle("off", !(aspect in weights));
+  });
+}
+
+// Cards that stay glide to their new places.
+function place(wanted) {
+  const box = $("results");
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches || wanted.length > 2 * STEP;
+  const before = new Map([...box.children].map((one) => [one, still ? null : one.getBoundingClientRect()]));
+  const focused = document.activeElement;
+  box.replaceChildren(...wanted.map((card) => card.element));
+  if (focused !== document.activeElement && box.contains(focused)) focused.focus({ preventScroll: true });
+  cards = new Map(wanted.map((card) => [card.element.dataset.key, card]));
+  if (still) return;
+  for (const { element } of wanted) {
+    const from = before.get(element);
+    const to = element.getBoundingClientRect();
+    if (from && (from.x !== to.x || from.y !== to.y)) {
+      element.animate([{ transform: `translate(${from.x - to.x}px, ${from.y - to.y}px)` }, {}], { duration: 220, easing: "ease-out" });
+    } else if (!from) element.animate([{ opacity: 0 }, {}], { duration: 160 });
+  }
+}
+
+function resetWeights() {
+  for (const aspect of stats.aspects) state.weights[aspect] = 1;
+  remember();
+  drawSliders();
+  refresh();
+}
+
+// Everything that can happen.
+
+function listen() {
+  $("choose").onclick = () => $("file").click();
+  $("camera").onclick = () => $("shot").click();
+  for (const input of [$("file"), $("shot")]) {
+    input.onchange = () => {
+      take(input.files[0]);
+      input.value = "";
+    };
+  }
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    $("veil").hidden = !event.dataTransfer.types.includes("Files");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) $("veil").hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("veil").hidden = true;
+    take(event.dataTransfer.files[0]);
+  });
+  addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+    if (file) take(file);
+  });
+  addEventListener("popstate", () => {
+    readAddress();
+    draw();
+  });
+  addEventListener("click", (event) => closeFilters(event.target.closest?.(".filter")));
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const open = document.querySelector(".filter[open]");
+    closeFilters();
+    open?.querySelector("summary").focus();
+  });
+  $("trouble-close").onclick = () => complain("");
+  $("even").onclick = resetWeights;
+  $("share").onclick = share;
+  $("more").onclick = () => {
+    state.k = Math.min(state.k + STEP, MOST);
+    remember();
+    refresh();
+  };
+}
+
+function closeFilters(except) {
+  for (const one of document.querySelectorAll(".filter[open]")) if (one !== except) one.open = false;
+}
+
+async function share() {
+  remember();
+  try {
+    await navigator.clipboard.writeText(location.href);
+    $("status").textContent = "Link copied";
+  } catch {
+    $("status").textContent = "Copy the address from the address bar";
+  }
+}
+
+async function start() {
+  listen();
+  $("results").setAttribute("aria-busy", "true");
+  $("results").append(...Array.from({ length: 8 }, () => make("li", { class: "card ghost", "aria-hidden": "true" })));
+  try {
+    stats = await ask("/api/stats");
+  } catch (error) {
+    return showNothing("The server does not answer properly", error.message, "Reload", () => location.reload());
+  }
+  $("size").textContent = `${stats.items.toLocaleString()} garments`;
+  $("drop").hidden = !stats.uploads.possible;
+  readAddress();
+  draw();
+}
+
+start();

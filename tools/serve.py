@@ -1,0 +1,200 @@
+"""Serves the search page and its HTTP API over a database of garments.
+
+    python tools/serve.py --database DB                       # then open http://127.0.0.1:8000
+    python tools/serve.py --database http://milvus:19530#garments --photos /data/photos
+    python tools/serve.py --database DB --browse-only         # no models: stored garments only
+    WEFT_TOKEN=... python tools/serve.py --database DB --host 0.0.0.0     # for others
+
+The page finds garments on a photo that is dropped on it and ranks what is stored by item, color,
+texture and shape, as its sliders say. The API is described under /docs; for example:
+
+    curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/api/detect
+    curl -H 'Content-Type: application/json' http://127.0.0.1:8000/api/search \\
+         -d '{"key": "shirts/1607.jpg#0", "weights": {"color": 1}, "k": 5}'
+
+Uploaded photos are never written to a disk; the vectors of their garments are forgotten after half
+an hour. Beyond this machine a token is wanted, and TLS is the business of a proxy in front.
+"""
+
+import argparse
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import uvicorn
+
+from engine import distributed
+from engine.config import require
+from engine.errors import InputError, exits_cleanly
+from engine.finder import GarmentFinder
+from engine.model_flags import (
+    add_detector_flags,
+    add_multitask_flag,
+    add_running_flags,
+    build_describer,
+    detector_checkpoint,
+    positive,
+    predict_settings,
+)
+from retrieval.embedders import embedder_for
+from retrieval.pictures import ROOT
+from retrieval.store import Store, open_database
+from tools.server.app import create_app
+from tools.server.limits import MEBI, Limits
+from tools.server.pictures import Pictures
+from tools.server.service import Service
+from tools.server.vision import Vision
+
+TOKEN = "WEFT_TOKEN"
+SHORTEST_TOKEN = 16
+CONNECTIONS = 512
+OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Open everything, then answer until Ctrl-C."""
+    token = wanted_token(arguments)
+    limits = Limits(
+        upload_bytes=arguments.max_upload * MEBI, upload_pixels=arguments.max_pixels * 1_000_000
+    )
+    with (
+        listen(arguments.host, arguments.port) as listener,
+        open_database(arguments.database, read_only=True) as store,
+    ):
+        pictures = Pictures(photo_root(arguments.photos, store), limits.thumbnail_bytes)
+        vision = None if arguments.browse_only else build_vision(arguments, store, limits)
+        hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
+        app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
+        print(f"{store.count():,} garments; open {address_of(listener)}", flush=True)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False,
+            limit_concurrency=CONNECTIONS,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def address_of(listener: socket.socket) -> str:
+    """What to type into a browser."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def wanted_token(arguments: argparse.Namespace) -> str | None:
+    """From the flag or the environment, where other users of the machine don't see it.
+
+    Raises:
+        InputError: too short, or none although the server is for others, too.
+    """
+    token = arguments.token or os.environ.get(TOKEN) or None
+    require(
+        token is None or (len(token) >= SHORTEST_TOKEN and token.isascii() and token.isprintable()),
+        f"--token: give at least {SHORTEST_TOKEN} plain characters, such as "
+        "python -c 'import secrets; print(secrets.token_urlsafe())' prints",
+    )
+    require(
+        token is not None or is_loopback(arguments.host),
+        f"--host {arguments.host}: others could use the server; protect it with --token TEXT "
+        f"or the environment variable {TOKEN}",
+    )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port before the models are loaded, which takes a while."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host} port {port}: {reason}; choose others") from error
+
+
+def photo_root(given: Path | None, store: Store) -> Path | None:
+    """Where the stored photos lie: as the flag says, else as the database was built."""
+    noted = store.about.get(ROOT)
+    root = given or (Path(noted) if noted else None)
+    require(given is None or given.is_dir(), f"--photos {given}: no such folder")
+    if root is None or not root.is_dir():
+        where = f"{root} is not there" if root else "the database does not say where"
+        logging.getLogger("weft").warning("results come without pictures: %s; --photos DIR", where)
+        return None
+    return root
+
+
+def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision:
+    """The models that the flags and the database ask for."""
+    device = distributed.init(arguments.device)
+    describer = build_describer(arguments, device)
+    embedder = embedder_for(store.schema, describer, str(arguments.database))
+    if arguments.whole_photo:
+        return Vision(None, embedder, limits)
+    checkpoint = detector_checkpoint(arguments)
+    settings = predict_settings(arguments, checkpoint["config"], device)
+    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    return Vision(finder, embedder, limits)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--database", required=True, metavar="DB", help="folder, or Milvus: http://host:port#name"
+    )
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR",
+        help="folder of the database's photos (default: where it was built from)",
+    )  # fmt: skip
+    reach = parser.add_argument_group("who can reach it")
+    reach.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this "
+        "machine only; others want a token)",
+    )  # fmt: skip
+    reach.add_argument(
+        "--port", type=int, default=8000, help="(default: 8000; 0: any that is free)"
+    )
+    reach.add_argument(
+        "--token", metavar="TEXT",
+        help=f"what clients must know (default: the environment variable {TOKEN})",
+    )  # fmt: skip
+    uploads = parser.add_argument_group("uploaded photos")
+    uploads.add_argument("--browse-only", action="store_true", help="take none and load no model")
+    uploads.add_argument(
+        "--whole-photo", action="store_true",
+        help="take each as one product, without looking for garments",
+    )  # fmt: skip
+    uploads.add_argument(
+        "--max-upload", type=positive, default=20, metavar="MIB", help="of a file (default: 20)"
+    )
+    uploads.add_argument(
+        "--max-pixels", type=positive, default=50, metavar="MILLIONS", help="(default: 50)"
+    )
+    add_multitask_flag(uploads)
+    add_detector_flags(parser)
+    add_running_flags(parser)
+    return parser.parse_args(argv)
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    distributed.configure_logging()
+    torch.set_grad_enabled(False)
+    serve(parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    main()

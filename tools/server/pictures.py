@@ -1,0 +1,101 @@
+"""Thumbnails of stored photos: found by key only, below one folder only, made small in memory."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.errors import InputError
+from engine.photos import PhotoError, photo_size, read_photo
+from retrieval.pictures import cut_box, photo_path, shrink
+from retrieval.store import Item
+from tools.server.limits import Refusal
+
+JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
+OUTSIDE = "No photo below the database's folder"
+BORDER = 0.06  # around a garment's box, as a share of its longer side
+
+
+class Pictures:
+    """Thumbnails of the photos below a folder.
+
+    Args:
+        root: the folder, or None where the server does not know it.
+        kept_bytes: of thumbnails that are kept, those longest unused leaving first.
+    """
+
+    def __init__(self, root: Path | None, kept_bytes: int) -> None:
+        self.root = None if root is None else root.resolve()
+        self.kept_bytes, self._bytes = kept_bytes, 0
+        self._kept: OrderedDict[tuple, bytes] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def thumbnail(self, item: Item, size: int, whole: bool) -> bytes:
+        """JPEG of a garment, or of the whole photo, whose longer side is at most ``size`` pixels.
+
+        Raises:
+            Refusal: 404 where there is no such photo any more, or it lies outside the folder.
+        """
+        path = self._find(item.photo)
+        name = (item.photo, None if whole else item.box, size, path.stat().st_mtime_ns)
+        with self._guard:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        try:
+            data = draw(path, None if whole else item.box, size)
+        except PhotoError as error:
+            raise Refusal(404, f"The photo of {item.key} cannot be read any more") from error
+        self._keep(name, data)
+        return data
+
+    def _find(self, photo: str) -> Path:
+        """The file of a stored photo. What databases say is not trusted either."""
+        if self.root is None:
+            raise Refusal(404, "The server does not know where the photos are; see --photos")
+        try:
+            path = photo_path(self.root, photo).resolve(strict=True)
+        except InputError:
+            raise Refusal(404, OUTSIDE) from None
+        except (OSError, RuntimeError):  # missing, or a loop of links
+            raise Refusal(404, "The photo is no longer there") from None
+        if not path.is_relative_to(self.root) or not path.is_file():
+            raise Refusal(404, OUTSIDE)
+        return path
+
+    def _keep(self, name: tuple, data: bytes) -> None:
+        with self._guard:
+            self._bytes += len(data) - len(self._kept.pop(name, b""))
+            self._kept[name] = data
+            while self._bytes > self.kept_bytes:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
+    """JPEG of a photo's box (xyxy in pixels; None: all of it), at most ``size`` pixels long.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    width, height = photo_size(path)
+    window = np.array([0, 0, width, height], np.float64)
+    if box is not None:
+        window = grow(np.array(box, np.float64), width, height)
+    longest = max(window[2] - window[0], window[3] - window[1])
+    photo = read_photo(path, min_short_side=int(min(width, height) * size / longest) + 1)
+    small = shrink(cut_box(photo, window, (width, height)), size)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
+    return data.tobytes()
+
+
+def grow(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The box with a border, cut to the photo; all of the photo where nothing of it would stay."""
+    border = BORDER * (box[2:] - box[:2]).max(initial=0)
+    box = (box + np.array([-border, -border, border, border])).clip(
+        0, [width, height, width, height]
+    )
+    if not (np.isfinite(box).all() and (box[2:] - box[:2] >= 1).all()):
+        return np.array([0, 0, width, height], np.float64)
+    return box

@@ -1,0 +1,41 @@
+"""Masks as polygons that a page can draw: few corners, near enough to the eye."""
+
+import cv2
+import numpy as np
+
+from engine.detections import Rle
+from engine.masks import decode_crop
+
+TOLERANCE = 0.004  # of the garment's longer side, between the smoothed border and the polygon
+SMOOTHING = 0.006  # of the same: a detector's masks are coarse, and enlarged they show steps
+SMALLEST = 0.002  # of the mask's area; smaller specks and holes are left out
+
+
+def to_polygons(rle: Rle) -> list[list[list[float]]]:
+    """Rings of x, y in pixels of the photo, largest first; inside by the even-odd rule.
+
+    Without a ring for an empty mask, or one too small to draw.
+    """
+    crop, x0, y0 = decode_crop(rle)
+    if crop.size == 0:
+        return []
+    longest = 2 * max(crop.shape)
+    # Twice as large, so that the contour, which runs through pixel centers, follows the border.
+    border = 2 + round(3 * SMOOTHING * longest)
+    large = np.pad(crop * np.uint8(255), border).repeat(2, axis=0).repeat(2, axis=1)
+    smooth = cv2.GaussianBlur(large, (0, 0), max(SMOOTHING * longest, 0.5)) > 127
+    contours, _ = cv2.findContours(smooth.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    least = SMALLEST * 4 * int(crop.sum())
+    rings = [
+        cv2.approxPolyDP(contour, max(TOLERANCE * longest, 0.7), closed=True)[:, 0]
+        for contour in sorted(contours, key=cv2.contourArea, reverse=True)
+        if cv2.contourArea(contour) >= least
+    ]
+    moved = [(ring + 0.5) / 2 - border + (x0, y0) for ring in rings if len(ring) >= 3]
+    return [ring.round(1).tolist() for ring in moved]
+
+
+def box_polygon(box: np.ndarray) -> list[list[list[float]]]:
+    """The ring of an xyxy box."""
+    x1, y1, x2, y2 = (round(float(value), 1) for value in box)
+    return [[[x1, y1], [x2, y1], [x2, y2], [x1, y2]]]

@@ -1,0 +1,57 @@
+"""An uploaded photo: judged by its content and its header, decoded only when both are fine."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.photo_files import Header, read_header
+from engine.photos import PhotoError, decode_photo
+from tools.server.limits import Limits, Refusal
+
+NAME = "the photo"
+
+
+@dataclass(slots=True)
+class Upload:
+    """A decoded photo: u8[h,w,3] RGB, upright, perhaps smaller than its full size."""
+
+    photo: np.ndarray
+    width: int  # full size
+    height: int
+
+
+def open_upload(data: bytes, limits: Limits, short_side: Callable[[int, int], int]) -> Upload:
+    """Decode a photo that a stranger sent.
+
+    Args:
+        data: its file.
+        limits: on its pixels.
+        short_side: from (width, height) to the pixels that the short side must keep; JPEGs are
+            decoded no larger than this needs.
+
+    Raises:
+        Refusal: 413 for too many pixels, 422 for anything that is not a whole photo.
+    """
+    if not data:
+        raise Refusal(422, "The photo is empty; send the file's content as the request's body")
+    try:
+        header = read_header(io.BytesIO(data), NAME)
+        _check_size(header, limits)
+        size = header.upright_size
+        photo = decode_photo(data, NAME, min_short_side=short_side(*size))
+    except PhotoError as error:
+        status = 413 if error.kind == "too large" else 422
+        sentence = str(error).removeprefix(f"{NAME}: ")
+        raise Refusal(status, sentence[0].upper() + sentence[1:]) from None
+    return Upload(photo, *size)
+
+
+def _check_size(header: Header, limits: Limits) -> None:
+    if header.width * header.height > limits.upload_pixels:
+        raise Refusal(
+            413,
+            f"The photo has {header.width} × {header.height} pixels, more than "
+            f"{limits.upload_pixels / 1e6:.3g} megapixels; send a smaller one",
+        )

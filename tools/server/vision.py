@@ -1,0 +1,92 @@
+"""One uploaded photo -> its garments, through the code that builds databases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.describer import Description
+from engine.detections import Detections
+from engine.duplicates import drop_duplicates
+from engine.finder import GarmentFinder, whole_photo
+from engine.geometry import detector_size
+from engine.predict import detect_photo
+from retrieval.embedders import GarmentEmbedder
+from tools.server.limits import Limits
+from tools.server.uploads import open_upload
+
+SHORT_SIDE = 600  # pixels of a photo that no detector sees: enough for the crop of all of it
+MOST_GARMENTS = 30
+
+
+@dataclass(slots=True)
+class Sight:
+    """What was seen in a photo.
+
+    Attributes:
+        found: its garments, or where none was recognized the whole photo as one.
+        categories: a garment's, each; empty for the whole photo.
+        descriptions: a garment's, each.
+        vectors: f32[N,D].
+    """
+
+    found: Detections
+    categories: list[str]
+    descriptions: Sequence[Description]
+    vectors: np.ndarray
+
+
+class Vision:
+    """The networks, ready for photos. One thread at a time.
+
+    Args:
+        finder: the detector; None: every photo is taken as a whole.
+        embedder: of the database's features.
+        limits: on photos.
+    """
+
+    def __init__(
+        self, finder: GarmentFinder | None, embedder: GarmentEmbedder, limits: Limits
+    ) -> None:
+        self.finder, self.embedder, self.limits = finder, embedder, limits
+        if finder:
+            finder.model.eval()
+
+    def look(self, data: bytes) -> Sight:
+        """See what is on a photo.
+
+        Args:
+            data: the photo's file.
+
+        Raises:
+            Refusal: it is too large, or not a photo.
+        """
+        upload = open_upload(data, self.limits, self._short_side)
+        full_size, photo = (upload.width, upload.height), upload.photo
+        found, names = whole_photo(None, full_size), []
+        if self.finder:
+            garments = self._detect(photo, full_size)
+            if len(garments):
+                found, names = garments, self.finder.categories
+        descriptions, vectors = self.embedder.describe(photo, found, names)
+        own = [names[label - 1] for label in found.labels] if names else []
+        return Sight(found, own, descriptions, vectors)
+
+    def _short_side(self, width: int, height: int) -> int:
+        if self.finder is None:
+            return SHORT_SIDE
+        settings = self.finder.settings
+        return min(detector_size(width, height, settings.short_side, settings.max_side))
+
+    def _detect(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+        finder = self.finder
+        found = detect_photo(finder.model, photo, full_size, finder.settings, finder.device)
+        return first(drop_duplicates(found, finder.overlap), MOST_GARMENTS)
+
+
+def first(found: Detections, count: int) -> Detections:
+    """The surest garments only."""
+    masks = None if found.masks is None else found.masks[:count]
+    size = found.width, found.height
+    parts = (found.boxes[:count], found.scores[:count], found.labels[:count])
+    return Detections(*size, *parts, masks)
