@@ -1,0 +1,309 @@
+"""build_database.py from the command line on: what is stored, what is done again, kills, ranks.
+
+Descriptors stand in for the network, and for the detector one garment in each photo's middle.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from engine import finder
+from engine.detections import Detections
+from engine.photos import PhotoError, read_photo
+from retrieval import build
+from retrieval.store import open_database
+from tests import ranks
+from tools import build_database
+
+FORKSERVER = multiprocessing.get_context("forkserver")  # tests.ranks has it import torch once
+NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
+CATEGORIES = ["top", "bag", "hat"]
+
+
+class FakeDetector:
+    """Replaces detection; counts photos, and kills its process when told to."""
+
+    def __init__(self, kill_after: int | None = None) -> None:
+        self.kill_after, self.seen = kill_after, []
+
+    def detect(self, model, photos, settings, device, *, keep_photo) -> Iterator:
+        for key, path in photos:
+            if len(self.seen) == self.kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.seen.append(path.name)
+            try:
+                photo = read_photo(path)
+            except PhotoError as error:
+                yield key, error, None
+                continue
+            yield key, one_garment(photo), photo
+
+
+def one_garment(photo: np.ndarray) -> Detections:
+    height, width = photo.shape[:2]
+    box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
+    bitmap = np.zeros((height, width), np.uint8, order="F")
+    bitmap[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 1
+    label = np.array([1 + int(photo[0, 0, 0]) % 3])
+    return Detections(width, height, box, np.float32([0.75]), label, [coco_mask.encode(bitmap)])
+
+
+def make_photos(folder: Path, count: int) -> Path:
+    for number in range(count):
+        path = folder / ("sub" if number % 3 == 2 else "") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo = np.full((40 + number, 60, 3), 20 * number % 256, np.uint8)
+        photo[10:30, 15:45, number % 3] = 255
+        cv2.imwrite(str(path), photo)
+    return folder
+
+
+def write_weights(path: Path, **changes) -> Path:
+    config = {"test_short_side": 64, "test_max_side": 96}
+    checkpoint = {"format": 1, "kind": "detector", "model": {}, "config": config}
+    labels = {"categories": CATEGORIES, "category_ids": [11, 12, 13], "attributes": []}
+    torch.save(checkpoint | labels | changes, path)
+    return path
+
+
+def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
+    """Run the script's main in this process; its exit code must be 0."""
+    fake = fake or FakeDetector()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
+        patch.setattr(finder, "detect_photos", fake.detect)
+        with pytest.raises(SystemExit) as ended:
+            build_database.main([*map(str, arguments), *NO_MODEL])
+    assert ended.value.code == 0
+    return fake
+
+
+def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """Run the script expecting exit code 2; returns its one line on stderr."""
+    with pytest.raises(SystemExit) as ended:
+        build_database.main([*map(str, arguments), *NO_MODEL])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1 and message[0].startswith("error: ")
+    return message[0]
+
+
+def contents(location: Path) -> dict[str, tuple]:
+    with open_database(location, read_only=True) as store:
+        assert store.verify() == []
+        keys = store.keys()
+        items = {item.key: item for item in store.get(keys)}
+        vectors = dict(zip(keys, store.vectors(keys).tolist(), strict=True))
+        return {key: (items[key], vectors[key]) for key in keys}
+
+
+def states(location: Path) -> dict:
+    with open_database(location, read_only=True) as store:
+        return store.photos()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_weights(tmp_path / "w.pt")
+
+
+@pytest.fixture
+def command(tmp_path: Path, weights: Path) -> tuple:
+    photos = make_photos(tmp_path / "photos", 7)
+    return photos, "--detector-weights", weights, "--database", tmp_path / "db"
+
+
+def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
+    (tmp_path / "photos/text.jpg").write_text("no photo")
+    os.close(os.open(os.fsencode(tmp_path / "photos") + b"/\xff.png", os.O_CREAT))
+    run(*command)
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == [f"{n}.png#1" for n in (0, 1, 3, 4, 6)] + [
+        "sub/2.png#1",
+        "sub/5.png#1",
+    ]
+    item = stored["sub/2.png#1"][0]
+    assert (item.photo, item.garment, item.box) == ("sub/2.png", 1, (15, 10.5, 45, 31.5))
+    assert item.category == CATEGORIES[40 % 3] and item.extra["score"] == 0.75
+    assert {color["name"] for color in item.extra["colors"]}
+    printed = capsys.readouterr().out
+    assert "unreadable: text.jpg: " in printed and "2 unreadable" in printed
+    assert "8 photos, 8 of them now" in printed
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.about["root"] == str(tmp_path / "photos")
+
+
+def test_only_what_changed_is_done_again(command: tuple, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    assert len(run(*command).seen) == 7
+    before = contents(tmp_path / "db")
+    assert run(*command).seen == []
+    os.utime(photos / "1.png", ns=(1, 1))
+    (photos / "3.png").unlink()
+    (photos / "bad.png").touch()
+    make_photos(tmp_path / "more", 8)
+    shutil.copy(tmp_path / "more/7.png", photos / "7.png")
+    assert sorted(run(*command).seen) == ["1.png", "7.png", "bad.png"]
+    after = contents(tmp_path / "db")
+    assert set(after) == (set(before) - {"3.png#1"}) | {"7.png#1"}
+    assert all(after[key][0] == before[key][0] for key in set(before) & set(after))
+    assert run(*command).seen == ["bad.png"], "an unreadable photo gets another chance"
+    assert states(tmp_path / "db")["bad.png"].error == "the file is empty"
+
+
+def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Path, capsys) -> None:
+    run(*command)
+    before = contents(tmp_path / "db")
+    os.utime(tmp_path / "photos/sub/2.png", ns=(5, 5))
+    assert run(tmp_path / "photos/sub", *command[1:]).seen == ["2.png"]
+    assert set(contents(tmp_path / "db")) == set(before)
+    elsewhere = make_photos(tmp_path / "elsewhere", 1)
+    assert "--root" in fails(capsys, elsewhere, *command[1:])
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    moved = (tmp_path / "moved", *command[1:], "--root", tmp_path / "moved")
+    assert run(*moved).seen == []
+    assert set(contents(tmp_path / "db")) == set(before)
+
+
+def test_other_settings_are_refused(command: tuple, tmp_path: Path, capsys) -> None:
+    run(*command)
+    message = fails(capsys, *command, "--score-threshold", "0.7")
+    assert "score_threshold 0.5, now it is 0.7" in message
+    other = write_weights(tmp_path / "other.pt", model={"x": 1})
+    assert "weights" in fails(capsys, *command, "--detector-weights", other)
+    assert "garments" in fails(capsys, *command, "--whole-photo")
+    assert run(*command).seen == []
+
+
+def test_whole_photos_need_no_detector(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 4)
+    (photos / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert run(photos, "--whole-photo", "--database", tmp_path / "db").seen == []
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == ["0.png#1", "1.png#1", "3.png#1", "sub/2.png#1"]
+    assert all(item.box is None for item, _ in stored.values())
+    assert states(tmp_path / "db")["gone.png"].error == "no such photo"
+
+
+def write_table(folder: Path, rows: list[dict]) -> Path:
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return folder
+
+
+def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "set", 5)
+    names = ["0.png", "1.png", "sub/2.png", "3.png"]
+    rows = [
+        {"file_name": name, "item_id": f"p{i // 2}", "category": "hat", "color": "red" if i else "",
+         "x1": 5 if i == 1 else "", "y1": 6 if i == 1 else "", "x2": 50 if i == 1 else "",
+         "y2": 30 if i == 1 else ""}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    command = ("--dataset", f"csv:{write_table(photos, rows)}", "--database", tmp_path / "db")
+    run(*command)
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == ["0.png#1", "1.png#1", "3.png#1", "sub/2.png#1"]
+    item = stored["1.png#1"][0]
+    assert (item.category, item.identity, item.box) == ("hat", "p0", (5, 6, 50, 30))
+    assert item.attributes == {"color": "red"}
+    assert stored["0.png#1"][0].attributes == {}
+    assert stored["3.png#1"][0].box == (0, 0, 60, 43)
+    vectors = {key: vector for key, (_, vector) in stored.items()}
+    rows[2]["color"] = "blue"
+    write_table(photos, rows[:3])
+    run(*command)
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
+    assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
+    assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
+
+
+def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:
+    photos, _, _, _, db = command
+    assert "either PHOTOS or --dataset" in fails(capsys, "--database", db)
+    assert "no such weights" in fails(
+        capsys, photos, "--detector-weights", tmp_path / "gone.pt", "--database", db
+    )
+    sentence = fails(capsys, *command, "--features", "both")
+    assert "--multitask-weights" in sentence
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    assert "no database" in fails(capsys, *command[:3], "--database", tmp_path / "full")
+    assert not db.exists(), "a failed start left a folder behind"
+
+
+def slow_and_killed(arguments: list[str], kill_after: int | None) -> None:
+    build.HAND_OVER_SECONDS = 0  # each photo is handed over at once
+    if kill_after is None:
+        build_database.report = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    run(*arguments, fake=FakeDetector(kill_after))
+
+
+def killed(arguments: list[object], kill_after: int | None) -> None:
+    arguments = list(map(str, arguments))
+    process = FORKSERVER.Process(target=slow_and_killed, args=(arguments, kill_after))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_killed_anywhere_and_continued_loses_and_doubles_nothing(
+    command: tuple, tmp_path: Path
+) -> None:
+    make_photos(tmp_path / "photos", 23)
+    run(*command)
+    cut = (*command[:-1], tmp_path / "cut")
+    for kill_after in (0, 5, 3):
+        killed(cut, kill_after)
+    with open_database(tmp_path / "cut", read_only=True) as store:
+        assert store.verify() == []
+        assert store.count() <= 8
+    killed(cut, None)
+    assert run(*cut).seen == []
+    whole, continued = contents(tmp_path / "db"), contents(tmp_path / "cut")
+    assert {key: item for key, (item, _) in whole.items()} == {
+        key: item for key, (item, _) in continued.items()
+    }
+    for key, (_, vector) in whole.items():
+        assert continued[key][1] == pytest.approx(vector, abs=1e-5)
+    assert states(tmp_path / "db") == states(tmp_path / "cut")
+
+
+def run_on_ranks(arguments: list[str]) -> int:
+    return len(run(*arguments).seen)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_photos_and_agree_with_one(
+    command: tuple, tmp_path: Path, world_size: int
+) -> None:
+    run(*command)
+    many = [str(argument) for argument in (*command[:-1], tmp_path / "many")]
+    seen = ranks.run_ranks(world_size, run_on_ranks, many)
+    assert sum(seen) == 7 and max(seen) - min(seen) <= 1
+    one, several = contents(tmp_path / "db"), contents(tmp_path / "many")
+    assert {key: item for key, (item, _) in one.items()} == {
+        key: item for key, (item, _) in several.items()
+    }
+    assert not list((tmp_path / "many/shards").iterdir())
+
+
+def test_the_note_is_plain(command: tuple, tmp_path: Path) -> None:
+    run(*command)
+    about = json.loads((tmp_path / "db/database.json").read_text())["about"]
+    assert about["made_by"]["garments"] == "detected"
+    assert about["made_by"]["overlap"] == 0.6

@@ -1,0 +1,200 @@
+"""search.py from the command line on: table, JSON, contact sheet, and what it refuses."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engine import finder
+from engine.detections import Detections
+from engine.photos import read_photo
+from retrieval.embedders import GarmentEmbedder
+from retrieval.search import Query
+from retrieval.store import Hit, Item
+from tools import build_database, search
+from tools.searching.contact_sheet import write_sheet
+
+NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
+COLORS = {"red": (200, 30, 40), "blue": (30, 60, 200), "green": (20, 150, 60)}
+
+
+def write_photo(path: Path, color: tuple[int, int, int], wide: bool) -> Path:
+    photo = np.full((90, 90, 3), 250, np.uint8)
+    photo[30:60, 10:80] = photo[20:75, 30:60] = color
+    if wide:
+        photo[30:60] = color
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    """Six products, three colors in two shapes, with their labels."""
+    folder = tmp_path_factory.mktemp("search")
+    table = ["file_name,category,color"]
+    for name, color in COLORS.items():
+        for wide in (False, True):
+            file_name = f"{'wide' if wide else 'slim'}/{name}.png"
+            write_photo(folder / "photos" / file_name, color, wide)
+            table.append(f"{file_name},{'top' if wide else 'bag'},{name}")
+    (folder / "photos/labels.csv").write_text("\n".join(table) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        build_database.main(
+            ["--dataset", f"csv:{folder / 'photos'}", "--database", str(folder / "db"), *NO_MODEL]
+        )
+    assert ended.value.code == 0
+    return folder / "db"
+
+
+def detect(model, photos, settings, device, *, keep_photo) -> Iterator:
+    """Two garments on every photo: all of it, and its upper left quarter."""
+    for key, path in photos:
+        photo = read_photo(path)
+        boxes = np.float32([[0, 0, 90, 90], [0, 0, 45, 45]])
+        yield key, Detections(90, 90, boxes, np.float32([0.9, 0.6]), np.array([1, 2]), None), photo
+
+
+def run(*arguments: object, code: int = 0) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
+        patch.setattr(finder, "detect_photos", detect)
+        with pytest.raises(SystemExit) as ended:
+            search.main([*map(str, arguments), *NO_MODEL])
+    assert ended.value.code == code
+
+
+def answer(capsys, *arguments: object) -> dict:
+    capsys.readouterr()
+    run(*arguments, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+def keys_of(plain: dict, query: int = 0) -> list[str]:
+    return [hit["key"] for hit in plain["queries"][query]["hits"]]
+
+
+def test_a_whole_photo_finds_itself_first(database: Path, capsys) -> None:
+    photo = database.parent / "photos/wide/red.png"
+    plain = answer(capsys, photo, "--database", database, "--whole-photo", "--top-k", 3)
+    hits = plain["queries"][0]["hits"]
+    assert hits[0]["key"] == "wide/red.png#1" and hits[0]["score"] == pytest.approx(1, abs=1e-4)
+    assert set(hits[0]["aspects"]) == {"item", "color", "texture", "shape"}
+    assert hits[0]["attributes"] == {"color": "red"} and len(hits) == 3
+    other = answer(capsys, photo, "--database", database, "--whole-photo", "--exclude-same-photo")
+    assert "wide/red.png#1" not in keys_of(other) and len(keys_of(other)) == 5
+
+
+def test_weights_decide(database: Path, capsys) -> None:
+    by_color = answer(capsys, "slim/red.png#1", "--database", database, "--weights", "color=1")
+    assert keys_of(by_color)[0] == "wide/red.png#1"
+    by_shape = answer(capsys, "slim/red.png#1", "--database", database, "--weights", "shape=1")
+    assert keys_of(by_shape)[0] in {"slim/blue.png#1", "slim/green.png#1"}
+    assert by_shape["weights"] == {"shape": 1}
+    assert "slim/red.png#1" not in keys_of(by_shape)
+
+
+def test_filters_leave_out(database: Path, capsys) -> None:
+    flags = ("slim/red.png#1", "--database", database)
+    assert set(keys_of(answer(capsys, *flags, "--category", "top"))) == {
+        f"wide/{color}.png#1" for color in COLORS
+    }
+    some = answer(capsys, *flags, "--attribute", "color=blue", "--attribute", "color=green",
+                  "--folder", "slim")  # fmt: skip
+    assert set(keys_of(some)) == {"slim/blue.png#1", "slim/green.png#1"}
+    run(*flags, "--category", "hat")
+    assert "no item passes" in capsys.readouterr().out
+
+
+def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, capsys) -> None:
+    weights = tmp_path / "w.pt"
+    labels = {"categories": ["top", "bag"], "category_ids": [1, 2], "attributes": []}
+    torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
+    photo = write_photo(tmp_path / "q.png", COLORS["blue"], wide=True)
+    flags = (photo, "--database", database, "--detector-weights", weights)
+    plain = answer(capsys, *flags)
+    assert [(q["garment"], q["category"]) for q in plain["queries"]] == [(1, "top"), (2, "bag")]
+    assert plain["queries"][1]["box"] == [0, 0, 45, 45]
+    assert keys_of(plain)[0] == "wide/blue.png#1"
+    second = answer(capsys, *flags, "--garment", 2)
+    assert [q["garment"] for q in second["queries"]] == [2]
+    run(*flags, "--garment", 3, code=2)
+    assert "--garment 3, but it has 2" in capsys.readouterr().err
+
+
+def test_the_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    run("slim/red.png#1", "--database", database, "--weights", "color=1,shape=0.5", "--top-k", 2)
+    printed = capsys.readouterr().out
+    for word in ("score", "item", "color", "texture", "shape", "wide/red.png#1", "top, red"):
+        assert word in printed
+    assert len(re.findall(r"0\.\d{3}|1\.000", printed)) >= 8
+
+
+def test_the_contact_sheet_shows_crops_and_placeholders(
+    database: Path, tmp_path: Path, capsys
+) -> None:
+    sheet, copy = tmp_path / "found.png", tmp_path / "photos"
+    shutil.copytree(database.parent / "photos", copy)
+    (copy / "wide/red.png").unlink()
+    flags = ("slim/red.png#1", "--database", database, "--weights", "color=1", "--top-k", 2)
+    run(*flags, "--contact-sheet", sheet)
+    there = cv2.imread(str(sheet))
+    run(*flags, "--contact-sheet", sheet, "--root", copy)
+    gone = cv2.imread(str(sheet))
+    assert there.shape == gone.shape
+    red = np.array(COLORS["red"][::-1])
+
+    def reddish(picture: np.ndarray) -> int:
+        return int((abs(picture.astype(int) - red).max(axis=2) < 8).sum())
+
+    assert reddish(there) > 1.5 * reddish(gone) > 0
+    other = tmp_path / "found.jpg"
+    run(*flags, "--contact-sheet", other)
+    assert other.read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_forged_key_shows_no_photo_from_outside(tmp_path: Path) -> None:
+    write_photo(tmp_path / "secret.png", COLORS["red"], wide=True)
+    (tmp_path / "root").mkdir()
+    item = Item("../secret.png#1", "../secret.png", 1)
+    hit = Hit(item, 1.0, {"item": 1.0})
+    query = Query("\udcff\n" + "long " * 30, np.zeros(3, np.float32))
+    write_sheet(tmp_path / "s.png", [(query, [hit])], str(tmp_path / "root"))
+    sheet = cv2.imread(str(tmp_path / "s.png")).astype(int)
+    assert not (abs(sheet - np.array(COLORS["red"][::-1])).max(axis=2) < 30).any()
+    write_sheet(tmp_path / "s.png", [], None)
+
+
+def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> None:
+    def fails(*arguments: object) -> str:
+        run(*arguments, code=2)
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        return lines[0]
+
+    at = ("--database", database)
+    assert "neither a photo nor an item" in fails("nothing.jpg", *at)
+    assert "no aspect 'size'" in fails("slim/red.png#1", *at, "--weights", "size=1")
+    assert "all weights are 0" in fails("slim/red.png#1", *at, "--weights", "color=0")
+    assert "NAME=VALUE" in fails("slim/red.png#1", *at, "--attribute", "red")
+    assert "no database" in fails("x", "--database", tmp_path)
+    (tmp_path / "text.jpg").write_text("no photo")
+    assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
+
+
+def test_vectors_are_those_of_the_database(database: Path) -> None:
+    from retrieval.search import QueryReader
+    from retrieval.store import open_database
+
+    reader = QueryReader(GarmentEmbedder(None, "descriptors"), None)
+    query = reader.whole(database.parent / "photos/slim/green.png")
+    with open_database(database, read_only=True) as store:
+        stored = store.vectors(["slim/green.png#1"])[0]
+    np.testing.assert_allclose(query.vector, stored, atol=1e-6)
