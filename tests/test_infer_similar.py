@@ -1,0 +1,60 @@
+"""infer.py --database: similar items in garments.json and on the page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.photos import read_photo
+from retrieval.embedders import GarmentEmbedder
+from retrieval.features import FeatureSchema
+from retrieval.store import Item, PhotoState, open_database
+from tests.test_infer import fails, make_photos, one_garment, run, write_weights
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_weights(tmp_path / "w.pt")
+
+
+def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -> None:
+    photos, stock = make_photos(tmp_path / "photos", 3), make_photos(tmp_path / "stock", 4)
+    embedder = GarmentEmbedder(None, "descriptors")
+    location = tmp_path / "db"
+    with open_database(
+        location, schema=embedder.schema, create=True, about={"root": str(stock)}
+    ) as store:
+        for name in ("0.png", "1.png", "3.png", "../photos/0.png"):
+            photo = read_photo(stock / name)
+            _, vectors = embedder.describe(photo, one_garment(photo))
+            box = tuple(one_garment(photo).boxes[0].tolist())
+            store.put_photo(PhotoState(name, 1, 1), [Item(f"{name}#1", name, 1, box)], vectors)
+    command = [photos, "--output-dir", tmp_path / "out", "--weights", weights,
+               "--multitask-weights", "none", "--database", location, "--similar", "2",
+               "--aspect-weights", "color=1"]  # fmt: skip
+    assert len(run(*command).seen) == 3
+    document = json.loads((tmp_path / "out/garments.json").read_text())
+    similar = document["photos"][1]["garments"][0]["similar"]
+    assert similar[0]["key"] == "1.png#1"
+    assert similar[0]["score"] == pytest.approx(1, abs=1e-4)
+    assert set(similar[0]["aspects"]) == {"item", "color", "texture", "shape"}
+    assert read_photo(tmp_path / "out" / similar[0]["picture"]).shape[:2] == (21, 30)
+    first = document["photos"][0]["garments"][0]["similar"]
+    outside = [item for item in first if item["key"].startswith("..")]
+    assert outside and "picture" not in outside[0], "a picture from outside the root"
+    assert similar[0]["picture"] in (tmp_path / "out/index.html").read_text()
+    assert run(*command).seen == []
+    with open_database(location) as store:
+        store.delete_photos(["0.png"])
+    assert len(run(*command).seen) == 3, "another database, other neighbors"
+
+
+def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, capsys) -> None:
+    open_database(
+        tmp_path / "db", schema=FeatureSchema(1, (("item", 3),), "x"), create=True
+    ).close()
+    photos = make_photos(tmp_path / "photos", 1)
+    command = [photos, "--output-dir", tmp_path / "out", "--weights", weights, "--database"]
+    message = fails(capsys, *command, tmp_path / "db", "--multitask-weights", "none")
+    assert "--multitask-weights" in message
+    assert "no database" in fails(capsys, *command, tmp_path / "gone")
