@@ -6,13 +6,14 @@
     python tools/benchmark.py evaluation                       # predictions -> COCO's numbers
     python tools/benchmark.py memory                           # of loader processes
     python tools/benchmark.py search                           # of the local database
+    python tools/benchmark.py serving                          # of the search page's server
     python tools/benchmark.py floors --help                    # what a multitask model must beat
 
-In all but floors both ways take turns in one process; the ratio says how many times faster (or
-smaller) ours is: the median over rounds, with the smallest and the largest. The reference decodes
-at full size with PIL, keeps one full-size bitmap a garment, transforms one step after another,
-resizes inside the model, and pastes masks at full size before encoding them; evaluation's is
-pycocotools, memory's a list of dicts, search's the bare matrix product.
+In all but serving and floors both ways take turns in one process; the ratio says how many times
+faster (or smaller) ours is: the median over rounds, with the smallest and the largest. The
+reference decodes at full size with PIL, keeps one full-size bitmap a garment, transforms one step
+after another, resizes inside the model, and pastes masks at full size before encoding them;
+evaluation's is pycocotools, memory's a list of dicts, search's the bare matrix product.
 """
 
 import argparse
@@ -29,7 +30,16 @@ from engine import distributed
 from engine.config import require
 from engine.errors import exits_cleanly
 from engine.meters import write_json
-from tools.benchmarks import evaluation, floors, inference, loader, memory, search, training
+from tools.benchmarks import (
+    evaluation,
+    floors,
+    inference,
+    loader,
+    memory,
+    search,
+    serving,
+    training,
+)
 from tools.benchmarks.timing import machine
 
 # Kind of work -> its module, how many rounds (None: it has none), and from which ratio on it is
@@ -41,6 +51,7 @@ BENCHMARKS = {
     "evaluation": (evaluation, 3, 30),
     "memory": (memory, None, None),
     "search": (search, 5, 0.77),
+    "serving": (serving, None, None),
     "floors": (floors, None, None),
 }
 
@@ -101,8 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     results = module.run(arguments)
     where = machine(getattr(arguments, "device", "cpu"))
     report = {"benchmark": arguments.benchmark, "machine": where} | results
-    if module is floors:
-        floors.show(report)
+    if hasattr(module, "show"):
+        module.show(report)
     else:
         print_report(report, target)
     if arguments.json:

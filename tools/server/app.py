@@ -1,8 +1,7 @@
 """The FastAPI application: the API, the page, and refusals as ``{"detail": sentence}``."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -38,17 +37,8 @@ def create_app(
         hosts: names it answers to; None for any.
     """
     queues = Queues(service.limits)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        queues.close()
-
     # The usual viewers of the API's description load their code from other hosts; ours doesn't.
-    app = FastAPI(
-        title="Weft", version="1", description=ABOUT, lifespan=lifespan, docs_url=None,
-        redoc_url=None,
-    )  # fmt: skip
+    app = FastAPI(title="Weft", version="1", description=ABOUT, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, limits=service.limits, hosts=hosts, token=token)
     add_queries(app, service, queues)
     add_items(app, service, queues)
@@ -78,7 +68,7 @@ def _static(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response
 def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        if error.__cause__ is not None:
+        if error.status_code >= 500 and error.__cause__ is not None:
             logger.warning("%s", error.__cause__)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 

@@ -42,10 +42,6 @@ class Queues:
         self.searches = Turns(2, limits.waiting_searches)
         self.others = Turns(2, 8 * limits.waiting_searches)
 
-    def close(self) -> None:
-        for turns in (self.photos, self.searches, self.others):
-            turns.close()
-
 
 def refusals(*statuses: int) -> dict[int, dict]:
     """What OpenAPI says of an operation's refusals; any request may meet the common ones."""

@@ -62,6 +62,3 @@ class Turns:
         result, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, timed)
         self.seconds += 0.2 * (seconds - self.seconds)
         return result
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -2,7 +2,8 @@
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -31,10 +32,41 @@ def described(tmp_path_factory: pytest.TempPathFactory):
         yield schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
-schema = schemathesis.pytest.from_fixture("described")
+OPERATIONS = [
+    ("POST", "/api/detect"),
+    ("POST", "/api/search"),
+    ("GET", "/api/items/{key}"),
+    ("GET", "/api/photo/{key}"),
+    ("GET", "/api/stats"),
+    ("GET", "/api/health"),
+    ("POST", "/api/session"),
+]
 
 
-@schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-def test_answers_are_as_described(case) -> None:
-    case.call_and_validate(checks=CHECKS)
+def test_all_operations_are_listed(described) -> None:
+    found = [operation.ok() for operation in described.get_all_operations()]
+    assert {(one.method.upper(), one.path) for one in found} == set(OPERATIONS)
+
+
+PICKY = ("/api/search", "/api/photo/{key}", "/api/session")  # the others take any text or nothing
+CASES = [
+    pytest.param(*operation, mode, id=f"{operation[1]}-{mode.value}")
+    for operation in OPERATIONS
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or operation[1] in PICKY
+]
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), CASES)
+def test_answers_are_as_described(described, method: str, path: str, mode: GenerationMode) -> None:
+    operation = described[path][method]
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=20, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def check(case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    check()

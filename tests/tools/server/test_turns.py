@@ -27,7 +27,6 @@ def test_a_full_queue_refuses_and_takes_again_when_one_is_done() -> None:
         gate.set()
         assert await asyncio.gather(*visits) == [0, 1, 2]
         assert await visit(4) == 4
-        turns.close()
 
     asyncio.run(story())
 
@@ -46,7 +45,6 @@ def test_never_more_at_a_time_than_workers_and_in_order() -> None:
         await asyncio.gather(*(turns.run(work, number) for number in range(20)))
         assert max(most) == 2
         assert all(abs(number - place) <= 1 for place, number in enumerate(order))
-        turns.close()
 
     asyncio.run(story())
 
@@ -58,7 +56,6 @@ def test_a_place_is_given_back_when_the_work_fails() -> None:
             with pytest.raises(ZeroDivisionError), turns.place():
                 await turns.run(lambda: 1 / 0)
         assert turns.taken == 0
-        turns.close()
 
     asyncio.run(story())
 
@@ -73,4 +70,3 @@ def test_the_advice_grows_with_what_waits_but_not_without_end() -> None:
     assert turns.advice() == 120
     turns.seconds = 0.0
     assert turns.advice() == 1
-    turns.close()

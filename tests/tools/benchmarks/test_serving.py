@@ -1,0 +1,20 @@
+"""The server's benchmark: a real server, every row measured, abuse counted."""
+
+import argparse
+
+from tools.benchmarks import serving
+
+
+def test_a_small_run(capsys) -> None:
+    parser = argparse.ArgumentParser()
+    serving.add_arguments(parser)
+    flags = "--items 300 --dimensions 4 --clients 1,3 --requests 12 --photos 0 --soak 20"
+    results = serving.run(parser.parse_args([*flags.split(), "--malformed", "30"]))
+    cases = {row["case"]: row for row in results["rows"]}
+    assert list(cases) == ["search, 1 clients", "search, 3 clients"]
+    assert all(row["failed"] == 0 and row["p95_ms"] >= row["p50_ms"] for row in cases.values())
+    assert sum(results["malformed_statuses"].values()) == 30
+    assert all(status.startswith("4") for status in results["malformed_statuses"])
+    assert len(results["memory_mib"]) == 3
+    serving.show(results | {"machine": {"processor": "x", "cores": 2, "load": 1}})
+    assert "search, 3 clients" in capsys.readouterr().out

@@ -1,0 +1,157 @@
+"""serve.py: who may reach it, what it needs, and a whole server started as a user does."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from engine.finder import GarmentFinder
+from engine.predict import PredictSettings
+from retrieval.embedders import GarmentEmbedder
+from retrieval.store import open_database
+from tests.tools.server.world import make_database, photo_bytes
+from tools import serve
+from tools.server.limits import Limits, Refusal
+from tools.server.vision import Vision
+
+SCRIPT = Path(serve.__file__)
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    logger = logging.getLogger("weft")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate, logger.level = before
+
+
+def arguments(*flags: str) -> argparse.Namespace:
+    return serve.parse_arguments(["--database", "DB", *flags])
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True),
+     ("0.0.0.0", False), ("::", False), ("192.168.1.4", False), ("example.org", False)],
+)  # fmt: skip
+def test_only_loopback_needs_no_token(host: str, own: bool, monkeypatch) -> None:
+    monkeypatch.delenv(serve.TOKEN, raising=False)
+    if own:
+        assert serve.wanted_token(arguments("--host", host)) is None
+    else:
+        with pytest.raises(InputError, match="--token"):
+            serve.wanted_token(arguments("--host", host))
+    assert serve.wanted_token(arguments("--host", host, "--token", "x" * 16)) == "x" * 16
+    monkeypatch.setenv(serve.TOKEN, "y" * 20)
+    assert serve.wanted_token(arguments("--host", host)) == "y" * 20
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 15, "ü" * 20, "line\nbreak" * 3])
+def test_weak_tokens_are_refused(token: str) -> None:
+    with pytest.raises(InputError, match="16 plain characters"):
+        serve.wanted_token(arguments("--token", token))
+
+
+def test_the_default_is_this_machine_only() -> None:
+    assert arguments().host == "127.0.0.1"
+
+
+def test_a_port_in_use_is_told() -> None:
+    with (
+        serve.listen("127.0.0.1", 0) as taken,
+        pytest.raises(InputError, match="cannot listen on 127"),
+    ):
+        serve.listen("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(InputError, match="port 70000"):
+        serve.listen("127.0.0.1", 70_000)
+
+
+def test_where_the_photos_are(tmp_path: Path) -> None:
+    with open_database(make_database(tmp_path), read_only=True) as store:
+        assert serve.photo_root(None, store) == tmp_path / "photos"
+        assert serve.photo_root(tmp_path, store) == tmp_path
+        with pytest.raises(InputError, match="no such folder"):
+            serve.photo_root(tmp_path / "none", store)
+        store.about.clear()
+        assert serve.photo_root(None, store) is None
+
+
+def test_a_database_of_other_features_is_refused(tmp_path: Path) -> None:
+    flags = ("--multitask-weights", "none", "--whole-photo")
+    with (
+        open_database(make_database(tmp_path), read_only=True) as store,
+        pytest.raises(InputError, match="--multitask-weights"),
+    ):
+        serve.build_vision(arguments(*flags), store, Limits())
+
+
+class OneBox(torch.nn.Module):
+    """A detector that finds the middle of every photo, surely, and a speck, less so."""
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        return [self.find(*image.shape[1:]) for image in images]
+
+    def find(self, height: int, width: int) -> dict[str, torch.Tensor]:
+        box = [width / 4, height / 6, width * 3 / 4, height * 5 / 6]
+        return {
+            "boxes": torch.tensor([box, [0, 0, 8, 8]]),
+            "scores": torch.tensor([0.9, 0.3]),
+            "labels": torch.tensor([2, 1]),
+        }
+
+
+def test_photos_are_seen_as_databases_see_them(monkeypatch) -> None:
+    finder = object.__new__(GarmentFinder)
+    finder.model, finder.device = OneBox(), torch.device("cpu")
+    finder.settings = PredictSettings(short_side=64, max_side=96, score_threshold=0.5)
+    finder.overlap, finder.categories = 0.6, ["hat", "coat"]
+    embedder = GarmentEmbedder(None, "descriptors")
+    data = photo_bytes(240, 360, (200, 30, 40), "JPEG")
+    sight = Vision(finder, embedder, Limits()).look(data)
+    assert (sight.categories, len(sight.found)) == (["coat"], 1)
+    assert sight.found.boxes[0] == pytest.approx([60, 60, 180, 300], abs=2)
+    assert sight.descriptions[0].colors[0][0] in ("red", "crimson")
+    assert sight.vectors.shape == (1, embedder.schema.dim)
+    finder.settings = PredictSettings(short_side=64, max_side=96, score_threshold=0.95)
+    whole = Vision(finder, embedder, Limits()).look(data)
+    assert whole.categories == [] and whole.found.boxes.tolist() == [[0, 0, 240, 360]]
+    with pytest.raises(Refusal, match="Not a photo"):
+        Vision(None, embedder, Limits()).look(b"text")
+
+
+def test_a_server_from_the_shell(tmp_path: Path) -> None:
+    location = make_database(tmp_path)
+    command = [sys.executable, SCRIPT, "--database", location, "--browse-only", "--port", "0"]
+    environment = os.environ | {serve.TOKEN: "a token of some length"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("40 garments; open http://127.0.0.1:")
+        address = line.split()[-1]
+        with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
+            assert json.load(answer) == {"status": "ok", "items": 40}
+            assert "server" not in answer.headers
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{address}/api/stats", timeout=30)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert process.returncode in (0, 130, -signal.SIGINT)
+
+
+def test_what_cannot_be_opened_ends_with_a_sentence(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        serve.main(["--database", str(tmp_path / "none"), "--port", "0", "--browse-only"])
+    assert ended.value.code == 2
+    assert "no database there" in capsys.readouterr().err

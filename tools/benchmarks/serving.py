@@ -1,0 +1,232 @@
+"""The search server under load: searches at several numbers of clients, photos, and abuse.
+
+A server of its own is started on this machine over a database of random vectors, asked through
+real sockets, and stopped again. Reported are requests a second, the median and the 95th percentile
+of the time a client waits, and the server's memory before and after many good and bad requests.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from engine.config import require
+from retrieval.embedders import GarmentEmbedder
+from retrieval.features import FeatureSchema
+from retrieval.store import Item, item_key, open_database
+from tools.benchmarks.search import PUT_ROWS, unit_parts
+
+SCRIPT = Path(__file__).parents[1] / "serve.py"
+JSON = {"Content-Type": "application/json"}
+Request = tuple[str, str, bytes, dict[str, str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--items", type=int, default=100_000, help="stored (100000)")
+    parser.add_argument("--dimensions", type=int, default=128, help="of each aspect (128)")
+    parser.add_argument("--clients", default="1,8,32", metavar="N,...", help="(1,8,32)")
+    parser.add_argument("--requests", type=int, default=400, help="searches a row (400)")
+    parser.add_argument("--photos", type=int, default=10, help="photos to look at (10)")
+    parser.add_argument("--soak", type=int, default=2000, help="searches for the memory (2000)")
+    parser.add_argument("--malformed", type=int, default=10_000, help="bad requests (10000)")
+    parser.add_argument(
+        "--detector-weights", metavar="FILE", help="(default: photos are taken whole)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rows of timings, and the server's memory in MiB."""
+    require(arguments.items >= 1 and arguments.requests >= 1, "--items, --requests: at least 1")
+    clients = [int(text) for text in arguments.clients.split(",") if text.isdecimal()]
+    require(bool(clients) and min(clients) >= 1, "--clients: give numbers from 1, such as 1,8,32")
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "database"
+        keys = build(database, arguments)
+        with serving(database, "--browse-only") as (port, process):
+            searches = [search_request(key, i) for i, key in enumerate(keys)]
+            load(port, searches[:20], 1)  # maps the vectors
+            rows = [
+                measure(f"search, {n} clients", port, repeat(searches, arguments.requests), n)
+                for n in clients
+            ]
+            memory = {"before": resident_mib(process)}
+            load(port, repeat(searches, arguments.soak), 8)
+            memory[f"after {arguments.soak} searches"] = resident_mib(process)
+            statuses = load(port, list(malformed(arguments.malformed)), 8)[1]
+            memory[f"after {arguments.malformed} malformed requests"] = resident_mib(process)
+            require(process.poll() is None, "the server ended under malformed requests")
+        rows += photo_rows(Path(folder) / "small", arguments)
+    return {"rows": rows, "memory_mib": memory, "malformed_statuses": statuses}
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the report."""
+    console = Console()
+    where = report["machine"]
+    console.print(f"{where['processor']}, {where['cores']} cores; load {where['load']}")
+    table = Table("", "requests/s", "median", "95 %", "other than 200", box=None)
+    for row in report["rows"]:
+        times = (f"{row['p50_ms']:.1f} ms", f"{row['p95_ms']:.1f} ms")
+        table.add_row(row["case"], f"{row['per_second']:.1f}", *times, str(row["failed"]))
+    console.print(table)
+    memory = report["memory_mib"].items()
+    console.print("memory: " + ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in memory))
+    console.print(f"answers to malformed requests: {report['malformed_statuses']}")
+
+
+def build(location: Path, arguments: argparse.Namespace) -> list[str]:
+    """A database of random unit vectors; returns some of its keys."""
+    aspects = tuple((a, arguments.dimensions) for a in ("item", "color", "texture", "shape"))
+    schema = FeatureSchema(1, aspects, "benchmark")
+    with open_database(location, schema=schema, create=True) as store:
+        for start in range(0, arguments.items, PUT_ROWS):
+            numbers = range(start, min(start + PUT_ROWS, arguments.items))
+            store.add([item(n) for n in numbers], unit_parts(len(numbers), schema, seed=start))
+    return [item(n).key for n in np.linspace(0, arguments.items - 1, 50).astype(int)]
+
+
+def item(number: int) -> Item:
+    photo = f"photos/{number:08d}.jpg"
+    return Item(item_key(photo, 1), photo, 1, None, f"kind {number % 12}")
+
+
+def photo_rows(location: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Photos through descriptors, and through the detector where there is one."""
+    if arguments.photos < 1:
+        return []
+    schema = GarmentEmbedder(None, "descriptors").schema
+    with open_database(location, schema=schema, create=True) as store:
+        store.add([item(0)], unit_parts(1, schema, seed=0))
+    flags = ["--multitask-weights", "none"]
+    weights = arguments.detector_weights
+    flags += ["--detector-weights", weights] if weights else ["--whole-photo"]
+    noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    picture = cv2.resize(noise, (768, 1024), interpolation=cv2.INTER_CUBIC)
+    photo = ("POST", "/api/detect", cv2.imencode(".jpg", picture)[1].tobytes(), {})
+    with serving(location, *flags) as (port, _):
+        load(port, [photo], 1)
+        case = "photo, 1 client" + ("" if weights else ", no detector")
+        return [measure(case, port, [photo] * arguments.photos, 1)]
+
+
+@contextmanager
+def serving(database: Path, *flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
+    """A server process; gives its port and itself."""
+    command = [sys.executable, str(SCRIPT), "--database", str(database), "--port", "0", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        found = re.search(r":(\d+)$", line.strip())
+        require(found is not None, f"the server did not start: {' '.join(command)}")
+        yield int(found[1]), process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def search_request(key: str, number: int) -> Request:
+    weights = {"item": 1, "color": number % 5 / 4, "texture": 0.5, "shape": number % 3}
+    return "POST", "/api/search", json.dumps({"key": key, "weights": weights}).encode(), JSON
+
+
+def repeat(requests: list[Request], count: int) -> list[Request]:
+    return [requests[i % len(requests)] for i in range(count)]
+
+
+def malformed(count: int) -> Iterator[Request]:
+    """Requests that nobody should send: broken JSON, wrong types, noise as photos, odd paths."""
+    rng = random.Random(0)
+    kinds: list[Callable[[], Request]] = [
+        lambda: ("POST", "/api/search", rng.randbytes(rng.randrange(200)), JSON),
+        lambda: ("POST", "/api/search", b"[" * rng.randrange(60_000), JSON),
+        lambda: ("POST", "/api/search", b'{"key": "x", "k": %d}' % rng.randrange(10**9), JSON),
+        lambda: ("POST", "/api/search", b'{"handle": "%d"}' % rng.randrange(10**9), JSON),
+        lambda: ("POST", "/api/detect", b"\xff\xd8" + rng.randbytes(rng.randrange(2000)), {}),
+        lambda: ("POST", "/api/detect", b"\x89PNG\r\n\x1a\n" + rng.randbytes(300), {}),
+        lambda: ("GET", f"/api/photo/..%2f{rng.randbytes(4).hex()}%00", b"", {}),
+        lambda: ("GET", f"/api/items/%{rng.randrange(256):02x}{rng.random()}", b"", {}),
+        lambda: ("DELETE", "/api/items/x", b"", {}),
+        lambda: ("GET", "/api/photo/x?size=" + "9" * rng.randrange(1000), b"", {}),
+    ]
+    for number in range(count):
+        yield kinds[number % len(kinds)]()
+
+
+def load(
+    port: int, requests: list[Request], clients: int
+) -> tuple[list[float], dict[str, int], float]:
+    """Send requests over ``clients`` connections: seconds of each, answers by status, total."""
+    seconds: list[float] = []
+    statuses: dict[str, int] = {}
+    guard, waiting = threading.Lock(), iter(requests)
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while True:
+            with guard:
+                request = next(waiting, None)
+            if request is None:
+                return
+            started = time.perf_counter()
+            status = send(connection, *request)
+            with guard:
+                seconds.append(time.perf_counter() - started)
+                statuses[status] = statuses.get(status, 0) + 1
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return seconds, dict(sorted(statuses.items())), time.perf_counter() - started
+
+
+def send(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes, headers: dict
+) -> str:
+    """The answer's status; the connection stays open for the next request where it can."""
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return str(answer.status)
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        return type(error).__name__
+
+
+def measure(case: str, port: int, requests: list[Request], clients: int) -> dict[str, Any]:
+    """One row of the report."""
+    seconds, statuses, total = load(port, requests, clients)
+    cuts = statistics.quantiles(seconds, n=20, method="inclusive") if len(seconds) > 1 else seconds
+    return {
+        "case": case,
+        "per_second": len(seconds) / total,
+        "p50_ms": 1000 * statistics.median(seconds),
+        "p95_ms": 1000 * cuts[-1],
+        "failed": len(seconds) - statuses.get("200", 0),
+    }
+
+
+def resident_mib(process: subprocess.Popen) -> float:
+    """Memory of the server without what it maps from files, such as the vectors, in MiB."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
