@@ -381,3 +381,10 @@ class StoreContract:
         )
         assert store.absorb_shards() == 0
         assert store.count() == 8 and store.verify() == []
+
+    def test_what_was_noted_when_it_was_made_stays(self, location: str) -> None:
+        about = {"root": "/ü", "made_by": {"k": [1, None]}}
+        with open_database(location, schema=SCHEMA, create=True, about=about) as store:
+            assert store.about == about
+        with open_database(location, schema=SCHEMA, create=True, about={"root": "x"}) as store:
+            assert store.about == about

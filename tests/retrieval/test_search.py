@@ -13,7 +13,7 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.features import parse_weights
 from retrieval.pictures import cut_box, item_picture, photo_name, photo_path, shrink
 from retrieval.search import Query, QueryReader, equal_weights, find_similar, stored_queries
-from retrieval.store import Filter, PhotoState, Store, open_database
+from retrieval.store import Filter, Store, open_database
 from tests.retrieval.store_contract import EQUAL, SCHEMA, by_hand, make_item, unit_rows
 
 COUNT = 23
@@ -161,13 +161,3 @@ def test_the_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
     assert (first.category, first.number, second.category, second.number) == ("bag", 1, "top", 2)
     assert first.crop.shape == (30, 60, 3) and first.box == (10, 20, 70, 50)
     assert first.title == "a.png#1 bag"
-
-
-def test_a_store_keeps_what_was_noted_when_it_was_made(tmp_path: Path) -> None:
-    about = {"root": "/p", "made_by": {"k": [1, None]}}
-    with open_database(tmp_path / "db", schema=SCHEMA, create=True, about=about) as store:
-        store.put_photo(PhotoState("a.jpg", 1, 2), [], np.zeros((0, SCHEMA.dim)))
-    with open_database(tmp_path / "db", schema=SCHEMA, create=True, about={"root": "x"}) as store:
-        assert store.about == about
-    with open_database(tmp_path / "db", read_only=True) as store:
-        assert store.about == about
