@@ -140,23 +140,46 @@ async function take(file) {
   const most = stats.uploads.most_bytes;
   if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
   const mine = ++turn;
+  const url = URL.createObjectURL(file);
   say("Sending the photo…", 0);
+  preview(url);
   clearTimeout(slow);
   slow = setTimeout(() => say("Still looking. A busy server or a large photo takes a little longer…"), SLOW);
   try {
     const answer = await send(file);
     if (mine !== turn) return; // another photo was chosen meanwhile
     if (upload) URL.revokeObjectURL(upload.url);
-    upload = { url: URL.createObjectURL(file), answer, end: Date.now() + 1000 * answer.expires_in };
+    upload = { url, answer, end: Date.now() + 1000 * answer.expires_in };
     go({ handle: answer.garments[0].handle });
   } catch (error) {
-    if (mine === turn) complain(error.message);
+    if (mine !== turn) return;
+    complain(error.message);
+    drawQuery();
   } finally {
     if (mine === turn) {
       clearTimeout(slow);
       $("work").hidden = true;
     }
   }
+}
+
+function preview(url) {
+  show(url, "The photo that is being looked at");
+  $("stage").hidden = false;
+  $("photo").parentElement.classList.add("working");
+  $("caption").textContent = "";
+  $("outlines").replaceChildren();
+  $("garments").hidden = $("facts").hidden = true;
+}
+
+function show(url, about, size) {
+  const photo = $("photo");
+  photo.parentElement.classList.remove("stored", "working");
+  photo.hidden = false;
+  if (photo.getAttribute("src") !== url) photo.src = url;
+  photo.alt = about;
+  // Known before the picture has loaded, so that outlines lie where they belong at once.
+  photo.style.aspectRatio = size ? `${size.width} / ${size.height}` : "auto";
 }
 
 // The state and the address bar.
@@ -213,6 +236,8 @@ function draw() {
 function drawQuery() {
   const garment = upload?.answer.garments.find((one) => one.handle === state.query?.handle);
   $("drop").classList.toggle("compact", Boolean(state.query));
+  $("drop-text").textContent = state.query ? "Drop another photo" : "Drop a photo of an outfit";
+  $("photo").parentElement.classList.remove("working");
   $("tuning").hidden = !state.query;
   $("share").hidden = !state.query;
   $("garments").hidden = !garment || upload.answer.whole_photo;
@@ -229,16 +254,7 @@ function drawQuery() {
 
 function drawUpload(chosen) {
   const { url, answer, end } = upload;
-  const photo = $("photo");
-  photo.parentElement.classList.remove("stored");
-  photo.hidden = false;
-  if (photo.src !== url) photo.src = url;
-  photo.alt = "The uploaded photo";
-  photo.width = answer.width;
-  photo.height = answer.height;
-  photo.style.aspectRatio = `${answer.width} / ${answer.height}`;
-  photo.style.width = "auto";
-  photo.style.height = "auto";
+  show(url, "The uploaded photo", answer);
   const until = new Date(end).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   $("caption").textContent =
     (answer.whole_photo ? "No garment was recognized, so the whole photo is the query. " : "") +
@@ -246,11 +262,12 @@ function drawUpload(chosen) {
   drawOutlines(answer, chosen);
   drawGarments(answer, chosen);
   drawFacts(chosen.colors, Object.entries(chosen.labels).map(([group, values]) => [
-    group, values.slice(0, 2).map((one) => `${one.value} ${percent(one.probability)}`).join(", "),
+    group, likely(values).map((one) => `${one.value} ${percent(one.probability)}`).join(", "),
   ]));
   document.title = `${chosen.category ?? "Photo"} · Weft`;
 }
 
+const likely = (values) => values.filter((one, i) => i === 0 || (i === 1 && one.probability >= 0.05));
 const percent = (share) => `${Math.round(100 * share)} %`;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -317,14 +334,9 @@ function drawFacts(colors, rows) {
 }
 
 async function drawStored(key) {
-  const photo = $("photo");
-  photo.parentElement.classList.add("stored");
-  photo.hidden = !stats.photos;
-  photo.removeAttribute("width");
-  photo.removeAttribute("height");
-  photo.style.aspectRatio = "auto";
-  photo.src = picture(key, 640);
-  photo.alt = "The stored garment that is searched for";
+  show(picture(key, 640), "The stored garment that is searched for");
+  $("photo").parentElement.classList.add("stored");
+  $("photo").hidden = !stats.photos;
   $("caption").textContent = key;
   try {
     const item = await ask(`/api/items/${encodeURIComponent(key)}`);

@@ -229,6 +229,7 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     monkeypatch.setattr(service.vision, "seconds", 1.0)
     page.set_input_files("#file", PHOTO)
     expect(page.locator("#work-text")).to_contain_text("Looking for garments")
+    expect(page.locator(".frame.working img")).to_be_visible()
     expect(page.locator("#outlines path")).to_have_count(2)
 
 
