@@ -28,7 +28,6 @@ from rich.table import Table
 
 from engine.config import require
 from retrieval.embedders import GarmentEmbedder
-from retrieval.features import FeatureSchema
 from retrieval.store import Item, item_key, open_database
 from tools.benchmarks.search import PUT_ROWS, unit_parts
 
@@ -39,7 +38,6 @@ Request = tuple[str, str, bytes, dict[str, str]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, default=100_000, help="stored (100000)")
-    parser.add_argument("--dimensions", type=int, default=128, help="of each aspect (128)")
     parser.add_argument("--clients", default="1,8,32", metavar="N,...", help="(1,8,32)")
     parser.add_argument("--requests", type=int, default=400, help="searches a row (400)")
     parser.add_argument("--photos", type=int, default=10, help="photos to look at (10)")
@@ -57,21 +55,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     require(bool(clients) and min(clients) >= 1, "--clients: give numbers from 1, such as 1,8,32")
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "database"
-        keys = build(database, arguments)
-        with serving(database, "--browse-only") as (port, process):
-            searches = [search_request(key, i) for i, key in enumerate(keys)]
+        searches = [search_request(key, i) for i, key in enumerate(build(database, arguments))]
+        with serving(database, *model_flags(arguments.detector_weights)) as (port, process):
             load(port, searches[:20], 1)  # maps the vectors
             rows = [
                 measure(f"search, {n} clients", port, repeat(searches, arguments.requests), n)
                 for n in clients
             ]
+            photos = [photo_request()] * arguments.photos
+            load(port, photos[:1], 1)
+            rows += [measure("photo, 1 client", port, photos, 1)] if photos else []
             memory = {"before": resident_mib(process)}
             load(port, repeat(searches, arguments.soak), 8)
             memory[f"after {arguments.soak} searches"] = resident_mib(process)
             statuses = load(port, list(malformed(arguments.malformed)), 8)[1]
             memory[f"after {arguments.malformed} malformed requests"] = resident_mib(process)
             require(process.poll() is None, "the server ended under malformed requests")
-        rows += photo_rows(Path(folder) / "small", arguments)
     return {"rows": rows, "memory_mib": memory, "malformed_statuses": statuses}
 
 
@@ -92,8 +91,7 @@ def show(report: dict[str, Any]) -> None:
 
 def build(location: Path, arguments: argparse.Namespace) -> list[str]:
     """A database of random unit vectors; returns some of its keys."""
-    aspects = tuple((a, arguments.dimensions) for a in ("item", "color", "texture", "shape"))
-    schema = FeatureSchema(1, aspects, "benchmark")
+    schema = GarmentEmbedder(None, "descriptors").schema
     with open_database(location, schema=schema, create=True) as store:
         for start in range(0, arguments.items, PUT_ROWS):
             numbers = range(start, min(start + PUT_ROWS, arguments.items))
@@ -106,23 +104,16 @@ def item(number: int) -> Item:
     return Item(item_key(photo, 1), photo, 1, None, f"kind {number % 12}")
 
 
-def photo_rows(location: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Photos through descriptors, and through the detector where there is one."""
-    if arguments.photos < 1:
-        return []
-    schema = GarmentEmbedder(None, "descriptors").schema
-    with open_database(location, schema=schema, create=True) as store:
-        store.add([item(0)], unit_parts(1, schema, seed=0))
-    flags = ["--multitask-weights", "none"]
-    weights = arguments.detector_weights
-    flags += ["--detector-weights", weights] if weights else ["--whole-photo"]
+def model_flags(detector: str | None) -> list[str]:
+    found = ["--detector-weights", detector] if detector else ["--whole-photo"]
+    return ["--multitask-weights", "none", *found]
+
+
+def photo_request() -> Request:
+    """A photo of 768 × 1024 pixels of colored noise."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
     picture = cv2.resize(noise, (768, 1024), interpolation=cv2.INTER_CUBIC)
-    photo = ("POST", "/api/detect", cv2.imencode(".jpg", picture)[1].tobytes(), {})
-    with serving(location, *flags) as (port, _):
-        load(port, [photo], 1)
-        case = "photo, 1 client" + ("" if weights else ", no detector")
-        return [measure(case, port, [photo] * arguments.photos, 1)]
+    return "POST", "/api/detect", cv2.imencode(".jpg", picture)[1].tobytes(), {}
 
 
 @contextmanager

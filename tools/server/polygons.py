@@ -21,13 +21,13 @@ def to_polygons(rle: Rle) -> list[list[list[float]]]:
         return []
     longest = 2 * max(crop.shape)
     # Twice as large, so that the contour, which runs through pixel centers, follows the border.
-    border = 2 + round(3 * SMOOTHING * longest)
+    border = 3 + round(3 * SMOOTHING * longest)
     large = np.pad(crop * np.uint8(255), border).repeat(2, axis=0).repeat(2, axis=1)
-    smooth = cv2.GaussianBlur(large, (0, 0), max(SMOOTHING * longest, 0.5)) > 127
+    smooth = cv2.GaussianBlur(large, (0, 0), max(SMOOTHING * longest, 1.5)) > 127
     contours, _ = cv2.findContours(smooth.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     least = SMALLEST * 4 * int(crop.sum())
     rings = [
-        cv2.approxPolyDP(contour, max(TOLERANCE * longest, 0.7), closed=True)[:, 0]
+        cv2.approxPolyDP(contour, max(TOLERANCE * longest, 1.5), closed=True)[:, 0]
         for contour in sorted(contours, key=cv2.contourArea, reverse=True)
         if cv2.contourArea(contour) >= least
     ]

@@ -42,16 +42,18 @@ def open_upload(data: bytes, limits: Limits, short_side: Callable[[int, int], in
         size = header.upright_size
         photo = decode_photo(data, NAME, min_short_side=short_side(*size))
     except PhotoError as error:
-        status = 413 if error.kind == "too large" else 422
+        if error.kind == "too large":
+            raise Refusal(413, f"The photo has more than {_allowed(limits)}") from None
         sentence = str(error).removeprefix(f"{NAME}: ")
-        raise Refusal(status, sentence[0].upper() + sentence[1:]) from None
+        raise Refusal(422, sentence[0].upper() + sentence[1:]) from None
     return Upload(photo, *size)
 
 
 def _check_size(header: Header, limits: Limits) -> None:
     if header.width * header.height > limits.upload_pixels:
-        raise Refusal(
-            413,
-            f"The photo has {header.width} × {header.height} pixels, more than "
-            f"{limits.upload_pixels / 1e6:.3g} megapixels; send a smaller one",
-        )
+        size = f"{header.width} × {header.height} pixels"
+        raise Refusal(413, f"The photo has {size}, more than {_allowed(limits)}")
+
+
+def _allowed(limits: Limits) -> str:
+    return f"{limits.upload_pixels / 1e6:.3g} megapixels; send a smaller one"
