@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -75,6 +76,14 @@ def test_a_port_in_use_is_told() -> None:
         serve.listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="port 70000"):
         serve.listen("127.0.0.1", 70_000)
+
+
+def test_answers_are_sent_at_once() -> None:
+    with serve.listen("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_where_the_photos_are(tmp_path: Path) -> None:
