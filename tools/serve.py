@@ -26,7 +26,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
 import uvicorn
 
 from engine import distributed
@@ -196,7 +195,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     distributed.configure_logging()
-    torch.set_grad_enabled(False)
     serve(parse_arguments(argv))
 
 

@@ -47,7 +47,7 @@ def test_a_killed_build_goes_on_where_it_stopped(location: str) -> None:
     rng, counts = random.Random(0), [0]
     open_database(location, schema=SCHEMA, create=True).close()
     for _ in range(4):
-        kill_after(rng.uniform(0, 0.15), build, (location,))
+        kill_after(rng.uniform(0, 0.03), build, (location,))
         with open_database(location, read_only=True) as store:
             counts.append(assert_whole(store))
     assert counts == sorted(counts) and 0 < counts[-1] < PHOTOS

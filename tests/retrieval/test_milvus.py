@@ -71,7 +71,8 @@ def store(location: str) -> Iterator[MilvusStore]:
 
 
 class TestContract(StoreContract):
-    pass
+    def test_what_was_noted_when_it_was_made_stays(self, server: str, client: MilvusClient) -> None:
+        super().test_what_was_noted_when_it_was_made_stays(f"{server}#{PREFIX}_new")
 
 
 def test_ranks_as_the_local_database_does(store: MilvusStore, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> N
         (["--database", "DB", "--vectors", "v.npz"], "either --database or --vectors"),
         (["--database", "nowhere"], "nowhere"),
         (["--vectors", "nowhere.npz"], "nowhere"),
-        (["--database", "DB", "--weights", "item"], "--weights item"),
+        (["--database", "DB", "--weights", "item"], "weights 'item'"),
         (["--database", "DB", "--weights", "smell=1"], "smell"),
         (["--database", "DB", "--labels", "size"], "--labels size"),
         (["--database", "DB", "--query-views", "back"], "give both"),
