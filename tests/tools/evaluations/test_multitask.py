@@ -94,7 +94,7 @@ def test_numbers_tables_and_files(weights: Path, shop: Path, tmp_path: Path, cap
     assert set(metrics["shop"]["color"]) >= {"top1", "P@10_color", "intervals"}
     names = {path.name for path in (tmp_path / "alone").iterdir()}
     assert {"report_shop_category.txt", "confusion_shop_color.csv"} <= names
-    assert "confusion_shop_category.png" in names
+    assert {"confusion_shop_category.png", "neighbors_shop.jpg"} <= names
     table = list(csv.reader((tmp_path / "alone" / "confusion_shop_category.csv").open()))
     assert np.array([row[1:] for row in table[1:]], int).sum() == 11
 
@@ -111,6 +111,7 @@ def test_numbers_tables_and_files(weights: Path, shop: Path, tmp_path: Path, cap
         (["--dataset", "csv:SHOP"], "give each its own with name="),
         (["--gallery-view", "main"], "give both"),
         (["-b", "0"], "--batch-size 0"),
+        (["--crop-size", "3"], "--crop-size 3"),
         (["--output-dir", "WEIGHTS/under"], "--output-dir"),
     ],
 )
