@@ -194,6 +194,11 @@ def flatten_scalars(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
+def is_drawn(metric: str) -> bool:
+    """Whether curves.png shows a metric: the main ones, not those of every single category."""
+    return metric.endswith(DRAWN) and not metric.startswith("per_class/")
+
+
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Draw the losses (left, smoothed) and the DRAWN metrics (right) over the epochs as a PNG."""
     # Imported here: matplotlib takes longer to import than most commands that never draw run.
@@ -211,7 +216,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         epochs, values = np.array(points).T
         left.plot(epochs, _smooth(values), label=name, linewidth=2 if name == "loss" else 1)
     evaluations = [r for r in records if r["kind"] == "eval"]
-    for name in sorted({key for r in evaluations for key in r if key.endswith(DRAWN)}):
+    for name in sorted({key for r in evaluations for key in r if is_drawn(key)}):
         points = [(r["epoch"], r[name]) for r in evaluations if name in r]
         right.plot(*np.array(points).T, marker="o", markersize=3, label=name)
     for axis, title in ((left, "training loss"), (right, "validation")):
