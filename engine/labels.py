@@ -72,6 +72,12 @@ class LabelSpace:
         """The group called ``name``."""
         return next(group for group in self.groups if group.name == name)
 
+    def answered_by(self, tasks: Sequence[str]) -> list[LabelGroup]:
+        """The groups that a model with these tasks has a classifier for, in their order."""
+        return [
+            g for g in self.groups if (CATEGORY if g.name == CATEGORY else "attributes") in tasks
+        ]
+
     def source_named(self, name: str | None) -> Source:
         """The source called ``name``; the first one for None.
 
@@ -153,7 +159,7 @@ def merge_labels(
                     f"{name}: {group} is exclusive in one set and multi-label in another; rename it"
                 )
             merged = values.setdefault(group, [])
-            index = _index(merged)
+            index = index_by_text(merged)
             for value in its_values:
                 if index.setdefault(value.casefold(), len(index)) == len(merged):
                     merged.append(value)
@@ -168,7 +174,7 @@ def merge_labels(
     return LabelSpace(groups, tuple(sources))
 
 
-def _index(values: Sequence[str]) -> dict[str, int]:
+def index_by_text(values: Sequence[str]) -> dict[str, int]:
     """Where each value stands, by its text without regard to capitals."""
     return {value.casefold(): i for i, value in enumerate(values)}
 
@@ -212,7 +218,7 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
     encoded = {}
     for group in space.groups:
         values, own = given.get(group.name, ([], None))
-        index = _index(group.values)
+        index = index_by_text(group.values)
         if group.exclusive:
             numbers = [index.get(value.casefold(), -2) for value in values]
             lookup = np.array([*numbers, -1], np.int64)

@@ -17,7 +17,7 @@ from engine.box_head import BoxHead
 from engine.branches import BranchedClassifier
 from engine.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
-from engine.labels import ASPECTS, CATEGORY, LabelGroup, LabelSpace
+from engine.labels import ASPECTS, LabelGroup, LabelSpace
 from engine.pretrained import load_weights
 
 ASPECT_DIMS = {"item": 256, "color": 64, "texture": 128, "shape": 128}
@@ -57,7 +57,7 @@ class Multitask(nn.Module):
         channels = trunk.body.channels
         wanted = {aspect: dims[aspect] for aspect in self.aspects}
         self.aspect_heads = AspectHeads(channels, wanted) if wanted else None
-        self.groups = answered_groups(labels, tasks)
+        self.groups = labels.answered_by(tasks)
         self.dropout = nn.Dropout(DROPOUT)
         self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
         base = channels[-1] + (HIDDEN if self.box_head else 0)
@@ -146,13 +146,6 @@ def _classifier(group: LabelGroup, features: int) -> nn.Module:
     if group.branches:
         return BranchedClassifier(features, group.branches)
     return nn.Linear(features, len(group.values))
-
-
-def answered_groups(labels: LabelSpace, tasks: tuple[str, ...]) -> list[LabelGroup]:
-    """The groups that a model with these tasks has a classifier for, in their order."""
-    return [
-        g for g in labels.groups if ("category" if g.name == CATEGORY else "attributes") in tasks
-    ]
 
 
 def build_multitask(

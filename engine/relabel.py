@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from engine.labels import LabelSpace
+from engine.labels import LabelSpace, index_by_text
 
 if TYPE_CHECKING:
     from engine.multitask import Multitask
@@ -30,10 +30,8 @@ def carry_over(
     Returns:
         The state, and how many values of each group of ``model`` were found in it.
     """
-    from engine.multitask import answered_groups  # imports what imports this
-
     own = model.state_dict()
-    theirs = {g.name: (i, g) for i, g in enumerate(answered_groups(labels, tasks))}
+    theirs = {g.name: (i, g) for i, g in enumerate(labels.answered_by(tasks))}
     carried = {n: t for n, t in state.items() if not n.startswith(("classifiers.", "criterion."))}
     found = {}
     for number, group in enumerate(model.groups):
@@ -54,6 +52,5 @@ def carry_over(
 
 def _matching(values: tuple[str, ...], others: tuple[str, ...]) -> dict[int, int]:
     """Number of each value that both have -> its number among ``others``."""
-    index = {value.casefold(): i for i, value in enumerate(others)}
-    pairs = enumerate(value.casefold() for value in values)
-    return {i: index[value] for i, value in pairs if value in index}
+    own, theirs = index_by_text(values), index_by_text(others)
+    return {i: theirs[text] for text, i in own.items() if text in theirs}

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine import ranking
 from engine.files import replacing
 from engine.multitask_metrics import Descriptions, EvaluationPart
 from engine.samplers import Draw
@@ -51,9 +52,8 @@ def write_neighbors(path: Path, part: EvaluationPart, found: Descriptions) -> No
 
 def nearest(vectors: np.ndarray, row: int) -> np.ndarray:
     """The rows most like ``row`` by cosine, itself left out, ties by number: i64[<= NEIGHBORS]."""
-    similar = vectors @ vectors[row]
-    similar[row] = -np.inf
-    return np.argsort(-similar, kind="stable")[: min(NEIGHBORS, len(vectors) - 1)]
+    (found,) = ranking.nearest(vectors[[row]], vectors, NEIGHBORS + 1)
+    return found[found != row][:NEIGHBORS]
 
 
 def _column(aspect: int, place: int) -> int:
