@@ -6,6 +6,8 @@ small attention reads the two deepest maps and gives one weight map per aspect, 
 pools its own levels under its own weights. A garment's mask, when there is one, bounds them all.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from engine.lab_histogram import STRIDE, LabHistogram
 
 HIDDEN = 256
+POWER = 3  # of the pooled mean for item and shape
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
 
 
@@ -25,6 +28,16 @@ def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
     """f32[B,C,H,W] averaged with f32[B,1,H,W] -> f32[B,C]."""
     total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
     return torch.einsum("bchw,bhw->bc", features, weights[:, 0]) / total
+
+
+def power_mean(features: Tensor, weights: Tensor) -> Tensor:
+    """The cube root of the mean cube (GeM, Radenović et al. 2018): as ``masked_mean``.
+
+    A mean says how much of everything there is; this leans to the strongest answers of a few
+    cells, which the outline and the small parts of a garment give in any color.
+    """
+    cubes = features.clamp(min=1e-6).pow(POWER)
+    return masked_mean(cubes, weights).pow(1 / POWER)
 
 
 class Attention(nn.Module):
@@ -140,22 +153,22 @@ class AspectHeads(nn.Module):
         """What an aspect pools, in the order of its head's sizes."""
         middle, deep, deepest = maps
         if name == "shape":
-            return [_look_at(deepest, look), masked_mean(deep, look)]
+            return [_look_at(deepest, look, power_mean), power_mean(deep, look)]
         if name == "color":
-            return [self.colors(images, look, mask), _look_at(middle, look)]
+            return [self.colors(images, look, mask), _look_at(middle, look, masked_mean)]
         texture = _mean_and_spread(middle, look)
         if name == "texture":
             return [texture, masked_mean(deep, look)]
         colors = self.colors(images, look, mask)
-        return [_look_at(deepest, look), masked_mean(deep, look), texture, colors]
+        return [_look_at(deepest, look, power_mean), power_mean(deep, look), texture, colors]
 
 
-def _look_at(features: Tensor, look: Tensor) -> Tensor:
-    """Mean of a map of another size under a weight map."""
+def _look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``pool`` of a map of another size under a weight map."""
     size = features.shape[-2:]
     if size[0] < look.shape[-2]:
-        return masked_mean(features, F.adaptive_avg_pool2d(look, size))
-    return masked_mean(F.adaptive_avg_pool2d(features, look.shape[-2:]), look)
+        return pool(features, F.adaptive_avg_pool2d(look, size))
+    return pool(F.adaptive_avg_pool2d(features, look.shape[-2:]), look)
 
 
 def _mean_and_spread(features: Tensor, look: Tensor) -> Tensor:

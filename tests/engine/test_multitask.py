@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.aspect_heads import Attention, ColorReader, masked_mean
+from engine.aspect_heads import Attention, ColorReader, masked_mean, power_mean
 from engine.criterion import Criterion
 from engine.errors import InputError
 from engine.labels import LabelGroup, LabelSpace, Source
@@ -129,6 +129,13 @@ def test_masked_mean_is_hand_worked():
 
 
 @torch.no_grad()
+def test_power_mean_is_hand_worked():
+    features = torch.tensor([[[[1.0, 2.0, 9.0]], [[0.0, -3.0, 9.0]]]])
+    weights = torch.tensor([[[[1.0, 1.0, 0.0]]]])
+    expected = torch.tensor([[((1 + 8) / 2) ** (1 / 3), 1e-6]])
+    torch.testing.assert_close(power_mean(features, weights), expected)
+
+
 def test_an_empty_mask_counts_as_no_mask(model):
     images = crops(2)
     empty = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
