@@ -23,7 +23,7 @@ RESNETS = {
     "resnet101": (resnet.Bottleneck, (3, 4, 23, 3)),
 }
 BACKBONES = (*RESNETS, "mobilenet_v3_large")
-PYRAMID_CHANNELS = 256
+PYRAMID_CHANNELS = 256  # of the published weights
 
 
 class Backbone(nn.Module):
@@ -36,18 +36,22 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, body: nn.Module, pyramid_norm: Callable[[int], nn.Module] | None
+        self,
+        name: str,
+        body: nn.Module,
+        pyramid_norm: Callable[[int], nn.Module] | None,
+        channels: int,
     ) -> None:
         super().__init__()
         self.name = name
         self.body = body
         self.fpn = FeaturePyramidNetwork(
-            body.channels, PYRAMID_CHANNELS, LastLevelMaxPool(), norm_layer=pyramid_norm
+            body.channels, channels, LastLevelMaxPool(), norm_layer=pyramid_norm
         )
         self.strides = (*body.strides, 2 * body.strides[-1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """f32[B,3,H,W], normalized, H and W multiples of 32 -> one [B,256,H/s,W/s] per stride."""
+        """f32[B,3,H,W], normalized, H and W multiples of 32 -> one [B,P,H/s,W/s] per stride."""
         maps = OrderedDict((str(i), m) for i, m in enumerate(self.body(images)))
         return list(self.fpn(maps).values())
 
@@ -151,6 +155,7 @@ def build_backbone(
     frozen_norm: bool,
     pyramid_norm: Callable[[int], nn.Module] | None = None,
     stride_in_1x1: bool = False,
+    pyramid_channels: int = PYRAMID_CHANNELS,
 ) -> Backbone:
     """Body and pyramid with random weights.
 
@@ -164,6 +169,7 @@ def build_backbone(
         pyramid_norm: normalization layer of the pyramid, None for none.
         stride_in_1x1: halve the map in the first 1x1 convolution of a bottleneck stage, as the
             original ResNet does, instead of torchvision's 3x3. Must match the weights.
+        pyramid_channels: P, depth of the pyramid's maps.
 
     Raises:
         InputError: an unknown name or a number of stages that it does not have.
@@ -174,7 +180,7 @@ def build_backbone(
         frozen_norm=frozen_norm,
         stride_in_1x1=stride_in_1x1,
     )
-    return Backbone(name, body, pyramid_norm)
+    return Backbone(name, body, pyramid_norm, pyramid_channels)
 
 
 def build_body(

@@ -27,6 +27,7 @@ def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> D
         load=load,
         trainable_backbone_layers=config.trainable_backbone_layers,
         stride_in_1x1=config.stride_in_1x1,
+        pyramid_channels=config.pyramid_channels,
         masks=config.masks,
         rois_per_image=config.rois_per_image,
     )

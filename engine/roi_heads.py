@@ -60,9 +60,9 @@ class RegionHeads(nn.Module):
         """
         Args:
             levels: of the pyramid that regions are pooled from, from the finest.
-            box_head, box_predictor: [R,256,7,7] -> [R,F] -> (class logits [R,1+C], offsets
+            box_head, box_predictor: [R,P,7,7] -> [R,F] -> (class logits [R,1+C], offsets
                 [R,4*(1+C)]).
-            mask_head, mask_predictor: [R,256,14,14] -> same -> logits [R,1+C,28,28], or None.
+            mask_head, mask_predictor: [R,P,14,14] -> same -> logits [R,1+C,28,28], or None.
             rois_per_image: proposals sampled from each image in training.
             score_threshold, nms_threshold, detections_per_image: see
                 ``engine.detector.build_detector``.

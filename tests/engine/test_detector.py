@@ -283,11 +283,10 @@ def checkpoint_of(detector: nn.Module, **config) -> dict:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_checkpoint_rebuilds_the_detector(arch):
-    detector = small(arch=arch, backbone="resnet50", stride_in_1x1=True).eval()
+    unusual = {"arch": arch, "backbone": "resnet50", "stride_in_1x1": True, "pyramid_channels": 24}
+    detector = small(**unusual).eval()
     liven(detector)
-    rebuilt = build_from_checkpoint(
-        checkpoint_of(detector, arch=arch, backbone="resnet50", stride_in_1x1=True)
-    )
+    rebuilt = build_from_checkpoint(checkpoint_of(detector, **unusual))
     assert not rebuilt.training
     rebuilt.rpn.kept_inference = detector.rpn.kept_inference
     rebuilt.roi_heads.detections_per_image = detector.roi_heads.detections_per_image
