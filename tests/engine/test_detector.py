@@ -283,7 +283,7 @@ def checkpoint_of(detector: nn.Module, **config) -> dict:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_checkpoint_rebuilds_the_detector(arch):
-    unusual = {"arch": arch, "backbone": "resnet50", "stride_in_1x1": True, "pyramid_channels": 24}
+    unusual = {"arch": arch, "backbone": "resnet50", "stride_in_1x1": True, "pyramid_channels": 64}
     detector = small(**unusual).eval()
     liven(detector)
     rebuilt = build_from_checkpoint(checkpoint_of(detector, **unusual))
