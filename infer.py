@@ -3,6 +3,7 @@
     python infer.py photos/ --output-dir out
     python infer.py a.jpg 'shots/**/*.png' --output-dir out --weights runs/d/checkpoint_best.pt
     python infer.py photos/ --output-dir out --database DB        # with similar items of DB
+    python infer.py photos/ --output-dir out --runtime onnx --weights detector.onnx
     torchrun --nproc_per_node=4 infer.py photos/ --output-dir out      # the photos are shared out
 
 Written to --output-dir:
@@ -223,7 +224,9 @@ def parse_arguments() -> argparse.Namespace:
         help="what counts, like color=1,shape=0.5 (default: all aspects alike)",
     )  # fmt: skip
     model_flags.add_running_flags(parser)
+    model_flags.add_runtime_flag(parser)
     arguments = parser.parse_args()
+    model_flags.settle_runtime(arguments)
     described = model_flags.multitask_path(arguments) is not None
     sentence = "--save-features: needs a multitask model, give --multitask-weights FILE"
     require(described or not arguments.save_features, sentence)

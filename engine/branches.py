@@ -4,12 +4,19 @@ p(category) = p(group) · p(category | group). A router estimates the group; whe
 otherwise (the detector found trousers: lower), that replaces the estimate.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 BRANCH_FEATURES = 256
 CLOSED = -1e4  # log-probability of a group that is ruled out
+
+
+def branch_names(branches: Sequence[str]) -> tuple[str, ...]:
+    """The branches in the order of their numbers, from the branch of each category."""
+    return tuple(dict.fromkeys(branches))
 
 
 class BranchedClassifier(nn.Module):
@@ -21,7 +28,7 @@ class BranchedClassifier(nn.Module):
 
     def __init__(self, features: int, branches: tuple[str, ...]) -> None:
         super().__init__()
-        self.names = tuple(dict.fromkeys(branches))
+        self.names = branch_names(branches)
         members = [[i for i, b in enumerate(branches) if b == name] for name in self.names]
         self.router = nn.Linear(features, len(self.names))
         self.branches = nn.ModuleList(

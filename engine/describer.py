@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.branches import BranchedClassifier
+from engine.branches import branch_names
 from engine.config import require
 from engine.crops import cut_crops
 from engine.detections import Detections
@@ -113,7 +113,8 @@ class Describer:
     """The multitask model of a checkpoint, ready for photos.
 
     Args:
-        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it.
+        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
+            ``engine.onnx_runtime.load_exported`` does.
         device: where to run.
         settings: how.
 
@@ -124,7 +125,8 @@ class Describer:
     def __init__(
         self, checkpoint: dict[str, Any], device: torch.device, settings: DescriberSettings
     ) -> None:
-        self.model = build_multitask_from_checkpoint(checkpoint).to(device)
+        network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
+        self.model = network.to(device)
         if device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
         self.device, self.settings = device, settings
@@ -186,11 +188,12 @@ class Describer:
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
-        for group, classifier in zip(self.model.groups, self.model.classifiers, strict=True):
-            if isinstance(classifier, BranchedClassifier) and categories:
+        for group in self.model.groups:
+            if group.branches and categories:
                 branch = dict(zip(group.values, group.branches, strict=True))
                 names = [branch.get(categories[label - 1], "") for label in found.labels]
-                numbers = [classifier.names.index(name) if name else -1 for name in names]
+                order = branch_names(group.branches)
+                numbers = [order.index(name) if name else -1 for name in names]
                 return torch.tensor(numbers, device=self.device)
         return None
 

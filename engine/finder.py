@@ -29,7 +29,8 @@ class GarmentFinder:
     """A detector, ready for photos.
 
     Args:
-        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it.
+        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
+            ``engine.onnx_runtime.load_exported`` does.
         settings: how photos go through it.
         overlap: see ``engine.duplicates.drop_duplicates``.
         device: where to run.
@@ -46,7 +47,8 @@ class GarmentFinder:
         overlap: float,
         device: torch.device,
     ) -> None:
-        self.model = build_from_checkpoint(checkpoint).to(device)
+        network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
+        self.model = network.to(device)
         self.settings, self.overlap, self.device = settings, overlap, device
         self.categories: list[str] = checkpoint["categories"]
 

@@ -13,10 +13,12 @@ import torch
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.describer import Describer, DescriberSettings
+from engine.onnx_runtime import load_exported
 from engine.predict import PredictSettings
 
 DETECTOR_WEIGHTS = Path(__file__).parents[1] / "weights" / "detector.pt"
 MULTITASK_WEIGHTS = DETECTOR_WEIGHTS.with_name("multitask.pt")
+EXPORTED = ".onnx"
 GPU_BATCH = 8
 DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
 
@@ -106,6 +108,34 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
+    """``--runtime``; call ``settle_runtime`` on what the parser gives."""
+    parser.add_argument(
+        "--runtime", choices=("torch", "onnx"), default="torch",
+        help="what runs the networks; onnx: ONNX Runtime, on the CPU, and both weights flags name "
+        ".onnx files of tools/export_model.py (default: torch)",
+    )  # fmt: skip
+
+
+def settle_runtime(arguments: argparse.Namespace) -> None:
+    """Adapt the defaults of other flags to --runtime.
+
+    Raises:
+        InputError: they ask for what exported models cannot do.
+    """
+    if arguments.runtime == "torch":
+        return
+    sentence = "--device cuda: exported models run on the CPU; leave it out, or --runtime onnx"
+    require(arguments.device != "cuda", sentence)
+    sentence = f"--precision {arguments.precision}: exported models compute in fp32; leave it out"
+    require(arguments.precision == "fp32", sentence)
+    arguments.device = "cpu"
+    if arguments.detector_weights == DETECTOR_WEIGHTS:
+        arguments.detector_weights = DETECTOR_WEIGHTS.with_suffix(EXPORTED)
+    if arguments.multitask_weights is None and MULTITASK_WEIGHTS.exists():
+        arguments.multitask_weights = str(MULTITASK_WEIGHTS.with_suffix(EXPORTED))
+
+
 def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
     """The detector that the flags ask for.
 
@@ -118,7 +148,25 @@ def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{path} is not there: give --detector-weights FILE, or train a detector with "
         "python train.py detector",
     )
-    return load_checkpoint(path, "detector")
+    return _load(arguments, path, "detector")
+
+
+def _load(arguments: argparse.Namespace, path: Path, kind: str) -> dict[str, Any]:
+    """A checkpoint for torch, an exported model for ONNX Runtime."""
+    exported = path.suffix.lower() == EXPORTED
+    if getattr(arguments, "runtime", "torch") == "onnx":
+        require(
+            exported,
+            f"{path}: --runtime onnx takes exported models; make one with python "
+            f"tools/export_model.py {path} --output FILE{EXPORTED}",
+        )
+        return load_exported(path, kind)
+    require(
+        not exported,
+        f"{path}: an exported model, which takes infer.py --runtime onnx; give the checkpoint that "
+        "it was made of, or that flag",
+    )
+    return load_checkpoint(path, kind)
 
 
 def multitask_path(arguments: argparse.Namespace) -> Path | None:
@@ -136,7 +184,7 @@ def build_describer(arguments: argparse.Namespace, device: torch.device) -> Desc
         return None
     chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
     settings = DescriberSettings(precision=arguments.precision, **chosen)
-    return Describer(load_checkpoint(path, "multitask"), device, settings)
+    return Describer(_load(arguments, path, "multitask"), device, settings)
 
 
 def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -150,11 +198,20 @@ def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:
 def predict_settings(
     arguments: argparse.Namespace, config: dict[str, Any], device: torch.device
 ) -> PredictSettings:
-    """Photos get the size at which the detector was evaluated, unless the user chose another."""
+    """Photos get the size at which the detector was evaluated, unless the user chose another.
+
+    Raises:
+        InputError: a size that an exported detector does not take.
+    """
+    canvas, longest = config.get("canvas"), arguments.max_side or 0
+    if canvas:
+        sentence = f"--max-side {longest}: the exported detector takes at most {max(canvas)} pixels"
+        require(longest <= max(canvas), f"{sentence}; export it with a larger --size for more")
     return PredictSettings(
         short_side=arguments.short_side
         or config.get("test_short_side", PredictSettings.short_side),
         max_side=arguments.max_side or config.get("test_max_side", PredictSettings.max_side),
+        canvas=canvas,
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,

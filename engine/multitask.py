@@ -6,8 +6,10 @@ One trunk, shared; linear heads on its pooled last map for category and attribut
 follows the mask. The losses are in ``engine.criterion``.
 """
 
+import hashlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,6 +75,20 @@ class Multitask(nn.Module):
         self.criterion: nn.Module | None = None
         for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Size of each aspect's vector."""
+        return {name: self.aspect_heads.heads[name].vector.out_features for name in self.aspects}
+
+    def digest(self) -> str:
+        """Short hash of every weight that the vectors depend on."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            if name.startswith(("backbone.", "aspect_heads.")) and "num_batches" not in name:
+                digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+                digest.update(np.ascontiguousarray(tensor.float().cpu().numpy()))
+        return digest.hexdigest()[:16]
 
     def forward(self, images: Tensor, targets: dict[str, Any] | None = None) -> dict[str, Any]:
         """

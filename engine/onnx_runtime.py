@@ -82,14 +82,22 @@ class OnnxMultitask(OnnxModel):
     """Takes the place of an ``engine.multitask.Multitask`` in evaluation.
 
     Attributes:
-        labels, aspects: as the model's.
+        labels, groups, aspects, dims: as the model's.
     """
 
     def __init__(self, session: Any, checkpoint: dict[str, Any]) -> None:
         super().__init__(session, checkpoint)
         self.labels = LabelSpace.from_plain(checkpoint["labels"])
+        answered = _under(LOGITS, self.outputs)
+        self.groups = [group for group in self.labels.groups if group.name in answered]
         self.aspects = tuple(_under(ASPECTS, self.outputs))
+        shapes = {output.name: output.shape for output in session.get_outputs()}
+        self.dims = {name: shape[1] for name, shape in _under(ASPECTS, shapes).items()}
         self.takes_route = any(given.name == "route" for given in session.get_inputs())
+
+    def digest(self) -> str:
+        """That of the model it was made of: their vectors compare."""
+        return self.checkpoint["digest"]
 
     def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Any]:
         """As ``Multitask.forward`` in evaluation."""
@@ -164,6 +172,20 @@ def load_onnx(path: str | Path, kind: str | None = None, threads: int | None = N
     if kind not in (None, checkpoint["kind"]):
         raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
     return MODELS[checkpoint["kind"]](session, checkpoint)
+
+
+def load_exported(path: str | Path, kind: str) -> dict[str, Any]:
+    """An exported model as ``engine.checkpoint.load_checkpoint`` gives one that is not.
+
+    Instead of weights there is the network itself, ready to run, under "network", and its config
+    says under "canvas" into which (width, height) photos must fit.
+
+    Raises:
+        InputError: as ``load_onnx``.
+    """
+    network = load_onnx(path, kind)
+    config = network.checkpoint["config"] | {"canvas": network.size[::-1]}
+    return network.checkpoint | {"config": config, "network": network}
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

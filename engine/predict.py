@@ -44,6 +44,7 @@ class PredictSettings:
     Attributes:
         short_side, max_side: the photo is resized to this short side unless its long side would
             pass max_side.
+        canvas: (width, height) that no photo may exceed, for detectors of fixed size; None: any.
         score_threshold: detections below are dropped (on top of the model's own threshold).
         batch_size: photos per forward pass.
         workers: threads that decode photos and encode masks; 0 does both in between.
@@ -55,6 +56,7 @@ class PredictSettings:
 
     short_side: int = 800
     max_side: int = 1333
+    canvas: tuple[int, int] | None = None
     score_threshold: float = 0.0
     batch_size: int = 1
     workers: int = 2
@@ -67,6 +69,10 @@ class PredictSettings:
         sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
         require(self.max_side >= self.short_side, sizes)
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
+
+    def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) at which the detector sees a photo of the given one."""
+        return detector_size(*full_size, self.short_side, self.max_side, self.canvas)
 
 
 @dataclass(slots=True)
@@ -142,7 +148,7 @@ def detect_photo(
         settings: sizes, threshold, precision.
         device: where the model is.
     """
-    size = detector_size(*full_size, settings.short_side, settings.max_side)
+    size = settings.size_of(full_size)
     item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
     (item,) = _forward(model, [item], settings.precision, device)
     return _to_detections(item, settings.score_threshold)
@@ -174,7 +180,7 @@ def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
     """Decode no more than the detector's size needs, and resize to it."""
     try:
         item.width, item.height = full_size = photo_size(item.path)
-        size = detector_size(*full_size, settings.short_side, settings.max_side)
+        size = settings.size_of(full_size)
         photo = read_photo(item.path, min_short_side=min(size))
     except PhotoError as error:
         item.error = error

@@ -7,8 +7,7 @@ A garment goes through the network once, for words and vectors alike, and always
 code: what a photo's garment is when it is stored, it is when it is searched for.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -177,8 +176,7 @@ def model_schema(model: nn.Module, cut: CropSettings) -> FeatureSchema:
     """
     if not model.aspects:
         raise InputError("the model was trained without aspects: it gives nothing to search by")
-    dims = {name: model.aspect_heads.heads[name].vector.out_features for name in model.aspects}
-    return _schema(dims, f"{_digest(model)}, {cut}")
+    return _schema(model.dims, f"multitask {model.digest()}, {cut}")
 
 
 def _joint_schema(learned: FeatureSchema, classical: FeatureSchema) -> FeatureSchema:
@@ -196,18 +194,3 @@ def _schema(dims: Mapping[str, int], fingerprint: str) -> FeatureSchema:
 
 def _to_tensor(photo: np.ndarray) -> Tensor:
     return torch.from_numpy(photo).permute(2, 0, 1)
-
-
-def _digest(model: nn.Module) -> str:
-    """Short hash of every weight that the vectors depend on."""
-    digest = hashlib.sha256()
-    for name, tensor in _weights(model):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()))
-    return f"multitask {digest.hexdigest()[:16]}"
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(("backbone.", "aspect_heads.")) and "num_batches" not in name:
-            yield name, tensor

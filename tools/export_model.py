@@ -80,23 +80,19 @@ def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tupl
     original = build_from_checkpoint(checkpoint)
     export_detector(original, checkpoint, size, arguments.output)
     exported = load_onnx(arguments.output, "detector")
-    short = min(config.get("test_short_side", 800), *size)
+    sides = config.get("test_short_side", 800), config.get("test_max_side", 1333)
     photos = [
-        _fitted(photo, full_size, short, size) for photo, full_size in _photos(arguments, min(size))
+        _fitted(photo, full_size, detector_size(*full_size, *sides, canvas=size[::-1]))
+        for photo, full_size in _photos(arguments, min(size))
     ]
     differences = compare_detectors(original, exported, photos)
     items = [[photo] for photo in photos]
     return differences, original, exported, items
 
 
-def _fitted(
-    photo: np.ndarray, full_size: tuple[int, int], short: int, size: tuple[int, int]
-) -> Tensor:
-    """As the detector would see the photo, or smaller if that does not fit: u8[3,H,W]."""
-    width, height = detector_size(*full_size, short, max(size))
-    scale = min(size[0] / height, size[1] / width, 1.0)
-    small = max(int(width * scale), 1), max(int(height * scale), 1)
-    return torch.from_numpy(resize(photo, full_size, small)).permute(2, 0, 1)
+def _fitted(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """u8[3,H,W] at another (width, height)."""
+    return torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
 
 
 def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:

@@ -29,7 +29,7 @@ class Session:
         return [SimpleNamespace(name=name) for name in self.inputs]
 
     def get_outputs(self) -> list:
-        return [SimpleNamespace(name=name) for name in self.answers]
+        return [SimpleNamespace(name=n, shape=list(a.shape)) for n, a in self.answers.items()]
 
     def run(self, names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
         self.given.append(given)
@@ -81,9 +81,10 @@ def test_crops_without_masks_and_no_crops(routed: bool) -> None:
     }
     inputs = ["images", "masks", *(["route"] if routed else [])]
     session = Session(inputs, answers)
-    checkpoint = {"kind": "multitask", "size": [8, 8], "labels": SPACE.to_plain()}
+    checkpoint = {"kind": "multitask", "size": [8, 8], "digest": "abc", "labels": SPACE.to_plain()}
     model = OnnxMultitask(session, checkpoint)
-    assert (model.labels, model.aspects) == (SPACE, ("color",))
+    assert (model.labels, model.groups) == (SPACE, [GROUP])
+    assert (model.aspects, model.dims, model.digest()) == (("color",), {"color": 5}, "abc")
     crops = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     found = model.describe(crops)
     assert found["logits"]["category"].tolist() == [[0, 1], [2, 3]]

@@ -37,6 +37,7 @@ def export_detector(
 def export_multitask(model: Multitask, checkpoint: dict[str, Any], side: int, path: Path) -> None:
     """Write a multitask model for any number of crops of ``side`` x ``side`` pixels."""
     graph = MultitaskGraph(model).eval()
+    metadata = _metadata(checkpoint, (side, side)) | {"digest": model.digest()}
     inputs = {
         "images": torch.zeros(BATCH, 3, side, side, dtype=torch.uint8),
         "masks": torch.full((BATCH, side, side), 255, dtype=torch.uint8),
@@ -49,7 +50,7 @@ def export_multitask(model: Multitask, checkpoint: dict[str, Any], side: int, pa
         list(graph.inputs),
         graph.outputs,
         {name: {0: batch} for name in graph.inputs},
-        _metadata(checkpoint, (side, side)),
+        metadata,
         path,
     )
 
