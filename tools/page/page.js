@@ -150,7 +150,9 @@ async function take(file) {
     if (mine !== turn) return; // another photo was chosen meanwhile
     if (upload) URL.revokeObjectURL(upload.url);
     upload = { url, answer, end: Date.now() + 1000 * answer.expires_in };
-    go({ handle: answer.garments[0].handle });
+    // The largest garment is what most people have come for.
+    const largest = answer.garments.reduce((one, other) => (area(other) > area(one) ? other : one));
+    go({ handle: largest.handle });
   } catch (error) {
     if (mine !== turn) return;
     complain(error.message);
@@ -236,7 +238,7 @@ function draw() {
 function drawQuery() {
   const garment = upload?.answer.garments.find((one) => one.handle === state.query?.handle);
   $("drop").classList.toggle("compact", Boolean(state.query));
-  $("drop-text").textContent = state.query ? "Drop another photo" : "Drop a photo of an outfit";
+  $("drop-text").textContent = state.query ? "Drop another photo" : "Search with a photo of an outfit";
   $("photo").parentElement.classList.remove("working");
   $("tuning").hidden = !state.query;
   $("share").hidden = !state.query;
@@ -262,11 +264,14 @@ function drawUpload(chosen) {
   drawOutlines(answer, chosen);
   drawGarments(answer, chosen);
   drawFacts(chosen.colors, Object.entries(chosen.labels).map(([group, values]) => [
-    group, likely(values).map((one) => `${one.value} ${percent(one.probability)}`).join(", "),
+    group === "category" && chosen.category ? "described category" : group,
+    likely(values).map((one) => `${one.value} ${percent(one.probability)}`).join(", "),
   ]));
   document.title = `${chosen.category ?? "Photo"} · Weft`;
 }
 
+const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
+const plain = (name) => name.replaceAll("_", " ");
 const likely = (values) => values.filter((one, i) => i === 0 || (i === 1 && one.probability >= 0.05));
 const percent = (share) => `${Math.round(100 * share)} %`;
 const SVG = "http://www.w3.org/2000/svg";
@@ -274,9 +279,8 @@ const SVG = "http://www.w3.org/2000/svg";
 function drawOutlines(answer, chosen) {
   const svg = $("outlines");
   svg.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
-  const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
   // Small garments lie on top, so that each can be pointed at.
-  const sorted = [...answer.garments].sort((one, other) => area(other.box) - area(one.box));
+  const sorted = [...answer.garments].sort((one, other) => area(other) - area(one));
   for (const garment of sorted) {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", garment.outline.map((ring) => `M${ring.map((p) => p.join(" ")).join("L")}Z`).join(""));
@@ -325,7 +329,7 @@ function drawFacts(colors, rows) {
     swatch.style.background = color.hex;
     return make("li", {}, swatch, `${color.name} ${percent(color.share)}`);
   });
-  const lines = rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  const lines = rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, plain(name)), make("td", {}, value)));
   $("facts").replaceChildren(
     ...(swatches.length ? [make("ul", { class: "swatches", "aria-label": "Colors" }, ...swatches)] : []),
     ...(lines.length ? [make("table", { class: "labels-table", "aria-label": "Labels" }, make("tbody", {}, ...lines))] : []),
@@ -416,8 +420,8 @@ function filter(name, isCategory, values) {
     };
     return make("label", {}, input, value, make("span", { class: "number" }, count.toLocaleString()));
   });
-  const summary = make("summary", {}, name, make("span", { class: "count" }));
-  return make("details", { class: "filter" }, summary, make("div", { class: "options", role: "group", "aria-label": name }, ...options));
+  const summary = make("summary", {}, plain(name), make("span", { class: "count" }));
+  return make("details", { class: "filter" }, summary, make("div", { class: "options", role: "group", "aria-label": plain(name) }, ...options));
 }
 
 function drawChosen() {
@@ -527,7 +531,7 @@ async function showExamples() {
   $("results-title").textContent = "Start from one of these";
   document.title = "Weft: search garments by looks";
   if (!stats.items) return showNothing("The database is empty", "Add photos with tools/build_database.py, then reload.");
-  const items = await Promise.all(stats.examples.slice(0, 12).map((key) => ask(`/api/items/${encodeURIComponent(key)}`).catch(() => null)));
+  const items = await Promise.all(stats.examples.map((key) => ask(`/api/items/${encodeURIComponent(key)}`).catch(() => null)));
   if (state.query) return;
   $("nothing").hidden = true;
   $("status").textContent = "";
@@ -544,7 +548,9 @@ function cardOf(item) {
   let card = cards.get(item.key);
   if (card) return card;
   const title = item.category ?? "garment";
-  const what = Object.values(item.attributes).join(" · ");
+  // The title is the detector's word; the second opinion beside it would only confuse.
+  const { described_category: _, ...attributes } = item.attributes;
+  const what = Object.values(attributes).join(" · ");
   const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
   pick.onclick = () => {
     go({ key: item.key });
@@ -685,6 +691,7 @@ async function start() {
   }
   $("size").textContent = `${stats.items.toLocaleString()} garments`;
   $("drop").hidden = !stats.uploads.possible;
+  $("no-uploads").hidden = stats.uploads.possible;
   readAddress();
   draw();
 }

@@ -16,6 +16,7 @@ from tools.server.limits import Refusal
 JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 OUTSIDE = "No photo below the database's folder"
 BORDER = 0.06  # around a garment's box, as a share of its longer side
+SHAPE = 4 / 5  # width to height of the page's cards
 
 
 class Pictures:
@@ -74,7 +75,7 @@ class Pictures:
 
 
 def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
-    """JPEG of a photo's box (xyxy in pixels; None: all of it), at most ``size`` pixels long.
+    """JPEG of a photo around a box (xyxy in pixels; None: all of it), at most ``size`` pixels long.
 
     Raises:
         PhotoError: the photo cannot be read.
@@ -82,7 +83,7 @@ def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
     width, height = photo_size(path)
     window = np.array([0, 0, width, height], np.float64)
     if box is not None:
-        window = grow(np.array(box, np.float64), width, height)
+        window = around(np.array(box, np.float64), width, height)
     longest = max(window[2] - window[0], window[3] - window[1])
     photo = read_photo(path, min_short_side=int(min(width, height) * size / longest) + 1)
     small = shrink(cut_box(photo, window, (width, height)), size)
@@ -90,12 +91,16 @@ def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
     return data.tobytes()
 
 
-def grow(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The box with a border, cut to the photo; all of the photo where nothing of it would stay."""
-    border = BORDER * (box[2:] - box[:2]).max(initial=0)
-    box = (box + np.array([-border, -border, border, border])).clip(
-        0, [width, height, width, height]
-    )
-    if not (np.isfinite(box).all() and (box[2:] - box[:2] >= 1).all()):
-        return np.array([0, 0, width, height], np.float64)
-    return box
+def around(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A window around the box, of the shape of a card as far as the photo reaches.
+
+    All of the photo where the box shows nothing of it.
+    """
+    full = np.array([width, height], np.float64)
+    start, end = box[:2].clip(0, full), box[2:].clip(0, full)
+    if not (np.isfinite(box).all() and (end - start >= 1).all()):
+        return np.concatenate([[0, 0], full])
+    wide, high = (end - start) + 2 * BORDER * (end - start).max()
+    size = np.minimum([max(wide, high * SHAPE), max(high, wide / SHAPE)], full)
+    corner = ((start + end - size) / 2).clip(0, full - size)
+    return np.concatenate([corner, corner + size])

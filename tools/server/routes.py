@@ -28,7 +28,9 @@ REASONS = {
 
 Key = Annotated[str, InPath(examples=[words.KEY], description="Of a stored garment, URL-encoded")]
 Size = Annotated[Literal["160", "320", "640", "1280"], Query(description="Longer side in pixels")]
-View = Annotated[Literal["garment", "photo"], Query(description="Its box, or all of its photo")]
+View = Annotated[
+    Literal["garment", "photo"], Query(description="What is around its box, or all of its photo")
+]
 
 
 class Queues:

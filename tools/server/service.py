@@ -19,7 +19,8 @@ from tools.server.polygons import box_polygon, to_polygons
 from tools.server.vision import Sight, Vision
 from tools.server.words import SearchRequest
 
-EXAMPLES = 24
+EXAMPLES = 12
+LOOKED_AT = 8 * EXAMPLES  # garments, of which the largest become examples
 COUNTS_STALE = 60  # seconds after which a database that grew is counted anew
 Answer = dict[str, Any]
 Result = TypeVar("Result")
@@ -46,7 +47,7 @@ class Service:
     def detect(self, data: bytes) -> Answer:
         """Find the garments on a photo and remember their vectors."""
         if self.vision is None:
-            raise Refusal(409, "This server takes no photos: it was started with --browse-only")
+            raise Refusal(409, "This server takes no photos: it was started without models")
         sight = self.vision.look(data)
         whole = not sight.categories
         return {
@@ -129,7 +130,6 @@ class Service:
     def _count(self) -> Answer:
         categories, attributes = self.store.labels()
         keys = self.store.keys()
-        places = np.linspace(0, len(keys) - 1, min(EXAMPLES, len(keys))).astype(int)
         uploads = {
             "possible": self.vision is not None,
             "most_bytes": self.limits.upload_bytes,
@@ -142,9 +142,16 @@ class Service:
             "photos": self.pictures.root is not None,
             "categories": categories,
             "attributes": attributes,
-            "examples": [keys[place] for place in places],
+            "examples": [item.key for item in self._examples(keys)],
             "uploads": uploads,
         }
+
+    def _examples(self, keys: list[str]) -> list[Item]:
+        """From all over the database, and large in their photos: shoes far away invite nobody."""
+        places = np.linspace(0, len(keys) - 1, min(LOOKED_AT, len(keys))).astype(int)
+        found = [item for item in self.store.get([keys[place] for place in places]) if item]
+        stretches = [part for part in np.array_split(np.arange(len(found)), EXAMPLES) if len(part)]
+        return [max((found[i] for i in part), key=_area) for part in stretches]
 
     def _read(self, read: Callable[[], Result]) -> Result:
         """Requests are checked before; what goes wrong then is the database's fault."""
@@ -166,6 +173,14 @@ def _words(description: Description) -> Answer:
             for color, code, share in description.colors
         ],
     }
+
+
+def _area(item: Item) -> float:
+    """Of its box; an item without one fills its photo."""
+    if item.box is None:
+        return np.inf
+    x1, y1, x2, y2 = item.box
+    return (x2 - x1) * (y2 - y1)
 
 
 def plain(item: Item) -> Answer:

@@ -233,6 +233,16 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     expect(page.locator("#outlines path")).to_have_count(2)
 
 
+def test_without_models_the_page_says_so(open_page, service: Service) -> None:
+    blind = make_service(service.store, service.pictures.root, LIMITS, eyes=False)
+    with running(blind) as address:
+        page = open_page(address)
+        expect(page.get_by_text("This server takes no photos")).to_be_visible()
+        expect(page.locator("#drop")).not_to_be_visible()
+        page.locator("#results .pick").first.click()
+        assert len(settled(page)) == 24
+
+
 def test_a_busy_server_is_waited_for(open_page, service: Service) -> None:
     limits = replace(LIMITS, waiting_photos=0)
     slow = make_service(service.store, service.pictures.root, limits)

@@ -38,10 +38,26 @@ def test_the_whole_photo_and_the_garment(root: Path) -> None:
     pictures = Pictures(root, 1 << 20)
     stored = item("a b/ü#1.png", (60, 60, 140, 140))
     assert pixels(pictures.thumbnail(stored, 160, True)).shape == (160, 107, 3)
-    garment = pixels(pictures.thumbnail(stored, 160, False))
-    assert garment.shape[0] == garment.shape[1] == pytest.approx(90, abs=2)  # and no enlargement
-    assert np.abs(garment.astype(int) - (200, 0, 0)).max() < 20
+    garment = pixels(pictures.thumbnail(stored, 160, False)).astype(int)
+    # 80 and a border of 6 % on each side, and as much above and below as makes a card of it; no
+    # enlargement.
+    assert garment.shape == (pytest.approx(89.6 / 0.8, abs=2), pytest.approx(89.6, abs=2), 3)
+    assert np.abs(garment[12:-12] - (200, 0, 0)).max() < 20
     assert (pixels(pictures.thumbnail(stored, 160, True))[2, 2] > 220).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        ((50, 100, 150, 200), (44, 80, 156, 220)),  # wider than a card: 112 x 140
+        ((90, 50, 110, 150), (55.2, 44, 144.8, 156)),  # narrower
+        ((0, 0, 100, 100), (0, 0, 112, 140)),  # in a corner: moved, not cut
+        ((0, 100, 200, 300), (0, 60, 200, 340)),  # as wide as the photo
+        ((-50, 250, 100, 900), (0, 210, 112, 350)),  # reaches out of it
+    ],
+)
+def test_windows_have_the_shape_of_cards_where_the_photo_allows(box: tuple, window: tuple) -> None:
+    assert module.around(np.array(box, np.float64), 200, 350) == pytest.approx(window)
 
 
 @pytest.mark.parametrize(
