@@ -33,6 +33,7 @@ from engine.config import require
 from engine.errors import InputError, exits_cleanly
 from engine.finder import GarmentFinder
 from engine.model_flags import (
+    DETECTOR_WEIGHTS,
     add_detector_flags,
     add_multitask_flag,
     add_running_flags,
@@ -67,7 +68,7 @@ def serve(arguments: argparse.Namespace) -> None:
         open_database(arguments.database, read_only=True) as store,
     ):
         pictures = Pictures(photo_root(arguments.photos, store), limits.thumbnail_bytes)
-        vision = None if arguments.browse_only else build_vision(arguments, store, limits)
+        vision = None if arguments.browse_only else wanted_vision(arguments, store, limits)
         hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
         print(f"{store.count():,} garments; open {address_of(listener)}", flush=True)
@@ -136,6 +137,24 @@ def photo_root(given: Path | None, store: Store) -> Path | None:
         logging.getLogger("weft").warning("results come without pictures: %s; --photos DIR", where)
         return None
     return root
+
+
+def wanted_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision | None:
+    """The models; None where nobody asked for any and the shipped ones are missing or do not fit.
+
+    Raises:
+        InputError: those that the flags name cannot be used.
+    """
+    asked = arguments.whole_photo or arguments.multitask_weights is not None
+    try:
+        return build_vision(arguments, store, limits)
+    except InputError as error:
+        if asked or arguments.detector_weights != DETECTOR_WEIGHTS:
+            raise
+        logging.getLogger("weft").warning(
+            "no photos can be dropped, only stored garments searched: %s", error
+        )
+        return None
 
 
 def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision:

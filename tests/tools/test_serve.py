@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import model_flags
 from engine.errors import InputError
 from engine.finder import GarmentFinder
 from engine.predict import PredictSettings
@@ -103,6 +104,24 @@ def test_a_database_of_other_features_is_refused(tmp_path: Path) -> None:
         pytest.raises(InputError, match="--multitask-weights"),
     ):
         serve.build_vision(arguments(*flags), store, Limits())
+
+
+def test_without_the_shipped_weights_stored_garments_are_searched(
+    tmp_path: Path, monkeypatch, caplog
+) -> None:
+    for name in ("DETECTOR_WEIGHTS", "MULTITASK_WEIGHTS"):
+        monkeypatch.setattr(model_flags, name, tmp_path / f"{name}.pt")
+    monkeypatch.setattr(serve, "DETECTOR_WEIGHTS", tmp_path / "DETECTOR_WEIGHTS.pt")
+    with open_database(make_database(tmp_path), read_only=True) as store:
+        assert serve.wanted_vision(arguments(), store, Limits()) is None
+        assert "only stored garments" in caplog.text
+        for flags in (
+            ("--detector-weights", str(tmp_path / "none.pt")),
+            ("--multitask-weights", str(tmp_path / "none.pt")),
+            ("--whole-photo",),
+        ):
+            with pytest.raises(InputError):
+                serve.wanted_vision(arguments(*flags), store, Limits())
 
 
 class OneBox(torch.nn.Module):
