@@ -8,12 +8,14 @@
     python tools/benchmark.py search                           # of the local database
     python tools/benchmark.py serving                          # of the search page's server
     python tools/benchmark.py floors --help                    # what a multitask model must beat
+    python tools/benchmark.py backbones --help                 # accuracy and cost of backbones
 
-In all but serving and floors both ways take turns in one process; the ratio says how many times
-faster (or smaller) ours is: the median over rounds, with the smallest and the largest. The
-reference decodes at full size with PIL, keeps one full-size bitmap a garment, transforms one step
-after another, resizes inside the model, and pastes masks at full size before encoding them;
-evaluation's is pycocotools, memory's a list of dicts, search's the bare matrix product.
+In all but serving, floors and backbones both ways take turns in one process; the ratio says how
+many times faster (or smaller) ours is: the median over rounds, with the smallest and the largest.
+The reference decodes at full size with PIL, keeps one full-size bitmap a garment, transforms one
+step after another, resizes inside the model, and pastes masks at full size before encoding them;
+evaluation's is pycocotools, memory's a list of dicts, search's the bare matrix product. How much
+faster an exported model is, tools/export_model.py measures.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from engine.config import require
 from engine.errors import exits_cleanly
 from engine.meters import write_json
 from tools.benchmarks import (
+    backbones,
     evaluation,
     floors,
     inference,
@@ -53,6 +56,7 @@ BENCHMARKS = {
     "search": (search, 5, 0.77),
     "serving": (serving, None, None),
     "floors": (floors, None, None),
+    "backbones": (backbones, None, None),
 }
 
 

@@ -37,7 +37,7 @@ from engine.multitask_task import parts_to_judge
 from engine.records import PhotoRecords
 from engine.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
-from tools.benchmarks.linear_probe import fit_and_score
+from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features
 
 logger = logging.getLogger("weft")
@@ -128,13 +128,7 @@ def _probe(
         logger.info("%s: train and val share photos: no labels are learned", spec.title)
         return space, {}
     known = cached_features(network, train, cache)
-    scores = {}
-    for group in space.groups:
-        targets = encode_labels(space, train)[group.name]
-        if group.exclusive and len(np.unique(targets[targets >= 0])) > 1:
-            logger.info("%s: learning %s", spec.title, group.name)
-            scores[group.name] = fit_and_score(known, targets, features, len(group.values))
-    return space, scores
+    return space, learn_labels(space, encode_labels(space, train), known, features)
 
 
 def _paths(records: PhotoRecords) -> list[Path]:

@@ -1,5 +1,6 @@
 """How much of a label frozen features give away: a logistic regression on top of them."""
 
+import logging
 import warnings
 
 import numpy as np
@@ -7,10 +8,34 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from engine.labels import LabelSpace
+
+logger = logging.getLogger("weft")
+
 # Inverse strength of the L2 penalty; chosen on part of the training garments.
 PENALTIES = (1e-3, 1e-2, 1e-1)
 CHECKED = 5  # every fifth garment is kept for that choice
 ROUNDS = 200  # of L-BFGS
+
+
+def learn_labels(
+    space: LabelSpace, targets: dict[str, np.ndarray], known: np.ndarray, features: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every exclusive group of labels that training garments tell apart -> its scores.
+
+    Args:
+        space: the groups.
+        targets: group -> i64[N], of the training garments.
+        known: f32[N,D], their features.
+        features: f32[M,D], of the garments to score.
+    """
+    scores = {}
+    for group in space.groups:
+        truth = targets[group.name]
+        if group.exclusive and len(np.unique(truth[truth >= 0])) > 1:
+            logger.info("learning %s", group.name)
+            scores[group.name] = fit_and_score(known, truth, features, len(group.values))
+    return scores
 
 
 def fit_and_score(

@@ -1,4 +1,4 @@
-"""Plain features of garments from a frozen ImageNet ResNet-50, computed once and kept."""
+"""Plain features of garments from a frozen backbone, computed once and kept."""
 
 import hashlib
 import zipfile
@@ -9,46 +9,65 @@ import cv2
 import numpy as np
 import torch
 from rich.progress import track
-from torch import Tensor
-from torchvision.ops import FrozenBatchNorm2d
+from torch import Tensor, nn
 
-from engine.backbones import ResNetBody
+from engine.backbones import build_body
 from engine.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
 from engine.files import replacing
 from engine.geometry import whole_pixels
+from engine.multitask import Trunk
 from engine.photos import read_photo
-from engine.pretrained import read_state
+from engine.pretrained import load_weights
 from engine.records import PhotoRecords
 
-DIM = 2048
 SAVE_EVERY = 512  # photos that an interrupted run may lose
 
 
 class PooledFeatures:
     """The mean of the last stage's map over the photo.
 
+    Args:
+        weights: "imagenet" (downloaded), "none" (random) or a file.
+        backbone: one of ``engine.backbones.BACKBONES``.
+        stride_in_1x1: as the weights have it.
+        size: side of the square that photos are squeezed into.
+
     Attributes:
         name: what made the features; caches of another name are never read.
+        dim: numbers per garment.
+
+    Raises:
+        InputError: no such weights, or another backbone's.
     """
 
-    def __init__(self, weights: Path, *, stride_in_1x1: bool, size: int = 224) -> None:
-        state = read_state(weights)
-        self.body = ResNetBody("resnet50", FrozenBatchNorm2d, stride_in_1x1).eval()
-        trunk = {name: tensor.float() for name, tensor in state.items() if name[:3] != "fc."}
-        try:
-            self.body.load_state_dict(trunk)
-        except RuntimeError as error:
-            raise InputError(f"{weights}: not the weights of a bare ResNet-50") from error
+    def __init__(
+        self,
+        weights: str | Path,
+        *,
+        backbone: str = "resnet50",
+        stride_in_1x1: bool = False,
+        size: int = 224,
+    ) -> None:
+        torch.manual_seed(0)
+        self.body = build_body(
+            backbone, trainable_layers=0, frozen_norm=False, stride_in_1x1=stride_in_1x1
+        ).eval()
+        self.size, self.dim = size, self.body.channels[-1]
+        origin = str(weights)
+        if origin != "none":
+            network = nn.Module()  # weights are loaded into networks that have a backbone
+            network.backbone = Trunk(backbone, self.body)
+            load_weights(network, weights)
+        if origin not in ("none", "imagenet"):
+            with Path(weights).open("rb") as file:
+                origin = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         self.body.to(memory_format=torch.channels_last)
-        self.size = size
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-        self.name = f"resnet50-{digest}-{'1x1' if stride_in_1x1 else '3x3'}-{size}px"
+        self.name = f"{backbone}-{origin}-{'1x1' if stride_in_1x1 else '3x3'}-{size}px"
 
     @torch.inference_mode()
     def __call__(self, photos: Sequence[np.ndarray]) -> np.ndarray:
-        """u8[H,W,3] RGB each, any size -> f32[N,2048], not normalized."""
+        """u8[H,W,3] RGB each, any size -> f32[N,dim], not normalized."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         batch = torch.stack([_square(photo, self.size) for photo in photos]).sub(mean).div(std)
         return self.body(batch.to(memory_format=torch.channels_last))[-1].mean((2, 3)).numpy()
@@ -66,7 +85,7 @@ def _square(photo: np.ndarray, size: int) -> Tensor:
 def cached_features(
     network: PooledFeatures, records: PhotoRecords, file: Path, batch: int = 16
 ) -> np.ndarray:
-    """f32[G,2048] of every garment's box; what ``file`` already holds is not computed again.
+    """f32[G,dim] of every garment's box; what ``file`` already holds is not computed again.
 
     An interrupted run keeps what it has.
 
@@ -84,7 +103,9 @@ def cached_features(
             _write_cache(file, known)
     if missing:
         _write_cache(file, known)
-    return np.stack([known[key] for key in keys]) if keys else np.zeros((0, DIM), np.float32)
+    return (
+        np.stack([known[key] for key in keys]) if keys else np.zeros((0, network.dim), np.float32)
+    )
 
 
 def _window(records: PhotoRecords, garment: int) -> tuple[int, int, int, int]:

@@ -111,9 +111,13 @@ def model_flags(detector: str | None) -> list[str]:
 
 def photo_request() -> Request:
     """A photo of 768 × 1024 pixels of colored noise."""
+    return "POST", "/api/detect", photo_file(".jpg", 768, 1024), {}
+
+
+def photo_file(kind: str, width: int, height: int) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    picture = cv2.resize(noise, (768, 1024), interpolation=cv2.INTER_CUBIC)
-    return "POST", "/api/detect", cv2.imencode(".jpg", picture)[1].tobytes(), {}
+    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(kind, picture)[1].tobytes()
 
 
 @contextmanager
@@ -141,8 +145,15 @@ def repeat(requests: list[Request], count: int) -> list[Request]:
 
 
 def malformed(count: int) -> Iterator[Request]:
-    """Requests that nobody should send: broken JSON, wrong types, noise as photos, odd paths."""
+    """Requests that nobody should send: broken JSON, wrong types, broken photos, odd paths."""
     rng = random.Random(0)
+    whole = [photo_file(kind, 96, 128) for kind in (".jpg", ".png", ".webp")]
+
+    def cut() -> Request:
+        """A photo of which the header is whole, so that it gets as far as the decoder."""
+        data = rng.choice(whole)
+        return "POST", "/api/detect", data[: rng.randrange(len(data) // 2, len(data) - 50)], {}
+
     kinds: list[Callable[[], Request]] = [
         lambda: ("POST", "/api/search", rng.randbytes(rng.randrange(200)), JSON),
         lambda: ("POST", "/api/search", b"[" * rng.randrange(60_000), JSON),
@@ -150,6 +161,7 @@ def malformed(count: int) -> Iterator[Request]:
         lambda: ("POST", "/api/search", b'{"handle": "%d"}' % rng.randrange(10**9), JSON),
         lambda: ("POST", "/api/detect", b"\xff\xd8" + rng.randbytes(rng.randrange(2000)), {}),
         lambda: ("POST", "/api/detect", b"\x89PNG\r\n\x1a\n" + rng.randbytes(300), {}),
+        cut,
         lambda: ("GET", f"/api/photo/..%2f{rng.randbytes(4).hex()}%00", b"", {}),
         lambda: ("GET", f"/api/items/%{rng.randrange(256):02x}{rng.random()}", b"", {}),
         lambda: ("DELETE", "/api/items/x", b"", {}),

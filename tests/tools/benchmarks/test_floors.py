@@ -17,7 +17,7 @@ from tests.datasets import write_coco
 from tools import benchmark
 from tools.benchmarks import floors
 from tools.benchmarks.linear_probe import fit_and_score
-from tools.benchmarks.pooled_features import DIM, PooledFeatures, cached_features
+from tools.benchmarks.pooled_features import PooledFeatures, cached_features
 
 COLORS = {"red": (200, 30, 30), "blue": (30, 40, 200), "green": (30, 160, 60)}
 
@@ -25,7 +25,7 @@ COLORS = {"red": (200, 30, 30), "blue": (30, 40, 200), "green": (30, 160, 60)}
 class MeanColor:
     """In the place of the ResNet: the mean color, three numbers."""
 
-    name = "mean"
+    name, dim = "mean", 3
 
     def __init__(self, *_: object, **__: object) -> None:
         self.seen = 0
@@ -147,8 +147,8 @@ def test_pooled_features_are_the_resnets(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = model((pixels - mean) / std).numpy()
     found = network([photo])
-    assert found.shape == (1, DIM)
+    assert found.shape == (1, network.dim) == (1, 2048)
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
     torch.save({"conv1.weight": torch.zeros(1)}, file)
-    with pytest.raises(InputError, match="not the weights of a bare ResNet-50"):
+    with pytest.raises(InputError, match="not the weights of a resnet50"):
         PooledFeatures(file, stride_in_1x1=True)

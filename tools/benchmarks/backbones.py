@@ -1,0 +1,202 @@
+"""Backbones compared on one annotated set: what they tell after the same recipe, and their cost.
+
+    python tools/benchmark.py backbones --dataset csv:clothing:attributes= --output-dir compared/ \\
+        --backbones resnet18 resnet50 mobilenet_v3_large --threads 1
+    python tools/benchmark.py backbones --dataset csv:clothing:attributes= --output-dir compared/ \\
+        --weights resnet50=resnet50.pth mobilenet_v3_large=none --stride-in-1x1 resnet50
+
+The recipe: the body stays as it starts (--weights); the mean of its last map over each garment is
+what a logistic regression learns on the set's train part. Accuracy is the share of the val part's
+labelled garments whose likeliest value is right, with its 95% interval. Parameters, MACs and
+latency are the body's, without any head; 1 MAC = 2 FLOPs, as tools/model_report.py counts.
+
+A backbone whose weights cannot be had is named in the table, and the others go on. Features are
+kept in --output-dir.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dataset_helpers import DatasetSpec, load_spec, parse_spec
+from engine.backbones import BACKBONES
+from engine.bootstrap import mean_interval
+from engine.config import require
+from engine.errors import InputError
+from engine.flops import count
+from engine.labels import encode_labels, merge_labels
+from engine.records import PhotoRecords
+from tools.benchmarks.linear_probe import learn_labels
+from tools.benchmarks.pooled_features import PooledFeatures, cached_features
+from tools.report.measure import measure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--dataset", required=True, metavar="NAME:PATH[:key=value]...",
+        help="labelled set with a train and a val part; keys as in train.py multitask --help",
+    )  # fmt: skip
+    add("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES, help="(all)")
+    add(
+        "--weights", nargs="+", default=["imagenet"], metavar="[BACKBONE=]WEIGHTS",
+        help="imagenet (downloaded), none or a file, for one backbone or for all that are not "
+        "named (imagenet)",
+    )  # fmt: skip
+    add(
+        "--stride-in-1x1", nargs="+", choices=BACKBONES, default=[],
+        help="backbones whose weights have the stride on a stage's first 1x1 convolution",
+    )  # fmt: skip
+    add("--output-dir", type=Path, required=True, help="where features are kept")
+    add("--photos", type=int, help="at most so many of each part, drawn at random (default: all)")
+    add("--size", type=int, default=224, help="side of the crop in pixels (224)")
+    add("-b", "--batch-size", type=int, default=1, help="crops a call, for the latency (1)")
+    add("--runs", type=int, default=5, help="calls timed (5)")
+    add("--threads", type=int, help="of torch (default: as torch chooses)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    sources = _check(arguments)
+    spec = parse_spec(arguments.dataset)
+    parts = [_part(spec, split, arguments.photos) for split in (spec.split, spec.val)]
+    require(
+        not set(_paths(parts[0])) & set(_paths(parts[1])),
+        f"{arguments.dataset}: its train and val parts share photos; give it a split column, or "
+        "split= and val= parts",
+    )
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        require(False, f"cannot make the folder {arguments.output_dir}: {error.strerror}")
+    rows = []
+    for backbone in arguments.backbones:
+        row = {"backbone": backbone, "weights": sources[backbone]}
+        try:
+            network = PooledFeatures(
+                sources[backbone], backbone=backbone, size=arguments.size,
+                stride_in_1x1=backbone in arguments.stride_in_1x1,
+            )  # fmt: skip
+        except InputError as error:
+            rows.append(row | {"missing": str(error)})
+            continue
+        accuracy = _accuracy(network, spec, parts, arguments.output_dir)
+        rows.append(row | {"accuracy": accuracy} | _cost(network, arguments))
+    trained, judged = (len(part.garment_photo) for part in parts)
+    garments = {"train": trained, "val": judged}
+    about = {name: getattr(arguments, name) for name in ("size", "batch_size")}
+    return {"set": spec.title, "garments": garments, **about, "rows": rows}
+
+
+def show(report: dict[str, Any]) -> None:
+    """A line a backbone, under what all have in common."""
+    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    where = report["machine"]
+    trained, judged = report["garments"].values()
+    console.print(
+        f"{report['set']}: {trained} garments to learn from, {judged} to judge by, at "
+        f"{report['size']} px; latency per crop in calls of {report['batch_size']}, "
+        f"{where['torch_threads']} threads of {where['processor']} (load {where['load']})"
+    )
+    groups = list(dict.fromkeys(g for row in report["rows"] for g in row.get("accuracy", {})))
+    table = Table("", "weights", *(f"{group}, %" for group in groups), "Mparam.", "GMAC", "ms",
+                  box=None)  # fmt: skip
+    for row in report["rows"]:
+        name, weights = row["backbone"], Path(row["weights"]).name
+        if "missing" in row:
+            table.add_row(name, f"{weights}: not there")
+            continue
+        shares = (_percent(row["accuracy"][group]) for group in groups)
+        cost = f"{row['parameters'] / 1e6:.1f}", f"{row['macs'] / 1e9:.2f}"
+        table.add_row(name, weights, *shares, *cost, f"{row['ms_per_crop']:.1f}")
+    console.print(table)
+    for row in report["rows"]:
+        if "missing" in row:
+            console.print(f"{row['backbone']}: {row['missing']}")
+
+
+def _percent(found: dict[str, float]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['top1']:.1f} ±{50 * (high - low):.1f}"
+
+
+def _check(arguments: argparse.Namespace) -> dict[str, str]:
+    """Set the threads; returns the starting weights of each backbone."""
+    for flag in ("photos", "batch_size", "runs", "threads"):
+        value = getattr(arguments, flag)
+        sentence = f"--{flag.replace('_', '-')} {value}: must be at least 1"
+        require(value is None or value >= 1, sentence)
+    require(arguments.size >= 32, f"--size {arguments.size}: must be at least 32")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return sources_of(arguments.weights, arguments.backbones)
+
+
+def sources_of(texts: list[str], backbones: list[str]) -> dict[str, str]:
+    """Backbone -> its weights, from --weights.
+
+    Raises:
+        InputError: weights for a backbone that is not compared.
+    """
+    general, own = "imagenet", {}
+    for text in texts:
+        name, equals, source = text.partition("=")
+        if not equals:
+            general = text
+            continue
+        require(
+            name in backbones,
+            f"--weights {text}: {name} is not compared; give BACKBONE=FILE with one of "
+            f"{', '.join(backbones)}",
+        )
+        own[name] = source
+    return {backbone: own.get(backbone, general) for backbone in backbones}
+
+
+def _part(spec: DatasetSpec, split: str, photos: int | None) -> PhotoRecords:
+    records = load_spec(spec, split)
+    if photos is None or photos >= len(records):
+        return records
+    chosen = np.random.default_rng(0).choice(len(records), photos, replace=False)
+    return records.subset(np.sort(chosen))
+
+
+def _paths(records: PhotoRecords) -> list[Path]:
+    return [records.path(photo) for photo in range(len(records))]
+
+
+def _accuracy(
+    network: PooledFeatures, spec: DatasetSpec, parts: list[PhotoRecords], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Group of labels -> top1 on the val part, its 95% interval, how many garments have a label."""
+    train, val = parts
+    space = merge_labels([train], [spec.title])
+    cache = folder / f"{spec.title}-{network.name}.npz"
+    known, features = (cached_features(network, part, cache) for part in (train, val))
+    scores = learn_labels(space, encode_labels(space, train), known, features)
+    truth = encode_labels(space, val)
+    found = {}
+    for group, logits in scores.items():
+        labelled = truth[group] != -1  # a value that no training garment can have is a miss
+        right = (logits.argmax(axis=1) == truth[group])[labelled].astype(np.float64)
+        if len(right):
+            about = {"top1": right.mean(), "interval": mean_interval(right)}
+            found[group] = about | {"labelled": len(right)}
+    return found
+
+
+def _cost(network: PooledFeatures, arguments: argparse.Namespace) -> dict[str, Any]:
+    shape = (arguments.batch_size, 3, arguments.size, arguments.size)
+    crops = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+    layers = count(network.body, crops[:1])
+    measured = measure(network.body, (crops,), arguments.runs)
+    return {
+        "parameters": sum(layer.parameters for layer in layers),
+        "macs": sum(layer.macs for layer in layers),
+        "ms_per_crop": measured.median_ms / arguments.batch_size,
+        "peak_mib": measured.peak_mib,
+    }
