@@ -471,6 +471,7 @@ async function refresh() {
 
 async function search() {
   if (!state.query) return showExamples();
+  $("results-title").textContent = "Similar garments";
   const weights = Object.fromEntries(Object.entries(state.weights).filter(([, weight]) => weight > 0));
   if (!Object.keys(weights).length) return showNothing("Nothing to go by", "Move at least one slider up.", "Reset", resetWeights);
   const attributes = Object.fromEntries([...state.attributes].map(([name, values]) => [name, [...values]]));
@@ -499,7 +500,6 @@ function showSearchError(error) {
 const startAgain = () => go(null);
 
 function showHits(hits, weights, spent) {
-  $("results-title").textContent = "Similar garments";
   const filtered = state.categories.size || [...state.attributes.values()].some((values) => values.size);
   if (!hits.length && filtered) return showNothing("Nothing passes these filters", "Fewer filters find more.", "Clear filters", clearFilters);
   if (!hits.length) return showNothing("Nothing else is stored", "Add photos with tools/build_database.py.");
@@ -656,6 +656,9 @@ function listen() {
     closeFilters();
     open?.querySelector("summary").focus();
   });
+  $("photo").onerror = () => {
+    $("photo").hidden = true;
+  };
   $("trouble-close").onclick = () => complain("");
   $("even").onclick = resetWeights;
   $("share").onclick = share;
