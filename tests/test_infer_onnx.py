@@ -12,7 +12,10 @@ from pycocotools import mask as coco_mask
 
 import infer
 from engine import finder, model_flags
-from engine.checkpoint import save_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.describer import Describer, DescriberSettings
+from engine.onnx_runtime import load_exported
+from retrieval.embedders import GarmentEmbedder
 from tests.test_infer import fails
 from tests.tools.test_export_model import SIZE, SPACE, checkpoint, detector, multitask
 from tools.export.write import export_detector, export_multitask
@@ -105,6 +108,16 @@ def test_photos_of_every_shape_fit(models: Path, photos: Path, tmp_path: Path) -
         for garment in photo["garments"]:
             assert 0 <= garment["box"][0] < garment["box"][2] <= photo["width"]
             assert 0 <= garment["box"][1] < garment["box"][3] <= photo["height"]
+
+
+def test_vectors_compare_with_those_of_the_original(models: Path) -> None:
+    checkpoints = load_exported(models / "m.onnx", "multitask"), load_checkpoint(models / "m.pt")
+    device, settings = torch.device("cpu"), DescriberSettings()
+    ours, theirs = (
+        GarmentEmbedder(Describer(checkpoint, device, settings), "both").schema
+        for checkpoint in checkpoints
+    )
+    assert ours == theirs, "so databases of either are searched with the other"
 
 
 def test_photos_without_garments(models: Path, photos: Path, tmp_path: Path) -> None:

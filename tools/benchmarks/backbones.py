@@ -100,7 +100,7 @@ def show(report: dict[str, Any]) -> None:
     trained, judged = report["garments"].values()
     console.print(
         f"{report['set']}: {trained} garments to learn from, {judged} to judge by, at "
-        f"{report['size']} px; latency per crop in calls of {report['batch_size']}, the fastest, on "
+        f"{report['size']} px; latency per crop in the fastest call of {report['batch_size']}, on "
         f"{where['torch_threads']} threads of {where['processor'].strip()} (load {where['load']})"
     )
     groups = list(dict.fromkeys(g for row in report["rows"] for g in row.get("accuracy", {})))
