@@ -1,0 +1,182 @@
+"""Weft on photos that anyone has: finds, describes, stores, searches, measures, and shows it.
+
+    python tools/demo.py                    # minutes on two cores; then open demo/index.html
+    python tools/demo.py --output other/
+
+The photos are rendered by tools/make_wardrobe.py, and one is real: Grace Hopper's portrait (public
+domain), which comes with matplotlib. Every step is one of Weft's own commands, printed and shown on
+the page as it can be typed. A step that has already been done with the same commands and the same
+weights is not done again.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import matplotlib
+from rich.console import Console
+
+from engine.errors import InputError, exits_cleanly
+from engine.files import replacing
+from engine.model_flags import DETECTOR_WEIGHTS, MULTITASK_WEIGHTS
+from tools.showcase.page import write_page
+
+ROOT = Path(__file__).resolve().parents[1]
+PORTRAIT = "grace_hopper.jpg"
+WEIGHTINGS = ("color=1", "texture=1", "shape=1")
+PHOTOS, SIDE = 48, 448  # rendered photos, pixels of their long side
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: what is remembered of it and where the page shows it.
+        does: a line for people.
+        command: the script and its arguments, paths relative to the repository.
+    """
+
+    name: str
+    does: str
+    command: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(("python", *self.command))
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    output = parse_arguments(argv)
+    fingerprint = [digest(path) for path in (DETECTOR_WEIGHTS, MULTITASK_WEIGHTS)]
+    (output / "portrait").mkdir(parents=True, exist_ok=True)
+    sample = Path(matplotlib.get_data_path()) / "sample_data" / PORTRAIT
+    shutil.copyfile(sample, output / "portrait" / PORTRAIT)
+    console = Console(markup=False, highlight=False)
+    making = making_steps(name_of(output))
+    take(making, output, fingerprint, console, first=1)
+    searching = searching_steps(name_of(output), surest_garment(output))
+    take(searching, output, fingerprint, console, first=1 + len(making))
+    page = write_page(output, {step.name: str(step) for step in (*making, *searching)})
+    console.print(f"open {page}")
+
+
+def parse_arguments(argv: list[str] | None) -> Path:
+    """The folder everything goes to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder (demo/)")
+    return parser.parse_args(argv).output.absolute()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a weights file.
+
+    Raises:
+        InputError: it is not there.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}: the repository comes with it; git checkout -- weights"
+        ) from None
+
+
+def name_of(output: Path) -> str:
+    """How commands name the folder: relative where it is below the repository."""
+    return os.path.relpath(output, ROOT) if output.is_relative_to(ROOT) else str(output)
+
+
+def making_steps(out: str) -> list[Step]:
+    """From nothing to a database, and the numbers."""
+    wardrobe, database = f"{out}/wardrobe", f"{out}/database"
+    photos = (f"{wardrobe}/validation/image", f"{out}/portrait")
+    return [
+        Step("render", "rendering photos", (
+            "tools/make_wardrobe.py", "--output", wardrobe, "--count", "4",
+            "--val-count", str(PHOTOS), "--size", str(SIDE),
+        )),
+        Step("build", "finding garments, storing them in a database", (
+            "tools/build_database.py", *photos, "--database", database,
+        )),
+        Step("infer", "finding garments, describing them, with the most similar of the database", (
+            "infer.py", *photos, "--output-dir", f"{out}/out", "--database", database,
+        )),
+        Step("detector", "measuring the detector", (
+            "tools/evaluate.py", "detector", "--dataset", "deepfashion2", "--data-path", wardrobe,
+            "--class-agnostic", "--weights", "weights/detector.pt",
+            "--output-dir", f"{out}/evaluation/detector",
+        )),
+        Step("multitask", "measuring what its vectors find", (
+            "tools/evaluate.py", "multitask", "--dataset", f"deepfashion2:{wardrobe}",
+            "--weights", "weights/multitask.pt", "--output-dir", f"{out}/evaluation/multitask",
+        )),
+    ]  # fmt: skip
+
+
+def searching_steps(out: str, key: str) -> list[Step]:
+    """The same garment searched for under each of WEIGHTINGS."""
+    return [
+        Step(f"search {weights}", f"searching by {weights.partition('=')[0]}", (
+            "tools/search.py", key, "--database", f"{out}/database", "--weights", weights,
+            "--exclude-same-photo", "--top-k", "6",
+            "--contact-sheet", f"{out}/search/{weights.partition('=')[0]}.png",
+        ))
+        for weights in WEIGHTINGS
+    ]  # fmt: skip
+
+
+def surest_garment(output: Path) -> str:
+    """Key of the garment on the rendered photos that the detector is surest of."""
+    report = json.loads((output / "out" / "garments.json").read_text(encoding="utf-8"))
+    found = [
+        (garment["score"], f"{photo['photo']}#{garment['number']}")
+        for photo in report["photos"]
+        for garment in photo["garments"]
+        if not photo["photo"].endswith(PORTRAIT)
+    ]
+    if not found:
+        raise InputError(f"{output / 'out'}: no garment was found on the rendered photos")
+    return max(found)[1]
+
+
+def take(
+    steps: list[Step], output: Path, fingerprint: list[str], console: Console, *, first: int
+) -> None:
+    """Run the steps that were not done before with the same commands, weights and steps before.
+
+    Raises:
+        InputError: one of them failed; what it said is on the screen.
+    """
+    (output / "search").mkdir(exist_ok=True)
+    for number, step in enumerate(steps, first):
+        console.rule(f"{number}. {step.does}", align="left")
+        fingerprint.append(str(step))
+        stamp = output / "done" / step.name.replace(" ", "-")
+        done = json.dumps(fingerprint)
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == done:
+            console.print("done before")
+            continue
+        console.print(f"$ {step}", style="dim")
+        ended = subprocess.run([sys.executable, *step.command], cwd=ROOT)
+        if ended.returncode:
+            raise InputError(f"{step}: ended with exit code {ended.returncode}, see above")
+        stamp.parent.mkdir(exist_ok=True)
+        with replacing(stamp) as file:
+            file.write(done.encode())
+
+
+if __name__ == "__main__":
+    main()
