@@ -148,9 +148,7 @@ def build_detector(
         pyramid_channels=pyramid_channels,
     )
     channels = pyramid_channels
-    rpn = ProposalNetwork(
-        channels, body.strides, _anchor_sizes(len(body.strides)), 2 if v2 else 1
-    )
+    rpn = ProposalNetwork(channels, body.strides, _anchor_sizes(len(body.strides)), 2 if v2 else 1)
     box_head, features = _box_head(v2, channels)
     heads = RegionHeads(
         levels=len(body.strides) - 1,
