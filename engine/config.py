@@ -173,8 +173,8 @@ class DetectorConfig(TrainingConfig):
         3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
     )
     pyramid_channels: int = setting(
-        256, "depth of the pyramid and the heads on it: 256 in downloaded coco weights; 128 is about "
-        "half the work, and 30 MB less in fp16",
+        256, "depth of the pyramid and the heads on it: 256 in downloaded coco weights; 128 is "
+        "about half the work, and 30 MB less in fp16",
     )  # fmt: skip
     rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
     masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
