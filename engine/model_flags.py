@@ -4,7 +4,6 @@ The shipped weights are the defaults. A script takes the groups of flags that it
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.describer import Describer, DescriberSettings
+from engine.files import digest
 from engine.onnx_runtime import load_exported
 from engine.predict import PredictSettings
 
@@ -229,12 +229,6 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
         "max_side": settings.max_side,
         "precision": settings.precision,
     }
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 
 # Set before torch starts its pools: the suite shares two cores with the processes tests spawn.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,8 +23,11 @@ def _private_cache(tmp_path_factory, monkeypatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _captured_logger() -> None:
+def _captured_logger() -> Iterator[None]:
     """Undo what a script's ``configure_logging`` does to the logger in this process."""
     logger = logging.getLogger("weft")
     logger.handlers.clear()
     logger.propagate = True
+    level = logger.level
+    yield
+    logger.setLevel(level)

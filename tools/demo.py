@@ -10,7 +10,6 @@ weights is not done again.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
@@ -26,7 +25,7 @@ import matplotlib
 from rich.console import Console
 
 from engine.errors import InputError, exits_cleanly
-from engine.files import replacing
+from engine.files import digest, replacing
 from engine.model_flags import DETECTOR_WEIGHTS, MULTITASK_WEIGHTS
 from tools.showcase.page import write_page
 
@@ -57,7 +56,7 @@ class Step:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     output = parse_arguments(argv)
-    fingerprint = [digest(path) for path in (DETECTOR_WEIGHTS, MULTITASK_WEIGHTS)]
+    fingerprint = [digest_of(path) for path in (DETECTOR_WEIGHTS, MULTITASK_WEIGHTS)]
     (output / "portrait").mkdir(parents=True, exist_ok=True)
     sample = Path(matplotlib.get_data_path()) / "sample_data" / PORTRAIT
     shutil.copyfile(sample, output / "portrait" / PORTRAIT)
@@ -79,15 +78,14 @@ def parse_arguments(argv: list[str] | None) -> Path:
     return parser.parse_args(argv).output.absolute()
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a weights file.
+def digest_of(path: Path) -> str:
+    """The digest of a shipped weights file.
 
     Raises:
         InputError: it is not there.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}: the repository comes with it; git checkout -- weights"

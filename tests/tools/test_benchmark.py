@@ -1,9 +1,7 @@
 """Benchmarks: both ways do the same work, and the report says how they compare."""
 
 import json
-import logging
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -24,14 +22,6 @@ from tools.benchmarks.photos import enlarge
 from tools.benchmarks.timing import compare
 
 NETWORK = ["--backbone", "resnet18", "--short-side", "64", "--max-side", "96", "--rounds", "1"]
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("weft")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, logger.level = before
 
 
 @pytest.fixture

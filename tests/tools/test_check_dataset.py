@@ -1,10 +1,8 @@
 """The validator: exit codes, every kind of finding, the report and the pictures."""
 
 import json
-import logging
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,14 +14,6 @@ from engine.records import Garment, Photo
 from tests.datasets import SIZES, coco_document, df2_annotations, write_coco, write_df2
 from tools import check_dataset
 from tools.checkup.inspection import check_garments
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("weft")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, logger.level = before
 
 
 def check(*arguments: object) -> int:

@@ -1,10 +1,8 @@
 """Conversion to COCO: nothing is lost on the way there and back, and DeepFashion2's ids hold."""
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,14 +14,6 @@ from dataset_helpers import load_dataset
 from engine.records import PhotoRecords
 from tests.datasets import coco_document, df2_annotations, write_coco, write_df2
 from tools import convert_dataset
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("weft")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, logger.level = before
 
 
 def convert(*arguments: object) -> int:

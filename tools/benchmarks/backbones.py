@@ -33,7 +33,7 @@ from engine.flops import count
 from engine.labels import encode_labels, merge_labels
 from engine.records import PhotoRecords
 from tools.benchmarks.linear_probe import learn_labels
-from tools.benchmarks.pooled_features import PooledFeatures, cached_features
+from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
 from tools.report.measure import measure
 
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     spec = parse_spec(arguments.dataset)
     parts = [_part(spec, split, arguments.photos) for split in (spec.split, spec.val)]
     require(
-        not set(_paths(parts[0])) & set(_paths(parts[1])),
+        not share_photos(*parts),
         f"{arguments.dataset}: its train and val parts share photos; give it a split column, or "
         "split= and val= parts",
     )
@@ -164,10 +164,6 @@ def _part(spec: DatasetSpec, split: str, photos: int | None) -> PhotoRecords:
         return records
     chosen = np.random.default_rng(0).choice(len(records), photos, replace=False)
     return records.subset(np.sort(chosen))
-
-
-def _paths(records: PhotoRecords) -> list[Path]:
-    return [records.path(photo) for photo in range(len(records))]
 
 
 def _accuracy(

@@ -38,7 +38,7 @@ from engine.records import PhotoRecords
 from engine.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
 from tools.benchmarks.linear_probe import learn_labels
-from tools.benchmarks.pooled_features import PooledFeatures, cached_features
+from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
 
 logger = logging.getLogger("weft")
 
@@ -124,15 +124,11 @@ def _probe(
     """Label space of the train part and, per exclusive group, scores f32[n,V] of ``val``."""
     train = load_spec(spec, spec.split)
     space = merge_labels([train], [spec.title])
-    if set(_paths(train)) & set(_paths(val)):
+    if share_photos(train, val):
         logger.info("%s: train and val share photos: no labels are learned", spec.title)
         return space, {}
     known = cached_features(network, train, cache)
     return space, learn_labels(space, encode_labels(space, train), known, features)
-
-
-def _paths(records: PhotoRecords) -> list[Path]:
-    return [records.path(photo) for photo in range(len(records))]
 
 
 def _selections(records: PhotoRecords, by_halves: bool) -> dict[str, np.ndarray]:

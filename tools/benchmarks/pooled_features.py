@@ -1,6 +1,5 @@
 """Plain features of garments from a frozen backbone, computed once and kept."""
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from engine.backbones import build_body
 from engine.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
-from engine.files import replacing
+from engine.files import digest, replacing
 from engine.geometry import whole_pixels
 from engine.multitask import Trunk
 from engine.photos import read_photo
@@ -60,8 +59,7 @@ class PooledFeatures:
             network.backbone = Trunk(backbone, self.body)
             load_weights(network, weights)
         if origin not in ("none", "imagenet"):
-            with Path(weights).open("rb") as file:
-                origin = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            origin = digest(Path(weights))[:12]
         self.body.to(memory_format=torch.channels_last)
         self.name = f"{backbone}-{origin}-{'1x1' if stride_in_1x1 else '3x3'}-{size}px"
 
@@ -106,6 +104,12 @@ def cached_features(
     return (
         np.stack([known[key] for key in keys]) if keys else np.zeros((0, network.dim), np.float32)
     )
+
+
+def share_photos(one: PhotoRecords, other: PhotoRecords) -> bool:
+    """Whether a photo is in both parts: then one is no test of what is learned on the other."""
+    first, second = ({r.path(photo) for photo in range(len(r))} for r in (one, other))
+    return not first.isdisjoint(second)
 
 
 def _window(records: PhotoRecords, garment: int) -> tuple[int, int, int, int]:

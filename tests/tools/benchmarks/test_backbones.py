@@ -1,8 +1,6 @@
 """Backbones compared: each from its own weights, by the same recipe, with its cost."""
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,6 @@ from engine.errors import InputError
 from tests.tools.benchmarks.test_floors import COLORS, write_photo
 from tools import benchmark
 from tools.benchmarks.backbones import sources_of
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("weft")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, logger.level = before
 
 
 @pytest.fixture

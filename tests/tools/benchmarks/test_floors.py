@@ -1,8 +1,7 @@
 """Floors: the probe learns, features are kept, all is judged as a model would be."""
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -33,14 +32,6 @@ class MeanColor:
     def __call__(self, photos: Sequence[np.ndarray]) -> np.ndarray:
         self.seen += len(photos)
         return np.stack([photo.mean((0, 1)) for photo in photos]).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("weft")
-    before = logger.handlers[:], logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate, logger.level = before
 
 
 def write_photo(path: Path, color: str, width: int = 21) -> None:
