@@ -153,10 +153,13 @@ class Criterion(nn.Module):
         return getattr(self, f"known_{self.number[name]}")[targets["source"]]
 
     def _alike(self, aspect: str, targets: dict[str, Any]) -> Tensor:
-        """bool[B, world · B]: pairs that labels say to share the aspect."""
-        kinds = [targets["labels"][name] for name in self._names(aspect)]
-        if aspect == "item":
+        """bool[B, world · B]: pairs that are known to share the aspect."""
+        # Garments of one category still differ in shape; a word like "blue" or "striped" leaves
+        # little to tell apart.
+        if aspect in ("item", "shape"):
             kinds = [targets["identity"]]
+        else:
+            kinds = [targets["labels"][name] for name in self._names(aspect)]
         alike = torch.zeros(
             len(targets["source"]), len(gather_rows(targets["source"])), dtype=torch.bool,
             device=targets["source"].device,

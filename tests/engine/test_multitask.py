@@ -1,5 +1,7 @@
 """The multitask model: masks bound what it sees, batches don't matter, every task learns."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -174,6 +176,23 @@ def test_fixed_weights_scale_the_losses():
         model.criterion = criterion
         losses.append(model(crops(7), batch())["loss_category"].item())
     assert losses[1] == pytest.approx(3 * losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(("aspect", "apart"), [("shape", True), ("item", True), ("color", False)])
+def test_what_a_view_is_told_apart_from(aspect, apart):
+    """Two crops and their views that look the same: ln 2 where the crops should differ, else 0."""
+    criterion = Criterion(SPACE, (aspect,), ASPECT_DIMS)
+    vectors = F.normalize(torch.ones(4, ASPECT_DIMS[aspect]), dim=1)
+    two = batch(2) | {"source": torch.tensor([0, 0])}
+    two["view_aspect"] = torch.full((2,), ["item", "color", "texture", "shape"].index(aspect))
+    two["labels"] = {"category": torch.tensor([1, 1]), "color": torch.tensor([2, 2])}
+
+    def loss(identities):
+        targets = two | {"identity": torch.tensor(identities)}
+        return criterion({"logits": {}, "aspects": {aspect: vectors}}, targets)[f"loss_{aspect}"]
+
+    others, one = loss([0, 1]), loss([-1, -1] if aspect == "color" else [0, 0])
+    assert others.item() - one.item() == pytest.approx(math.log(2) if apart else 0, abs=1e-5)
 
 
 def test_a_few_steps_teach_color_by_name_and_by_view():
