@@ -3,7 +3,7 @@
 All geometry of a sample is one affine map: the photo is resampled once, outlines of garments move
 as geometry and are rasterized once, inside their boxes. Everything random about a sample follows
 from (seed, epoch, photo, copy), its size from (seed, epoch, batch); which process makes it, and
-when, changes nothing. The multitask model's samples are made in ``engine.view_transform``.
+when, changes nothing. The multitask model's samples are made in ``engine.pixels.view_transform``.
 """
 
 import math
@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import torch
 
-from engine import geometry, shapes
-from engine.color import color_matrix, mean_luma, recolor
 from engine.config import require, setting
-from engine.crops import FILL
+from engine.data.records import Photo, PhotoRecords
 from engine.errors import InputError
-from engine.geometry import Size
-from engine.photos import PhotoError, read_photo
-from engine.records import Photo, PhotoRecords
-from engine.samplers import Draw
-from engine.shapes import Shape
-from engine.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.pixels import geometry, shapes
+from engine.pixels.color import color_matrix, mean_luma, recolor
+from engine.pixels.crops import FILL
+from engine.pixels.geometry import Size
+from engine.pixels.photos import PhotoError, read_photo
+from engine.pixels.shapes import Shape
+from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.training.samplers import Draw
 
 __all__ = [
     "FILL",

@@ -6,10 +6,10 @@
     spec = parse_spec("csv:products:attributes=color,pattern:weight=2")      # a part of a mix
     records = load_spec(spec, spec.split)
 
-Each format has its reader in ``engine/readers/``. Whatever is wrong with a dataset is counted by
-kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed once:
-the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source changes.
-"""
+Each format has its reader in ``engine/data/readers/``. Whatever is wrong with a dataset is counted
+by kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed
+once: the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source
+changes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
+from engine.data.readers import opening, selection
+from engine.data.readers.opening import DATASETS
+from engine.data.records import PhotoRecords
 from engine.distributed import is_main
 from engine.errors import InputError
-from engine.photos import PhotoError
-from engine.readers import opening, selection
-from engine.readers.opening import DATASETS
-from engine.records import PhotoRecords
-from engine.samplers import Draw
+from engine.pixels.photos import PhotoError
+from engine.training.samplers import Draw
 
 OPTIONS = (
     "name", "split", "val", "weight", "category", "identity", "attributes",
@@ -209,7 +209,7 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
 
 
 class DetectionDataset(torch.utils.data.Dataset):
-    """Training samples of the detector, drawn by ``engine.samplers``.
+    """Training samples of the detector, drawn by ``engine.training.samplers``.
 
     Args:
         records: the photos.

@@ -32,17 +32,17 @@ import numpy as np
 
 from engine import distributed, model_flags
 from engine.config import require
-from engine.describer import Describer, Description
-from engine.detections import Detections
+from engine.description.describer import Describer, Description
+from engine.detection.detections import Detections
+from engine.detection.finder import Found, GarmentFinder
+from engine.detection.predict import PredictSettings, map_ahead, watch
 from engine.errors import InputError, exits_cleanly
-from engine.find_photos import MARKER
-from engine.finder import Found, GarmentFinder
-from engine.journal import Appender, Record
-from engine.photo_run import PhotoRun, open_run
-from engine.photos import PhotoError
-from engine.predict import PredictSettings, map_ahead, watch
-from engine.results import garments_record, save_pictures, unreadable_record
-from engine.summary import assemble, print_summary
+from engine.outputs.journal import Appender, Record
+from engine.outputs.photo_run import PhotoRun, open_run
+from engine.outputs.results import garments_record, save_pictures, unreadable_record
+from engine.outputs.summary import assemble, print_summary
+from engine.pixels.find_photos import MARKER
+from engine.pixels.photos import PhotoError
 from retrieval.similar import SimilarItems
 from retrieval.store import Hit
 

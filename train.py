@@ -23,7 +23,7 @@ from torch import nn
 
 from data_aug import DetectorAugmentation, DetectorTransform
 from dataset_helpers import DatasetSpec, DetectionDataset, load_dataset, load_spec, parse_spec
-from engine import detector_task, distributed, multitask_task
+from engine import distributed
 from engine.config import (
     DetectorConfig,
     TrainingConfig,
@@ -32,17 +32,19 @@ from engine.config import (
     plain,
     require,
 )
-from engine.crop_dataset import CropDataset, collate_crops
+from engine.data.crop_dataset import CropDataset, collate_crops
+from engine.data.hygiene import report_leaks
+from engine.data.labels import encode_labels, merge_labels
+from engine.data.records import PhotoRecords
+from engine.description import multitask_task
+from engine.description.multitask_config import MultitaskConfig
+from engine.detection import detector_task
 from engine.errors import InputError, exits_cleanly
-from engine.hygiene import report_leaks
-from engine.labels import encode_labels, merge_labels
-from engine.loop import Task, Trainer, as_lists
-from engine.metric_tables import print_metrics
-from engine.multitask_config import MultitaskConfig
-from engine.multitask_tables import print_multitask
-from engine.records import PhotoRecords
-from engine.state import find_resume
-from engine.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.judging.metric_tables import print_metrics
+from engine.judging.multitask_tables import print_multitask
+from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.training.loop import Task, Trainer, as_lists
+from engine.training.state import find_resume
 
 
 def train_detector(

@@ -11,10 +11,10 @@ import torch
 
 from engine.checkpoint import load_checkpoint
 from engine.config import require
-from engine.describer import Describer, DescriberSettings
+from engine.description.describer import Describer, DescriberSettings
+from engine.detection.predict import PredictSettings
 from engine.files import digest
 from engine.onnx_runtime import load_exported
-from engine.predict import PredictSettings
 
 DETECTOR_WEIGHTS = Path(__file__).parents[1] / "weights" / "detector.pt"
 MULTITASK_WEIGHTS = DETECTOR_WEIGHTS.with_name("multitask.pt")

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.data.labels import LabelSpace
 from engine.errors import InputError
-from engine.labels import LabelSpace
 
 METADATA = "weft"
 FORMAT = 1
@@ -47,7 +47,7 @@ class OnnxModel(nn.Module):
 
 
 class OnnxDetector(OnnxModel):
-    """Takes the place of an ``engine.detector.Detector`` in evaluation."""
+    """Takes the place of an ``engine.detection.detector.Detector`` in evaluation."""
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """
@@ -79,7 +79,7 @@ class OnnxDetector(OnnxModel):
 
 
 class OnnxMultitask(OnnxModel):
-    """Takes the place of an ``engine.multitask.Multitask`` in evaluation.
+    """Takes the place of an ``engine.description.multitask.Multitask`` in evaluation.
 
     Attributes:
         labels, groups, aspects, dims: as the model's.

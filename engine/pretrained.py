@@ -20,13 +20,13 @@ from torchvision.models.detection import (
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
+from engine.data.labels import LabelSpace
+from engine.data.relabel import carry_over
 from engine.errors import InputError
-from engine.labels import LabelSpace
-from engine.relabel import carry_over
 
 if TYPE_CHECKING:
-    from engine.detector import Detector
-    from engine.multitask import Multitask
+    from engine.description.multitask import Multitask
+    from engine.detection.detector import Detector
 
 logger = logging.getLogger("weft")
 

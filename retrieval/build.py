@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.config import require
 from engine.errors import InputError
-from engine.photos import PhotoError
+from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.garment_sources import GarmentSource
 from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key

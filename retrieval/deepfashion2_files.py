@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from engine.data.records import PhotoRecords
 from engine.errors import InputError
 from engine.files import replacing
-from engine.records import PhotoRecords
 from retrieval.deepfashion2 import Answer, TrueGarment
 
 Row = TypeVar("Row")

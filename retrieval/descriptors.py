@@ -20,7 +20,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from engine.foreground import Foreground, find_foreground
+from engine.pixels.foreground import Foreground, find_foreground
 
 VERSION = 1  # raised whenever the numbers change
 

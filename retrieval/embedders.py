@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import require
-from engine.describer import CropSettings, Describer, Description, cut_garments
-from engine.detections import Detections
-from engine.dominant_colors import dominant_colors
+from engine.data.labels import ASPECTS
+from engine.description.describer import CropSettings, Describer, Description, cut_garments
+from engine.description.dominant_colors import dominant_colors
+from engine.detection.detections import Detections
 from engine.errors import InputError
-from engine.labels import ASPECTS
 from retrieval import descriptors
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, stack
 

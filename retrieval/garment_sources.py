@@ -12,13 +12,13 @@ import numpy as np
 
 from dataset_helpers import DatasetSpec, load_spec
 from engine.config import require
-from engine.describer import CropSettings, Description
-from engine.detections import Detections
-from engine.finder import Found, GarmentFinder, given_garments, whole_photo
-from engine.labels import CATEGORY
-from engine.masks import to_rle
-from engine.photos import PhotoError
-from engine.records import Garment, PhotoRecords
+from engine.data.labels import CATEGORY
+from engine.data.records import Garment, PhotoRecords
+from engine.description.describer import CropSettings, Description
+from engine.detection.detections import Detections
+from engine.detection.finder import Found, GarmentFinder, given_garments, whole_photo
+from engine.pixels.masks import to_rle
+from engine.pixels.photos import PhotoError
 from retrieval.store import Item, Store, item_key
 
 YES = "yes"  # value of an attribute that has no values

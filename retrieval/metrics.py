@@ -1,7 +1,7 @@
 """How well a search finds what it should, measured by all processes together.
 
 Every process holds the same vectors, takes whole blocks of queries, and gets the same answer; the
-numbers do not depend on how many there are. The arithmetic is in ``engine.ranking``.
+numbers do not depend on how many there are. The arithmetic is in ``engine.judging.ranking``.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from engine import distributed
-from engine.bootstrap import mean_interval
-from engine.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
+from engine.judging.bootstrap import mean_interval
+from engine.judging.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
 
 WEIGHT_STEPS = 4  # weights are tried in quarters, then refined around the best
 
@@ -26,7 +26,7 @@ def rank_on_all(
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
 ) -> dict[str, np.ndarray]:
-    """``engine.ranking.rank_queries`` with the queries shared out; all ranks call it.
+    """``engine.judging.ranking.rank_queries`` with the queries shared out; all ranks call it.
 
     Returns:
         The same on every rank.
@@ -45,7 +45,7 @@ def rank_on_all(
 
 
 def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
-    """``engine.ranking.nearest`` with the queries shared out; all ranks call it, all get it."""
+    """``judging.ranking.nearest`` with the queries shared out; all ranks call it, all get it."""
     blocks = query_blocks(len(queries), len(gallery))
     share = [blocks[i] for i in distributed.shard(len(blocks))]
     gathered = distributed.gather_objects(nearest(queries, gallery, k, blocks=share))

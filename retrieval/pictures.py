@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from engine.errors import InputError
-from engine.geometry import Size, decode_factor, resize
-from engine.photos import PhotoError, photo_size, read_photo
+from engine.pixels.geometry import Size, decode_factor, resize
+from engine.pixels.photos import PhotoError, photo_size, read_photo
 from retrieval.store import Item, Store
 
 ROOT = "root"  # in a store's ``about``: the folder that photos' names are relative to

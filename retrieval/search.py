@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.detections import Detections
-from engine.finder import GarmentFinder, given_garments, whole_photo
-from engine.photos import PhotoError
+from engine.detection.detections import Detections
+from engine.detection.finder import GarmentFinder, given_garments, whole_photo
+from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
 from retrieval.pictures import cut_box, photo_name

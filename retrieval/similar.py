@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.describer import Describer, Description
-from engine.detections import Detections
+from engine.description.describer import Describer, Description
+from engine.detection.detections import Detections
 from engine.errors import InputError
-from engine.results import write_jpeg
+from engine.outputs.results import write_jpeg
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT, item_picture, photo_path

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.aspect_metrics import GarmentTable
+from engine.data.labels import CATEGORY, LabelGroup
+from engine.data.packing import SOURCES
 from engine.errors import InputError
-from engine.labels import CATEGORY, LabelGroup
-from engine.packing import SOURCES
+from engine.judging.aspect_metrics import GarmentTable
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
 from retrieval.store import Item, Store, item_key
 
@@ -52,7 +52,7 @@ class StoredSet:
         return {name: np.array(column, np.str_) for name, column in columns.items()}
 
     def table(self, judged: Sequence[str] | None = None) -> GarmentTable:
-        """The items as ``engine.aspect_metrics`` wants them.
+        """The items as ``engine.judging.aspect_metrics`` wants them.
 
         Args:
             judged: labels that neighbors should share; None takes those that describe color,

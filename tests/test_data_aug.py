@@ -11,10 +11,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from data_aug import FILL, DetectorAugmentation, DetectorTransform
+from engine.data.records import Garment, Photo, PhotoRecords
 from engine.errors import InputError
-from engine.photos import PhotoError
-from engine.records import Garment, Photo, PhotoRecords
-from engine.samplers import Draw
+from engine.pixels.photos import PhotoError
+from engine.training.samplers import Draw
 
 SIZE = (90, 120)
 # Each garment is a flat patch of its own color on a gray photo, so pixels tell whose they are.

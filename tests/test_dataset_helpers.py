@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from dataset_helpers import DATASETS, DetectionDataset, load_dataset, load_spec, parse_spec
+from engine.data.records import AttributeGroup
 from engine.errors import InputError
-from engine.photos import PhotoError
-from engine.records import AttributeGroup
-from engine.samplers import Draw
+from engine.pixels.photos import PhotoError
+from engine.training.samplers import Draw
 from tests.datasets import coco_document, write_coco, write_df2, write_photo
 
 

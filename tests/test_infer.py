@@ -20,12 +20,13 @@ import torch
 from pycocotools import mask as coco_mask
 
 import infer
-from engine import finder, model_flags
-from engine.detections import Detections
-from engine.detector import build_detector
-from engine.labels import LabelGroup, LabelSpace, Source
-from engine.multitask import build_multitask
-from engine.photos import PhotoError, read_photo
+from engine import model_flags
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import build_multitask
+from engine.detection import finder
+from engine.detection.detections import Detections
+from engine.detection.detector import build_detector
+from engine.pixels.photos import PhotoError, read_photo
 from tests import ranks
 
 CATEGORIES = ["top", "bag", "hat"]

@@ -11,9 +11,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 import infer
-from engine import finder, model_flags
+from engine import model_flags
 from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.describer import Describer, DescriberSettings
+from engine.description.describer import Describer, DescriberSettings
+from engine.detection import finder
 from engine.onnx_runtime import load_exported
 from retrieval.embedders import GarmentEmbedder
 from tests.test_infer import fails

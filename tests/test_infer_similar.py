@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.photos import read_photo
+from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoState, open_database

@@ -20,13 +20,13 @@ import torch
 from torchvision.models import resnet18
 
 import train
-from engine import multitask
 from engine.checkpoint import load_checkpoint
+from engine.description import multitask
+from engine.description.multitask import build_multitask_from_checkpoint
+from engine.description.multitask_config import MultitaskConfig
 from engine.errors import InputError
-from engine.meters import flatten_scalars
-from engine.multitask import build_multitask_from_checkpoint
-from engine.multitask_config import MultitaskConfig
-from engine.view_transform import MultitaskAugmentation
+from engine.pixels.view_transform import MultitaskAugmentation
+from engine.training.meters import flatten_scalars
 from tests.ranks import run_ranks
 
 ROOT = Path(__file__).parents[1]

@@ -31,7 +31,7 @@ from rich.table import Table
 from engine import distributed
 from engine.config import require
 from engine.errors import exits_cleanly
-from engine.meters import write_json
+from engine.training.meters import write_json
 from tools.benchmarks import (
     backbones,
     evaluation,

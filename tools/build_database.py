@@ -29,11 +29,11 @@ from rich.markup import escape
 from dataset_helpers import parse_spec
 from engine import distributed, model_flags
 from engine.config import require
-from engine.describer import Describer
+from engine.description.describer import Describer
+from engine.detection.finder import GarmentFinder
+from engine.detection.predict import watch
 from engine.errors import InputError, exits_cleanly
-from engine.find_photos import find_photos
-from engine.finder import GarmentFinder
-from engine.predict import watch
+from engine.pixels.find_photos import find_photos
 from retrieval.build import (
     MADE_BY,
     Plan,

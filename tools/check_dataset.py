@@ -31,11 +31,11 @@ import numpy as np
 from rich.console import Console
 
 from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
+from engine.data.readers.problems import Problem, Problems
+from engine.data.records import PhotoRecords
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
-from engine.meters import write_json
-from engine.readers.problems import Problem, Problems
-from engine.records import PhotoRecords
+from engine.training.meters import write_json
 from tools.checkup.duplicates import MOST_PAIRS, Pair, find_duplicates
 from tools.checkup.inspection import inspect
 from tools.checkup.pictures import write_pairs, write_samples

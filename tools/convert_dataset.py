@@ -30,15 +30,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from dataset_helpers import DATASETS, load_dataset
+from engine.data.readers.checks import GRADES
+from engine.data.readers.coco import find_annotations
+from engine.data.readers.csv_table import find_table
+from engine.data.readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
+from engine.data.readers.parallel import progress_bar
+from engine.data.records import Garment, PhotoRecords
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
 from engine.files import replacing
-from engine.readers.checks import GRADES
-from engine.readers.coco import find_annotations
-from engine.readers.csv_table import find_table
-from engine.readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
-from engine.readers.parallel import progress_bar
-from engine.records import Garment, PhotoRecords
 
 UNKNOWN_ID = 0
 

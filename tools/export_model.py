@@ -28,15 +28,15 @@ from torch import Tensor
 
 from engine.checkpoint import load_checkpoint
 from engine.config import require
-from engine.crops import cut_crop
-from engine.detector import SIZE_DIVISOR, build_from_checkpoint
+from engine.description.multitask import build_multitask_from_checkpoint
+from engine.detection.detector import SIZE_DIVISOR, build_from_checkpoint
 from engine.errors import InputError, exits_cleanly
-from engine.find_photos import find_photos
-from engine.geometry import detector_size, resize
-from engine.meters import write_json
-from engine.multitask import build_multitask_from_checkpoint
 from engine.onnx_runtime import load_onnx
-from engine.photos import PhotoError, photo_size, read_photo
+from engine.pixels.crops import cut_crop
+from engine.pixels.find_photos import find_photos
+from engine.pixels.geometry import detector_size, resize
+from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.training.meters import write_json
 from tools.benchmarks.timing import Way, compare, machine, timed
 from tools.export.compare import as_plain, compare_detectors, compare_multitask, lines
 from tools.export.write import export_detector, export_multitask

@@ -33,14 +33,14 @@ from torch import Tensor
 from engine import distributed
 from engine.backbones import BACKBONES
 from engine.config import require
+from engine.cost.flops import count
+from engine.cost.network_graph import NetworkGraph, trace
+from engine.cost.receptive_field import Field, effective_field, fields
 from engine.errors import InputError, exits_cleanly
-from engine.find_photos import find_photos
-from engine.flops import count
-from engine.geometry import resize
-from engine.meters import write_json
-from engine.network_graph import NetworkGraph, trace
-from engine.photos import PhotoError, photo_size, read_photo
-from engine.receptive_field import Field, effective_field, fields
+from engine.pixels.find_photos import find_photos
+from engine.pixels.geometry import resize
+from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.training.meters import write_json
 from tools.report.measure import measure
 from tools.report.networks import Network, build, names, noise, normalize
 from tools.report.pictures import draw_costs, draw_fields

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed, model_flags
 from engine.config import require
+from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
-from engine.finder import GarmentFinder
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT

@@ -30,8 +30,8 @@ import uvicorn
 
 from engine import distributed
 from engine.config import require
+from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
-from engine.finder import GarmentFinder
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
     add_detector_flags,

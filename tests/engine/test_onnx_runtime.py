@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.errors import InputError
-from engine.labels import LabelGroup, LabelSpace, Source
 from engine.onnx_runtime import METADATA, OnnxDetector, OnnxMultitask, load_onnx
 
 GROUP = LabelGroup("category", ("top", "skirt"), True)

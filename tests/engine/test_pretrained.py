@@ -9,10 +9,10 @@ import torchvision
 from torch import nn
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet18_Weights
 
-from engine.detector import build_detector, load_weights
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import build_multitask
+from engine.detection.detector import build_detector, load_weights
 from engine.errors import InputError
-from engine.labels import LabelGroup, LabelSpace, Source
-from engine.multitask import build_multitask
 
 
 def small(**settings) -> nn.Module:

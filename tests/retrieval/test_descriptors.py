@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.color import color_matrix, mean_luma, recolor
+from engine.pixels.color import color_matrix, mean_luma, recolor
 from retrieval.descriptors import describe, dimensions
 
 SIZE = 149

@@ -7,12 +7,12 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from engine.crops import cut_crops
-from engine.describer import Describer, DescriberSettings
-from engine.detections import Detections
+from engine.data.labels import ASPECTS, LabelGroup, LabelSpace, Source
+from engine.description.describer import Describer, DescriberSettings
+from engine.description.multitask import ASPECT_DIMS, build_multitask
+from engine.detection.detections import Detections
 from engine.errors import InputError
-from engine.labels import ASPECTS, LabelGroup, LabelSpace, Source
-from engine.multitask import ASPECT_DIMS, build_multitask
+from engine.pixels.crops import cut_crops
 from retrieval import descriptors
 from retrieval.embedders import (
     FEATURES,

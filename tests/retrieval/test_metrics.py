@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine import ranking
-from engine.ranking import Exclusion, rank_queries
+from engine.judging import ranking
+from engine.judging.ranking import Exclusion, rank_queries
 from retrieval.metrics import rank_metrics, rank_on_all, tune_weights
 from tests.ranks import run_ranks
 

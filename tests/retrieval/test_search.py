@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.detections import Detections
+from engine.detection.detections import Detections
+from engine.detection.finder import GarmentFinder
 from engine.errors import InputError
-from engine.finder import GarmentFinder
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import parse_weights
 from retrieval.pictures import cut_box, item_picture, photo_name, photo_path, shrink

@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 
 from data_aug import DetectorAugmentation
 from dataset_helpers import load_dataset
-from engine.masks import to_rle
-from engine.records import Photo, PhotoRecords
-from engine.samplers import Draw
+from engine.data.records import Photo, PhotoRecords
+from engine.pixels.masks import to_rle
+from engine.training.samplers import Draw
 from tests.datasets import write_coco
 from tools import benchmark
 from tools.benchmarks import evaluation, inference, loader, reference

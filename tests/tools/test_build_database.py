@@ -18,9 +18,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from engine import finder
-from engine.detections import Detections
-from engine.photos import PhotoError, read_photo
+from engine.detection import finder
+from engine.detection.detections import Detections
+from engine.pixels.photos import PhotoError, read_photo
 from retrieval import build
 from retrieval.store import open_database
 from tests import ranks

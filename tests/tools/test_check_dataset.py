@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.records import Garment, Photo
+from engine.data.records import Garment, Photo
 from tests.datasets import SIZES, coco_document, df2_annotations, write_coco, write_df2
 from tools import check_dataset
 from tools.checkup.inspection import check_garments

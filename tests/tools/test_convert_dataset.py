@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from dataset_helpers import load_dataset
-from engine.records import PhotoRecords
+from engine.data.records import PhotoRecords
 from tests.datasets import coco_document, df2_annotations, write_coco, write_df2
 from tools import convert_dataset
 

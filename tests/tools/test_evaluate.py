@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.checkpoint import save_checkpoint
-from engine.detector import build_detector
+from engine.detection.detector import build_detector
 from tests.ranks import run_ranks
 from tools import evaluate
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint import FORMAT, save_checkpoint
-from engine.detector import Detector, build_detector
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import Multitask, build_multitask
+from engine.detection.detector import Detector, build_detector
 from engine.errors import InputError
-from engine.labels import LabelGroup, LabelSpace, Source
-from engine.multitask import Multitask, build_multitask
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask, load_onnx
 from tests.datasets import write_photo
 from tools import export_model

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from engine.flops import LayerCost, count
-from engine.network_graph import trace
-from engine.receptive_field import field_of
+from engine.cost.flops import LayerCost, count
+from engine.cost.network_graph import trace
+from engine.cost.receptive_field import field_of
 from tests.datasets import write_photo
 from tools import model_report
 from tools.report.measure import peak_on_cpu

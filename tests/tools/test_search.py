@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import finder
-from engine.detections import Detections
-from engine.photos import read_photo
+from engine.detection import finder
+from engine.detection.detections import Detections
+from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item

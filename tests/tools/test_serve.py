@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from engine import model_flags
+from engine.detection.finder import GarmentFinder
+from engine.detection.predict import PredictSettings
 from engine.errors import InputError
-from engine.finder import GarmentFinder
-from engine.predict import PredictSettings
 from retrieval.embedders import GarmentEmbedder
 from retrieval.store import open_database
 from tests.tools.server.world import make_database, photo_bytes

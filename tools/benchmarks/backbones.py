@@ -26,12 +26,12 @@ from rich.table import Table
 
 from dataset_helpers import DatasetSpec, load_spec, parse_spec
 from engine.backbones import BACKBONES
-from engine.bootstrap import mean_interval
 from engine.config import require
+from engine.cost.flops import count
+from engine.data.labels import encode_labels, merge_labels
+from engine.data.records import PhotoRecords
 from engine.errors import InputError
-from engine.flops import count
-from engine.labels import encode_labels, merge_labels
-from engine.records import PhotoRecords
+from engine.judging.bootstrap import mean_interval
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
 from tools.report.measure import measure

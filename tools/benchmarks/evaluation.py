@@ -14,11 +14,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from engine.coco_columns import GroundTruth
-from engine.coco_metrics import evaluate
 from engine.config import require
-from engine.detections import Detections, to_coco_results
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.detection.detections import Detections, to_coco_results
+from engine.judging.coco_columns import GroundTruth
+from engine.judging.coco_metrics import evaluate
 from tools.benchmarks.timing import compare
 
 WIDTH, HEIGHT = 400, 600

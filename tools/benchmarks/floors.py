@@ -27,15 +27,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from dataset_helpers import DatasetSpec, load_spec, parse_spec
-from engine.aspect_metrics import ViewRoles
 from engine.config import require
-from engine.describe import DescribeSettings, describe
-from engine.labels import LabelSpace, encode_labels, merge_labels
-from engine.multitask_metrics import Descriptions, judge_part
-from engine.multitask_tables import print_multitask
-from engine.multitask_task import parts_to_judge
-from engine.records import PhotoRecords
-from engine.view_transform import MultitaskAugmentation
+from engine.data.labels import LabelSpace, encode_labels, merge_labels
+from engine.data.records import PhotoRecords
+from engine.description.describe import DescribeSettings, describe
+from engine.description.multitask_task import parts_to_judge
+from engine.judging.aspect_metrics import ViewRoles
+from engine.judging.multitask_metrics import Descriptions, judge_part
+from engine.judging.multitask_tables import print_multitask
+from engine.pixels.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos

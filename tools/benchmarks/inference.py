@@ -10,10 +10,10 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 
 from engine.config import require
-from engine.detector import Detector
-from engine.photos import PhotoError
-from engine.predict import PredictSettings, detect_photos
-from engine.records import Photo, PhotoRecords
+from engine.data.records import Photo, PhotoRecords
+from engine.detection.detector import Detector
+from engine.detection.predict import PredictSettings, detect_photos
+from engine.pixels.photos import PhotoError
 from tools.benchmarks import reference
 from tools.benchmarks.models import add_model_arguments, prepare, twins
 from tools.benchmarks.photos import add_photo_arguments, enlarge, some_photos

@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from engine.labels import LabelSpace
+from engine.data.labels import LabelSpace
 
 logger = logging.getLogger("weft")
 

@@ -8,8 +8,8 @@ import torch
 
 from data_aug import DetectorAugmentation, DetectorTransform
 from dataset_helpers import DetectionDataset
-from engine.records import PhotoRecords
-from engine.samplers import Draw
+from engine.data.records import PhotoRecords
+from engine.training.samplers import Draw
 from tools.benchmarks.photos import add_photo_arguments, enlarge, some_photos
 from tools.benchmarks.reference import ReferencePhotos, resizer
 from tools.benchmarks.timing import compare, timed

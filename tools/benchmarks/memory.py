@@ -18,7 +18,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from engine.config import require
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.records import Garment, Photo, PhotoRecords
 
 BLOCK = 500  # records that a worker reads at a time
 LANDMARKS = 25

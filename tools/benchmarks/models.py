@@ -8,7 +8,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from engine.config import require
-from engine.detector import Detector, build_detector
+from engine.detection.detector import Detector, build_detector
 from tools.benchmarks.reference import reference_model
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")

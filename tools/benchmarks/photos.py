@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 
 from dataset_helpers import DATASETS, load_dataset
 from engine.config import require
-from engine.masks import to_rle
-from engine.readers import deepfashion2
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.readers import deepfashion2
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.pixels.masks import to_rle
 
 RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
 

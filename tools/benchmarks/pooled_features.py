@@ -11,14 +11,14 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from engine.backbones import build_body
-from engine.detector import PIXEL_MEAN, PIXEL_STD
+from engine.data.records import PhotoRecords
+from engine.description.multitask import Trunk
+from engine.detection.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
 from engine.files import digest, replacing
-from engine.geometry import whole_pixels
-from engine.multitask import Trunk
-from engine.photos import read_photo
+from engine.pixels.geometry import whole_pixels
+from engine.pixels.photos import read_photo
 from engine.pretrained import load_weights
-from engine.records import PhotoRecords
 
 SAVE_EVERY = 512  # photos that an interrupted run may lose
 

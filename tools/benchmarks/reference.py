@@ -17,8 +17,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from data_aug import DetectorAugmentation
-from engine.detector import Detector
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.detection.detector import Detector
 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engine.readers.parallel import progress_bar
+from engine.data.readers.parallel import progress_bar
 
 THUMBNAIL = 32
 COARSE = 8

@@ -8,10 +8,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader, Dataset
 
-from engine.masks import to_rle
-from engine.photos import PhotoError, read_photo
-from engine.readers.parallel import progress_bar
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.readers.parallel import progress_bar
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.pixels.masks import to_rle
+from engine.pixels.photos import PhotoError, read_photo
 from tools.checkup.duplicates import THUMBNAIL, file_digest
 
 BATCH = 16

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.draw import draw_garments
+from engine.data.records import PhotoRecords
 from engine.files import replacing
-from engine.masks import to_rle
-from engine.photos import PhotoError, read_photo
-from engine.records import PhotoRecords
+from engine.pixels.draw import draw_garments
+from engine.pixels.masks import to_rle
+from engine.pixels.photos import PhotoError, read_photo
 
 CELL = 720  # height of a photo's cell in pixels
 PAIR_CELL = 280

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from engine.readers.problems import Problem
-from engine.records import PhotoRecords
+from engine.data.readers.problems import Problem
+from engine.data.records import PhotoRecords
 
 SIDES = (0, 128, 256, 384, 512, 640, 800, 1024, 1536, 2048)  # pixels of the short side
 MANY_GARMENTS = 8

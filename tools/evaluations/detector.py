@@ -23,17 +23,17 @@ from rich.console import Console
 from dataset_helpers import load_dataset
 from engine import distributed
 from engine.checkpoint import load_checkpoint
-from engine.coco_columns import GroundTruth
-from engine.coco_metrics import judge
 from engine.config import require
-from engine.detections import Detections, to_coco_results
-from engine.detector import build_from_checkpoint
+from engine.data.readers.coco_results import read_results
+from engine.data.records import PhotoRecords
+from engine.detection.detections import Detections, to_coco_results
+from engine.detection.detector import build_from_checkpoint
+from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
 from engine.files import replacing
-from engine.meters import write_json
-from engine.metric_tables import print_metrics
-from engine.predict import PredictSettings, gather_predictions, predict_shard
-from engine.readers.coco_results import read_results
-from engine.records import PhotoRecords
+from engine.judging.coco_columns import GroundTruth
+from engine.judging.coco_metrics import judge
+from engine.judging.metric_tables import print_metrics
+from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
 DATASETS = ("coco", "deepfashion2")  # those with boxes of every garment

@@ -33,26 +33,27 @@ from typing import Any
 from rich.console import Console
 
 from dataset_helpers import load_spec, parse_spec
-from engine import distributed, multitask_task
-from engine.aspect_metrics import ViewRoles
+from engine import distributed
 from engine.checkpoint import load_checkpoint
-from engine.classify_metrics import confusion, predicted, report
 from engine.config import require
-from engine.confusion import draw_confusion, write_confusion
-from engine.describe import DescribeSettings, describe
+from engine.data.labels import LabelGroup, LabelSpace
+from engine.description import multitask_task
+from engine.description.describe import DescribeSettings, describe
+from engine.description.multitask import build_multitask_from_checkpoint
 from engine.errors import InputError
 from engine.files import replacing
-from engine.labels import LabelGroup, LabelSpace
-from engine.meters import write_json
-from engine.multitask import build_multitask_from_checkpoint
-from engine.multitask_metrics import (
+from engine.judging.aspect_metrics import ViewRoles
+from engine.judging.classify_metrics import confusion, predicted, report
+from engine.judging.confusion import draw_confusion, write_confusion
+from engine.judging.multitask_metrics import (
     Descriptions,
     EvaluationPart,
     answers_in_own_words,
     judge_part,
 )
-from engine.multitask_tables import print_multitask
-from engine.view_transform import MultitaskAugmentation
+from engine.judging.multitask_tables import print_multitask
+from engine.pixels.view_transform import MultitaskAugmentation
+from engine.training.meters import write_json
 from tools.evaluations.neighbors import write_neighbors
 from tools.evaluations.shared import add_running, start
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import ranking
 from engine.files import replacing
-from engine.multitask_metrics import Descriptions, EvaluationPart
-from engine.samplers import Draw
+from engine.judging import ranking
+from engine.judging.multitask_metrics import Descriptions, EvaluationPart
+from engine.training.samplers import Draw
 
 QUERIES = 12
 NEIGHBORS = 5

@@ -40,11 +40,11 @@ import numpy as np
 from rich.console import Console
 
 from engine import distributed
-from engine.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
 from engine.config import require
 from engine.errors import InputError
-from engine.meters import write_json
-from engine.multitask_tables import print_neighbors
+from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
+from engine.judging.multitask_tables import print_neighbors
+from engine.training.meters import write_json
 from retrieval.features import parse_weights
 from retrieval.metrics import rank_on_all, tune_weights
 from retrieval.store import open_database

@@ -10,9 +10,9 @@ from rich.console import Console
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
 from engine.config import require
+from engine.data.records import PhotoRecords
 from engine.errors import InputError
-from engine.multitask_tables import print_rows
-from engine.records import PhotoRecords
+from engine.judging.multitask_tables import print_rows
 from retrieval.deepfashion2 import KS, RESULTS, Answer, judge_answers, summarize
 from retrieval.deepfashion2_files import (
     read_answers,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from engine.detector import Detector
-from engine.multitask import Multitask
+from engine.description.multitask import Multitask
+from engine.detection.detector import Detector
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask
 
 SURE = 0.1  # a garment with less may come and go with the last bit of a score

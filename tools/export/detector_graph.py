@@ -1,6 +1,6 @@
 """The detector as one graph of tensor operations, which ONNX can hold: one photo of one size.
 
-Same arithmetic as ``engine.detector.Detector`` in evaluation, arranged for a graph without Python:
+Same arithmetic as ``engine.detection.detector.Detector``, arranged for a graph without Python:
 
 * The photo lies at the top left of a canvas; its own size is an input, too.
 * The number of proposals is fixed; those that there are not get a score of nothing.
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from engine.boxes import decode_boxes
-from engine.detector import Detector
-from engine.pyramid import SAMPLES
-from engine.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL
-from engine.rpn import UNIT_WEIGHTS
+from engine.detection.boxes import decode_boxes
+from engine.detection.detector import Detector
+from engine.detection.pyramid import SAMPLES
+from engine.detection.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL
+from engine.detection.rpn import UNIT_WEIGHTS
 
 NOTHING = -1e9  # score of a proposal that there is not
 EDGE = 2  # rows and columns by which each map goes on past its end, as the sampler does

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from engine.branches import BranchedClassifier
-from engine.multitask import Multitask
+from engine.description.branches import BranchedClassifier
+from engine.description.multitask import Multitask
 from engine.onnx_runtime import ASPECTS, LOGITS
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.detector import Detector
+from engine.description.multitask import Multitask
+from engine.detection.detector import Detector
 from engine.files import replacing
-from engine.multitask import Multitask
 from engine.onnx_runtime import FORMAT, METADATA
 from tools.export.detector_graph import DetectorGraph
 from tools.export.multitask_graph import MultitaskGraph

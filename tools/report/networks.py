@@ -11,11 +11,11 @@ from torchvision import models
 
 from engine.checkpoint import load_checkpoint
 from engine.config import require
-from engine.detector import PIXEL_MEAN, PIXEL_STD, build_detector, build_from_checkpoint
+from engine.cost.network_graph import dilate, trace, without_last
+from engine.data.labels import LabelGroup, LabelSpace
+from engine.description.multitask import build_multitask, build_multitask_from_checkpoint
+from engine.detection.detector import PIXEL_MEAN, PIXEL_STD, build_detector, build_from_checkpoint
 from engine.errors import InputError
-from engine.labels import LabelGroup, LabelSpace
-from engine.multitask import build_multitask, build_multitask_from_checkpoint
-from engine.network_graph import dilate, trace, without_last
 from engine.pretrained import CLASSIFIER, read_state
 
 FAMILIES = (models, models.detection, models.segmentation)

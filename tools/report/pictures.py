@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from engine.cost.flops import LayerCost
+from engine.cost.receptive_field import Field, effective_size
 from engine.files import replacing
-from engine.flops import LayerCost
-from engine.receptive_field import Field, effective_size
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

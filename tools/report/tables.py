@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.cost.flops import LayerCost
+from engine.cost.receptive_field import Field, effective_size
 from engine.files import replacing
-from engine.flops import LayerCost
-from engine.receptive_field import Field, effective_size
 from tools.report.measure import Measured
 
 ORDERS = {

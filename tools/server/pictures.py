@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from engine.errors import InputError
-from engine.photos import PhotoError, photo_size, read_photo
+from engine.pixels.photos import PhotoError, photo_size, read_photo
 from retrieval.pictures import cut_box, photo_path, shrink
 from retrieval.store import Item
 from tools.server.limits import Refusal

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from engine.detections import Rle
-from engine.masks import decode_crop
+from engine.detection.detections import Rle
+from engine.pixels.masks import decode_crop
 
 TOLERANCE = 0.004  # of the garment's longer side, between the smoothed border and the polygon
 SMOOTHING = 0.006  # of the same: a detector's masks are coarse, and enlarged they show steps

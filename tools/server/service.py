@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.describer import Description
+from engine.description.describer import Description
 from engine.errors import InputError
 from retrieval.features import normalized_weights
 from retrieval.search import equal_weights

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.photo_files import Header, read_header
-from engine.photos import PhotoError, decode_photo
+from engine.pixels.photo_files import Header, read_header
+from engine.pixels.photos import PhotoError, decode_photo
 from tools.server.limits import Limits, Refusal
 
 NAME = "the photo"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.describer import Description
-from engine.detections import Detections
-from engine.duplicates import drop_duplicates
-from engine.finder import GarmentFinder, whole_photo
-from engine.geometry import detector_size
-from engine.predict import detect_photo
+from engine.description.describer import Description
+from engine.detection.detections import Detections
+from engine.detection.duplicates import drop_duplicates
+from engine.detection.finder import GarmentFinder, whole_photo
+from engine.detection.predict import detect_photo
+from engine.pixels.geometry import detector_size
 from retrieval.embedders import GarmentEmbedder
 from tools.server.limits import Limits
 from tools.server.uploads import open_upload

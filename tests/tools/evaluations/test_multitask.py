@@ -11,9 +11,9 @@ import torch
 
 from engine.checkpoint import save_checkpoint
 from engine.config import plain
-from engine.labels import LabelGroup, LabelSpace, Source
-from engine.multitask import build_multitask
-from engine.view_transform import MultitaskAugmentation
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import build_multitask
+from engine.pixels.view_transform import MultitaskAugmentation
 from tests.datasets import write_photo
 from tests.ranks import run_ranks
 from tools import evaluate

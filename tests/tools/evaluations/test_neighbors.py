@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from engine.multitask_metrics import Descriptions, EvaluationPart
-from engine.records import Garment, Photo, PhotoRecords
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.judging.multitask_metrics import Descriptions, EvaluationPart
 from tools.evaluations import neighbors
 
 

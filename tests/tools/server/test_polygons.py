@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.masks import encode_crops, to_rle
+from engine.pixels.masks import encode_crops, to_rle
 from tools.server.polygons import box_polygon, to_polygons
 
 

@@ -20,9 +20,9 @@ from PIL import Image
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 
-from engine.describer import Description
-from engine.detections import Detections
-from engine.masks import encode_crops
+from engine.description.describer import Description
+from engine.detection.detections import Detections
+from engine.pixels.masks import encode_crops
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoState, Store, item_key, open_database
 from tools.server.app import create_app

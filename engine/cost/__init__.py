@@ -1,0 +1,1 @@
+"""What a network costs and sees: FLOPs, receptive fields, graphs."""

@@ -1,0 +1,1 @@
+"""What is known of photos and garments: records, annotation formats, label spaces."""

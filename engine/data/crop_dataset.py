@@ -1,0 +1,117 @@
+"""Samples of the multitask model: one crop a garment, out of several sets at once.
+
+A garment's position counts through all sets: set 0's garments, then set 1's, and so on. Each
+sample says which set it is from and carries the labels that this set has; the others are unknown.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.records import Garment, PhotoRecords
+from engine.errors import InputError
+from engine.pixels.photo_files import PhotoError
+from engine.training.samplers import Draw
+
+Sample = tuple[Tensor, dict[str, Tensor | dict[str, Tensor]]]
+
+logger = logging.getLogger("weft")
+
+
+class CropDataset(torch.utils.data.Dataset):
+    """Crops with their labels, drawn by ``engine.training.mixing`` or one after another.
+
+    Args:
+        parts: records of each set and its labels (``engine.data.labels.encode_labels``): for each
+            group int64 [G] or int8 [G, V].
+        transform: makes (image, target) out of (path, garment, Draw)
+            (``engine.pixels.view_transform.MultitaskTransform``); raises PhotoError when the photo
+            cannot be read.
+        strict: let an unreadable photo end the run.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[PhotoRecords, Mapping[str, np.ndarray]]],
+        transform: Callable[[Path, Garment, Draw], tuple[Tensor, dict[str, Tensor]]],
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.parts = list(parts)
+        self.transform = transform
+        self.strict = strict
+        counts = [len(records.garment_category) for records, _ in self.parts]
+        self.starts = np.cumsum([0, *counts])
+        self.identities = number_identities([records for records, _ in self.parts])
+        self._warned: set[Path] = set()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """uint8 [3, S, S] and its target; the next readable photo stands in for a broken one.
+
+        The target is the transform's, and: "source" int64 [], the number of the set; "identity"
+        int64 [], unique over all sets, -1 unknown; "labels", for each group int64 [] or int8 [V].
+        """
+        for step in range(len(self)):
+            stand_in = draw._replace(index=(draw.index + step) % len(self))
+            try:
+                return self._sample(stand_in)
+            except PhotoError as error:
+                if self.strict:
+                    raise
+                self._warn_once(error)
+        places = ", ".join(str(records.root) for records, _ in self.parts)
+        raise InputError(f"{places}: not one photo can be read")
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The set that garment ``index`` is from, and its row there."""
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return part, index - int(self.starts[part])
+
+    def _sample(self, draw: Draw) -> Sample:
+        part, row = self.place(draw.index)
+        records, labels = self.parts[part]
+        photo, garment = records.garment(row)
+        image, target = self.transform(records.path(photo), garment, draw)
+        target["source"] = torch.tensor(part)
+        target["identity"] = torch.tensor(int(self.identities[draw.index]))
+        target["labels"] = {name: torch.tensor(values[row]) for name, values in labels.items()}
+        return image, target
+
+    def _warn_once(self, error: PhotoError) -> None:
+        if error.path not in self._warned:
+            self._warned.add(error.path)
+            logger.warning("left out: %s", error)
+
+
+def number_identities(parts: Sequence[PhotoRecords]) -> np.ndarray:
+    """int64 [all garments], the same number for the same product of the same set, -1 unknown."""
+    numbers, used = [np.zeros(0, np.int64)], 0
+    for records in parts:
+        known = records.garment_identity >= 0
+        distinct, compact = np.unique(records.garment_identity[known], return_inverse=True)
+        own = np.full(len(known), -1, np.int64)
+        own[known] = used + compact
+        used += len(distinct)
+        numbers.append(own)
+    return np.concatenate(numbers)
+
+
+def collate_crops(samples: Sequence[Sample]) -> Sample:
+    """Stack samples: images uint8 [B, 3, S, S], every tensor of the target with B in front."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), _stack(targets)
+
+
+def _stack(targets: Sequence[dict]) -> dict:
+    stacked = {}
+    for key, value in targets[0].items():
+        values = [target[key] for target in targets]
+        stacked[key] = _stack(values) if isinstance(value, dict) else torch.stack(values)
+    return stacked

@@ -1,0 +1,80 @@
+"""Split hygiene: photos that are trained on must not be among those that judge.
+
+Found here are equal files, which costs next to nothing: most are told apart by their size, the rest
+by their ends. Copies that were resized or compressed again are found by tools/check_dataset.py.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.data.records import PhotoRecords
+
+TAIL = 4096  # bytes at the end of a photo, as good as all of them for two files of one size
+
+logger = logging.getLogger("weft")
+
+
+class Leak(NamedTuple):
+    """A photo to judge by that equals one to learn from."""
+
+    judged: Path
+    learned: Path
+
+
+def report_leaks(train: Sequence[PhotoRecords], val: Mapping[str, PhotoRecords]) -> int:
+    """Warn, a line a set, of photos of ``val`` (title -> set) that are in any set of ``train``.
+
+    Returns:
+        How many there are.
+    """
+    titles = list(val)
+    found = find_leaks(train, list(val.values()))
+    for title, records, leaks in zip(titles, val.values(), found, strict=True):
+        if leaks:
+            logger.warning(
+                "%s: %d of %d photos to judge by are trained on too, so the result will flatter: "
+                "first %s = %s",
+                title, len(leaks), len(records), *leaks[0],
+            )  # fmt: skip
+    return sum(map(len, found))
+
+
+def find_leaks(train: Sequence[PhotoRecords], val: Sequence[PhotoRecords]) -> list[list[Leak]]:
+    """For each set of ``val``, its photos whose file, or an equal one, is in a set of ``train``."""
+    learned = list(_files(train))
+    judged = [list(_files([records])) for records in val]
+    sizes = {size for _, size in learned} & {size for part in judged for _, size in part}
+    first_of: dict[tuple[int, bytes], Path] = {}
+    for path, size in learned:
+        if size in sizes:
+            first_of.setdefault((size, _tail(path, size)), path)
+    leaks = []
+    for part in judged:
+        candidates = ((path, (size, _tail(path, size))) for path, size in part if size in sizes)
+        leaks.append([Leak(path, first_of[key]) for path, key in candidates if key in first_of])
+    return leaks
+
+
+def _files(parts: Sequence[PhotoRecords]) -> Iterable[tuple[Path, int]]:
+    """Every photo's path and size in bytes; unreadable ones are reported elsewhere."""
+    for records in parts:
+        for index in range(len(records)):
+            path = records.path(index)
+            try:
+                yield path, os.stat(path).st_size  # noqa: PTH116 (Path.stat is slower)
+            except OSError:
+                continue
+
+
+def _tail(path: Path, size: int) -> bytes:
+    """A digest of the end of a file; a broken one gets a digest of its own."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(size - TAIL, 0))
+            return hashlib.blake2b(file.read(), digest_size=16).digest()
+    except OSError:
+        return str(path).encode()

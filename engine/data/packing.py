@@ -1,0 +1,136 @@
+"""The layout of packed records: which arrays there are, and how photos turn into them.
+
+A *ragged* column holds rows of different lengths: row i is the slice ``offsets[i]:offsets[i + 1]``
+of its values, the offsets being a column of their own, ``<name>_offsets``.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from engine.data.records import Garment, Photo
+
+SOURCES = ("", "shop", "user")
+
+# Name -> (dtype, shape of one element). Photo columns have N rows, garment columns G, in the
+# order of their photos.
+PHOTO_COLUMNS = {
+    "image_ids": (np.int64, ()),
+    "sizes": (np.int32, (2,)),  # width, height
+    "photo_source": (np.int8, ()),  # index into SOURCES
+}
+GARMENT_COLUMNS = {
+    "garment_category": (np.int32, ()),
+    "garment_box": (np.float64, (4,)),
+    "garment_area": (np.float64, ()),
+    "garment_crowd": (np.bool_, ()),
+    "garment_annotation_id": (np.int64, ()),
+    "garment_identity": (np.int64, ()),
+    "garment_style": (np.int64, ()),
+    "garment_pair_id": (np.int64, ()),
+    "garment_scale": (np.int8, ()),
+    "garment_occlusion": (np.int8, ()),
+    "garment_zoom_in": (np.int8, ()),
+    "garment_viewpoint": (np.int8, ()),
+}
+RAGGED_PHOTO_COLUMNS = {"file_name": (np.uint8, ())}  # UTF-8, relative to the root
+RAGGED_GARMENT_COLUMNS = {
+    "points": (np.float64, (2,)),  # of all its polygons, one after another
+    "polygon_lengths": (np.int32, ()),  # points of each polygon
+    "rle": (np.uint8, ()),  # compressed COCO counts; its size is the photo's
+    "landmarks": (np.float32, (3,)),
+    "attribute_values": (np.int8, ()),
+}
+RAGGED_COLUMNS = RAGGED_PHOTO_COLUMNS | RAGGED_GARMENT_COLUMNS
+OFFSETS = (np.int64, ())
+COLUMNS = (
+    {"garment_offsets": OFFSETS}
+    | PHOTO_COLUMNS
+    | GARMENT_COLUMNS
+    | RAGGED_COLUMNS
+    | {f"{name}_offsets": OFFSETS for name in RAGGED_COLUMNS}
+)
+
+
+def pack(photos: "Iterable[Photo]", root: Path) -> dict[str, np.ndarray]:
+    """Turn photo objects, one at a time, into the columns of the layout."""
+    rows: dict[str, list] = {name: [] for name in (*PHOTO_COLUMNS, *GARMENT_COLUMNS)}
+    ragged: dict[str, list] = {name: [] for name in RAGGED_COLUMNS}
+    counts = []
+    for photo in photos:
+        rows["image_ids"].append(photo.image_id)
+        rows["sizes"].append((photo.width, photo.height))
+        rows["photo_source"].append(SOURCES.index(photo.source))
+        name = photo.path.relative_to(root).as_posix().encode()
+        ragged["file_name"].append(np.frombuffer(name, np.uint8))
+        counts.append(len(photo.garments))
+        for garment in photo.garments:
+            _pack_garment(garment, rows, ragged)
+    columns = {"garment_offsets": to_offsets(counts)}
+    for name, (dtype, shape) in (PHOTO_COLUMNS | GARMENT_COLUMNS).items():
+        columns[name] = np.array(rows[name], dtype).reshape(-1, *shape)
+    for name, (dtype, shape) in RAGGED_COLUMNS.items():
+        values = [np.zeros((0, *shape), dtype), *ragged[name]]
+        columns[name] = np.concatenate(values).astype(dtype, copy=False)
+        columns[f"{name}_offsets"] = to_offsets([len(value) for value in ragged[name]])
+    return columns
+
+
+def fill(photos: int, garments: int, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The given columns in the layout's types, and the others as where nothing is known."""
+    unknown = {"garment_category": -1, "garment_identity": -1, "garment_pair_id": -1}
+    filled = {}
+    for table, rows in ((PHOTO_COLUMNS, photos), (GARMENT_COLUMNS, garments)):
+        for name, (dtype, shape) in table.items():
+            values = columns.get(name)
+            default = np.full((rows, *shape), unknown.get(name, 0))
+            filled[name] = np.asarray(default if values is None else values, dtype)
+    for name, (dtype, shape) in RAGGED_COLUMNS.items():
+        rows = photos if name in RAGGED_PHOTO_COLUMNS else garments
+        empty = np.zeros((0, *shape), dtype)
+        filled[name] = np.asarray(columns.get(name, empty), dtype)
+        offsets = columns.get(f"{name}_offsets", np.zeros(rows + 1))
+        filled[f"{name}_offsets"] = np.asarray(offsets, np.int64)
+    return filled | {"garment_offsets": np.asarray(columns["garment_offsets"], np.int64)}
+
+
+def _pack_garment(garment: "Garment", rows: dict[str, list], ragged: dict[str, list]) -> None:
+    for name in GARMENT_COLUMNS:
+        rows[name].append(getattr(garment, name.removeprefix("garment_")))
+    is_rle = isinstance(garment.segmentation, dict)
+    polygons = [] if is_rle or garment.segmentation is None else garment.segmentation
+    counts = garment.segmentation["counts"] if is_rle else b""
+    landmarks = np.zeros((0, 3)) if garment.landmarks is None else garment.landmarks
+    ragged["points"].append(np.concatenate([np.zeros((0, 2)), *polygons]))
+    ragged["polygon_lengths"].append(np.array([len(p) for p in polygons], np.int32))
+    ragged["rle"].append(np.frombuffer(counts, np.uint8))
+    ragged["landmarks"].append(landmarks.astype(np.float32))
+    ragged["attribute_values"].append(garment.attributes)
+
+
+def concatenate(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the columns of several packs, in order."""
+    columns = {}
+    for name in parts[0]:
+        arrays = [part[name] for part in parts]
+        if name.endswith("_offsets"):
+            columns[name] = to_offsets(np.concatenate([np.diff(array) for array in arrays]))
+        else:
+            columns[name] = np.concatenate(arrays)
+    return columns
+
+
+def to_offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """int64 [len + 1], where each row starts and the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value indices of the chosen rows of a ragged column, one after another; their offsets."""
+    lengths = (offsets[1:] - offsets[:-1])[rows]
+    new_offsets = to_offsets(lengths)
+    shift = np.repeat(offsets[:-1][rows] - new_offsets[:-1], lengths)
+    return np.arange(new_offsets[-1]) + shift, new_offsets

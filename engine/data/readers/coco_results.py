@@ -1,0 +1,127 @@
+"""COCO result files -> detections by image id: what other programs found, ready to be evaluated.
+
+A result file is a JSON list, one object a detection: image_id, category_id, score, and bbox
+[x, y, width, height], segmentation (RLE or polygons), or both.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.data.readers import checks
+from engine.data.readers.problems import BadRecord, Problems, shorten
+from engine.data.records import PhotoRecords
+from engine.detection.detections import Detections, Rle
+from engine.errors import InputError
+from engine.pixels.masks import to_rle
+
+
+def read_results(path: Path, records: PhotoRecords) -> dict[int, Detections]:
+    """Detections for every photo of ``records``, empty where the file has none.
+
+    Numbers stay as precise as in the file, and detections of equal score in its order.
+
+    Raises:
+        InputError: not such a list, or any entry that does not fit the dataset, named by its
+            position: a wrong number in a published table is worse than none.
+    """
+    path = Path(path)
+    entries = checks.load_json(path)
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: a COCO result file is a JSON list of detections")
+    reader = _Reader(records, with_masks=bool(entries) and "segmentation" in _first(entries))
+    for position, entry in enumerate(entries):
+        try:
+            reader.add(entry)
+        except BadRecord as bad:
+            raise InputError(f"{path}: entry {position} (counted from 0): {bad}") from None
+    return reader.detections()
+
+
+def _first(entries: list) -> dict:
+    return entries[0] if isinstance(entries[0], dict) else {}
+
+
+class _Reader:
+    """Checks entries one by one and sorts them by photo."""
+
+    def __init__(self, records: PhotoRecords, *, with_masks: bool) -> None:
+        self.with_masks = with_masks
+        self.sizes = dict(zip(records.image_ids.tolist(), records.sizes.tolist(), strict=True))
+        self.labels = {id_: label for label, id_ in enumerate(records.category_ids, start=1)}
+        self.found: dict[int, list[tuple]] = {image_id: [] for image_id in self.sizes}
+
+    def add(self, entry: Any) -> None:
+        """Take one entry in, or raise BadRecord."""
+        if not isinstance(entry, dict):
+            raise _bad("not an object")
+        image_id = entry.get("image_id")
+        if type(image_id) is not int or image_id not in self.sizes:
+            raise _bad(f"image_id {shorten(image_id)} is not one of the dataset's usable photos")
+        category_id = entry.get("category_id")
+        if type(category_id) is not int or category_id not in self.labels:
+            raise _bad(f"category_id {shorten(category_id)} is not one of the dataset's")
+        score = checks.clean_number(entry.get("score"))
+        if not math.isfinite(score):
+            raise _bad(f"score {score}")
+        mask = self._mask(entry, *self.sizes[image_id])
+        box = _box(entry, mask)
+        self.found[image_id].append((score, self.labels[category_id], box, mask))
+
+    def _mask(self, entry: dict, width: int, height: int) -> Rle | None:
+        if not self.with_masks:
+            return None
+        if "segmentation" not in entry:
+            raise _bad("no segmentation, while the first entry has one")
+        segmentation = entry["segmentation"]
+        if isinstance(segmentation, dict):
+            return _rle(segmentation, width, height)
+        polygons = checks.clean_polygons(segmentation, Problems(), "")
+        if polygons is None:
+            raise _bad("empty segmentation")
+        return to_rle(polygons, height, width)
+
+    def detections(self) -> dict[int, Detections]:
+        """Everything taken in, by image id, best score first."""
+        return {image_id: self._detections(image_id) for image_id in self.found}
+
+    def _detections(self, image_id: int) -> Detections:
+        rows = sorted(self.found[image_id], key=lambda row: -row[0])
+        return Detections(
+            *self.sizes[image_id],
+            boxes=np.array([row[2] for row in rows], np.float64).reshape(-1, 4),
+            scores=np.array([row[0] for row in rows], np.float64),
+            labels=np.array([row[1] for row in rows], np.int64),
+            masks=[row[3] for row in rows] if self.with_masks else None,
+        )
+
+
+def _box(entry: dict, mask: Rle | None) -> list[float]:
+    """The entry's box as xyxy, or its mask's."""
+    box = entry.get("bbox")
+    if box is None:
+        if mask is None:
+            raise _bad("neither bbox nor segmentation")
+        box = coco_mask.toBbox(mask).tolist()
+    if not isinstance(box, list) or len(box) != 4:
+        raise _bad(f"bbox {shorten(box)} is not [x, y, width, height]")
+    x, y, width, height = (checks.clean_number(value) for value in box)
+    if not all(map(math.isfinite, (x, y, width, height))) or width < 0 or height < 0:
+        raise _bad(f"bbox {shorten(box)}: not finite, or a negative side")
+    return [x, y, x + width, y + height]
+
+
+def _rle(rle: dict, width: int, height: int) -> Rle:
+    try:
+        return checks.clean_rle(rle, width, height)
+    except BadRecord as bad:
+        if bad.kind != "empty mask":  # useless in an annotation, merely wrong in a result
+            raise
+    return to_rle(rle, height, width)
+
+
+def _bad(detail: str) -> BadRecord:
+    return BadRecord("malformed detection", detail)

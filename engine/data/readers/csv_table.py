@@ -1,0 +1,246 @@
+"""A table of photos: one row a photo, or one row a garment where rows have boxes.
+
+    file_name,category,identity,split,color,pattern          labels.csv
+    a/1.jpg,dress,D-17,train,red,                            blank = unknown
+
+``file_name`` may also be called path, image or file, ``identity`` also item_id; x1, y1, x2, y2 give
+a garment's box in pixels (blank: the whole photo). Every other column is a question with exclusive
+answers, but for free text: a column whose values almost never repeat. All splits share the values
+and identities, which come from the whole table.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.readers import checks
+from engine.data.readers.cache import fingerprint
+from engine.data.readers.listed import Rows, exclusive_groups, number_values, to_columns
+from engine.data.readers.problems import Problems
+from engine.data.records import PhotoRecords
+from engine.errors import InputError
+
+FILE_COLUMNS = ("file_name", "path", "image", "file")
+IDENTITY_COLUMNS = ("identity", "item_id")
+BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+RESERVED = {"category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}  # never attributes by themselves
+OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
+# A column is free text if it has more values than this, and more than half as many as entries.
+MOST_VALUES = 20
+
+Table = dict[str, list[str]]  # column -> its entries, stripped, "" = blank
+
+
+def find_table(root: Path, annotations: str | Path | None) -> Path:
+    """``<root>/labels.csv``, or the file given (also relative to the root)."""
+    candidates = [root / "labels.csv"]
+    if annotations is not None:
+        candidates = [Path(annotations), root / annotations]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = ", ".join(map(str, candidates))
+    raise InputError(f"no table for {root}: looked for {looked}; name it with annotations")
+
+
+def read(
+    file: Path,
+    folders: Sequence[Path],
+    split: str,
+    *,
+    category: str | None = None,
+    identity: str | None = None,
+    attributes: Sequence[str] | None = None,
+) -> tuple[PhotoRecords, dict[str, str]]:
+    """Read one split of a table.
+
+    Args:
+        file: the table: UTF-8, separated by commas, semicolons or tabs; the first line is names.
+        folders: where the photos may be; the first that holds any of them is it.
+        split: rows with another ``split`` are left out; without such a column all are read.
+        category, identity: the columns to take instead of the usual ones; "none" takes no column.
+        attributes: the columns that are attributes; None takes all others that aren't free text.
+
+    Returns:
+        The records and the fingerprints of the table and the photo folder.
+
+    Raises:
+        InputError: not such a table, or no such column or split.
+    """
+    sources = {str(file.resolve()): fingerprint(file)}
+    problems = Problems()
+    table = _parse(file, problems)
+    files = _column(table, None, FILE_COLUMNS)
+    if files is None:
+        raise InputError(f"{file}: has no column file_name; its columns are {', '.join(table)}")
+    chosen, numbers = _choose_rows(table, files, split, file, problems)
+    root = checks.choose_folder(table[files], folders, file)
+    sources[str(root.resolve())] = fingerprint(root)
+
+    category = _chosen(table, category, ("category",), file)
+    identity = _chosen(table, identity, IDENTITY_COLUMNS, file)
+    categories, category_of_row = _values(table, category)
+    identities, identity_of_row = _values(table, identity)
+    names = _attribute_columns(table, attributes, {files, category, identity}, problems, file)
+    values, groups, matrix = exclusive_groups(names, [table[name] for name in names])
+
+    rows = Rows(
+        names=[table[files][row] for row in chosen],
+        numbers=numbers,
+        category=category_of_row[chosen],
+        identity=identity_of_row[chosen],
+        attributes=matrix[chosen] if groups else None,
+        box=_boxes(table, chosen, file),
+    )
+    records = PhotoRecords(
+        to_columns(rows, root, problems),
+        name="csv",
+        root=root,
+        categories=categories,
+        category_ids=range(1, len(categories) + 1),
+        attributes=values,
+        attribute_groups=groups,
+        identities=identities,
+        problems=problems.found(),
+    )
+    return records, sources
+
+
+def _parse(file: Path, problems: Problems) -> Table:
+    header, *lines = _read_lines(file)
+    names = [name.strip().lower() for name in header]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InputError(f"{file}: column {name!r} occurs twice; rename one")
+    whole = []
+    for line in filter(any, lines):
+        if len(line) == len(names):
+            whole.append(line)
+        else:
+            detail = f"{file.name}: {len(line)} entries in a table of {len(names)} columns"
+            problems.add("malformed row", f"{detail}: {','.join(line)[:60]}")
+    columns = zip(*whole, strict=True) if whole else ([] for _ in names)
+    return {
+        name: [entry.strip() for entry in column]
+        for name, column in zip(names, columns, strict=True)
+        if name  # spreadsheets leave columns of row numbers without one
+    }
+
+
+def _read_lines(file: Path) -> list[list[str]]:
+    """The header and all rows, split at whatever separates them."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise InputError(f"{file}: is not a readable table ({error})") from None
+    if not lines:
+        raise InputError(f"{file}: is empty; its first line must name the columns")
+    return lines
+
+
+def _column(table: Table, wanted: str | None, usual: Sequence[str]) -> str | None:
+    """The column wanted, else the first of the usual ones; None where there is none."""
+    names = usual if wanted is None else (wanted.lower(),)
+    return next((name for name in names if name in table), None)
+
+
+def _chosen(table: Table, wanted: str | None, usual: Sequence[str], file: Path) -> str | None:
+    if wanted is not None and wanted.lower() == "none":
+        return None
+    found = _column(table, wanted, usual)
+    if found is None and wanted is not None:
+        raise InputError(f"{file}: has no column {wanted!r}; its columns are {', '.join(table)}")
+    return found
+
+
+def _values(table: Table, column: str | None) -> tuple[list[str], np.ndarray]:
+    """A column's different entries, sorted; int64 [R], which one each row has (-1: none)."""
+    rows = len(next(iter(table.values()), []))
+    return number_values(table[column]) if column else ([], np.full(rows, -1))
+
+
+def _attribute_columns(
+    table: Table, wanted: Sequence[str] | None, taken: set, problems: Problems, file: Path
+) -> list[str]:
+    if wanted is not None:
+        for name in wanted:
+            if _chosen(table, name, (), file) is None:
+                raise InputError(f"{file}: attributes: {name!r} is no column")
+        return [name.lower() for name in wanted]
+    names = []
+    for name in table:
+        if name in taken | RESERVED:
+            continue
+        filled = [entry for entry in table[name] if entry]
+        different = len(set(filled))
+        if different > max(MOST_VALUES, len(filled) / 2):
+            problems.add("column of free text", f"{name}: {different} values in {len(filled)} rows")
+        elif filled:
+            names.append(name)
+    return names
+
+
+def _choose_rows(
+    table: Table, files: str, split: str, file: Path, problems: Problems
+) -> tuple[list[int], np.ndarray]:
+    """The split's rows, and the numbers of their photos, which count those of all splits."""
+    chosen = _without_repeats(table, files, _rows_of_split(table, split, file), problems)
+    number = {name: i for i, name in enumerate(dict.fromkeys(table[files]), 1)}
+    return chosen, np.array([number[table[files][row]] for row in chosen], np.int64)
+
+
+def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:
+    if "split" not in table:
+        return list(range(len(next(iter(table.values()), []))))
+    for name in (split.lower(), *OTHER_SPLIT_NAMES.get(split.lower(), ())):
+        rows = [row for row, entry in enumerate(table["split"]) if entry.lower() == name]
+        if rows:
+            return rows
+    there = ", ".join(sorted(set(table["split"]) - {""})) or "none"
+    raise InputError(f"{file}: has no row of split {split!r}; its splits are {there}")
+
+
+def _without_repeats(
+    table: Table, files: str, rows: Sequence[int], problems: Problems
+) -> list[int]:
+    """Rows with a box may share their photo; of others that do, the first one counts."""
+    columns = [table[name] for name in BOX_COLUMNS if name in table]
+    boxed = [any(entries) for entries in zip(*columns, strict=True)]
+    seen, kept = set(), []
+    for row in rows:
+        name = table[files][row]
+        if name in seen and not (boxed and boxed[row]):
+            problems.add("photo listed twice", name)
+            continue
+        seen.add(name)
+        kept.append(row)
+    return kept
+
+
+def _boxes(table: Table, rows: Sequence[int], file: Path) -> np.ndarray | None:
+    """float64 [R, 4], NaN where blank; None without the four columns."""
+    present = [name for name in BOX_COLUMNS if name in table]
+    if not present:
+        return None
+    if len(present) < len(BOX_COLUMNS):
+        raise InputError(f"{file}: has a column {present[0]}, but a box needs x1, y1, x2 and y2")
+    columns = [[_number(table[name][row]) for row in rows] for name in BOX_COLUMNS]
+    return np.array(columns, np.float64).T.reshape(-1, 4)
+
+
+def _number(entry: str) -> float:
+    """NaN where blank; what is no number becomes infinite, and its box is left out as such."""
+    try:
+        return float(entry or "nan")
+    except ValueError:
+        return math.inf

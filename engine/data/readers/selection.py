@@ -1,0 +1,80 @@
+"""Taking some of a dataset's labels: what a training isn't told of, it can't learn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.data.records import AttributeGroup, PhotoRecords
+from engine.errors import InputError
+
+
+def select_labels(
+    records: PhotoRecords,
+    *,
+    category: str | None = None,
+    identity: str | None = None,
+    attributes: Sequence[str] | None = None,
+) -> PhotoRecords:
+    """Forget categories or identities ("none") and all but some attribute groups (None: keep all).
+
+    Raises:
+        InputError: there is no such group, or a column is named where there are no columns.
+    """
+    for option, value in (("category", category), ("identity", identity)):
+        if value not in (None, "none"):
+            raise InputError(
+                f"{records.root}: {option}={value} names a column, which only csv has; "
+                f"of {records.name}, {option} can be 'none'"
+            )
+    if category == "none":
+        records = forget_categories(records)
+    if identity == "none":
+        records = forget_identities(records)
+    return records if attributes is None else keep_attribute_groups(records, attributes)
+
+
+def forget_categories(records: PhotoRecords) -> PhotoRecords:
+    """All categories unknown."""
+    unknown = np.full_like(records.garment_category, -1)
+    about = {"categories": [], "category_ids": [], "category_groups": []}
+    return records.with_columns({"garment_category": unknown}, **about)
+
+
+def forget_identities(records: PhotoRecords) -> PhotoRecords:
+    """All identities unknown."""
+    unknown = np.full_like(records.garment_identity, -1)
+    return records.with_columns({"garment_identity": unknown}, identities=[])
+
+
+def forget_masks(records: PhotoRecords) -> PhotoRecords:
+    """Boxes only."""
+    columns = {}
+    for name in ("points", "polygon_lengths", "rle"):
+        columns[name] = records.columns[name][:0]
+        columns[f"{name}_offsets"] = np.zeros_like(records.columns[f"{name}_offsets"])
+    return records.with_columns(columns)
+
+
+def keep_attribute_groups(records: PhotoRecords, names: Sequence[str]) -> PhotoRecords:
+    """The attribute groups called so (whatever their letters' case), in that order.
+
+    Raises:
+        InputError: there is no such group.
+    """
+    by_name = {group.name.lower(): group for group in records.attribute_groups}
+    for name in names:
+        if name.lower() not in by_name:
+            known = ", ".join(by_name) or "none"
+            raise InputError(f"{records.root}: no attribute group {name!r}; there are: {known}")
+    matrix, groups, attributes = records.attribute_matrix, [], []
+    blocks = [matrix[:, :0]]
+    for old in (by_name[name.lower()] for name in names):
+        start = len(attributes)
+        attributes += records.attributes[old.start : old.stop]
+        groups.append(AttributeGroup(old.name, start, len(attributes), old.exclusive))
+        blocks.append(matrix[:, old.start : old.stop])
+    columns = {
+        "attribute_values": np.concatenate(blocks, axis=1).ravel(),
+        "attribute_values_offsets": np.arange(len(matrix) + 1) * len(attributes),
+    }
+    return records.with_columns(columns, attributes=attributes, attribute_groups=groups)

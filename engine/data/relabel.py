@@ -1,0 +1,56 @@
+"""Starting a multitask model from one that was trained for other labels.
+
+Classifiers have a row a value, in the order of their own label space. Rows of values that both
+models know are carried over by name, so that fine-tuning on a new set starts from what is known;
+the other rows stay as they were initialized.
+"""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from engine.data.labels import LabelSpace, index_by_text
+
+if TYPE_CHECKING:
+    from engine.description.multitask import Multitask
+
+State = dict[str, Tensor]
+
+
+def carry_over(
+    state: State, labels: LabelSpace, tasks: tuple[str, ...], model: "Multitask"
+) -> tuple[State, dict[str, int]]:
+    """The state of another model's weights in the numbers of ``model``.
+
+    Args:
+        state: the other model's.
+        labels, tasks: the other model's.
+        model: the one that is to start from it.
+
+    Returns:
+        The state, and how many values of each group of ``model`` were found in it.
+    """
+    own = model.state_dict()
+    theirs = {g.name: (i, g) for i, g in enumerate(labels.answered_by(tasks))}
+    carried = {n: t for n, t in state.items() if not n.startswith(("classifiers.", "criterion."))}
+    found = {}
+    for number, group in enumerate(model.groups):
+        other_number, other = theirs.get(group.name, (None, None))
+        rows = {} if other is None else _matching(group.values, other.values)
+        found[group.name] = 0
+        for part in ("weight", "bias"):
+            name = f"classifiers.{number}.{part}"
+            source = state.get(f"classifiers.{other_number}.{part}")
+            if name not in own or source is None or source.shape[1:] != own[name].shape[1:]:
+                continue  # a branched head, or one that reads other features
+            table = own[name].clone()
+            table[list(rows)] = source[list(rows.values())].to(table.dtype)
+            carried[name] = table
+            found[group.name] = len(rows)
+    return carried, found
+
+
+def _matching(values: tuple[str, ...], others: tuple[str, ...]) -> dict[int, int]:
+    """Number of each value that both have -> its number among ``others``."""
+    own, theirs = index_by_text(values), index_by_text(others)
+    return {i: theirs[text] for text, i in own.items() if text in theirs}

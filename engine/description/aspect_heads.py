@@ -1,0 +1,183 @@
+"""From feature maps to one vector per garment: where to look, what to see there, and the heads.
+
+Where to look needs the deep maps (what is garment, what is skin or floor), what to see depends on
+the aspect: colors are in the pixels, texture in the middle of the trunk, shape at its end. So a
+small attention reads the two deepest maps and gives one weight map per aspect, and every aspect
+pools its own levels under its own weights. A garment's mask, when there is one, bounds them all.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.description.lab_histogram import STRIDE, LabHistogram
+
+HIDDEN = 256
+POWER = 3  # of the pooled mean for item and shape
+OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
+
+
+def cover(mask: Tensor, like: Tensor) -> Tensor:
+    """Share of each cell of a map that the mask covers: f32[B,1,S,S] -> f32[B,1,H,W]."""
+    return F.adaptive_avg_pool2d(mask, like.shape[-2:])
+
+
+def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
+    """f32[B,C,H,W] averaged with f32[B,1,H,W] -> f32[B,C]."""
+    total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
+    return torch.einsum("bchw,bhw->bc", features, weights[:, 0]) / total
+
+
+def power_mean(features: Tensor, weights: Tensor) -> Tensor:
+    """The cube root of the mean cube (GeM, Radenović et al. 2018): as ``masked_mean``.
+
+    A mean says how much of everything there is; this leans to the strongest answers of a few
+    cells, which the outline and the small parts of a garment give in any color.
+    """
+    cubes = features.clamp(min=1e-6).pow(POWER)
+    return masked_mean(cubes, weights).pow(1 / POWER)
+
+
+class Attention(nn.Module):
+    """Where each of several readers looks.
+
+    Args:
+        deep, deepest: channels of the last two maps of the trunk.
+        readers: how many weight maps to make.
+    """
+
+    def __init__(self, deep: int, deepest: int, readers: int) -> None:
+        super().__init__()
+        self.deep = nn.Conv2d(deep, 64, 1)
+        self.deepest = nn.Conv2d(deepest, 64, 1)
+        self.look = nn.Conv2d(64, readers, 1)
+        nn.init.zeros_(self.look.weight)  # starts as the plain mean
+        nn.init.zeros_(self.look.bias)
+
+    def forward(self, deep: Tensor, deepest: Tensor, covered: Tensor) -> Tensor:
+        """Maps and f32[B,1,h,w] mask cover at ``deep``'s size -> f32[B,readers,h,w], sums of 1."""
+        context = F.interpolate(self.deepest(deepest), size=deep.shape[-2:], mode="nearest")
+        logits = self.look(F.gelu(self.deep(deep) + context))
+        logits = logits + covered.clamp(min=1e-6).log().clamp(min=OUTSIDE)
+        return logits.flatten(2).softmax(dim=2).view_as(logits)
+
+
+class ColorReader(nn.Module):
+    """The share of each Lab color, and the mean Lab color, under a weight map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.histogram = LabHistogram()
+        self.features = len(self.histogram.centers) + 3
+
+    def forward(self, images: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        """u8[B,3,S,S], f32[B,1,h,w], f32[B,1,S,S] -> f32[B, features]."""
+        memberships, lab = self.histogram(images)
+        size = [side // STRIDE for side in images.shape[-2:]]
+        fine = F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
+        fine = (fine * F.avg_pool2d(mask, STRIDE)).flatten(2)
+        fine = fine / fine.sum(dim=2, keepdim=True).clamp(min=1e-8)
+        shares = (fine @ memberships).squeeze(1)
+        mean = (fine @ lab).squeeze(1) / 100
+        # The square root makes distances between histograms fair to small shares (Hellinger).
+        return torch.cat([(shares + 1e-6).sqrt(), mean], dim=1)
+
+
+class AspectHead(nn.Module):
+    """Pooled features -> a hidden vector (for attributes) and the aspect's unit vector."""
+
+    def __init__(self, sizes: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        # Levels differ in scale by an order of magnitude; none should start out deaf.
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes)
+        self.hidden = nn.Linear(sum(sizes), HIDDEN)
+        self.norm = nn.LayerNorm(HIDDEN)
+        self.vector = nn.Linear(HIDDEN, dim)
+
+    def forward(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Parts f32[B,size] each -> hidden f32[B,HIDDEN], unit vectors f32[B,dim]."""
+        together = torch.cat([n(p) for n, p in zip(self.norms, parts, strict=True)], dim=1)
+        hidden = F.gelu(self.norm(self.hidden(together)))
+        return hidden, F.normalize(self.vector(hidden).float(), dim=1)
+
+
+class AspectHeads(nn.Module):
+    """All aspects of a model.
+
+    Args:
+        channels: of the trunk's maps, fine to coarse; the last three are read.
+        dims: aspect -> size of its vector.
+    """
+
+    def __init__(self, channels: list[int], dims: dict[str, int]) -> None:
+        super().__init__()
+        middle, deep, deepest = channels[-3:]
+        self.aspects = tuple(dims)
+        self.attention = Attention(deep, deepest, len(dims))
+        self.colors = ColorReader()
+        color, texture = self.colors.features, 2 * middle
+        sizes = {
+            "item": (deepest, deep, texture, color),
+            "color": (color, middle),
+            "texture": (texture, deep),
+            "shape": (deepest, deep),
+        }
+        self.heads = nn.ModuleDict({name: AspectHead(sizes[name], dims[name]) for name in dims})
+
+    def forward(
+        self, images: Tensor, maps: list[Tensor], mask: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """
+        Args:
+            images: u8[B,3,S,S], as they went into the trunk.
+            maps: the trunk's, f32[B,C,H,W], fine to coarse.
+            mask: f32[B,1,S,S] in 0..1.
+
+        Returns:
+            hidden f32[B,HIDDEN] and unit vectors f32[B,dim], by aspect.
+        """
+        middle, deep, deepest = (m.float() for m in maps[-3:])
+        looks = self.attention(deep, deepest, cover(mask, deep))
+        hidden, vectors = {}, {}
+        for number, name in enumerate(self.aspects):
+            look = looks[:, number : number + 1]
+            parts = self._parts(name, images, (middle, deep, deepest), look, mask)
+            hidden[name], vectors[name] = self.heads[name](parts)
+        return hidden, vectors
+
+    def _parts(
+        self, name: str, images: Tensor, maps: tuple[Tensor, ...], look: Tensor, mask: Tensor
+    ) -> list[Tensor]:
+        """What an aspect pools, in the order of its head's sizes."""
+        middle, deep, deepest = maps
+        if name == "shape":
+            return [_look_at(deepest, look, power_mean), power_mean(deep, look)]
+        if name == "color":
+            return [self.colors(images, look, mask), _look_at(middle, look, masked_mean)]
+        texture = _mean_and_spread(middle, look)
+        if name == "texture":
+            return [texture, masked_mean(deep, look)]
+        colors = self.colors(images, look, mask)
+        return [_look_at(deepest, look, power_mean), power_mean(deep, look), texture, colors]
+
+
+def _look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``pool`` of a map of another size under a weight map."""
+    size = features.shape[-2:]
+    if size[0] < look.shape[-2]:
+        return pool(features, F.adaptive_avg_pool2d(look, size))
+    return pool(F.adaptive_avg_pool2d(features, look.shape[-2:]), look)
+
+
+def _mean_and_spread(features: Tensor, look: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel under a weight map: f32[B,2C].
+
+    How strongly an edge detector varies over the cloth says more of a pattern than its mean.
+    """
+    size = look.shape[-2:]
+    mean = F.adaptive_avg_pool2d(features, size)
+    square = F.adaptive_avg_pool2d(features.square(), size)
+    mean, square = masked_mean(mean, look), masked_mean(square, look)
+    return torch.cat([mean, (square - mean.square()).clamp(min=1e-6).sqrt()], dim=1)

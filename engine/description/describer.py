@@ -1,0 +1,253 @@
+"""What the multitask model says about the garments that the detector found in a photo.
+
+Crops are cut on the model's device from the photo that was decoded for the detector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.config import require
+from engine.data.labels import LabelGroup, LabelSpace
+from engine.description.branches import branch_names
+from engine.description.dominant_colors import dominant_colors
+from engine.description.multitask import build_multitask_from_checkpoint
+from engine.detection.detections import Detections
+from engine.pixels.crops import cut_crops
+from engine.precision import autocast
+
+BATCH = 32  # crops per forward pass
+TTA_MARGIN = 0.1  # --tta also looks at the crop with this much more around it
+
+Ranked = list[tuple[str, float]]  # values and their probabilities, best first
+
+
+@dataclass(frozen=True)
+class DescriberSettings:
+    """How garments are described.
+
+    Attributes:
+        top_k: at most so many values per group of attributes.
+        temperature: divides the logits; above 1 probabilities are less extreme.
+        tta: average over the crop, its mirror image and a wider crop.
+        vocabulary: name of the training set whose words are used; None: for each group those of the
+            first set that knows it.
+        precision: "fp32", "bf16" or "fp16", of the forward pass.
+
+    Raises:
+        InputError: a value out of range, named by its flag.
+    """
+
+    top_k: int = 3
+    temperature: float = 1.0
+    tta: bool = False
+    vocabulary: str | None = None
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        require(self.top_k >= 1, f"--top-k {self.top_k}: must be at least 1")
+        sentence = f"--temperature {self.temperature}: must be positive"
+        require(0 < self.temperature < float("inf"), sentence)
+
+
+@dataclass(slots=True)
+class Description:
+    """One garment.
+
+    Attributes:
+        labels: group -> its likeliest values, best first. Probabilities of an exclusive group's
+            values sum to 1 over its vocabulary, those of other groups stand each for itself.
+        colors: (name, "#rrggbb", share of the garment), the largest first.
+        vectors: aspect -> f32[d], unit length.
+    """
+
+    labels: dict[str, Ranked]
+    colors: list[tuple[str, str, float]]
+    vectors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How crops are cut (``engine.pixels.crops``); a model must see them as it was trained to.
+
+    Attributes:
+        size: side of the crop in pixels.
+        margin: what it shows around the box, as a share of the box's longer side.
+        background: take a studio's background off the mask of a garment that has no mask.
+    """
+
+    size: int
+    margin: float
+    background: bool = True
+
+    def __str__(self) -> str:
+        whole = "" if self.background else ", masks with background"
+        return f"{self.size} px, margin {self.margin:g}{whole}"
+
+
+def cut_garments(photo: Tensor, found: Detections, cut: CropSettings) -> tuple[Tensor, Tensor]:
+    """Crops u8[N,3,S,S] and masks u8[N,S,S] of a photo's garments, on the photo's device.
+
+    Args:
+        photo: u8[3,H,W], possibly decoded at 1/2, 1/4 or 1/8 of the size ``found`` refers to.
+        found: its garments.
+        cut: how.
+    """
+    return cut_crops(
+        photo,
+        found.boxes,
+        cut.size,
+        margin=cut.margin,
+        masks=found.masks,
+        full_size=(found.width, found.height),
+        background=cut.background,
+    )
+
+
+class Describer:
+    """The multitask model of a checkpoint, ready for photos.
+
+    Args:
+        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
+            ``engine.onnx_runtime.load_exported`` does.
+        device: where to run.
+        settings: how.
+
+    Raises:
+        InputError: the checkpoint's parts contradict each other, or it has no such vocabulary.
+    """
+
+    def __init__(
+        self, checkpoint: dict[str, Any], device: torch.device, settings: DescriberSettings
+    ) -> None:
+        network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
+        self.model = network.to(device)
+        if device.type == "cpu":
+            self.model.to(memory_format=torch.channels_last)
+        self.device, self.settings = device, settings
+        config = checkpoint["config"]
+        self.cut = CropSettings(
+            config["crop_size"], config["margin"], background=config.get("background", True)
+        )
+        self.vocabulary = choose_vocabulary(self.model.labels, settings.vocabulary)
+
+    @property
+    def aspects(self) -> tuple[str, ...]:
+        """Of the vectors it gives."""
+        return self.model.aspects
+
+    @property
+    def groups(self) -> dict[str, bool]:
+        """Group of labels it gives -> whether its values exclude each other."""
+        return {g.name: g.exclusive for g in self.model.groups if g.name in self.vocabulary}
+
+    def describe(
+        self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
+    ) -> list[Description]:
+        """Describe the garments of one photo.
+
+        Args:
+            photo: u8[H,W,3] RGB, upright; possibly decoded at 1/2, 1/4 or 1/8 of the size that the
+                detections refer to.
+            found: its garments.
+            categories: the detector's; where the category head has branches they choose the branch.
+
+        Returns:
+            One description per garment, in the order of ``found``.
+        """
+        if len(found) == 0:
+            return []
+        pixels = torch.from_numpy(photo).to(self.device).permute(2, 0, 1)
+        crops, masks = cut_garments(pixels, found, self.cut)
+        colors = [
+            dominant_colors(crop.permute(1, 2, 0).cpu().numpy(), mask.cpu().numpy())
+            for crop, mask in zip(crops, masks, strict=True)
+        ]
+        looks = [(crops, masks)]
+        if self.settings.tta:
+            looks.append((crops.flip(-1), masks.flip(-1)))
+            wider = replace(self.cut, margin=self.cut.margin + TTA_MARGIN)
+            looks.append(cut_garments(pixels, found, wider))
+        route = self._route(found, categories)
+        answers = [self._run(crops, masks, route) for crops, masks in looks]
+        logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
+        labels = self._rank(logits, len(found))
+        vectors = {
+            aspect: F.normalize(_mean([a["aspects"][aspect] for a in answers]), dim=1).cpu().numpy()
+            for aspect in self.aspects
+        }
+        return [
+            Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
+            for i in range(len(found))
+        ]
+
+    def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
+        """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
+        for group in self.model.groups:
+            if group.branches and categories:
+                branch = dict(zip(group.values, group.branches, strict=True))
+                names = [branch.get(categories[label - 1], "") for label in found.labels]
+                order = branch_names(group.branches)
+                numbers = [order.index(name) if name else -1 for name in names]
+                return torch.tensor(numbers, device=self.device)
+        return None
+
+    @torch.inference_mode()
+    def _run(self, crops: Tensor, masks: Tensor, route: Tensor | None) -> dict[str, Any]:
+        parts = []
+        with autocast(self.device, self.settings.precision):
+            for start in range(0, len(crops), BATCH):
+                rows = slice(start, start + BATCH)
+                own = None if route is None else route[rows]
+                parts.append(self.model.describe(crops[rows], masks[rows], own))
+        return {
+            kind: {n: torch.cat([part[kind][n] for part in parts]).float() for n in parts[0][kind]}
+            for kind in ("logits", "aspects")
+        }
+
+    def _rank(self, logits: dict[str, Tensor], count: int) -> list[dict[str, Ranked]]:
+        """Per garment, every group's likeliest values."""
+        ranked: list[dict[str, Ranked]] = [{} for _ in range(count)]
+        for name, rows in logits.items():
+            group = self.model.labels.group(name)
+            chosen = _probabilities(rows, group, self.vocabulary[name], self.settings)
+            for entry, values in zip(ranked, chosen, strict=True):
+                entry[name] = values
+        return ranked
+
+
+def choose_vocabulary(labels: LabelSpace, name: str | None) -> dict[str, tuple[int, ...]]:
+    """Group -> the values to choose from: those of the set ``name``, else of the first that knows.
+
+    Raises:
+        InputError: no set has that name.
+    """
+    preferred = labels.source_named(name)
+    chosen = {}
+    for group in labels.groups:
+        for source in (preferred, *labels.sources):
+            if group.name in source.vocabulary:
+                chosen[group.name] = source.vocabulary[group.name]
+                break
+    return chosen
+
+
+def _probabilities(
+    logits: Tensor, group: LabelGroup, values: tuple[int, ...], settings: DescriberSettings
+) -> list[Ranked]:
+    known = logits[:, list(values)] / settings.temperature
+    p = known.softmax(dim=1) if group.exclusive else known.sigmoid()
+    top, places = p.topk(min(settings.top_k, len(values)), dim=1)
+    return [
+        [(group.values[values[i]], round(x, 4)) for x, i in zip(*row, strict=True)]
+        for row in zip(top.tolist(), places.tolist(), strict=True)
+    ]
+
+
+def _mean(answers: list[Tensor]) -> Tensor:
+    return torch.stack(answers).mean(dim=0)

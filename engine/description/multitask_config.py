@@ -1,0 +1,122 @@
+"""The settings of a training of the multitask model."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from engine.backbones import BACKBONES
+from engine.config import TrainingConfig, require, setting
+from engine.description.criterion import ATTRIBUTE_LOSSES, ITEM_LOSSES
+from engine.description.multitask import DEFAULT_TASKS, TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultitaskConfig(TrainingConfig):
+    """Training the multitask model."""
+
+    dataset: tuple[str, ...] = setting(
+        dataclasses.MISSING, "the sets to learn from, each NAME:PATH[:key=value]... with NAME "
+        "deepfashion, deepfashion-fine, inshop, consumer2shop, csv, coco or deepfashion2; keys: "
+        "attributes=A,B (the groups to learn), category=, identity= (a column, or none), split= "
+        "(the part to learn from), val= (the part to judge by, or none), weight= (share in the mix "
+        "relative to its size), annotations=, images=, name=, mask=no",
+    )  # fmt: skip
+    data_path: str | None = setting(None, "the folder, where --dataset is a single bare NAME")
+    strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
+    trunk: str = setting("resnet50", "feature extractor", choices=BACKBONES)
+    weights: str = setting(
+        "imagenet", "the trunk's starting weights: imagenet (downloaded once), none, or a file: a "
+        "checkpoint of ours or a bare backbone in torchvision's key names",
+    )  # fmt: skip
+    stride_in_1x1: bool = setting(
+        False, "ResNet weights with the stride on a stage's first 1x1 convolution (Caffe, Keras) "
+        "instead of its 3x3 (torchvision)",
+    )  # fmt: skip
+    trainable_layers: int = setting(
+        3, "trunk stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
+    )
+    tasks: tuple[str, ...] = setting(
+        DEFAULT_TASKS, "what to learn; what no set has labels for is left out; box finds the "
+        "garment in whole photos (with --whole-photo)", choices=TASKS,
+    )  # fmt: skip
+    category_branches: bool = setting(
+        False, "a branch of the category head for each of upper, lower and full body, where a set "
+        "knows them",
+    )  # fmt: skip
+    task_weights: tuple[str, ...] = setting(
+        (), "weights of the tasks' losses, like item=2 color=0.5 (others 1); or the word learned: "
+        "by their uncertainty",
+    )  # fmt: skip
+    attribute_loss: str = setting(
+        "bce", "loss of attributes that do not exclude each other", choices=ATTRIBUTE_LOSSES
+    )
+    item_loss: str = setting("supcon", "loss of photos of one product", choices=ITEM_LOSSES)
+    label_smoothing: float = setting(0.0, "share of each exclusive label spread over the others")
+    class_weights: float = setting(
+        0.0, "weight rare answers more: exponent of the inverse frequency, 0 = all alike, 1 = "
+        "every answer counts the same in total",
+    )  # fmt: skip
+    balance: float = setting(
+        0.0, "draw rare categories more often: exponent of the inverse frequency, 0 = off"
+    )
+    photos_per_identity: int = setting(
+        4, "photos of a product in a batch, where sets know products"
+    )
+    best_metric: str | None = setting(
+        None, "the metric that decides what is best and when to stop early, as metrics.json nests "
+        "it, like clothing/category/top1 (default: of the first set that is judged)",
+    )  # fmt: skip
+    test_only: bool = setting(False, "evaluate the weights and stop")
+    epochs: int = setting(20, "passes over the training sets")
+    batch_size: int = setting(32, "garments per process and step", "-b")
+    optimizer: str = setting("adamw", "update rule", choices=("sgd", "adamw"))
+    lr_schedule: str = setting("cosine", "decay of the rate", choices=("multistep", "cosine"))
+    backbone_lr_factor: float = setting(0.1, "the trunk's rate, as a multiple of the heads'")
+    weight_decay: float = setting(0.01, "weight decay of filters and matrices only")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.dataset) > 0, "--dataset: give at least one NAME:PATH")
+        bare = len(self.dataset) == 1 and ":" not in self.dataset[0]
+        sentence = f"--data-path {self.data_path}: only goes with a single --dataset NAME"
+        require(self.data_path is None or bare, sentence)
+        limit = 6 if self.trunk == "mobilenet_v3_large" else 5
+        layers = self.trainable_layers
+        sentence = f"--trainable-layers {layers}: {self.trunk} has 0 to {limit}"
+        require(0 <= layers <= limit, sentence)
+        learns = self.weights != "none" or self.frozen_epochs == 0
+        require(learns, "--frozen-epochs: --weights none leaves the trunk nothing to keep")
+        require(len(self.tasks) > 0, "--tasks: give at least one")
+        self.loss_weights()
+        for name in ("class_weights", "balance", "label_smoothing"):
+            flag, value = "--" + name.replace("_", "-"), getattr(self, name)
+            require(0 <= value <= 1, f"{flag} {value}: must be between 0 and 1")
+        require(self.label_smoothing < 1, "--label-smoothing 1: leaves nothing of the label")
+        photos = self.photos_per_identity
+        require(photos >= 2, f"--photos-per-identity {photos}: a pair takes at least 2")
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """``--dataset``, with ``--data-path`` put in."""
+        if self.data_path is None:
+            return self.dataset
+        return (f"{self.dataset[0]}:{self.data_path}",)
+
+    def loss_weights(self) -> dict[str, float] | str:
+        """``--task-weights`` as task -> weight, or "learned".
+
+        Raises:
+            InputError: anything else than ``task=number`` of a wanted task, or learned alone.
+        """
+        if self.task_weights == ("learned",):
+            return "learned"
+        weights = {}
+        for text in self.task_weights:
+            task, _, number = text.partition("=")
+            sentence = f"--task-weights {text}: give TASK=NUMBER with a task of --tasks, or learned"
+            require(task in self.tasks and number != "", sentence)
+            try:
+                weights[task] = float(number)
+            except ValueError:
+                require(False, sentence)
+            require(0 <= weights[task] < float("inf"), f"--task-weights {text}: not a weight")
+        return weights

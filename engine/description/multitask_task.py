@@ -1,0 +1,212 @@
+"""What training the multitask model asks for: tasks, network, losses, sampling order, judge."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.config import plain, require
+from engine.data.crop_dataset import CropDataset
+from engine.data.labels import ASPECTS, CATEGORY, LabelGroup, LabelSpace
+from engine.data.records import PhotoRecords
+from engine.description.criterion import Criterion
+from engine.description.describe import DescribeSettings, evaluate_multitask
+from engine.description.losses import positive_weights
+from engine.description.multitask import ASPECT_DIMS, Multitask, build_multitask
+from engine.description.multitask_config import MultitaskConfig
+from engine.errors import InputError
+from engine.judging.multitask_metrics import EvaluationPart
+from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.training.loop import global_batch
+from engine.training.mixing import MixedBatches
+
+MOST_WEIGHT = 20.0  # of a rare answer; an answer seen once must not drown all others
+
+Encoded = dict[str, np.ndarray]  # see engine.data.labels.encode_labels
+
+logger = logging.getLogger("weft")
+
+
+def settings_of(config: MultitaskConfig, augmentation: MultitaskAugmentation) -> dict[str, Any]:
+    """Everything the run was asked for; inference reads how crops are cut from it.
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+    sentence = "--tasks box: give --whole-photo too; a crop around the garment gives its box away"
+    require("box" not in config.tasks or augmentation.whole_photo, sentence)
+    crops = {"crop_size": augmentation.crop_size, "margin": augmentation.margin}
+    return plain(config) | crops | {"augmentation": plain(augmentation)}
+
+
+def usable_tasks(wanted: Sequence[str], labels: LabelSpace) -> tuple[str, ...]:
+    """The wanted tasks without those that no set has labels for. Aspects also learn from views.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    names = {group.name for group in labels.groups}
+    there = {*ASPECTS, "box"}
+    there |= {"category"} if CATEGORY in names else set()
+    there |= {"attributes"} if names - {CATEGORY} else set()
+    missing = [task for task in wanted if task not in there]
+    tasks = tuple(task for task in wanted if task in there)
+    require(bool(tasks), f"--tasks {' '.join(missing)}: no --dataset has labels for it")
+    if missing:
+        logger.info("not learned, no set has labels for it: %s", ", ".join(missing))
+    return tasks
+
+
+def build_model(
+    config: MultitaskConfig, labels: LabelSpace, encoded: Sequence[Encoded], *, load: bool
+) -> Multitask:
+    """The network with its losses, and its starting weights unless a checkpoint replaces them.
+
+    Args:
+        config: the run's settings, its tasks those of ``usable_tasks``.
+        labels: what is asked about a garment.
+        encoded: every training set's answers, for the class weights.
+        load: fill in ``--weights``.
+    """
+    model = build_multitask(
+        labels,
+        trunk=config.trunk,
+        weights=config.weights,
+        load=load,
+        trainable_layers=config.trainable_layers,
+        stride_in_1x1=config.stride_in_1x1,
+        tasks=config.tasks,
+    )
+    model.criterion = Criterion(
+        labels,
+        config.tasks,
+        ASPECT_DIMS,
+        task_weights=config.loss_weights(),
+        smoothing=config.label_smoothing,
+        attribute_loss=config.attribute_loss,
+        item_loss=config.item_loss,
+        class_weights=answer_weights(labels, encoded, config.class_weights),
+    )
+    return model
+
+
+def answer_weights(
+    labels: LabelSpace, encoded: Sequence[Encoded], exponent: float
+) -> dict[str, Tensor] | None:
+    """Per group f32[V], the inverse frequency of each answer to the power of ``exponent``.
+
+    Relative to a mean frequency, or for groups that are not exclusive to that of the answer no.
+    Answers that no garment has weigh 1. None for an exponent of 0.
+    """
+    if exponent == 0:
+        return None
+    weights = {}
+    for group in labels.groups:
+        yes, no = _counts(group, encoded)
+        relative = positive_weights(yes, no, MOST_WEIGHT) ** exponent
+        weights[group.name] = torch.where(yes > 0, relative, 1.0)
+    return weights
+
+
+def _counts(group: LabelGroup, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """f32[V] how often each answer is given, and what that is to be compared with."""
+    answers = np.concatenate([part[group.name] for part in encoded])
+    if not group.exclusive:
+        yes, no = (answers == 1).sum(axis=0), (answers == -1).sum(axis=0)
+    else:
+        yes = np.bincount(answers[answers >= 0], minlength=len(group.values))
+        no = np.full(len(yes), yes.sum() / max((yes > 0).sum(), 1))
+    return torch.from_numpy(yes).float(), torch.from_numpy(no).float()
+
+
+def global_batches(
+    config: MultitaskConfig, train: Sequence[PhotoRecords], weights: Sequence[float]
+) -> MixedBatches:
+    """The sampling order: the sets mixed by weight, photos of one product together."""
+    return MixedBatches(
+        train,
+        weights=weights,
+        batch_size=global_batch(config),
+        seed=config.seed,
+        per_identity=config.photos_per_identity if "item" in config.tasks else 1,
+        balance=config.balance,
+    )
+
+
+def labels_of(labels: LabelSpace) -> dict[str, Any]:
+    """What the model's numbers mean; it travels with the weights."""
+    categories = [v for group in labels.groups if group.name == CATEGORY for v in group.values]
+    return {
+        "categories": categories,
+        "category_ids": list(range(1, len(categories) + 1)),
+        "attributes": [
+            v for group in labels.groups if group.name != CATEGORY for v in group.values
+        ],
+        "labels": labels.to_plain(),
+    }
+
+
+def parts_to_judge(
+    val: Mapping[str, PhotoRecords], augmentation: MultitaskAugmentation
+) -> list[EvaluationPart]:
+    """Each set's garments as inference would see them."""
+    plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
+    return [
+        EvaluationPart(name, records, CropDataset([(records, {})], plain, strict=True))
+        for name, records in val.items()
+    ]
+
+
+def judge_of(
+    parts: Sequence[EvaluationPart],
+    labels: LabelSpace,
+    config: MultitaskConfig,
+    device: torch.device,
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """A function from a model to its metrics on every part, alike on every rank."""
+    settings = DescribeSettings(
+        batch_size=config.batch_size, workers=config.workers, precision=config.precision
+    )
+    return partial(evaluate_multitask, labels=labels, parts=parts, settings=settings, device=device)
+
+
+def best_metric(
+    parts: Sequence[EvaluationPart], labels: LabelSpace, config: MultitaskConfig
+) -> str:
+    """``--best-metric``, or what the first set with anything to judge is best judged by.
+
+    Raises:
+        InputError: the named set is not judged, or no set has anything to judge.
+    """
+    names = [part.name for part in parts]
+    if config.best_metric is not None:
+        sentence = f"--best-metric {config.best_metric}: the sets judged are {', '.join(names)}"
+        require(config.best_metric.split("/")[0] in names, sentence)
+        return config.best_metric
+    for part in parts:
+        metric = _natural_metric(part, labels, config.tasks)
+        if metric is not None:
+            return f"{part.name}/{metric}"
+    raise InputError(
+        f"nothing to judge the tasks {', '.join(config.tasks)} by in {', '.join(names)}: give "
+        "--eval-every 0 or a set with labels"
+    )
+
+
+def _natural_metric(part: EvaluationPart, labels: LabelSpace, tasks: Sequence[str]) -> str | None:
+    """Accuracy of the category, else of the first attributes; else search by the first aspect."""
+    known = {group.name for group in labels.groups}
+    for group in part.labels.groups:
+        task = "category" if group.name == CATEGORY else "attributes"
+        answers = part.targets[group.name]
+        answered = (answers >= 0 if group.exclusive else answers != 0).any()
+        if task in tasks and group.name in known and answered:
+            return f"{group.name}/{'top1' if group.exclusive else 'micro_f1'}"
+    aspects = [aspect for aspect in ASPECTS if aspect in tasks]
+    if aspects and (part.records.garment_identity >= 0).any():
+        return f"{aspects[0]}/R@1"
+    return None

@@ -1,0 +1,1 @@
+"""The garment detector: its network, its task, its use on photos."""

@@ -1,0 +1,86 @@
+"""What training the detector asks for: its network, its labels, its sampling order, its judge."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.config import DetectorConfig
+from engine.data.records import PhotoRecords
+from engine.detection.detector import Detector, build_detector
+from engine.detection.predict import PredictSettings, evaluate_detector
+from engine.judging.coco_metrics import GroundTruth
+from engine.training.loop import global_batch
+from engine.training.samplers import GlobalBatches, aspect_groups, repeat_factors
+
+
+def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> Detector:
+    """The network, with its starting weights unless a checkpoint will replace them anyway."""
+    return build_detector(
+        num_classes=1 if config.class_agnostic else len(train.categories),
+        arch=config.arch,
+        backbone=config.backbone,
+        weights=config.weights,
+        load=load,
+        trainable_backbone_layers=config.trainable_backbone_layers,
+        stride_in_1x1=config.stride_in_1x1,
+        pyramid_channels=config.pyramid_channels,
+        masks=config.masks,
+        rois_per_image=config.rois_per_image,
+    )
+
+
+def labels_of(train: PhotoRecords, config: DetectorConfig) -> dict[str, Any]:
+    """What the network's class numbers mean; it travels with the weights."""
+    if config.class_agnostic:
+        return {"categories": ["garment"], "category_ids": [1], "attributes": []}
+    return {
+        "categories": train.categories,
+        "category_ids": train.category_ids,
+        "attributes": train.attributes,
+    }
+
+
+def global_batches(
+    train: PhotoRecords, config: DetectorConfig, *, one_shape: bool
+) -> GlobalBatches:
+    """The sampling order: photos of similar shape together, rare categories more often.
+
+    Args:
+        train: the training photos.
+        config: the run's settings.
+        one_shape: every sample has the same shape, so grouping would only hurt the mixing.
+    """
+    factor = -1 if one_shape else config.aspect_ratio_group_factor
+    photo_of = np.repeat(np.arange(len(train)), np.diff(train.garment_offsets))
+    factors = repeat_factors(photo_of, train.garment_category, len(train), config.repeat_threshold)
+    return GlobalBatches(
+        groups=aspect_groups(train.sizes, factor),
+        factors=factors,
+        batch_size=global_batch(config),
+        seed=config.seed,
+    )
+
+
+def judge_of(
+    val: PhotoRecords, config: DetectorConfig, device: torch.device
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """A function from a model to its COCO metrics on the validation photos, alike on every rank."""
+    settings = PredictSettings(
+        short_side=config.test_short_side,
+        max_side=config.test_max_side,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        precision=config.precision,
+    )
+    return partial(
+        evaluate_detector,
+        records=val,
+        settings=settings,
+        device=device,
+        class_agnostic=config.class_agnostic,
+        truth=GroundTruth(val),
+    )

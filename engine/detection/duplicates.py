@@ -1,0 +1,43 @@
+"""One worn garment, one detection: what a detector finds under two categories is told once."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections
+
+
+def drop_duplicates(detections: Detections, overlap: float) -> Detections:
+    """Leave out what covers the same pixels as a better detection, whatever the categories.
+
+    Non-maximum suppression by the IoU of masks, not of boxes: a dress under an open coat shares the
+    coat's box but few of its pixels. Boxes stand in where the detector has no masks.
+
+    Args:
+        detections: sorted by score, best first.
+        overlap: 0..1; a detection goes when its IoU with a better one that stayed is larger.
+    """
+    iou = _overlaps(detections)
+    kept: list[int] = []
+    for index in range(len(detections)):
+        if not (iou[index, kept] > overlap).any():
+            kept.append(index)
+    return Detections(
+        detections.width,
+        detections.height,
+        detections.boxes[kept],
+        detections.scores[kept],
+        detections.labels[kept],
+        None if detections.masks is None else [detections.masks[index] for index in kept],
+    )
+
+
+def _overlaps(detections: Detections) -> np.ndarray:
+    """IoU of each pair: f64[N,N]."""
+    count = len(detections)
+    if count == 0:
+        return np.zeros((0, 0))
+    shapes = detections.masks
+    if shapes is None:
+        shapes = detections.boxes.astype(np.float64)
+        shapes[:, 2:] -= shapes[:, :2]
+    return coco_mask.iou(shapes, shapes, [0] * count)

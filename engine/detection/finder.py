@@ -1,0 +1,108 @@
+"""Which garments are on photos: the detector's, each told once, or the whole photo as one.
+
+Both ways yield (key, garments or what is wrong with the photo, decoded photo), so that whatever
+follows need not ask where garments come from.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.description.describer import CropSettings
+from engine.detection.detections import Detections
+from engine.detection.detector import build_from_checkpoint
+from engine.detection.duplicates import drop_duplicates
+from engine.detection.predict import PredictSettings, detect_photos, map_ahead
+from engine.pixels.crops import crop_square
+from engine.pixels.photos import PhotoError, photo_size, read_photo
+
+Keyed = Iterable[tuple[Hashable, Path]]
+Found = tuple[Hashable, Detections | PhotoError, np.ndarray | None]
+
+
+class GarmentFinder:
+    """A detector, ready for photos.
+
+    Args:
+        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
+            ``engine.onnx_runtime.load_exported`` does.
+        settings: how photos go through it.
+        overlap: see ``engine.detection.duplicates.drop_duplicates``.
+        device: where to run.
+
+    Raises:
+        InputError: the checkpoint's parts contradict each other.
+    """
+
+    def __init__(
+        self,
+        checkpoint: dict[str, Any],
+        settings: PredictSettings,
+        *,
+        overlap: float,
+        device: torch.device,
+    ) -> None:
+        network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
+        self.model = network.to(device)
+        self.settings, self.overlap, self.device = settings, overlap, device
+        self.categories: list[str] = checkpoint["categories"]
+
+    def find(self, photos: Keyed, *, keep_photo: bool = True) -> Iterator[Found]:
+        """What ``engine.detection.predict.detect_photos`` yields, duplicates left out."""
+        results = detect_photos(
+            self.model, photos, self.settings, self.device, keep_photo=keep_photo
+        )
+        for key, found, photo in results:
+            if isinstance(found, Detections):
+                found = drop_duplicates(found, self.overlap)
+            yield key, found, photo
+
+
+def given_garments(
+    photos: Keyed,
+    garments: Callable[[Hashable, tuple[int, int]], Detections],
+    cut: CropSettings,
+    workers: int,
+) -> Iterator[Found]:
+    """Photos whose garments are known, decoded as finely as their crops need.
+
+    Args:
+        photos: (key, file) pairs.
+        garments: from key and (width, height) of the photo to its garments.
+        cut: the crops to come.
+        workers: threads that decode.
+
+    Yields:
+        In the order of ``photos``.
+    """
+
+    def load(photo: tuple[Hashable, Path]) -> Found:
+        key, path = photo
+        try:
+            full_size = photo_size(path)
+            found = garments(key, full_size)
+            return key, found, read_photo(path, min_short_side=_needed(found, cut))
+        except PhotoError as error:
+            return key, error, None
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        yield from map_ahead(pool, load, photos, 2 * workers)
+
+
+def _needed(found: Detections, cut: CropSettings) -> int:
+    """Pixels that the photo's short side must have for its smallest garment's crop to be sharp."""
+    full_size = found.width, found.height
+    squares = [crop_square(box, full_size, cut.margin) for box in found.boxes]
+    scales = [cut.size / (square[2] - square[0]) for square in squares]
+    return max(math.floor(min(full_size) * min(max(scales, default=0), 1)), 1)
+
+
+def whole_photo(_key: Hashable, full_size: tuple[int, int]) -> Detections:
+    """The photo as its only garment; for ``given_garments``."""
+    box = np.array([[0, 0, *full_size]], np.float64)
+    return Detections(*full_size, box, np.ones(1, np.float32), np.zeros(1, np.int64), None)

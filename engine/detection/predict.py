@@ -1,0 +1,345 @@
+"""Runs the detector over photos: decode, resize, batch, infer, and bring the results home.
+
+The steps overlap on threads (OpenCV works outside Python's lock), each a bounded number of photos
+ahead of the next, so memory does not grow with the number of photos:
+
+    threads: decode and resize -> here: batch by padded shape, run -> threads: paste and encode
+"""
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from engine import distributed
+from engine.config import require
+from engine.data.records import PhotoRecords
+from engine.detection.detections import Detections
+from engine.judging.coco_columns import GroundTruth
+from engine.judging.coco_metrics import judge
+from engine.pixels.geometry import detector_size, resize
+from engine.pixels.masks import paste_to_rles
+from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.precision import autocast
+
+PADDING = 32  # the detector pads a batch to a multiple of this
+
+logger = logging.getLogger("weft")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How photos go through the detector.
+
+    Attributes:
+        short_side, max_side: the photo is resized to this short side unless its long side would
+            pass max_side.
+        canvas: (width, height) that no photo may exceed, for detectors of fixed size; None: any.
+        score_threshold: detections below are dropped (on top of the model's own threshold).
+        batch_size: photos per forward pass.
+        workers: threads that decode photos and encode masks; 0 does both in between.
+        precision: "fp32", "bf16" or "fp16", of the forward pass.
+
+    Raises:
+        InputError: a value out of range, named by its flag.
+    """
+
+    short_side: int = 800
+    max_side: int = 1333
+    canvas: tuple[int, int] | None = None
+    score_threshold: float = 0.0
+    batch_size: int = 1
+    workers: int = 2
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "batch_size"):
+            flag = "--" + name.replace("_", "-")
+            require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
+        sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
+        require(self.max_side >= self.short_side, sizes)
+        require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
+
+    def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) at which the detector sees a photo of the given one."""
+        return detector_size(*full_size, self.short_side, self.max_side, self.canvas)
+
+
+@dataclass(slots=True)
+class _Item:
+    """A photo on its way through the detector."""
+
+    key: Hashable
+    path: Path
+    width: int = 0  # of the original, upright photo
+    height: int = 0
+    image: Tensor | None = None  # uint8 [3, h, w] at the detector's size, until it has been used
+    photo: np.ndarray | None = None  # uint8 [H, W, 3] as decoded, where the caller wants it
+    output: dict[str, np.ndarray] | None = None
+    error: PhotoError | None = None
+
+
+def detect_photos(
+    model: nn.Module,
+    photos: Iterable[tuple[Hashable, Path]],
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    keep_photo: bool = False,
+) -> Iterator[tuple[Hashable, Detections | PhotoError, np.ndarray | None]]:
+    """Detect garments photo by photo, in constant memory.
+
+    Only photos of equal padded shape share a batch, so a photo's result does not depend on its
+    neighbors (up to the last bits of float arithmetic, which the batch's size may change).
+
+    Args:
+        model: puts out, per image, boxes, scores, labels and maybe roi_masks; set to eval mode.
+        photos: (key, file) pairs; the key comes back with the result.
+        settings: sizes, batching, threads, precision.
+        device: where the model is.
+        keep_photo: also hand out the decoded photo.
+
+    Yields:
+        (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
+        for a photo that cannot be read. ``photo`` is uint8 [H, W, 3] RGB, upright and possibly at
+        1/2, 1/4 or 1/8 of the size that the boxes refer to; None where unreadable or unwanted.
+    """
+    model.eval()
+    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
+    ahead = settings.workers + settings.batch_size
+
+    def load(photo: tuple[Hashable, Path]) -> _Item:
+        return _load(_Item(*photo), settings, keep_photo)
+
+    def finish(item: _Item) -> tuple[Hashable, Detections | PhotoError, np.ndarray | None]:
+        return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
+
+    try:
+        loaded = map_ahead(pool, load, photos, ahead)
+        yield from map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+def detect_photo(
+    model: nn.Module,
+    photo: np.ndarray,
+    full_size: tuple[int, int],
+    settings: PredictSettings,
+    device: torch.device,
+) -> Detections:
+    """Detect garments in one photo that has been decoded already.
+
+    Args:
+        model: as for ``detect_photos``, in eval mode.
+        photo: u8[H,W,3] RGB, upright, possibly at 1/2, 1/4 or 1/8 of its full size.
+        full_size: (width, height) in pixels that the detections refer to.
+        settings: sizes, threshold, precision.
+        device: where the model is.
+    """
+    size = settings.size_of(full_size)
+    item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
+    (item,) = _forward(model, [item], settings.precision, device)
+    return _to_detections(item, settings.score_threshold)
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
+) -> Iterator:
+    """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""
+    if pool is None:
+        yield from map(function, items)
+        return
+    pending: deque = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def watch(results: Iterable, count: int) -> Iterable:
+    """Show a progress bar on a terminal, for rank 0's share of the photos."""
+    show = distributed.is_main() and sys.stderr.isatty()
+    return track(results, "photos", count, console=Console(stderr=True), disable=not show)
+
+
+def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
+    """Decode no more than the detector's size needs, and resize to it."""
+    try:
+        item.width, item.height = full_size = photo_size(item.path)
+        size = settings.size_of(full_size)
+        photo = read_photo(item.path, min_short_side=min(size))
+    except PhotoError as error:
+        item.error = error
+        return item
+    item.image = _to_tensor(photo, full_size, size)
+    item.photo = _halved(photo, min(size)) if keep_photo else None
+    return item
+
+
+def _to_tensor(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    return torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
+
+
+def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
+    """The photo as small as ``read_photo`` makes JPEGs: many huge PNGs may be on their way."""
+    height, width = photo.shape[:2]
+    factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(height, width) >= f * min_short_side)
+    return resize(photo, (width, height), (-(-width // factor), -(-height // factor)))
+
+
+def _run(
+    model: nn.Module, items: Iterable[_Item], settings: PredictSettings, device: torch.device
+) -> Iterator[_Item]:
+    """Collect batches of one padded shape and run them; unreadable photos pass through.
+
+    At most four batches' worth of photos wait; then the fullest batch runs as it is.
+    """
+    waiting: dict[tuple[int, ...], list[_Item]] = {}
+    for item in items:
+        if item.error:
+            yield item
+            continue
+        shape = tuple(-(-side // PADDING) for side in item.image.shape[1:])
+        waiting.setdefault(shape, []).append(item)
+        crowded = sum(map(len, waiting.values())) == 4 * settings.batch_size
+        if crowded or len(waiting[shape]) == settings.batch_size:
+            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+            yield from _forward(model, waiting.pop(fullest), settings.precision, device)
+    for batch in waiting.values():
+        yield from _forward(model, batch, settings.precision, device)
+
+
+@torch.inference_mode()
+def _forward(
+    model: nn.Module, batch: list[_Item], precision: str, device: torch.device
+) -> list[_Item]:
+    images = [item.image.to(device) for item in batch]
+    with autocast(device, precision):
+        outputs = model(images)
+    for item, output in zip(batch, outputs, strict=True):
+        item.output = {name: value.cpu().numpy() for name, value in output.items()}
+    return batch
+
+
+def _to_detections(item: _Item, score_threshold: float) -> Detections:
+    """Bring one image's output to the original photo's pixels, clipped to it, best score first."""
+    height, width = item.image.shape[1:]
+    item.image = None  # the caller may hold on to the photo, but nobody needs this
+    output = item.output
+    scale = np.array([item.width / width, item.height / height] * 2, np.float32)
+    limit = np.array([item.width, item.height] * 2, np.float32)
+    boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
+    scores = output["scores"].astype(np.float32)
+    # A diverging model puts out NaN boxes; comparisons drop those, too.
+    good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    order = np.flatnonzero(good)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    masks = None
+    if "roi_masks" in output:
+        masks = paste_to_rles(output["roi_masks"][order], boxes[order], item.height, item.width)
+    labels = output["labels"][order].astype(np.int64)
+    return Detections(item.width, item.height, boxes[order], scores[order], labels, masks)
+
+
+def predict_shard(
+    model: nn.Module,
+    records: PhotoRecords,
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    progress: bool = False,
+) -> dict[int, Detections | None]:
+    """This rank's share of the predictions: {image id: detections, None if unreadable}.
+
+    Unreadable photos are named in a warning.
+    """
+    indices = distributed.shard(len(records))
+    photos = (((index, records.path(index)), records.path(index)) for index in indices)
+    results = detect_photos(model, photos, settings, device)
+    if progress and distributed.is_main():
+        results = track(results, "detecting", total=len(indices), console=Console(stderr=True))
+    was_training = model.training
+    shard = {
+        int(records.image_ids[index]): _usable(result, records.sizes[index].tolist(), path)
+        for (index, path), result, _ in results
+    }
+    model.train(was_training)
+    return shard
+
+
+def _usable(result: Detections | PhotoError, size: list[int], path: Path) -> Detections | None:
+    """The detections, or None and a warning: unreadable, or not the photo that was annotated."""
+    problem = result
+    if isinstance(result, Detections):
+        if [result.width, result.height] == size:
+            return result
+        problem = f"{path}: is {result.width}×{result.height}, annotated as {size[0]}×{size[1]}"
+    logger.warning("counted as a photo without detections: %s", problem)
+    return None
+
+
+def gather_predictions(
+    shard: dict[int, Detections | None], image_ids: np.ndarray
+) -> dict[int, Detections | None] | None:
+    """All ranks' predictions on rank 0, in the order of ``image_ids``; None on the other ranks.
+
+    Raises:
+        AssertionError: naming the ids that two ranks predicted, or none did.
+    """
+    gathered = distributed.gather_objects(shard)
+    if gathered is None:
+        return None
+    ids, counts = np.unique([i for part in gathered for i in part], return_counts=True)
+    repeated = ids[counts > 1]
+    odd = np.setxor1d(ids, image_ids)
+    assert not repeated.size, f"image ids predicted by several ranks: {repeated[:20].tolist()}"
+    assert not odd.size, f"image ids missing or unknown: {odd[:20].tolist()}"
+    merged = {image_id: found for part in gathered for image_id, found in part.items()}
+    return {image_id: merged[image_id] for image_id in image_ids.tolist()}
+
+
+def evaluate_detector(
+    model: nn.Module,
+    records: PhotoRecords,
+    settings: PredictSettings,
+    device: torch.device,
+    *,
+    class_agnostic: bool = False,
+    truth: GroundTruth | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Judge a detector on a dataset with all ranks; every rank calls it and gets the same answer.
+
+    Args:
+        model, settings, device: as for ``detect_photos``.
+        records: the dataset.
+        class_agnostic: merge all categories into one.
+        truth: the packed ground truth of ``records``, when it is evaluated on repeatedly.
+        progress: show a bar on rank 0.
+
+    Returns:
+        {"box": the 12 COCO numbers, "mask": the same (where model and dataset have masks),
+        "per_class": {kind: {category: {"AP", "AP50", "AP75", "garments"}}}, "photos": count,
+        "unreadable": count of the photos that could not be read and count as without detections}.
+    """
+    shard = predict_shard(model, records, settings, device, progress=progress)
+    predictions = gather_predictions(shard, records.image_ids)
+    metrics = None
+    if predictions is not None:
+        truth = truth or GroundTruth(records)
+        metrics = judge(truth, predictions, class_agnostic=class_agnostic)
+    return distributed.broadcast_object(metrics)

@@ -1,0 +1,228 @@
+"""The region heads: class, box and mask of each proposal.
+
+Masks never exist at the size of the photo: training samples its 28x28 targets from box-sized crops,
+inference returns 28x28 probabilities for the caller to paste where a picture or an RLE is written.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
+
+from engine.detection.boxes import decode_boxes, encode_boxes, match, sample_balanced
+from engine.detection.pyramid import Pyramid
+from engine.detection.rpn import SMOOTH_L1_BETA
+
+BOX_WEIGHTS = (10.0, 5.0)
+BOX_POOL, MASK_POOL, MASK_SIZE = 7, 14, 28
+
+
+class Sample(NamedTuple):
+    """The regions of one image to learn from, positives first."""
+
+    boxes: Tensor  # f32[K,4]
+    labels: Tensor  # i64[K]: 0 background, -1 a slot that nothing filled
+    truth: Tensor  # i64[K]: the true box that each overlaps most
+    count: Tensor  # i64[]: positives
+
+
+class Matched(NamedTuple):
+    """The positives of one image with what they should have been."""
+
+    boxes: Tensor  # f32[P,4]
+    truth: Tensor  # i64[P] into the target
+    target: dict[str, Tensor]
+    image_size: tuple[int, int]
+
+
+class RegionHeads(nn.Module):
+    """Box head on every proposal, mask head on the garments among them."""
+
+    fg_iou = 0.5
+    positive_fraction = 0.25
+    min_side = 1e-2
+
+    def __init__(
+        self,
+        *,
+        levels: int,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        mask_head: nn.Module | None,
+        mask_predictor: nn.Module | None,
+        rois_per_image: int,
+        score_threshold: float,
+        nms_threshold: float,
+        detections_per_image: int,
+    ) -> None:
+        """
+        Args:
+            levels: of the pyramid that regions are pooled from, from the finest.
+            box_head, box_predictor: [R,P,7,7] -> [R,F] -> (class logits [R,1+C], offsets
+                [R,4*(1+C)]).
+            mask_head, mask_predictor: [R,P,14,14] -> same -> logits [R,1+C,28,28], or None.
+            rois_per_image: proposals sampled from each image in training.
+            score_threshold, nms_threshold, detections_per_image: see
+                ``engine.detection.detector.build_detector``.
+        """
+        super().__init__()
+        self.levels = levels
+        self.box_head, self.box_predictor = box_head, box_predictor
+        self.mask_head, self.mask_predictor = mask_head, mask_predictor
+        self.rois_per_image = rois_per_image
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+        self.detections_per_image = detections_per_image
+
+    def losses(
+        self,
+        pyramid: Pyramid,
+        proposals: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Losses of a random balanced sample of the proposals (f32[P,4] of each image)."""
+        samples = [self._sample(p, t) for p, t in zip(proposals, targets, strict=True)]
+        # The step's one wait for the accelerator outside the suppression.
+        counts = torch.stack([sample.count for sample in samples]).tolist()
+        boxes = [sample.boxes for sample in samples]
+        labels = torch.cat([sample.labels for sample in samples])
+        positive = _first_rows([len(b) for b in boxes], counts).to(labels.device, non_blocking=True)
+        labels_positive = labels[positive]
+        matched = [
+            Matched(sample.boxes[:n], sample.truth[:n], target, size)
+            for sample, n, target, size in zip(samples, counts, targets, image_sizes, strict=True)
+        ]
+
+        logits, offsets = self._classify(pyramid, boxes)
+        box_loss = _box_loss(offsets[positive, labels_positive], matched) / (labels >= 0).sum()
+        losses = {
+            "loss_classifier": F.cross_entropy(logits, labels, ignore_index=-1),
+            "loss_box_reg": box_loss,
+        }
+        if self.mask_head is not None and len(positive):
+            losses["loss_mask"] = self._mask_loss(pyramid, matched, labels_positive)
+        elif self.mask_head is not None:
+            losses["loss_mask"] = self._no_mask_loss(pyramid, boxes)
+        return losses
+
+    @torch.no_grad()
+    def _sample(self, proposals: Tensor, target: dict[str, Tensor]) -> Sample:
+        truth = target["boxes"]
+        proposals = torch.cat((proposals, truth))
+        index, verdict = match(truth, proposals, low=self.fg_iou, high=self.fg_iou)
+        positives = int(self.rois_per_image * self.positive_fraction)
+        rows, valid, count = sample_balanced(verdict, self.rois_per_image, positives)
+        index = index[rows]
+        labels = target["labels"][index] if len(truth) else torch.zeros_like(index)
+        labels = torch.where(verdict[rows] > 0, labels, 0)
+        return Sample(proposals[rows], torch.where(valid, labels, -1), index, count)
+
+    def _classify(self, pyramid: Pyramid, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        features = pyramid.pool(boxes, self.levels, BOX_POOL)
+        logits, offsets = self.box_predictor(self.box_head(features))
+        return logits.float(), offsets.float().view(len(offsets), -1, 4)
+
+    def _mask_logits(self, pyramid: Pyramid, boxes: list[Tensor], labels: Tensor) -> Tensor:
+        """f32[R,28,28]: each region's logits for its own class."""
+        features = pyramid.pool(boxes, self.levels, MASK_POOL)
+        logits = self.mask_predictor(self.mask_head(features))
+        return logits[torch.arange(len(logits), device=logits.device), labels].float()
+
+    def _mask_loss(self, pyramid: Pyramid, matched: list[Matched], labels: Tensor) -> Tensor:
+        wanted = [
+            mask_targets(m.target["masks"], m.target["mask_origin"], m.boxes, m.truth, m.image_size)
+            for m in matched
+            if len(m.boxes)
+        ]
+        logits = self._mask_logits(pyramid, [m.boxes for m in matched], labels)
+        return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
+
+    def _no_mask_loss(self, pyramid: Pyramid, boxes: list[Tensor]) -> Tensor:
+        """0 where no photo of the batch shows a garment.
+
+        A background region takes part with weight 0: DDP waits for the gradient of every
+        parameter, and the batch norms of the mask head can't average over nothing.
+        """
+        region = [b[: int(i == 0)] for i, b in enumerate(boxes)]
+        return (
+            self._mask_logits(pyramid, region, region[0].new_zeros(len(region[0])).long()).sum() * 0
+        )
+
+    def detect(
+        self, pyramid: Pyramid, proposals: list[Tensor], image_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Per image ``boxes``, ``scores``, ``labels`` and ``roi_masks``, best score first."""
+        logits, offsets = self._classify(pyramid, proposals)
+        sizes = [len(p) for p in proposals]
+        boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
+        per_image = zip(
+            boxes.split(sizes), logits.softmax(-1).split(sizes), image_sizes, strict=True
+        )
+        results = [self._select(*image) for image in per_image]
+        if self.mask_head is not None:
+            regions = [r["boxes"] for r in results]
+            labels = torch.cat([r["labels"] for r in results])
+            masks = self._mask_logits(pyramid, regions, labels).sigmoid().half()
+            for result, part in zip(results, masks.split([len(r) for r in regions]), strict=True):
+                result["roi_masks"] = part
+        return results
+
+    def _select(
+        self, boxes: Tensor, scores: Tensor, image_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Keep the best of boxes [P,1+C,4] with scores [P,1+C]; class 0 is the background."""
+        boxes = clip_boxes_to_image(boxes, image_size)
+        kept = (scores > self.score_threshold) & (boxes[..., 2:] - boxes[..., :2]).gt(
+            self.min_side
+        ).all(-1)
+        kept[:, 0] = False
+        rows, labels = kept.nonzero(as_tuple=True)
+        boxes, scores = boxes[rows, labels], scores[rows, labels]
+        kept = batched_nms(boxes, scores, labels, self.nms_threshold)
+        kept = kept[: self.detections_per_image]
+        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+
+
+def mask_targets(
+    crops: Tensor, origins: Tensor, regions: Tensor, index: Tensor, image_size: tuple[int, int]
+) -> Tensor:
+    """Sample 28x28 targets for regions from box-cropped masks: f32[R,28,28] in [0,1].
+
+    Equal to sampling from the full-size masks: the crops hold a pixel of context on each side, so
+    everything that interpolation can touch is there. Only the image's right and bottom border is
+    special: beyond it the sampler repeats the last pixel, while a crop goes on with its padding.
+    Hence that pixel is repeated here once, which is as far as a region inside the image can reach.
+
+    Args:
+        crops: u8[N,h,w], padded to the largest.
+        origins: i64[N,2], (x, y) of each crop's first pixel in the image.
+        regions: f32[R,4] xyxy pixels, inside the image.
+        index: i64[R] into the crops.
+        image_size: (height, width).
+    """
+    count, height, width = crops.shape
+    masks = regions.new_zeros(count, 1, height + 1, width + 1)
+    masks[:, 0, :height, :width] = crops
+    every = torch.arange(count, device=crops.device)
+    right = (image_size[1] - origins[:, 0]).clamp(max=width)
+    masks[every, 0, :, right] = masks[every, 0, :, right - 1]
+    bottom = (image_size[0] - origins[:, 1]).clamp(max=height)
+    masks[every, 0, bottom] = masks[every, 0, bottom - 1]
+    shifted = regions - origins[index].repeat(1, 2)
+    rois = torch.cat((index[:, None].to(shifted), shifted), 1)
+    return roi_align(masks, rois, MASK_SIZE, 1.0)[:, 0]
+
+
+def _first_rows(lengths: list[int], counts: list[int]) -> Tensor:
+    """i64: the first ``counts[i]`` rows of each of several concatenated parts."""
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    return torch.cat([torch.arange(a, a + n) for a, n in zip(starts, counts, strict=True)])
+
+
+def _box_loss(offsets: Tensor, matched: list[Matched]) -> Tensor:
+    """Smooth L1, summed, of the positives' offsets f32[P,4]."""
+    truth = torch.cat([m.target["boxes"][m.truth] for m in matched])
+    wanted = encode_boxes(truth, torch.cat([m.boxes for m in matched]), BOX_WEIGHTS)
+    return F.smooth_l1_loss(offsets, wanted, beta=SMOOTH_L1_BETA, reduction="sum")

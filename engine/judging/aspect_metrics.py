@@ -1,0 +1,195 @@
+"""Judges one aspect's vectors on an annotated set: what do nearest neighbors have in common?
+
+Same garment, where the set knows identities ("R@k" any hit among the first k, "mAP", "MRR"):
+
+* With ``ViewRoles`` (a set that says which view each photo shows): queries are the photos of the
+  query views, the gallery is the first photo in the gallery view of each product.
+* Otherwise, where the set has photos of both sources: user photos search the shop photos.
+* Otherwise every garment searches all others.
+* ``Roles`` given by the caller replace all this.
+
+Same label ("P@10_color" and so on, for color, pattern and category groups): the share of the ten
+nearest garments *of other products and other photos* that carry the query's label. With
+``ViewRoles`` among the photos of the gallery view only, so that the view itself gives nothing away.
+
+"other_color_R@1", with ``ViewRoles`` and a color group: among gallery-view photos, whether the
+nearest one in another color, or of another product, is the same product.
+
+A photo never finds itself or a garment on it. Garments whose identity or label is unknown are
+neither asked for nor found. "queries" counts the garments that had something to find.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.data.packing import SOURCES
+from engine.judging.bootstrap import mean_interval
+from engine.judging.ranking import Exclusion, mean_of_known, rank_queries
+
+KS = (1, 5, 10, 20)
+LABEL_K = 10
+
+
+@dataclass(frozen=True)
+class ViewRoles:
+    """Which views of a product are asked with, and which are searched.
+
+    Attributes:
+        column: the label group that names each photo's view.
+        queries: views asked with.
+        gallery: the view searched; the main photo of a product, usually.
+    """
+
+    queries: tuple[str, ...]
+    gallery: str
+    column: str = "view"
+
+
+@dataclass(frozen=True)
+class GarmentTable:
+    """What is known about n garments.
+
+    Attributes:
+        photo: int64 [n], number of the photo each is on.
+        identity: int64 [n], -1 unknown.
+        source: int8 [n], index into ``engine.data.packing.SOURCES``.
+        labels: per exclusive group int64 [n], -1 unknown.
+        values: the names of each group's values.
+        judged: groups that neighbors should share, with the aspect each belongs to.
+    """
+
+    photo: np.ndarray
+    identity: np.ndarray
+    source: np.ndarray
+    labels: Mapping[str, np.ndarray]
+    values: Mapping[str, Sequence[str]]
+    judged: Mapping[str, str]
+
+    def in_views(self, roles: ViewRoles, views: Sequence[str]) -> np.ndarray:
+        """int64, the garments whose photo shows one of ``views``, in order."""
+        names = np.array([*self.values[roles.column], ""])
+        return np.flatnonzero(np.isin(names[self.labels[roles.column]], views))
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who asks and who is searched, as numbers of garments, int64.
+
+    Attributes:
+        queries, gallery: of the search for the same garment.
+        label_queries, label_gallery: of the comparison of labels.
+        main: the gallery-view garments among which other colors are looked for; may be empty.
+    """
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    label_queries: np.ndarray
+    label_gallery: np.ndarray
+    main: np.ndarray
+
+
+def roles_of(table: GarmentTable, views: ViewRoles | None = None) -> Roles:
+    """The roles as the top of this file has them; views count where the set has that column."""
+    everything, nobody = np.arange(len(table.photo)), np.zeros(0, np.int64)
+    if views is not None and views.column in table.labels:
+        main = table.in_views(views, [views.gallery])
+        _, first = np.unique(table.identity[main], return_index=True)
+        asking = table.in_views(views, views.queries)
+        return Roles(asking, main[np.sort(first)], main, main, main)
+    users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
+    if len(users) and len(shops):
+        return Roles(users, shops, everything, everything, nobody)
+    return Roles(everything, everything, everything, everything, nobody)
+
+
+def aspect_metrics(
+    vectors: np.ndarray,
+    table: GarmentTable,
+    roles: Roles,
+    *,
+    max_queries: int | None = None,
+    intervals: bool = False,
+    rank: Callable[..., dict[str, np.ndarray]] = rank_queries,
+) -> dict[str, Any]:
+    """The numbers described at the top of this file, for one aspect.
+
+    Args:
+        vectors: float [n, d], unit length.
+        table: the n garments.
+        roles: who asks and who is searched.
+        max_queries: ask with so many queries only, evenly picked, where there are more.
+        intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
+        rank: ``engine.judging.ranking.rank_queries``, or what does the same on several ranks.
+
+    Returns:
+        Only what can be measured; {} where that is nothing.
+    """
+    search = _Search(vectors, table, max_queries, rank)
+    scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
+    scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
+    metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
+    if "R@1" in scores:
+        metrics["queries"] = int((~np.isnan(scores["R@1"])).sum())
+    if intervals and scores:
+        metrics["intervals"] = {name: mean_interval(values) for name, values in scores.items()}
+    return metrics
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One aspect's vectors in one set; the methods give per-query scores by metric name."""
+
+    vectors: np.ndarray
+    table: GarmentTable
+    max_queries: int | None
+    rank: Callable[..., dict[str, np.ndarray]]
+
+    def same_garment(self, roles: Roles) -> dict[str, np.ndarray]:
+        table = self.table
+        if (table.identity < 0).all():
+            return {}
+        scores = self._rank(roles.queries, roles.gallery, table.identity, KS, [table.photo])
+        return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
+
+    def same_labels(self, roles: Roles) -> dict[str, np.ndarray]:
+        table, shown = self.table, (roles.label_queries, roles.label_gallery)
+        apart = [table.photo, table.identity]
+        scores = {}
+        for group in table.judged:
+            ranked = self._rank(*shown, table.labels[group], (LABEL_K,), apart)
+            scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
+        return scores
+
+    def other_color(self, roles: Roles) -> dict[str, np.ndarray]:
+        table = self.table
+        group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
+        if group is None or not len(roles.main):
+            return {}
+        pairs = np.stack([table.identity, table.labels[group]], axis=1)
+        same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
+        same_color[(pairs < 0).any(axis=1)] = -1
+        apart = [table.photo, same_color]
+        ranked = self._rank(roles.main, roles.main, table.identity, (1,), apart)
+        return {"other_color_R@1": ranked["R@1"]}
+
+    def _rank(
+        self,
+        queries: np.ndarray,
+        gallery: np.ndarray,
+        ids: np.ndarray,
+        ks: Sequence[int],
+        apart: Sequence[np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        if self.max_queries is not None and len(queries) > self.max_queries:
+            queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
+        return self.rank(
+            self.vectors[queries],
+            self.vectors[gallery],
+            ids[queries],
+            ids[gallery],
+            ks=ks,
+            exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
+        )

@@ -1,0 +1,157 @@
+"""Annotations and detections as columns, the form in which they are matched.
+
+Packing arrays instead of making a dict per annotation is what most of the speed comes from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.data.records import Photo, PhotoRecords
+from engine.detection.detections import Detections, Rle
+from engine.pixels.masks import to_rle
+
+# What DeepFashion2 calls the values 1, 2, 3 of its four factors.
+SUBSETS = {
+    "scale": ("small", "modest", "large"),
+    "occlusion": ("slight", "medium", "heavy"),
+    "zoom_in": ("none", "medium", "large"),
+    "viewpoint": ("not worn", "frontal", "side or back"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Annotations or detections, one a row; photos and categories by number.
+
+    Attributes:
+        image: int64 [N], position of the photo in the ground truth.
+        category: int64 [N], from 1.
+        box: float64 [N, 4], x, y, width, height in pixels.
+        area: float64 [N], decides in which area ranges a row counts; None: its mask's pixels.
+        extra: [N], of annotations bool: a crowd; of detections float64: the score.
+        masks: N run-length masks, or None (boxes only).
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    box: np.ndarray
+    area: np.ndarray | None
+    extra: np.ndarray
+    masks: list[Rle] | None = None
+
+
+class GroundTruth:
+    """A dataset's annotations as columns: packed once, good for any number of evaluations.
+
+    Attributes:
+        image_ids: int64 [P], ascending.
+        sizes: int32 [P, 2], width and height of each photo.
+        categories: label k of a detection is ``categories[k - 1]``.
+        has_masks: whether every garment has a mask, so that mask AP can be measured.
+        factors: {name in SUBSETS: int8 [G]}, 0 = unknown.
+    """
+
+    def __init__(self, records: PhotoRecords) -> None:
+        """Pack the annotations of ``records``; masks wait for the first mask evaluation."""
+        # COCO settles ties between photos by image id, so photos are numbered in that order.
+        order = np.argsort(records.image_ids, kind="stable")
+        number = np.empty(len(order), np.int64)
+        number[order] = np.arange(len(order))
+        self.image_ids = records.image_ids[order]
+        self.sizes = records.sizes[order]
+        self.categories = records.categories
+        self.has_masks = records.has_masks
+        self.factors = {name: np.array(getattr(records, f"garment_{name}")) for name in SUBSETS}
+        self._records = records
+        self._masks: list[Rle] | None = None
+        self._columns = Columns(
+            image=np.repeat(number, np.diff(records.garment_offsets)),
+            category=records.garment_category.astype(np.int64) + 1,
+            box=_to_xywh(records.garment_box),
+            area=np.array(records.garment_area, np.float64),
+            extra=np.array(records.garment_crowd),
+        )
+
+    def columns(self, kind: str, class_agnostic: bool) -> Columns:
+        """The annotations as an evaluation of ``kind`` ("box" or "mask") needs them."""
+        columns = self._columns
+        if kind == "mask":
+            if not self.has_masks:
+                raise ValueError("mask AP needs a segmentation of every garment")
+            if self._masks is None:
+                self._masks = [
+                    _rle_of(garment.segmentation, photo)
+                    for photo in self._records
+                    for garment in photo.garments
+                ]
+            columns = replace(columns, masks=self._masks)
+        return _merge_categories(columns) if class_agnostic else columns
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether any garment is annotated with one of DeepFashion2's factors."""
+        return any(values.any() for values in self.factors.values())
+
+    def category_names(self, class_agnostic: bool) -> list[str]:
+        """What the categories are called; merged into one they are "garment"."""
+        return ["garment"] if class_agnostic else self.categories
+
+
+def pack_predictions(
+    truth: GroundTruth, predictions: Mapping[int, Detections], kind: str, class_agnostic: bool
+) -> Columns:
+    """Concatenate all photos' detections and check that they fit the ground truth."""
+    found = list(predictions.values())
+    number = _photo_numbers(truth, predictions)
+    box = _to_xywh(np.concatenate([np.zeros((0, 4)), *(d.boxes for d in found)]))
+    columns = Columns(
+        image=np.repeat(number, [len(d) for d in found]),
+        category=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in found)]),
+        box=box,
+        area=box[:, 2] * box[:, 3],
+        extra=np.concatenate([np.zeros(0), *(d.scores for d in found)]),
+    )
+    if kind == "mask":
+        masks = [mask for d in found for mask in d.masks or ()]
+        if len(masks) != len(columns.image):
+            raise ValueError("mask AP needs a mask for every detection")
+        columns = replace(columns, masks=masks, area=None)
+    if class_agnostic:
+        return _merge_categories(columns)
+    if ((columns.category < 1) | (columns.category > len(truth.categories))).any():
+        raise ValueError(f"labels must be between 1 and {len(truth.categories)}")
+    return columns
+
+
+def _photo_numbers(truth: GroundTruth, predictions: Mapping[int, Detections]) -> np.ndarray:
+    """int64 [len(predictions)], position of each predicted photo in the ground truth."""
+    ids = np.fromiter(predictions, np.int64, len(predictions))
+    number = np.minimum(np.searchsorted(truth.image_ids, ids), len(truth.image_ids) - 1)
+    unknown = truth.image_ids[number] != ids
+    if unknown.any():
+        raise ValueError(f"predictions for unknown image ids {ids[unknown][:5].tolist()}")
+    sizes = [(d.width, d.height) for d in predictions.values()]
+    other = (truth.sizes[number] != np.reshape(sizes, (-1, 2))).any(axis=1)
+    if other.any():
+        raise ValueError(f"predictions of another photo size: image ids {ids[other][:5].tolist()}")
+    return number
+
+
+def _rle_of(segmentation: list | Rle, photo: Photo) -> Rle:
+    """Polygons are rasterized; RLEs were checked when they were read and stay as they are."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return to_rle(segmentation, photo.height, photo.width)
+
+
+def _merge_categories(columns: Columns) -> Columns:
+    return replace(columns, category=np.ones_like(columns.category))
+
+
+def _to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
+    boxes = np.array(boxes, np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes

@@ -1,0 +1,159 @@
+"""Average precision of boxes and masks as COCO defines it, and on DeepFashion2's subsets.
+
+The twelve numbers are those of https://cocodataset.org/#detection-eval, equal to pycocotools';
+-1 stands for "nothing to measure".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.detection.detections import Detections
+from engine.judging.coco_columns import SUBSETS, GroundTruth, pack_predictions
+from engine.judging.coco_match import Protocol, match
+
+COCO_PROTOCOL = Protocol(
+    {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)},
+    (1, 10, 100),
+)
+IOU_50, IOU_75 = 0, 5  # positions among the thresholds .50, .55 ... .95
+
+# A subset is cut out by made-up areas: garments outside it get one beyond the only area range.
+SUBSET_PROTOCOL = Protocol({"subset": (0, 1)}, (100,))
+INSIDE, OUTSIDE = 0.5, 2.0
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """One evaluation.
+
+    Attributes:
+        summary: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
+        per_class: {category: {"AP", "AP50", "AP75", "garments"}}; crowds are not counted.
+    """
+
+    summary: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+
+
+def evaluate(
+    truth: GroundTruth,
+    predictions: Mapping[int, Detections],
+    *,
+    kind: str,
+    class_agnostic: bool = False,
+) -> CocoMetrics:
+    """The twelve COCO numbers and each category's AP.
+
+    Args:
+        truth: every photo in it counts, whether or not it has predictions.
+        predictions: detections by image id.
+        kind: "box" or "mask". Small, medium and large go by the box's area for boxes and by the
+            mask's for masks.
+        class_agnostic: merge all categories into one, of annotations and detections alike.
+
+    Raises:
+        ValueError: predictions for a photo that ``truth`` does not hold, of another size than it,
+            without masks for kind "mask", or with a label out of range.
+    """
+    names = truth.category_names(class_agnostic)
+    annotations = truth.columns(kind, class_agnostic)
+    detections = pack_predictions(truth, predictions, kind, class_agnostic)
+    precision, recall = match(truth.sizes, len(names), annotations, detections, kind, COCO_PROTOCOL)
+    counts = np.bincount(annotations.category[~annotations.extra], minlength=len(names) + 1)
+    per_class = {
+        name: _average_precisions(precision[:, :, k, 0, -1]) | {"garments": int(counts[k + 1])}
+        for k, name in enumerate(names)
+    }
+    return CocoMetrics(_summarize(precision, recall), per_class)
+
+
+def evaluate_subsets(
+    truth: GroundTruth,
+    predictions: Mapping[int, Detections],
+    *,
+    kind: str,
+    class_agnostic: bool = False,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """AP on DeepFashion2's subsets: {factor: {value: {"AP", "AP50", "AP75", "garments"}}}.
+
+    The garments outside a subset are ignored the way COCO ignores garments outside an area range:
+    they keep their place, and finding or missing one neither helps nor hurts. So a detection on a
+    barely occluded dress is no false positive for "heavy occlusion", while a detection on no
+    garment at all is one for every subset. Factors that no garment is annotated with are left out.
+    The arguments and errors are those of ``evaluate``.
+    """
+    categories = len(truth.category_names(class_agnostic))
+    annotations = truth.columns(kind, class_agnostic)
+    detections = pack_predictions(truth, predictions, kind, class_agnostic)
+    detections = replace(detections, area=np.full(len(detections.image), INSIDE))
+
+    def measure(inside: np.ndarray) -> dict[str, float]:
+        cut = replace(annotations, area=np.where(inside, INSIDE, OUTSIDE))
+        precision, _ = match(truth.sizes, categories, cut, detections, kind, SUBSET_PROTOCOL)
+        garments = int((inside & ~annotations.extra).sum())
+        return _average_precisions(precision) | {"garments": garments}
+
+    return {
+        factor: {
+            name: measure(truth.factors[factor] == value)
+            for value, name in enumerate(value_names, start=1)
+        }
+        for factor, value_names in SUBSETS.items()
+        if truth.factors[factor].any()
+    }
+
+
+def _summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """The twelve numbers, in COCO's order and with the last index the largest detection limit."""
+    every, small, medium, large = range(4)
+    summary = _average_precisions(precision[:, :, :, every, -1])
+    for name, area in (("APs", small), ("APm", medium), ("APl", large)):
+        summary[name] = _mean(precision[:, :, :, area, -1])
+    for position, limit in enumerate(COCO_PROTOCOL.max_detections):
+        summary[f"AR{limit}"] = _mean(recall[:, :, every, position])
+    for name, area in (("ARs", small), ("ARm", medium), ("ARl", large)):
+        summary[name] = _mean(recall[:, :, area, -1])
+    return summary
+
+
+def _average_precisions(precision: np.ndarray) -> dict[str, float]:
+    """AP, AP50 and AP75 of a precision array whose first axis are the IoU thresholds."""
+    return {
+        "AP": _mean(precision),
+        "AP50": _mean(precision[IOU_50]),
+        "AP75": _mean(precision[IOU_75]),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over what there was to find; -1 when there was nothing."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0
+
+
+def judge(
+    truth: GroundTruth,
+    predictions: Mapping[int, Detections | None],
+    *,
+    class_agnostic: bool = False,
+    subsets: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a whole dataset's predictions, as ``evaluate_detector`` returns them.
+
+    With ``subsets``, "subsets" holds {kind: AP on DeepFashion2's subsets} as well.
+    """
+    found = {i: detections for i, detections in predictions.items() if detections is not None}
+    with_masks = truth.has_masks and all(d.masks is not None for d in found.values())
+    metrics: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {"per_class": {}}
+    for kind in ("box", "mask") if with_masks else ("box",):
+        result = evaluate(truth, found, kind=kind, class_agnostic=class_agnostic)
+        metrics[kind], tables["per_class"][kind] = result.summary, result.per_class
+        if subsets and truth.has_subsets:
+            table = evaluate_subsets(truth, found, kind=kind, class_agnostic=class_agnostic)
+            tables.setdefault("subsets", {})[kind] = table
+    counts = {"photos": len(predictions), "unreadable": len(predictions) - len(found)}
+    return metrics | tables | counts

@@ -1,0 +1,63 @@
+"""Metrics of a detector as tables for the terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+MEANINGS = {
+    "AP": "mean over IoU .50 ... .95",
+    "AP50": "at IoU .50",
+    "AP75": "at IoU .75",
+    "APs": "garments under 32² pixels",
+    "APm": "garments up to 96² pixels",
+    "APl": "garments over 96² pixels",
+    "AR1": "recall with 1 detection a photo",
+    "AR10": "recall with 10",
+    "AR100": "recall with 100",
+    "ARs": "of small garments",
+    "ARm": "of medium garments",
+    "ARl": "of large garments",
+}
+
+
+def print_metrics(metrics: dict[str, Any], console: Console) -> None:
+    """Print what ``engine.judging.coco_metrics.judge`` returns.
+
+    Percent, as detection papers give them; a dash stands where there was nothing to find.
+    """
+    kinds = [kind for kind in ("box", "mask") if kind in metrics]
+    unreadable = metrics["unreadable"]
+    left_out = f", {unreadable} of them unreadable" if unreadable else ""
+    console.print(_summary(metrics, kinds, f"{metrics['photos']} photos{left_out}"))
+    console.print(_triples("category", {kind: metrics["per_class"][kind] for kind in kinds}))
+    for factor in metrics.get("subsets", {}).get("box", {}):
+        rows = {kind: metrics["subsets"][kind][factor] for kind in kinds}
+        console.print(_triples(factor.replace("_", "-"), rows))
+
+
+def _summary(metrics: dict[str, Any], kinds: list[str], title: str) -> Table:
+    table = Table(title, *_right(kinds), "", box=box.SIMPLE_HEAD)
+    for name in metrics["box"]:
+        table.add_row(name, *(_percent(metrics[kind][name]) for kind in kinds), MEANINGS[name])
+    return table
+
+
+def _triples(title: str, rows: dict[str, dict[str, dict[str, float]]]) -> Table:
+    """A row per category or subset: how many garments, then AP, AP50 and AP75 of each kind."""
+    columns = [name for kind in rows for name in (f"{kind} AP", "AP50", "AP75")]
+    first = Column(title, no_wrap=True)
+    table = Table(first, *_right(["garments", *columns]), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, row in rows["box"].items():
+        values = [rows[kind][name][column] for kind in rows for column in ("AP", "AP50", "AP75")]
+        table.add_row(name, str(row["garments"]), *map(_percent, values))
+    return table
+
+
+def _right(headers: list[str]) -> list[Column]:
+    return [Column(header, justify="right") for header in headers]
+
+
+def _percent(value: float) -> str:
+    return "–" if value < 0 else f"{100 * value:.1f}"

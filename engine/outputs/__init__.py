@@ -1,0 +1,1 @@
+"""What infer.py writes, and how it survives being killed."""

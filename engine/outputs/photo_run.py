@@ -1,0 +1,102 @@
+"""A run over many photos that may be killed, continued and repeated: what is left to do.
+
+Rank 0 opens the run and shares out ``pending``; each rank adds its finished photos to the journal;
+rank 0 reads back the records of all. A journal line holds as long as its stamp does: the photo's
+size and time, and a digest of everything else that the results depend on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from engine.errors import InputError
+from engine.outputs import journal
+from engine.outputs.journal import Record
+from engine.pixels.find_photos import MARKER, find_photos
+
+Stamp = list  # [bytes, modification time in ns, digest]; empty when the file cannot be asked
+
+
+@dataclass
+class PhotoRun:
+    """An open run.
+
+    Attributes:
+        root: the folder that names start from.
+        names: of all photos, sorted.
+        pending: (name, stamp) of those without a valid journal line, sorted.
+        folder: of the journal.
+        lock: held until ``close``.
+    """
+
+    root: Path
+    names: list[str]
+    pending: list[tuple[str, Stamp]]
+    folder: Path
+    lock: IO
+
+    def records(self) -> Iterator[Record]:
+        """Every photo's record, sorted by name. Call once no process adds any more."""
+        journal.merge(self.folder, lambda record: True)
+        expected = iter(self.names)
+        wanted = set(self.names)
+        for record in journal.read(self.folder):
+            if record["photo"] in wanted:
+                assert record["photo"] == next(expected), "the journal lacks a photo"
+                yield record
+        assert next(expected, None) is None, "the journal lacks a photo"
+
+    def close(self) -> None:
+        """Let the next run in."""
+        self.lock.close()
+
+
+def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> PhotoRun:
+    """Find the photos and what earlier runs into ``output`` have left to do.
+
+    Args:
+        photos: files, folders and patterns.
+        output: results folder, created when missing.
+        basis: JSON-ready; all that results depend on beside the photo (weights, settings).
+
+    Raises:
+        InputError: no photos, an output folder that cannot be written or that another run is using.
+    """
+    root, names = find_photos(photos)
+    folder = output / MARKER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = journal.lock(folder)
+        for leftover in output.glob(".*.tmp"):  # of a run killed while it wrote the final files
+            leftover.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        sentence = f"cannot write to {output}: {reason}; choose another --output-dir"
+        raise InputError(sentence) from error
+    digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
+    stamps = {name: _stamp(root / name, digest) for name in names}
+    done = journal.merge(folder, lambda record: _holds(record, stamps, output))
+    pending = [(name, stamps[name]) for name in names if name not in done]
+    return PhotoRun(root, names, pending, folder, lock)
+
+
+def _stamp(photo: Path, digest: str) -> Stamp:
+    try:
+        status = photo.stat()
+    except OSError:  # reading the photo will tell what is wrong with it
+        return []
+    return [status.st_size, status.st_mtime_ns, digest]
+
+
+def _holds(record: Record, stamps: dict[str, Stamp], output: Path) -> bool:
+    """Whether a journal line may stay."""
+    name = record["photo"]
+    if name not in stamps:
+        return True  # from another run into this folder, which may be repeated
+    if "kind" in record:
+        return False  # unreadable photos get another chance: permissions leave no trace in a stamp
+    drawn = "overlay" not in record or (output / record["overlay"]).exists()
+    return drawn and record.get("stamp") == stamps[name]

@@ -1,0 +1,193 @@
+"""What is kept of one photo: its record in the journal and its pictures.
+
+    OUTPUT/
+        overlays/<photo's path>.jpg               the photo with its garments drawn in
+        crops/<photo's path>/<number>_<category>.jpg   each garment's box, cut out
+        .weft/                                    the journal (engine/outputs/journal.py)
+
+The photo's suffix stays in these names, so that a.jpg and a.png don't collide.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.description.describer import Description
+from engine.detection.detections import Detections
+from engine.errors import InputError
+from engine.outputs import feature_file
+from engine.outputs.journal import Record
+from engine.pixels.draw import draw_garments
+from engine.pixels.photos import PhotoError
+
+LONGEST_NAME = 200  # bytes of one path component; file systems allow 255, suffixes need some
+LONGEST_CROP = 4096  # pixels; JPEG itself ends at 65,500
+JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
+
+
+def image_id(name: str) -> int:
+    """A photo's id in the COCO results: it depends on the name alone, so runs agree about it.
+
+    52 bits of SHA-256: exact in JavaScript and in float64 columns.
+    """
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest()[:13], 16)
+
+
+def overlay_path(name: str) -> str:
+    """Where a photo's overlay lies, relative to the output folder."""
+    return f"overlays/{_mirrored(name)}.jpg"
+
+
+def crop_path(name: str, number: int, category: str) -> str:
+    """Where the crop of a photo's garment lies, relative to the output folder."""
+    return f"crops/{_mirrored(name)}/{number}_{slug(category)}.jpg"
+
+
+def slug(category: str) -> str:
+    """A category's name as part of a file name."""
+    return re.sub(r"\W+", "_", category)[:60]
+
+
+def _mirrored(name: str) -> str:
+    """The photo's own relative path, its file name shortened where a suffix would not fit."""
+    path = PurePosixPath(name)
+    raw = os.fsencode(path.name)
+    if len(raw) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    start = raw[: LONGEST_NAME - 20].decode(errors="ignore")
+    return str(path.with_name(f"{start}~{digest}"))
+
+
+def garments_record(
+    name: str,
+    found: Detections,
+    categories: Sequence[str],
+    *,
+    descriptions: Sequence[Description] | None = None,
+    vectors: bool = False,
+    similar: Sequence[list[dict[str, Any]]] | None = None,
+    pictures: bool,
+) -> Record:
+    """A readable photo's entry in garments.json.
+
+    Boxes are xyxy in pixels of the upright photo, to 1/100; ``area_share`` is the part of the photo
+    that the mask covers (the box, from a detector without masks). With ``pictures`` the entry names
+    those that ``save_pictures`` writes. With ``vectors`` it carries the descriptions' vectors, as
+    ``engine.outputs.feature_file.encode`` writes them; they end up in a file of their own.
+    ``similar``: each garment's similar items of a database, ready for JSON.
+    """
+    garments = [_garment(found, i, categories) for i in range(len(found))]
+    for garment, description in zip(garments, descriptions or [], strict=descriptions is not None):
+        garment |= _description(description)
+        if vectors:
+            garment["vectors"] = feature_file.encode(description.vectors)
+    for garment, items in zip(garments, similar or [], strict=similar is not None):
+        garment["similar"] = items
+    record = {"photo": name, "image_id": image_id(name), "width": found.width,
+              "height": found.height, "garments": garments}  # fmt: skip
+    if pictures:
+        record["overlay"] = overlay_path(name)
+        for garment in garments:
+            garment["crop"] = crop_path(name, garment["number"], garment["category"])
+    return record
+
+
+def _garment(found: Detections, i: int, categories: Sequence[str]) -> dict[str, Any]:
+    category = categories[int(found.labels[i]) - 1]
+    x1, y1, x2, y2 = (round(float(value), 2) for value in found.boxes[i])
+    garment = {
+        "number": i + 1,
+        "category": category,
+        "score": round(float(found.scores[i]), 5),
+        "box": [x1, y1, x2, y2],
+    }
+    area = (x2 - x1) * (y2 - y1)
+    if found.masks is not None:
+        rle = found.masks[i]
+        area = float(coco_mask.area(rle))
+        garment["mask"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+    garment["area_share"] = round(area / (found.width * found.height), 5)
+    return garment
+
+
+def _description(description: Description) -> dict[str, Any]:
+    return {
+        "labels": {
+            group: [{"value": value, "probability": p} for value, p in ranked]
+            for group, ranked in description.labels.items()
+        },
+        "colors": [
+            {"name": color, "hex": code, "share": share}
+            for color, code, share in description.colors
+        ],
+    }
+
+
+def unreadable_record(name: str, error: PhotoError) -> Record:
+    """The entry of a photo that cannot be read."""
+    reason = str(error).removeprefix(f"{error.path}: ")
+    return {"photo": name, "kind": error.kind, "reason": reason}
+
+
+def save_pictures(
+    output: Path, name: str, found: Detections, photo: np.ndarray, categories: Sequence[str]
+) -> None:
+    """Write a photo's overlay and crops, in place of those of an earlier run.
+
+    Args:
+        output: the results folder.
+        name: the photo's path relative to the root of the run.
+        found: its garments.
+        photo: u8[H,W,3] RGB, possibly decoded at reduced size.
+        categories: of the detector, in its order.
+
+    Raises:
+        InputError: when they cannot be written.
+    """
+    names = [categories[label - 1] for label in found.labels]
+    overlay = draw_garments(
+        photo,
+        found.boxes,
+        found.masks,
+        names,
+        found.scores,
+        categories=categories,
+        size=(found.width, found.height),
+    )
+    shutil.rmtree(output / "crops" / _mirrored(name), ignore_errors=True)
+    for number, (category, box) in enumerate(zip(names, found.boxes, strict=True), start=1):
+        scale = np.array([photo.shape[1] / found.width, photo.shape[0] / found.height] * 2)
+        write_jpeg(output / crop_path(name, number, category), _cut(photo, box * scale))
+    write_jpeg(output / overlay_path(name), overlay)
+
+
+def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The box (xyxy in pixels of the photo) rounded outward: at least a pixel, not too long."""
+    height, width = photo.shape[:2]
+    x1, y1 = (np.floor(box[:2]).astype(int)).clip(0, (width - 1, height - 1))
+    x2, y2 = (np.ceil(box[2:]).astype(int)).clip((x1 + 1, y1 + 1), (width, height))
+    crop = photo[y1:y2, x1:x2]
+    if (longest := max(crop.shape)) <= LONGEST_CROP:
+        return crop
+    size = [max(side * LONGEST_CROP // longest, 1) for side in crop.shape[1::-1]]
+    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+
+
+def write_jpeg(path: Path, picture: np.ndarray) -> None:
+    """Write u8[H,W,3] RGB. A kill in between is no harm: the journal does not list it yet."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}; free space and run again") from error

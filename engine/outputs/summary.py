@@ -1,0 +1,238 @@
+"""Assembles the final files of a run from its journal, photo by photo, in constant memory.
+
+garments.json        settings, one entry per photo (a line each), unreadable photos, totals
+garments.csv         a row per garment
+coco_results.json    COCO result format; garments.json tells which image id is which photo
+features.npz         on request: every garment's aspect vectors (engine/outputs/feature_file.py)
+index.html           the page to look at it all (engine/outputs/gallery.py)
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engine.data.labels import CATEGORY
+from engine.files import replacing
+from engine.outputs.feature_file import FeatureFile
+from engine.outputs.gallery import GalleryWriter
+from engine.outputs.journal import Record
+
+CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
+MOST_NAMED = 10  # unreadable photos in the printed summary
+
+
+@dataclass
+class Summary:
+    """What a run found, counted."""
+
+    photos: int = 0
+    garments: int = 0
+    photos_without: int = 0
+    unreadable: list[Record] = field(default_factory=list)
+    per_category: Counter = field(default_factory=Counter)
+    photos_with: Counter = field(default_factory=Counter)  # photos that show the category
+
+    def count(self, record: Record) -> None:
+        """Add one photo."""
+        self.photos += 1
+        if "kind" in record:
+            self.unreadable.append(record)
+            return
+        names = [garment["category"] for garment in record["garments"]]
+        self.garments += len(names)
+        self.photos_without += not names
+        self.per_category.update(names)
+        self.photos_with.update(set(names))
+
+
+def assemble(
+    output: Path,
+    records: Iterable[Record],
+    *,
+    header: dict[str, Any],
+    categories: Sequence[str],
+    category_ids: Sequence[int],
+    groups: Mapping[str, bool] | None = None,
+    features: bool = False,
+) -> Summary:
+    """Write the final files; each is complete or, when the run is killed, still the old one.
+
+    Args:
+        output: the results folder.
+        records: of every photo, sorted by name, as the journal holds them.
+        header: first part of garments.json: "root" of the photos' names, "pictures" (whether there
+            are overlays and crops; without them there is no page), weights and settings.
+        categories, category_ids: of the detector; COCO results use the ids.
+        groups: of the descriptions' labels, and whether their values exclude each other; None where
+            garments are not described.
+        features: write features.npz.
+    """
+    ids = dict(zip(categories, category_ids, strict=True))
+    summary = Summary()
+    with ExitStack() as stack:
+        document = _PhotosJson(stack.enter_context(replacing(output / "garments.json")), header)
+        table = _Table(stack.enter_context(replacing(output / "garments.csv")), groups)
+        vectors = FeatureFile(output / "features.npz") if features else None
+        coco = _JsonList(stack.enter_context(replacing(output / "coco_results.json")))
+        page = None
+        if header["pictures"]:
+            file = stack.enter_context(replacing(output / "index.html"))
+            page = GalleryWriter(file, header["root"], output, categories)
+        for record in records:
+            entry = {key: value for key, value in record.items() if key != "stamp"}
+            summary.count(entry)
+            if vectors and "kind" not in entry:
+                vectors.add(entry)
+            if page:
+                page.add(entry)
+            if "kind" not in entry:
+                document.add(entry)
+                table.add(entry)
+                for result in _coco_results(entry, ids):
+                    coco.add(result)
+        document.close(summary)
+        if vectors:
+            vectors.close()
+        table.close()
+        coco.close()
+        if page:
+            page.close()
+    return summary
+
+
+def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> None:
+    """Tell what was found, what could not be read and where to look.
+
+    Args:
+        summary: of all photos of the run.
+        new: how many of them were not finished already.
+        seconds: that the run took.
+        output: the results folder.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if summary.garments:
+        table = Table("category")
+        table.add_column("garments", justify="right")
+        table.add_column("photos", justify="right")
+        for category, count in summary.per_category.most_common():
+            table.add_row(escape(category), str(count), str(summary.photos_with[category]))
+        console.print(table)
+    for entry in summary.unreadable[:MOST_NAMED]:
+        console.print(escape(f"unreadable: {_printable(entry['photo'])}: {entry['reason']}"))
+    if len(summary.unreadable) > MOST_NAMED:
+        console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
+    console.print(
+        f"{summary.photos} photos, {new} of them now in {seconds:.1f} s: {summary.garments} "
+        f"garments, {summary.photos_without} photos without, {len(summary.unreadable)} unreadable"
+    )
+    page = output / "index.html"
+    console.print(escape(f"look at {page if page.exists() else output / 'garments.json'}"))
+
+
+def _printable(name: str) -> str:
+    """A file name as a terminal takes it: some are not even text."""
+    return name.encode(errors="replace").decode().replace("\n", "?")
+
+
+def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any]]:
+    for garment in record["garments"]:
+        x1, y1, x2, y2 = garment["box"]
+        result = {
+            "image_id": record["image_id"],
+            "category_id": ids[garment["category"]],
+            "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+            "score": garment["score"],
+        }
+        if "mask" in garment:
+            result["segmentation"] = garment["mask"]
+        yield result
+
+
+class _JsonList:
+    """A JSON array, an element a line, written as it comes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.separator = file, b"[\n"
+
+    def add(self, element: Any) -> None:
+        self.file.write(self.separator + json.dumps(element).encode())
+        self.separator = b",\n"
+
+    def close(self) -> None:
+        self.file.write(b"[]\n" if self.separator == b"[\n" else b"\n]\n")
+
+
+class _PhotosJson:
+    """garments.json: an object whose "photos" grow line by line and whose totals come last."""
+
+    def __init__(self, file: IO[bytes], header: dict[str, Any]) -> None:
+        self.file = file
+        file.write(json.dumps(header, indent=1).encode().removesuffix(b"\n}") + b',\n "photos": ')
+        self.photos = _JsonList(file)
+
+    def add(self, record: Record) -> None:
+        self.photos.add(record)
+
+    def close(self, summary: Summary) -> None:
+        self.photos.close()
+        totals = {
+            "photos": summary.photos,
+            "unreadable": len(summary.unreadable),
+            "without_garments": summary.photos_without,
+            "garments": summary.garments,
+            "per_category": dict(summary.per_category.most_common()),
+        }
+        rest = json.dumps({"unreadable": summary.unreadable, "summary": totals}, indent=1)
+        self.file.write(b"," + rest.encode().removeprefix(b"{") + b"\n")
+
+
+class _Table:
+    """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes.
+
+    Described garments have a column for their colors and, for each group of labels, one for its
+    answer; of an exclusive group another one for its probability.
+    """
+
+    def __init__(self, file: IO[bytes], groups: Mapping[str, bool] | None) -> None:
+        self.text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
+        self.rows = csv.writer(self.text, lineterminator="\n")
+        self.groups = groups or {}
+        columns = [*CSV_COLUMNS]
+        if groups is not None:
+            columns.append("colors")
+        for group, exclusive in self.groups.items():
+            columns += _label_columns(group)[: 1 + exclusive]
+        self.columns = columns
+        self.rows.writerow(columns)
+
+    def add(self, record: Record) -> None:
+        for garment in record["garments"]:
+            values = {**garment, **dict(zip(("x1", "y1", "x2", "y2"), garment["box"], strict=True))}
+            values["photo"] = record["photo"]
+            shares = (f"{c['name']} {c['share']:.0%}" for c in garment.get("colors", ()))
+            values["colors"] = "; ".join(shares)
+            for group, ranked in garment.get("labels", {}).items():
+                answer, probability = _label_columns(group)
+                sure = [r["value"] for r in ranked if self.groups[group] or r["probability"] > 0.5]
+                values[answer] = sure[0] if self.groups[group] else "; ".join(sure)
+                values[probability] = ranked[0]["probability"]
+            self.rows.writerow([values.get(column, "") for column in self.columns])
+
+    def close(self) -> None:
+        self.text.detach()  # flushes; the file is closed by its owner
+
+
+def _label_columns(group: str) -> tuple[str, str]:
+    """The columns of a group's answer and its probability; "category" is the detector's."""
+    name = "described_category" if group == CATEGORY else group
+    return name, f"{name}_probability"

@@ -1,0 +1,1 @@
+"""Photos, geometry, masks, crops and views: everything done to pixels outside a network."""

@@ -1,0 +1,265 @@
+"""Crops of single garments: what the multitask model sees, cut alike in training and inference.
+
+A crop is a square around the garment's box, grown by a margin and scaled to the model's size;
+beyond the photo it shows ``FILL``. Its mask says where the garment is, or where the photo is if
+nobody knows more. Coordinates are pixels with (0, 0) the photo's corner.
+
+``cut_crop`` works in numpy; ``cut_crops`` gives the same pixels from a photo on the device.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.pixels import geometry, outlines
+from engine.pixels.geometry import Size
+from engine.pixels.masks import decode_crop
+from engine.pixels.studio import studio_mask
+
+# Around the photo. Nearly nothing once a model has subtracted ImageNet's mean color.
+FILL = (124, 116, 104)
+
+
+@dataclass(slots=True)
+class Cutout:
+    """The part of a photo that the crops of one garment are made of.
+
+    Attributes:
+        pixels: u8[h,w,3].
+        square: f64[4] xyxy, what the plain crop shows, in pixels of ``pixels``; may reach outside.
+        scale: pixels of the crop per pixel of ``pixels``.
+        mask: u8[h,w], 255 on the garment; None where nobody knows.
+        outlined: the mask is the garment's own, not an estimate that holds its wearer too.
+    """
+
+    pixels: np.ndarray
+    square: np.ndarray
+    scale: float
+    mask: np.ndarray | None = None
+    outlined: bool = False
+
+
+def crop_square(box: np.ndarray, full_size: Size, margin: float) -> np.ndarray:
+    """The square that a crop shows.
+
+    Args:
+        box: f64[4] xyxy of the garment.
+        full_size: (width, height) of the photo.
+        margin: how much to show around the box, as a share of its longer side. Only what the photo
+            has: a box that is the whole photo does not grow.
+
+    Returns:
+        f64[4] xyxy, at least one pixel wide. It leaves the photo where the grown box is narrower
+        than it is high (or the reverse) and lies close to the photo's edge.
+    """
+    x1, y1, x2, y2 = (float(value) for value in box)
+    width, height = full_size
+    border = margin * max(x2 - x1, y2 - y1)
+    x1, y1 = (min(value, max(value - border, 0)) for value in (x1, y1))
+    x2, y2 = max(x2, min(x2 + border, width)), max(y2, min(y2 + border, height))
+    half = max(x2 - x1, y2 - y1, 1.0) / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return np.array([x - half, y - half, x + half, y + half])
+
+
+def square_map(square: np.ndarray, size: int) -> np.ndarray:
+    """The map of a square onto a picture of ``size`` × ``size`` pixels: f64[3,3]."""
+    factor = size / (square[2] - square[0])
+    return geometry.scaling(factor, factor) @ geometry.translation(-square[0], -square[1])
+
+
+def cut_crop(
+    photo: np.ndarray,
+    box: np.ndarray,
+    size: int,
+    *,
+    margin: float,
+    segmentation: Sequence[np.ndarray] | Mapping | None = None,
+    full_size: Size | None = None,
+    background: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut one garment out of a photo, resampling it once.
+
+    Args:
+        photo: u8[H,W,3].
+        box: f64[4] xyxy.
+        size: S.
+        margin: see ``crop_square``.
+        segmentation: polygons (each f[K,2]) or a compressed RLE of the whole photo; one without
+            a pixel in the crop counts as none.
+        full_size: (width, height) that ``box`` and ``segmentation`` refer to, where the photo was
+            decoded at a whole fraction of it.
+        background: without a segmentation, take a studio's background off the mask
+            (``studio.studio_mask``).
+
+    Returns:
+        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or if nobody knows where it
+        is, the part that the photo covers.
+    """
+    full_size = full_size or photo.shape[1::-1]
+    square = crop_square(box, full_size, margin)
+    cutout = cut_out(photo, full_size, square, size, segmentation, background=background)
+    return render(cutout, square_map(cutout.square, size), size)
+
+
+def cut_out(
+    photo: np.ndarray,
+    full_size: Size,
+    square: np.ndarray,
+    size: int,
+    segmentation: Sequence[np.ndarray] | Mapping | None,
+    *,
+    background: bool,
+) -> Cutout:
+    """Take what a crop of ``size`` pixels needs from a photo, without copying or resampling it.
+
+    The arguments are those of ``cut_crop``, all in pixels of ``full_size``.
+    """
+    factor = geometry.decode_factor(photo, full_size)
+    square = square / factor
+    x1, y1, x2, y2 = _window(square, photo.shape[1::-1], size)
+    pixels, mask = photo[y1:y2, x1:x2], None
+    if segmentation is not None:
+        outline = outlines.outline_of(segmentation)
+        outline = outlines.move(outline, geometry.scaling(1 / factor, 1 / factor))
+        mask = outlines.rasterize(outline, (x1, y1, x2, y2)) * np.uint8(255)
+        mask = mask if mask.any() else None
+    outlined = mask is not None
+    if background and not outlined:
+        mask = studio_mask(pixels)
+    scale = size / (square[2] - square[0])
+    return Cutout(pixels, square - (x1, y1, x1, y1), scale, mask, outlined)
+
+
+def _window(square: np.ndarray, full_size: Size, size: int) -> tuple[int, int, int, int]:
+    """The pixels of a photo that resampling a square to ``size`` reads: x1, y1, x2, y2.
+
+    Holds at least one pixel, also for a square outside the photo.
+    """
+    block = _block(square, size)
+    reach = square + np.array([-1, -1, 1, 1]) * (2 * block + 1)
+    x1, y1, x2, y2 = geometry.whole_pixels(reach, full_size)
+    # Blocks that begin where the square does stay as sharp as they are.
+    x1, y1 = (
+        start + (round(corner) - start) % block if start > 0 else start
+        for start, corner in zip((x1, y1), square[:2], strict=True)
+    )
+    x1, y1 = min(x1, full_size[0] - 1), min(y1, full_size[1] - 1)
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+
+
+def _block(square: np.ndarray, size: int) -> int:
+    """Side of the blocks of pixels that are averaged before interpolating (``geometry.warp``)."""
+    return max(math.floor((square[2] - square[0]) / size + 1e-6), 1)
+
+
+def render(cutout: Cutout, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a cutout into a square picture.
+
+    Args:
+        cutout: what to draw.
+        matrix: f64[3,3], from pixels of the cutout to the picture.
+        size: S.
+
+    Returns:
+        u8[S,S,3] and the mask u8[S,S]: of the garment, or of the photo where that is not known.
+    """
+    mask = cutout.mask
+    if mask is None:
+        mask = np.full(cutout.pixels.shape[:2], 255, np.uint8)
+    full_size = mask.shape[::-1]
+    picture = geometry.warp(cutout.pixels, full_size, matrix, (size, size), FILL)
+    return picture, geometry.warp(mask, full_size, matrix, (size, size), (0, 0, 0))
+
+
+def cut_crops(
+    photo: Tensor,
+    boxes: np.ndarray | Tensor,
+    size: int,
+    *,
+    margin: float,
+    masks: Sequence[Mapping | None] | None = None,
+    full_size: Size | None = None,
+    background: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``cut_crop`` of every garment of a photo, on the photo's device.
+
+    Args:
+        photo: u8[3,H,W].
+        boxes: f[N,4] xyxy; N may be 0.
+        size: S.
+        margin: see ``crop_square``.
+        masks: N compressed RLEs of the full photo's size, None for a garment without.
+        full_size: (width, height) that boxes and masks refer to, where the photo was decoded at a
+            whole fraction of it.
+        background: see ``cut_crop``.
+
+    Returns:
+        Crops u8[N,3,S,S] and masks u8[N,S,S]; each depends on its own garment only.
+    """
+    boxes = np.asarray(torch.as_tensor(boxes).cpu(), np.float64).reshape(-1, 4)
+    masks = [None] * len(boxes) if masks is None else masks
+    crops = torch.empty((len(boxes), 4, size, size), dtype=torch.uint8, device=photo.device)
+    full_size = full_size or (photo.shape[2], photo.shape[1])
+    factor = round(full_size[0] / photo.shape[2])
+    for crop, box, mask in zip(crops, boxes, masks, strict=True):
+        square = crop_square(box, full_size, margin) / factor
+        crop.copy_(_cut_on_device(photo, square, size, mask, factor, background))
+    return crops[:, :3], crops[:, 3]
+
+
+def _cut_on_device(
+    photo: Tensor,
+    square: np.ndarray,
+    size: int,
+    mask: Mapping | None,
+    factor: int,
+    background: bool,
+) -> Tensor:
+    """Colors and mask of one crop: f32[4,S,S], whole numbers."""
+    x1, y1, x2, y2 = _window(square, (photo.shape[2], photo.shape[1]), size)
+    pixels = photo[:, y1:y2, x1:x2]
+    planes = torch.full((4, y2 - y1, x2 - x1), 255.0, device=photo.device)
+    planes[:3] = pixels
+    outline = None
+    if mask is not None:
+        height, width = mask["size"]
+        window = (x1 * factor, y1 * factor, min(x2 * factor, width), min(y2 * factor, height))
+        outline = decode_crop(mask, window)[0]
+    if outline is not None and outline.any():
+        outline = torch.from_numpy(outline).to(photo.device) * 255.0
+        planes[3] = _average_blocks(outline[None], factor)[0]
+    elif background:
+        estimate = studio_mask(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+        if estimate is not None:
+            planes[3] = torch.from_numpy(estimate)
+    block = _block(square, size)
+    planes = _average_blocks(planes, block)
+    # Zeros are what grid_sample reads outside, so that is where the fill has to be.
+    fill = torch.tensor([*FILL, 0.0], device=photo.device)[:, None, None]
+    grid = _sampling_grid((square - (x1, y1, x1, y1)) / block, planes, size)
+    drawn = F.grid_sample((planes - fill)[None], grid, align_corners=False)[0]
+    return (drawn + fill).round()
+
+
+def _average_blocks(planes: Tensor, block: int) -> Tensor:
+    """Average blocks of pixels, the incomplete ones at the right and lower end filled up."""
+    if block == 1:
+        return planes
+    below, right = -planes.shape[1] % block, -planes.shape[2] % block
+    planes = F.pad(planes[None], (0, right, 0, below), mode="replicate")
+    return F.avg_pool2d(planes, block)[0].round()
+
+
+def _sampling_grid(square: np.ndarray, planes: Tensor, size: int) -> Tensor:
+    """Where each pixel of the crop lies in ``planes``, in grid_sample's -1..1: f32[1,S,S,2]."""
+    height, width = planes.shape[1:]
+    steps = (torch.arange(size, device=planes.device) + 0.5) * float(square[2] - square[0]) / size
+    x = 2 * (steps + float(square[0])) / width - 1
+    y = 2 * (steps + float(square[1])) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]

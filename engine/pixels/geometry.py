@@ -1,0 +1,188 @@
+"""Where a photo's pixels go: sizes, affine maps, and the one resampling that carries them out.
+
+A map is f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's corner, so
+the center of the first pixel is (0.5, 0.5) and a photo of width W scaled to width w maps x to
+x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the decoded
+photo may be smaller by a whole factor (``engine.pixels.photos.read_photo``).
+"""
+
+import math
+
+import cv2
+import numpy as np
+import torch
+
+Size = tuple[int, int]
+Fill = tuple[int, int, int]
+
+
+def detector_size(
+    width: int, height: int, short_side: int, max_side: int, canvas: Size | None = None
+) -> Size:
+    """(width, height) at which the detector sees a photo.
+
+    The short side becomes ``short_side`` unless that would make the long one exceed ``max_side``
+    or the photo no longer fit into ``canvas``.
+    """
+    scale = min(short_side / min(width, height), max_side / max(width, height))
+    if canvas:
+        scale = min(scale, canvas[0] / width, canvas[1] / height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
+    """Stretch a photo, decoded at ``full_size`` or a whole fraction of it, to u8[h,w,3].
+
+    Bilinear once it is less than twice too large, averaging whole blocks before that.
+    """
+    small, factor = _shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
+    if full_size[0] % factor or full_size[1] % factor:
+        # The last blocks reach past the photo's edge; OpenCV's resize cannot leave them out.
+        return warp(photo, full_size, stretching(full_size, size), size, None)
+    return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+
+
+def place(
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill
+) -> np.ndarray:
+    """Move a photo by an affine map into a picture, resampling it once.
+
+    A map that only stretches (and mirrors) onto whole pixels is a ``resize``, several times faster
+    than the ``warp`` that every other map takes; both give the same pixels within one level.
+
+    Args:
+        photo: u8[H,W,3].
+        full_size: (width, height) that ``matrix`` maps from.
+        matrix: f64[3,3].
+        size: (width, height) of the picture.
+        fill: color of what the photo does not cover.
+
+    Returns:
+        u8[h,w,3].
+    """
+    stretched = _stretched_box(matrix, full_size)
+    if stretched is None:
+        return warp(photo, full_size, matrix, size, fill)
+    x1, y1, x2, y2 = stretched
+    mirrored = matrix[0, 0] < 0
+    # Swap the fewer pixels: before enlarging, after shrinking. (A photo decoded at a fraction may
+    # end in an incomplete block, which belongs on the right.)
+    early = photo.shape[1::-1] == full_size and x2 - x1 > full_size[0]
+    if mirrored and early:
+        photo = cv2.flip(photo, 1)
+    whole = resize(photo, full_size, (x2 - x1, y2 - y1))
+    if mirrored and not early:
+        whole = cv2.flip(whole, 1)
+    if stretched == (0, 0, *size):
+        return whole
+    left, top, right, bottom = whole_pixels(stretched, size)
+    canvas = np.full((size[1], size[0], 3), fill, np.uint8)
+    canvas[top:bottom, left:right] = whole[top - y1 : bottom - y1, left - x1 : right - x1]
+    return canvas
+
+
+def _stretched_box(matrix: np.ndarray, full_size: Size) -> tuple[int, ...] | None:
+    """Where a photo goes if it is only stretched or mirrored onto whole pixels, else None."""
+    if matrix[0, 1] != 0 or matrix[1, 0] != 0 or matrix[1, 1] < 0:
+        return None
+    box = move_box((0, 0, *full_size), matrix)
+    if np.abs(box - box.round()).max() > 1e-6:
+        return None
+    return tuple(box.round().astype(int).tolist())
+
+
+def warp(
+    photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill | None
+) -> np.ndarray:
+    """``place`` for any affine map; without a color the photo's edge goes on where it ends."""
+    photo, factor = _shrink(photo, full_size, map_scale(matrix))
+    # OpenCV counts from the centers of pixels on both sides.
+    matrix = translation(-0.5, -0.5) @ matrix @ scaling(factor, factor) @ translation(0.5, 0.5)
+    border = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        photo, matrix[:2], size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill or 0
+    )
+
+
+def _shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
+    """Average whole blocks as far as ``scale`` (of the full size) allows.
+
+    Returns the photo and how many times smaller than ``full_size`` it is now.
+    """
+    factor = decode_factor(photo, full_size)
+    block = math.floor(1 / (scale * factor) + 1e-6)
+    if block <= 1:
+        return photo, factor
+    height, width = photo.shape[:2]
+    below, right = -height % block, -width % block
+    if below or right:
+        photo = cv2.copyMakeBorder(photo, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    small = (photo.shape[1] // block, photo.shape[0] // block)
+    return cv2.resize(photo, small, interpolation=cv2.INTER_AREA), factor * block
+
+
+def decode_factor(photo: np.ndarray, full_size: Size) -> int:
+    """How many times smaller than ``full_size`` a photo was decoded."""
+    return max(round(max(full_size) / max(photo.shape[:2])), 1)
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """Map that shifts by (x, y) pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def scaling(x: float, y: float) -> np.ndarray:
+    """Map that multiplies by (x, y) about the corner (0, 0)."""
+    return np.diag([x, y, 1.0])
+
+
+def stretching(full_size: Size, size: Size) -> np.ndarray:
+    """Map of a photo of one (width, height) onto all of another."""
+    return scaling(size[0] / full_size[0], size[1] / full_size[1])
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """Map that turns about (0, 0), clockwise as seen in a picture (y points down)."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def shearing(degrees: float) -> np.ndarray:
+    """Map that slants upright lines by an angle, keeping the line y = 0."""
+    return np.array([[1.0, math.tan(math.radians(degrees)), 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def mirroring(width: float) -> np.ndarray:
+    """Map that swaps left and right of a picture ``width`` pixels wide."""
+    return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def about(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The same map with (x, y) in the role of (0, 0)."""
+    return translation(x, y) @ matrix @ translation(-x, -y)
+
+
+def map_scale(matrix: np.ndarray) -> float:
+    """Factor by which a map enlarges lengths on average: the root of its area factor."""
+    return math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+
+
+def move_box(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Smallest upright box around a moved box: f64[4] xyxy."""
+    x1, y1, x2, y2 = box
+    corners = matrix[:2] @ np.array([[x1, x2, x1, x2], [y1, y1, y2, y2], [1.0, 1.0, 1.0, 1.0]])
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)])
+
+
+def whole_pixels(box: np.ndarray, size: Size) -> tuple[int, int, int, int]:
+    """The pixels that a box touches inside a picture: x1, y1, x2, y2; empty where x2 <= x1."""
+    x1, y1 = (max(math.floor(value), 0) for value in box[:2])
+    x2, y2 = (min(math.ceil(value), limit) for value, limit in zip(box[2:], size, strict=True))
+    return x1, y1, x2, y2
+
+
+def channels_first(picture: np.ndarray) -> torch.Tensor:
+    """u8[H,W,3] -> u8[3,H,W], a copy."""
+    planes = np.empty((3, *picture.shape[:2]), np.uint8)
+    cv2.split(picture, list(planes))  # several times faster than numpy's transpose
+    return torch.from_numpy(planes)

@@ -1,0 +1,348 @@
+"""The one training loop both networks share.
+
+It knows nothing of photos or architectures: a model maps a batch to a dict of scalar losses, an
+``evaluate`` callback maps a model to a dict of metrics. Everything random in a step follows from
+(seed, step, rank), the learning rate from the step and the batches from (seed, epoch), so a
+checkpoint needs no generator states and a continued run equals an uninterrupted one bit for bit.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from engine import distributed
+from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
+from engine.config import TrainingConfig
+from engine.errors import InputError
+from engine.precision import autocast
+from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
+from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
+from engine.training.samplers import GlobalBatches, RankBatches
+from engine.training.state import TrainingState
+
+logger = logging.getLogger("weft")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: the network-specific half of a run.
+
+    Attributes:
+        kind: "detector" or "multitask", written into checkpoints.
+        settings: everything the run was asked for, as plain data; saved with the run.
+        labels: checkpoint entries that travel with the weights: categories, category_ids,
+            attributes; of a multitask model also labels, its whole label space.
+        dataset: maps a Draw to one sample.
+        collate: list of samples -> (images, targets), as the model takes them.
+        batches: the global batch list, drawn for global_batch(config) samples each.
+        evaluate: model -> nested dict of metrics, called on all ranks, the same answer on each;
+            None without a validation set.
+        best_metric: path of the metric that decides what is best, like "mask/AP".
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    labels: dict[str, Any]
+    dataset: Dataset
+    collate: Callable[[list], tuple]
+    batches: GlobalBatches
+    evaluate: Callable[[nn.Module], dict[str, Any]] | None
+    best_metric: str
+
+
+def global_batch(config: TrainingConfig) -> int:
+    """Samples per optimizer step over all ranks and micro-batches."""
+    return config.batch_size * config.accumulate * distributed.world_size()
+
+
+def step_seed(seed: int, step: int, rank: int, micro: int) -> int:
+    """The seed of everything random inside one forward pass (the sampling of RoIs, dropout)."""
+    return int(np.random.SeedSequence([seed, step, rank, micro]).generate_state(1, np.uint64)[0])
+
+
+class Trainer:
+    """Trains ``model`` on ``task`` as ``config`` says, continuing what the run folder holds.
+
+    Raises:
+        InputError: when the run folder belongs to another kind of run, the loss stays non-finite
+            for ``max_bad_steps`` steps, or nothing can be written.
+    """
+
+    def __init__(
+        self, model: nn.Module, task: Task, config: TrainingConfig, device: torch.device
+    ) -> None:
+        self.task, self.config, self.device = task, config, device
+        self.folder = Path(config.output_dir)
+        self.total_steps = config.epochs * len(task.batches)
+        self.peak_lr = base_lr(config, global_batch(config))
+        self.state = TrainingState(
+            model, config, device, settings=task.settings, steps_per_epoch=len(task.batches)
+        )
+        self.state.resume(task.kind, task.labels)
+        if config.compile:
+            self.state.model.backbone.compile(dynamic=True)
+        self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
+        self.thawing = [p for p in self.state.model.backbone.parameters() if p.requires_grad]
+        self._enter_stage()
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end and return the best evaluation (see ``TrainingState.best``)."""
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_stale_temporaries(self.folder)
+        step = self.state.step
+        self.log = RunLog(
+            self.folder, self.task.settings, first_step=step, total_steps=self.total_steps
+        )
+        try:
+            # A run killed between an epoch's checkpoint and its evaluation owes the latter.
+            if step > self.state.evaluated_step and self._evaluation_is_due():
+                self._evaluate()
+            if not self._should_stop():
+                self._run_steps()
+        finally:
+            self.log.close()
+        return self.state.best
+
+    def _run_steps(self) -> None:
+        state, config = self.state, self.config
+        batches = iter(self._loader())
+        window = LogWindow()
+        while state.step < self.total_steps:
+            # Thaw
+            if self.frozen != self._backbone_is_frozen():
+                self._enter_stage()
+
+            # Load, forward, backward, update
+            window.add(*self._train_step(batches))
+            self.log.advance()
+
+            # Log
+            if state.step % config.log_every == 0 or state.step == self.total_steps:
+                self._log_training(window)
+                window = LogWindow()
+
+            # Checkpoint and evaluate
+            if state.step % state.steps_per_epoch == 0:
+                self._save()
+                if self._evaluation_is_due():
+                    with window.paused():
+                        self._evaluate()
+                if self._should_stop():
+                    break
+            elif state.step % config.checkpoint_every == 0:
+                self._save()
+
+    def _backbone_is_frozen(self) -> bool:
+        return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
+
+    def _enter_stage(self) -> None:
+        """Freeze or thaw the backbone as the step demands. All ranks call it.
+
+        Frozen weights need no gradient, which spares the backbone's whole backward pass. DDP
+        notes which weights learn when it wraps a model, so each stage wraps it anew.
+        """
+        self.frozen = self._backbone_is_frozen()
+        for parameter in self.thawing:
+            parameter.requires_grad_(not self.frozen)
+        self.wrapped = self.state.model  # drops the old wrapper, whose hooks would reduce as well
+        self.wrapped = self._wrap()
+
+    def _train_step(self, batches: Iterator[tuple]) -> tuple[dict[str, Tensor], float]:
+        """One optimizer step; returns its losses (device scalars; none if skipped) and the wait."""
+        state, accumulate = self.state, self.config.accumulate
+        means: dict[str, Tensor] = {}
+        waited = 0.0
+        for micro in range(accumulate):
+            # Load
+            started = time.perf_counter()
+            images, targets = to_device(next(batches), self.device)
+            waited += time.perf_counter() - started
+
+            # Forward and backward. DDP decides in forward whether backward will reduce, so both
+            # are inside.
+            seed = step_seed(self.config.seed, state.step, distributed.rank(), micro)
+            torch.manual_seed(seed)
+            with self._gradients_stay_local(unless=micro == accumulate - 1):
+                with autocast(self.device, self.config.precision):
+                    losses = self.wrapped(images, targets)
+                    loss = sum(losses.values()) / accumulate
+                state.scaler.scale(loss).backward()
+            for name, value in (losses | {"loss": loss * accumulate}).items():
+                means[name] = means.get(name, 0) + value.detach().float() / accumulate
+
+        # Guard and clip. The reduced gradients are the same on every rank, so all ranks decide
+        # alike without a collective; this is the step's one planned host synchronization.
+        state.scaler.unscale_(state.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.trainable, self.config.clip_norm or float("inf"))
+        finite = bool(torch.isfinite(norm))
+
+        # Update
+        factor = lr_factor(state.step, self.config, state.steps_per_epoch)
+        set_lr(state.optimizer, self.peak_lr * factor)
+        if finite:
+            state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad()
+        state.step += 1
+        if finite and state.average:
+            state.average.update(state.model, state.step)
+        self._count_bad_steps(finite, means)
+        return (means if finite else {}), waited
+
+    def _count_bad_steps(self, finite: bool, losses: dict[str, Tensor]) -> None:
+        state = self.state
+        state.bad_steps = 0 if finite else state.bad_steps + 1
+        if finite:
+            return
+        shown = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+        logger.warning("step %d skipped on all ranks: gradient not finite (%s)", state.step, shown)
+        if state.bad_steps >= self.config.max_bad_steps:
+            raise InputError(
+                f"the gradient was not finite for {state.bad_steps} steps in a row (at step "
+                f"{state.step}): lower --lr, lengthen --warmup-steps or use --precision fp32"
+            )
+
+    def _log_training(self, window: LogWindow) -> None:
+        """Average the losses over steps and ranks and hand them to the log. All ranks call it."""
+        record = window.mean_losses()
+        seconds = window.seconds() / window.steps
+        record["lr"] = max(group["lr"] for group in self.state.optimizer.param_groups)
+        record["seconds_per_step"] = seconds
+        record["data_seconds_per_step"] = window.waited / window.steps
+        record["samples_per_second"] = global_batch(self.config) / seconds
+        if self.device.type == "cuda":
+            record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        self.log.train_step(self.state.step, self.state.epoch, record)
+
+    def _evaluation_is_due(self) -> bool:
+        epoch, partial = divmod(self.state.step, self.state.steps_per_epoch)
+        every = self.config.eval_every
+        if self.task.evaluate is None or every == 0 or partial:
+            return False
+        return epoch % every == 0 or self.state.step == self.total_steps
+
+    def evaluate_only(self) -> dict[str, Any]:
+        """Judge the weights as they are and write metrics.json; the run's state stays."""
+        state = self.state
+        metrics = self.task.evaluate(state.evaluated_model.eval())
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            verdict = {"step": state.step, "epoch": state.epoch, "metrics": metrics}
+            write_json(self.folder / "metrics.json", {"latest": verdict, "best": state.best})
+        return metrics
+
+    def _evaluate(self) -> None:
+        """Judge the weights, keep them if they are the best, and save the verdict."""
+        state = self.state
+        state.agree_on_batch_norms()
+        metrics = self.task.evaluate(state.evaluated_model.eval())
+        state.model.train()
+        value = self._judged_by(metrics)
+        state.evaluated_step = state.step
+        state.evaluations_since_best += 1
+        if not state.best or value > state.best["value"]:
+            state.evaluations_since_best = 0
+            state.best = {"step": state.step, "epoch": state.epoch, "value": value}
+            state.best["metrics"] = metrics
+        checkpoint = self._save()
+        if distributed.is_main() and state.evaluations_since_best == 0:
+            save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
+        self.log.evaluation(state.step, state.epoch, metrics, state.best)
+        logger.info(
+            "epoch %g: %s %.4f (best %.4f at epoch %g)",
+            state.epoch, self.task.best_metric, value, state.best["value"], state.best["epoch"],
+        )  # fmt: skip
+
+    def _judged_by(self, metrics: dict[str, Any]) -> float:
+        scalars = flatten_scalars(metrics)
+        if self.task.best_metric not in scalars:
+            raise InputError(
+                f"--best-metric {self.task.best_metric}: the evaluation gives "
+                f"{', '.join(scalars)}; the training so far is kept, repeat the command with one "
+                "of these"
+            )
+        return scalars[self.task.best_metric]
+
+    def _should_stop(self) -> bool:
+        patience = self.config.patience
+        if patience == 0 or self.state.evaluations_since_best < patience:
+            return False
+        name, best = self.task.best_metric, self.state.best
+        logger.info(
+            "stopping: %d evaluations without beating %s %.4f of epoch %g",
+            patience, name, best["value"], best["epoch"],
+        )  # fmt: skip
+        return True
+
+    def _save(self) -> dict[str, Any]:
+        """Write checkpoint_latest.pt (rank 0); every rank calls it. Returns the checkpoint."""
+        checkpoint = self.state.checkpoint(self.task.kind, self.task.labels)
+        if distributed.is_main():
+            save_checkpoint(checkpoint, self.folder / "checkpoint_latest.pt")
+        return checkpoint
+
+    def _loader(self) -> DataLoader:
+        """The rank's batches from the current step to the end: workers start once per run."""
+        # One thread per loader process, as PyTorch sets for itself. Before the fork, not in the
+        # workers: a forked OpenCV waits forever for the threads its parent had.
+        cv2.setNumThreads(1)
+        sampler = RankBatches(
+            self.task.batches,
+            first_step=self.state.step,
+            last_step=self.total_steps,
+            accumulate=self.config.accumulate,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        return DataLoader(
+            self.task.dataset,
+            batch_sampler=sampler,
+            num_workers=self.config.workers,
+            collate_fn=self.task.collate,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if self.config.workers else None,
+        )
+
+    def _wrap(self) -> nn.Module:
+        if distributed.world_size() == 1:
+            return self.state.model
+        return DistributedDataParallel(
+            self.state.model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,  # agree_on_batch_norms does it when it matters
+            gradient_as_bucket_view=True,
+        )
+
+    def _gradients_stay_local(self, *, unless: bool) -> contextlib.AbstractContextManager:
+        if unless or self.wrapped is self.state.model:
+            return contextlib.nullcontext()
+        return self.wrapped.no_sync()
+
+
+def as_lists(samples: list[tuple]) -> tuple[list, list]:
+    """Collate for networks that take photos of different sizes: a list of each, nothing stacked."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
+
+
+def to_device(item: Any, device: torch.device) -> Any:
+    """Move the tensors in nested lists and dicts, asynchronously where memory is pinned."""
+    if isinstance(item, Tensor):
+        return item.to(device, non_blocking=True)
+    if isinstance(item, dict):
+        return {key: to_device(value, device) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return type(item)(to_device(value, device) for value in item)
+    return item

@@ -1,0 +1,171 @@
+"""What a training run carries from step to step, and how it goes into a checkpoint and back."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine import distributed
+from engine.checkpoint import FORMAT, load_checkpoint
+from engine.config import TrainingConfig
+from engine.errors import InputError
+from engine.training.optim import WeightAverage, build_optimizer
+
+logger = logging.getLogger("weft")
+
+
+class TrainingState:
+    """Model, optimizer, weight average, loss scaler and counters of one run.
+
+    Attributes:
+        settings: everything the run was asked for, as plain data that goes into checkpoints.
+        step: optimizer steps done (skipped ones count).
+        evaluated_step: the step of the last evaluation.
+        evaluations_since_best: for early stopping.
+        bad_steps: skipped steps in a row.
+        best: the best evaluation so far, {} before the first:
+            {"step", "epoch", "value", "metrics"}.
+    """
+
+    COUNTERS = ("step", "evaluated_step", "evaluations_since_best", "bad_steps", "best")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        device: torch.device,
+        *,
+        settings: dict[str, Any],
+        steps_per_epoch: int,
+    ) -> None:
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout).train()
+        self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
+        self.optimizer = build_optimizer(self.model, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.config = config
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+        self.step = 0
+        self.evaluated_step = 0
+        self.evaluations_since_best = 0
+        self.bad_steps = 0
+        self.best: dict[str, Any] = {}
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training set so far."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The weights that are judged and shipped: the average where there is one."""
+        return self.average.model if self.average else self.model
+
+    def agree_on_batch_norms(self) -> None:
+        """Average running batch-norm statistics over ranks. All ranks call it."""
+        average_batch_norms(self.model)
+        if self.average:
+            average_batch_norms(self.average.model)
+
+    def checkpoint(self, kind: str, labels: dict[str, Any]) -> dict[str, Any]:
+        """The run as a plain dict. All ranks call it: batch-norm statistics are averaged first."""
+        self.agree_on_batch_norms()
+        return {
+            "format": FORMAT,
+            "kind": kind,
+            **labels,
+            "config": self.settings,
+            "epoch": self.epoch,
+            "steps_per_epoch": self.steps_per_epoch,
+            **{name: getattr(self, name) for name in self.COUNTERS},
+            "model": self.model.state_dict(),
+            "ema": self.average.model.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def resume(self, kind: str, labels: dict[str, Any]) -> None:
+        """Take over the run that ``--resume`` names, when there is one.
+
+        Raises:
+            InputError: a file of another kind of run, other categories or another network.
+        """
+        path = find_resume(self.config.resume, Path(self.config.output_dir))
+        if path is None:
+            return
+        checkpoint = load_checkpoint(path, kind)
+        if "optimizer" not in checkpoint:
+            raise InputError(f"{path}: weights without training state; give it as --weights")
+        if checkpoint["categories"] != labels["categories"]:
+            raise InputError(
+                f"{path}: was trained on the categories {', '.join(checkpoint['categories'])}, "
+                f"this dataset has {', '.join(labels['categories'])}; choose another --output-dir"
+            )
+        if checkpoint.get("labels") != labels.get("labels"):
+            raise InputError(
+                f"{path}: was trained on other sets or labels; repeat the --dataset flags it was "
+                "started with or choose another --output-dir"
+            )
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.average:
+                self.average.model.load_state_dict(checkpoint["ema"] or checkpoint["model"])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{path}: holds another network or optimizer than these settings build; repeat "
+                "the flags it was started with or choose another --output-dir"
+            ) from error
+        self.scaler.load_state_dict(checkpoint["scaler"])
+        for name in self.COUNTERS:
+            setattr(self, name, checkpoint[name])
+        # With another global batch an epoch has another number of steps: keep the fraction.
+        scale = self.steps_per_epoch / checkpoint["steps_per_epoch"]
+        self.step = round(self.step * scale)
+        self.evaluated_step = round(self.evaluated_step * scale)
+        logger.info("continuing %s at step %d (epoch %.2f)", path, self.step, self.epoch)
+        _report_changes(checkpoint["config"], self.settings)
+
+
+def find_resume(resume: str, folder: Path) -> Path | None:
+    """The checkpoint to continue from: the run folder's for "auto", none for "none", else a file.
+
+    All ranks call it, and all must see the same file: every rank reads it for itself.
+    """
+    if resume == "none":
+        return None
+    if resume != "auto":
+        return Path(resume)
+    path = folder / "checkpoint_latest.pt"
+    seen = distributed.broadcast_object(distributed.gather_objects(path.is_file()))
+    if any(seen) and not all(seen):
+        raise InputError(f"only some ranks see {path}: --output-dir must be shared by all nodes")
+    return path if all(seen) else None
+
+
+def average_batch_norms(model: nn.Module) -> None:
+    """Give all ranks the mean of a model's running batch-norm statistics. All ranks call it.
+
+    Each rank's statistics drift on its own share of the data; without this, ranks would judge
+    slightly different models and a checkpoint would hold rank 0's view only.
+    """
+    if distributed.world_size() == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            for statistic in (module.running_mean, module.running_var):
+                distributed.sum_over_ranks(statistic).div_(distributed.world_size())
+
+
+def _report_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    harmless = {"resume", "output_dir", "workers", "device", "log_every", "checkpoint_every"}
+    changed = [
+        f"{name} {before[name]} -> {value}"
+        for name, value in now.items()
+        if name in before and name not in harmless and before[name] != value
+    ]
+    if changed:
+        logger.warning("settings changed since the checkpoint: %s", "; ".join(changed))

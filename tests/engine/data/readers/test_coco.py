@@ -1,0 +1,297 @@
+"""The COCO reader: every field lands where it belongs, every fault is counted, nothing crashes."""
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from engine.data.readers import coco
+from engine.data.readers.problems import CONSEQUENCES
+from engine.data.records import PhotoRecords
+from engine.errors import InputError
+from tests.datasets import coco_document, rectangle_rle, write_coco
+
+
+def read(root: Path, document: Any) -> PhotoRecords:
+    write_coco(root, document)
+    return coco.read(root / "train.json", [root / "images"])[0]
+
+
+def counts(records: PhotoRecords) -> dict[str, int]:
+    return {problem.kind: problem.count for problem in records.problems}
+
+
+def test_fields(tmp_path: Path) -> None:
+    document = coco_document()
+    document["annotations"][2] |= {"style": 2, "pair_id": 9, "scale": 3, "viewpoint": 1}
+    document["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
+    document["images"][0]["source"] = "shop"
+    records = read(tmp_path, document)
+    assert records.image_ids.tolist() == [1, 2, 3]
+    assert records.sizes.tolist() == [[60, 45], [37, 53], [64, 64]]
+    assert records.garment_offsets.tolist() == [0, 2, 2, 4]
+    assert records.garment_annotation_id.tolist() == [11, 13, 12, 14]
+    assert records.garment_category.tolist() == [0, 1, 1, 0]
+    assert records.garment_area.tolist() == [48, 45, 4096, 48]
+    assert records.garment_crowd.tolist() == [False, False, True, False]
+
+    photo = records[0]
+    assert (photo.path, photo.source) == (tmp_path / "images" / "1.jpg", "shop")
+    rle, polygon = photo.garments
+    assert rle.box.tolist() == [4, 3, 12, 9]
+    bitmap = np.zeros((45, 60), np.uint8)
+    bitmap[3:9, 4:12] = 1
+    np.testing.assert_array_equal(coco_mask.decode(rle.segmentation), bitmap)
+    assert polygon.box.tolist() == [4.5, 3, 12, 9]
+    assert polygon.segmentation[0].tolist() == [[4.5, 3], [12, 3], [12, 9], [4.5, 9]]
+    assert polygon.landmarks.tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
+    assert (polygon.style, polygon.pair_id, polygon.scale, polygon.viewpoint) == (2, 9, 3, 1)
+    assert polygon.identity >= 0 and rle.identity == -1 and polygon.occlusion == 0
+    assert coco_mask.area(records[2].garments[0].segmentation) == 64 * 64
+
+
+def test_deepfashion2s_294_keypoints_are_cut_to_the_garments_own(tmp_path: Path) -> None:
+    document = coco_document()
+    document["categories"] = [{"id": i, "name": f"c{i}"} for i in range(1, 14)]
+    document["annotations"] = document["annotations"][:1]
+    keypoints = np.zeros((294, 3), int)
+    keypoints[168:182] = np.arange(14)[:, None] % 3  # trousers
+    document["annotations"][0] |= {"category_id": 8, "keypoints": keypoints.ravel().tolist()}
+    (garment,) = read(tmp_path, document)[0].garments
+    np.testing.assert_array_equal(garment.landmarks, keypoints[168:182])
+
+
+def test_missing_values_have_defaults(tmp_path: Path) -> None:
+    document = coco_document()
+    for image in document["images"]:
+        del image["width"], image["height"]
+    for annotation in document["annotations"]:
+        del annotation["id"], annotation["area"], annotation["iscrowd"]
+    records = read(tmp_path, document)
+    assert not records.problems
+    assert records.sizes.tolist() == [[60, 45], [37, 53], [64, 64]]
+    assert records.garment_annotation_id.tolist() == [1, 3, 2, 4]
+    assert records.garment_area.tolist() == [48, 45, 4096, 48]
+
+
+@pytest.mark.parametrize("empty", [[], None, {}, "absent"])
+def test_boxes_only(tmp_path: Path, empty: Any) -> None:
+    document = coco_document()
+    for annotation in document["annotations"]:
+        annotation["segmentation"] = empty
+        if empty == "absent":
+            del annotation["segmentation"]
+    records = read(tmp_path, document)
+    assert len(records.garment_box) == 4 and not records.has_masks and not records.problems
+
+
+def test_few_garments_without_mask_leave_a_set_with_masks(tmp_path: Path) -> None:
+    document = coco_document()
+    del document["annotations"][0]["segmentation"]
+    records = read(tmp_path, document)
+    assert records.has_masks and records.garment_annotation_id.tolist() == [13, 12, 14]
+    assert counts(records) == {"garment without a mask in a set with masks": 1}
+
+
+def change(number: int, **values: Any):
+    def apply(document: dict) -> None:
+        document["annotations"][number] |= values
+
+    return apply
+
+
+def change_photo(number: int, **values: Any):
+    def apply(document: dict) -> None:
+        document["images"][number] |= values
+
+    return apply
+
+
+OTHER_SIZE = rectangle_rle(45, 60, (4, 3, 12, 9))
+
+FAULTS = [
+    ("degenerate box", change(0, bbox=[4, 3, 0, 6])),
+    ("degenerate box", change(0, bbox=[4, 3, 8, -6])),
+    ("box outside the photo", change(0, bbox=[60, 3, 8, 6])),
+    ("box not finite", change(0, bbox=[float("nan"), 3, 8, 6])),
+    ("box not finite", change(0, bbox=[1, 3, 10**400, 6])),
+    ("malformed annotation", change(0, bbox=[4, 3, 8])),
+    ("malformed annotation", change(0, bbox=["4", "3", "8", "6"])),
+    ("malformed annotation", change(0, bbox=None)),
+    ("malformed annotation", change(0, area="big")),
+    ("malformed annotation", change(0, area=-1)),
+    ("malformed annotation", change(0, id="eleven")),
+    ("malformed annotation", change(0, image_id=None)),
+    ("malformed annotation", lambda document: document["annotations"].__setitem__(0, [1, 2])),
+    ("unknown category id", change(0, category_id=4)),
+    ("duplicate annotation id", change(2, id=11)),
+    ("annotation of an unlisted photo", change(0, image_id=99)),
+    ("malformed mask", change(2, segmentation=[[1, 2, 3, 4, 5]])),
+    ("malformed mask", change(2, segmentation=[["a"] * 6])),
+    ("malformed mask", change(2, segmentation="abc")),
+    ("malformed mask", change(0, segmentation={"size": [45, 60], "counts": "zzzz"})),
+    ("mask size differs from the photo", change(0, segmentation=OTHER_SIZE)),
+    ("empty mask", change(0, segmentation={"size": [45, 60], "counts": [45 * 60]})),
+]
+
+
+@pytest.mark.parametrize(("kind", "apply"), FAULTS)
+def test_a_faulty_garment_is_left_out_alone(tmp_path: Path, kind: str, apply) -> None:
+    document = coco_document()
+    apply(document)
+    records = read(tmp_path, document)
+    assert counts(records) == {kind: 1}
+    assert len(records) == 3 and len(records.garment_box) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "apply"),
+    [
+        ("photo size differs from its annotation", change_photo(0, width=45, height=60)),
+        ("malformed photo entry", change_photo(0, id="1")),
+        ("malformed photo entry", change_photo(0, file_name=None)),
+        ("malformed photo entry", change_photo(0, width="60")),
+        ("malformed photo entry", lambda document: document["images"].__setitem__(0, "1.jpg")),
+        ("file name leaves the image folder", change_photo(0, file_name="../images/1.jpg")),
+        ("missing photo", change_photo(0, file_name="none.jpg")),
+        ("malformed photo entry", change_photo(0, file_name="")),
+        ("malformed photo entry", change_photo(0, file_name="\udc80")),
+        ("malformed photo entry", change_photo(0, file_name="a\0b")),
+        ("unreadable photo", change_photo(0, file_name="x" * 300)),
+    ],
+)
+def test_a_faulty_photo_is_left_out_with_its_garments(tmp_path: Path, kind: str, apply) -> None:
+    document = coco_document()
+    apply(document)
+    records = read(tmp_path, document)
+    found = counts(records)
+    assert records.image_ids.tolist() == [2, 3]
+    # Without a readable id, its two garments belong to nobody.
+    assert found.pop("annotation of an unlisted photo", 2) == 2
+    assert found == {kind: 1}
+
+
+def test_duplicate_image_id_keeps_the_first(tmp_path: Path) -> None:
+    document = coco_document()
+    document["images"][1]["id"] = 1
+    records = read(tmp_path, document)
+    assert counts(records) == {"duplicate image id": 1}
+    assert [records.file_name_of(i) for i in range(2)] == ["1.jpg", "3.jpg"]
+
+
+def test_short_polygons_are_left_out_and_the_garment_stays(tmp_path: Path) -> None:
+    document = coco_document()
+    document["annotations"][2]["segmentation"] += [[1, 1, 2, 2], [3, 3]]
+    records = read(tmp_path, document)
+    assert counts(records) == {"polygon of fewer than 3 points": 2}
+    assert len(records.garment_box) == 4 and len(records[0].garments[1].segmentation) == 1
+
+
+def test_bad_landmarks_leave_the_garment(tmp_path: Path) -> None:
+    document = coco_document()
+    document["annotations"][0]["keypoints"] = [1, 2, 7]
+    records = read(tmp_path, document)
+    assert counts(records) == {"malformed landmarks": 1} and len(records.garment_box) == 4
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "holds a list"),
+        ("text", "holds a str"),
+        ({}, "no list 'images'"),
+        (coco_document() | {"images": {}}, "no list 'images'"),
+        (coco_document() | {"annotations": None}, "no list 'annotations'"),
+        (coco_document() | {"categories": "top"}, "no list 'categories'"),
+        (coco_document() | {"categories": []}, "lists no categories"),
+        (coco_document() | {"categories": ["top"]}, "category 'top' needs"),
+        (coco_document() | {"categories": [{"id": "1", "name": "a"}]}, "needs a whole 'id'"),
+        (coco_document() | {"categories": [{"id": 1, "name": 5}]}, "is not text"),
+        (coco_document() | {"categories": [{"id": 1, "name": "a"}] * 2}, "id 1 is listed twice"),
+    ],
+)
+def test_another_structure_is_fatal(tmp_path: Path, document: Any, message: str) -> None:
+    with pytest.raises(InputError, match=r"train\.json.*" + message):
+        read(tmp_path, document)
+
+
+def test_categories_of_one_name_stay_apart(tmp_path: Path) -> None:
+    document = coco_document()
+    document["categories"][1]["name"] = "top"
+    assert read(tmp_path, document).categories == ["top", "top (8)"]
+
+
+JUNK = [
+    *(None, True, 0, 1, -1, 3.5, 1e308, 10**400, 2**63, float("nan"), float("inf")),
+    *("", "1", "../x.jpg", "/etc/passwd", "\ud800", "\0", "x" * 300),
+    *([], {}, [[]], [None], [1, 2, 3, 4], ["1"] * 6, [[1, 2], [3]], [[[[[]]]]], {"a": 1}),
+    *({"size": [45, 60], "counts": c} for c in ("", "0", "o" * 40, [2700], [1, 2], None)),
+]
+
+
+def places(node: Any, path: tuple = ()) -> list[tuple]:
+    children = node.items() if isinstance(node, dict) else enumerate(node)
+    nested = [(key, value) for key, value in children if isinstance(value, (dict, list))]
+    here = [(*path, key) for key in (node if isinstance(node, dict) else range(len(node)))]
+    return here + [place for key, value in nested for place in places(value, (*path, key))]
+
+
+def mutate(document: Any, rng: random.Random) -> None:
+    *way, last = rng.choice(places(document))
+    node = document
+    for key in way:
+        node = node[key]
+    action = rng.random()
+    if action < 0.2:
+        del node[last]
+    elif action < 0.3 and isinstance(node, list):
+        node.insert(last, copy.deepcopy(node[last]))
+    else:
+        node[last] = copy.deepcopy(rng.choice(JUNK))
+
+
+def test_mutated_files_are_read_or_refused_but_never_crash(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    file = tmp_path / "mutated.json"
+    rng = random.Random(7)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(500):
+        document = coco_document()
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            mutate(document, rng)
+        text = bytearray(json.dumps(document).encode())
+        if rng.random() < 0.2:
+            text = text[: rng.randrange(len(text))]
+        elif rng.random() < 0.2:
+            text[rng.randrange(len(text))] = rng.randrange(256)
+        file.write_bytes(text)
+        try:
+            records, _ = coco.read(file, [tmp_path / "images"])
+        except InputError as error:
+            assert str(file) in str(error) and "\n" not in str(error)
+            outcomes["refused"] += 1
+            continue
+        outcomes["read"] += 1
+        use(records)
+    assert min(outcomes.values()) > 100
+
+
+def use(records: PhotoRecords) -> None:
+    """Touch everything, as training would."""
+    for photo in records:
+        assert photo.path.is_relative_to(records.root)
+        for garment in photo.garments:
+            assert np.isfinite(garment.box).all() and (garment.box[2:] > garment.box[:2]).all()
+            mask = garment.segmentation
+            if isinstance(mask, dict):
+                assert coco_mask.decode(mask).shape == (photo.height, photo.width)
+            elif mask is not None:
+                flat = [polygon.ravel().tolist() for polygon in mask]
+                coco_mask.decode(coco_mask.frPyObjects(flat, photo.height, photo.width))
+    for problem in records.problems:
+        assert problem.kind in CONSEQUENCES and "\n" not in problem.line()

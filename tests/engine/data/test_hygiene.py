@@ -1,0 +1,51 @@
+"""Photos in training and validation: equal files are found wherever they are called otherwise."""
+
+from pathlib import Path
+
+from engine.data.hygiene import TAIL, Leak, find_leaks, report_leaks
+from engine.data.records import Photo, PhotoRecords
+
+
+def records_of(root: Path, files: dict[str, bytes | None]) -> PhotoRecords:
+    """Files of any content; the records don't look inside. None: not written."""
+    root.mkdir(exist_ok=True)
+    for name, data in files.items():
+        if data is not None:
+            (root / name).write_bytes(data)
+    photos = [Photo(root / name, i, 9, 9) for i, name in enumerate(files)]
+    about = {"name": "test", "categories": [], "category_ids": []}
+    return PhotoRecords.from_photos(photos, root=root, **about)
+
+
+def test_equal_files_of_any_name_and_set(tmp_path: Path, caplog) -> None:
+    long = bytes(range(256)) * 40
+    train = [
+        records_of(tmp_path / "a", {"1.jpg": b"one", "2.jpg": b"two", "gone.jpg": None}),
+        records_of(tmp_path / "b", {"3.jpg": long, "4.jpg": b"two"}),
+    ]
+    clean = records_of(tmp_path / "c", {"5.jpg": b"six", "6.jpg": b"four", "gone.jpg": None})
+    leaky = records_of(tmp_path / "d", {"7.jpg": b"new", "8.jpg": b"two", "9.jpg": long})
+    leaks = [
+        Leak(tmp_path / "d/8.jpg", tmp_path / "a/2.jpg"),
+        Leak(tmp_path / "d/9.jpg", tmp_path / "b/3.jpg"),
+    ]
+    assert find_leaks(train, [clean, leaky]) == [[], leaks]
+    assert report_leaks(train, {"clean": clean, "leaky": leaky}) == 2
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("leaky: 2 of 3 photos to judge by are trained on too")
+    assert "d/8.jpg = " in line and "a/2.jpg" in line
+
+
+def test_files_of_one_size_differ_by_their_ends(tmp_path: Path) -> None:
+    first, second = b"x" * 2 * TAIL + b"a", b"x" * 2 * TAIL + b"b"
+    train = records_of(tmp_path / "a", {"1.jpg": first})
+    val = records_of(tmp_path / "b", {"1.jpg": second, "2.jpg": first})
+    assert find_leaks([train], [val]) == [[Leak(tmp_path / "b/2.jpg", tmp_path / "a/1.jpg")]]
+
+
+def test_one_set_used_for_both(tmp_path: Path) -> None:
+    records = records_of(tmp_path / "a", {"1.jpg": b"one", "2.jpg": b"two"})
+    (leaks,) = find_leaks([records], [records])
+    assert [leak.judged for leak in leaks] == [leak.learned for leak in leaks]
+    assert len(leaks) == 2
+    assert find_leaks([], [records]) == [[]] and find_leaks([records], []) == []

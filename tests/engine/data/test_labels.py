@@ -1,0 +1,94 @@
+"""Label spaces of several sets: merged questions, separate vocabularies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data.labels import LabelGroup, LabelSpace, encode_labels, merge_labels
+from engine.data.records import AttributeGroup, Garment, Photo, PhotoRecords
+from engine.errors import InputError
+
+
+def records(categories, garments, attributes=(), groups=()) -> PhotoRecords:
+    """One photo per (category, attribute values)."""
+    photos = [
+        Photo(Path("/x") / f"{i}.jpg", i, 10, 10, garments=[
+            Garment(category, np.array([0.0, 0, 10, 10]), 100.0,
+                    attributes=np.array(values, np.int8))
+        ])
+        for i, (category, values) in enumerate(garments)
+    ]  # fmt: skip
+    return PhotoRecords.from_photos(
+        photos, root=Path("/x"), name="csv", categories=categories,
+        category_ids=range(len(categories)), attributes=attributes, attribute_groups=groups,
+    )  # fmt: skip
+
+
+SHOP = records(
+    ["Shirt", "Dress"],
+    [(1, [-1, 1, 1, 0]), (-1, [0, 0, -1, 1]), (0, [1, -1, 0, 0])],
+    ["red", "blue", "zip", "hood"],
+    [AttributeGroup("Color", 0, 2, True), AttributeGroup("parts", 2, 4, False)],
+)
+PHONE = records(
+    ["Hat", "DRESS"], [(0, [1, -1]), (1, [-1, 1])], ["Blue", "green"],
+    [AttributeGroup("color", 0, 2, True)],
+)  # fmt: skip
+
+
+def test_questions_merge_and_vocabularies_stay_apart():
+    space = merge_labels([SHOP, PHONE], ["shop", "phone"])
+    assert [g.name for g in space.groups] == ["category", "color", "parts"]  # capitals aside
+    assert space.group("category").values == ("Shirt", "Dress", "Hat")
+    assert space.group("color").values == ("red", "blue", "green")
+    assert not space.group("parts").exclusive
+    assert space.known_values("color").tolist() == [[True, True, False], [False, True, True]]
+    assert space.known_values("parts").tolist() == [[True, True], [False, False]]
+    assert space.sources[1].vocabulary == {"category": (2, 1), "color": (1, 2)}
+
+
+def test_labels_are_numbered_in_the_merged_space():
+    space = merge_labels([SHOP, PHONE], ["shop", "phone"])
+    shop, phone = encode_labels(space, SHOP), encode_labels(space, PHONE)
+    assert shop["category"].tolist() == [1, -1, 0]
+    assert shop["color"].tolist() == [1, -1, 0]
+    assert shop["parts"].tolist() == [[1, 0], [-1, 1], [0, 0]]
+    assert phone["category"].tolist() == [2, 1]
+    assert phone["color"].tolist() == [1, 2]
+    assert phone["parts"].tolist() == [[0, 0], [0, 0]]  # silence is not a no
+
+
+def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():
+    space = merge_labels([PHONE], ["phone"])
+    encoded = encode_labels(space, SHOP)
+    assert encoded["category"].tolist() == [1, -1, -2]
+    assert encoded["color"].tolist() == [0, -1, -2]
+    assert "parts" not in encoded
+
+
+def test_groups_that_name_an_aspect_train_it():
+    aspects = [LabelGroup(n, (), True).aspect for n in ("category", "color", "dominant colour",
+               "fabric", "sleeve pattern", "gender")]  # fmt: skip
+    assert aspects == ["shape", "color", "color", "texture", "texture", None]
+
+
+def test_survives_a_checkpoint():
+    space = merge_labels([SHOP, PHONE], ["shop", "phone"])
+    assert LabelSpace.from_plain(space.to_plain()) == space
+
+
+def test_sources_are_found_by_name():
+    space = merge_labels([SHOP, PHONE], ["shop", "phone"])
+    assert space.source_named(None).name == "shop"
+    assert space.source_named("phone").name == "phone"
+    with pytest.raises(InputError, match=r"vocabulary x: .* shop, phone"):
+        space.source_named("x")
+
+
+def test_clashes_are_refused():
+    with pytest.raises(InputError, match="name="):
+        merge_labels([SHOP, PHONE], ["a", "a"])
+    clash = records([], [(-1, [1])], ["blue"], [AttributeGroup("color", 0, 1, False)])
+    with pytest.raises(InputError, match="color is exclusive in one set"):
+        merge_labels([SHOP, clash], ["a", "b"])

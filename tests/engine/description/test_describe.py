@@ -1,0 +1,133 @@
+"""Running a (made-up) multitask model over garments, on one and on several ranks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.data.labels import LabelSpace, merge_labels
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.description.describe import (
+    DescribeSettings,
+    describe_shard,
+    evaluate_multitask,
+    gather_descriptions,
+)
+from engine.errors import InputError
+from engine.judging.multitask_metrics import EvaluationPart
+from engine.pixels.photos import PhotoError
+from engine.training.samplers import Draw
+from tests.ranks import run_ranks
+
+COUNT = 23
+BOX = np.array([0, 0, 8, 8.0])
+CPU = torch.device("cpu")
+
+
+def garments() -> PhotoRecords:
+    """A garment a photo: category i % 3, product i % 5."""
+    photos = [
+        Photo(Path(f"/data/{i}.jpg"), i, 8, 8, garments=[Garment(i % 3, BOX, 64, identity=i % 5)])
+        for i in range(COUNT)
+    ]
+    about = {"name": "csv", "categories": ["coat", "dress", "skirt"], "category_ids": [1, 2, 3]}
+    return PhotoRecords.from_photos(photos, root=Path("/data"), **about)
+
+
+class Crops(torch.utils.data.Dataset):
+    """Crop i has the color i everywhere; some cannot be read."""
+
+    def __init__(self, broken: tuple[int, ...] = ()) -> None:
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, draw: Draw) -> tuple:
+        if draw.index in self.broken:
+            raise PhotoError("missing", Path(f"{draw.index}.jpg"), "it is not there")
+        image = torch.full((3, 4, 4), draw.index, dtype=torch.uint8)
+        return image, {"mask": torch.full((4, 4), 255, dtype=torch.uint8)}
+
+
+class Oracle(nn.Module):
+    """Reads the garment's number from its crop; item vectors are alike by product."""
+
+    def __init__(self, labels: LabelSpace) -> None:
+        super().__init__()
+        self.labels = labels
+
+    def describe(self, images: torch.Tensor, masks: torch.Tensor) -> dict:
+        assert not self.training
+        assert masks.shape == images[:, 0].shape
+        number = images[:, 0, 0, 0].long()
+        item = torch.eye(8)[number % 5] + 0.1 * torch.eye(8)[5 + number % 3]
+        logits = torch.eye(len(self.labels.groups[0].values))[number % 3]
+        return {"logits": {"category": logits}, "aspects": {"item": item}}
+
+
+def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
+    records = garments()
+    model = Oracle(merge_labels([records], ["set"])).train()
+    part = EvaluationPart("set", records, Crops(broken))
+    settings = DescribeSettings(batch_size=batch_size, details=True)
+    metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
+    assert model.training
+    return metrics
+
+
+def test_an_oracle_is_always_right() -> None:
+    metrics = evaluate()["set"]
+    assert metrics["garments"] == COUNT
+    assert metrics["unreadable"] == 0
+    category = metrics["category"]
+    assert category["labelled"] == COUNT
+    assert category["top1"] == category["macro_f1"] == category["weighted_f1"] == 1
+    assert category["intervals"]["top1"] == (1, 1)
+    assert "top3" not in category  # of three categories
+    assert metrics["item"]["R@1"] == metrics["item"]["mAP"] == 1
+
+
+def shard_of(batch_size: int) -> tuple[list[int], list[int] | None]:
+    """Garments of this rank's shard, and of all together on rank 0."""
+    model = Oracle(merge_labels([garments()], ["set"]))
+    shard = describe_shard(model, Crops((4,)), DescribeSettings(batch_size=batch_size), CPU)
+    found = gather_descriptions(shard, COUNT)
+    return shard.garments.tolist(), found and found.garments.tolist()
+
+
+def on_a_rank() -> tuple:
+    return evaluate(broken=(4, 22)), shard_of(5), shard_of(100)
+
+
+def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
+    alone = evaluate(broken=(4, 22))
+    assert alone["set"]["unreadable"] == 2
+    assert alone["set"]["garments"] == alone["set"]["category"]["labelled"] == COUNT - 2
+    others = [i for i in range(COUNT) if i != 4]
+    first, second = run_ranks(2, on_a_rank)
+    assert first[0] == second[0] == alone
+    assert first[1] == ([0, 1, 2, 3, *range(5, 10)], others)
+    assert second[1] == (list(range(10, COUNT)), None)
+    assert first[2] == ([], others)  # one batch for two ranks
+    assert second[2] == (others, None)
+
+
+def test_twice_or_never_is_noticed() -> None:
+    model = Oracle(merge_labels([garments()], ["set"]))
+    shard = describe_shard(model, Crops(), DescribeSettings(workers=0), CPU)
+    with pytest.raises(AssertionError, match="twice or never"):
+        gather_descriptions(shard, COUNT + 1)
+
+
+def test_not_one_readable_photo_is_bad_input() -> None:
+    with pytest.raises(InputError, match="not one photo"):
+        evaluate(broken=tuple(range(COUNT)))
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}])
+def test_settings_are_checked(wrong: dict) -> None:
+    with pytest.raises(InputError, match="--" + next(iter(wrong)).replace("_", "-")):
+        DescribeSettings(**wrong)

@@ -1,0 +1,147 @@
+"""Descriptions of detected garments: order, probabilities, batches, averaging, reduced photos."""
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.describer import Describer, DescriberSettings, choose_vocabulary
+from engine.description.multitask import build_multitask
+from engine.detection.detections import Detections
+from engine.errors import InputError
+
+BRANCHES = ("upper", "upper", "lower", "lower", "")
+SPACE = LabelSpace(
+    (
+        LabelGroup("category", ("shirt", "top", "jeans", "shorts", "hat"), True, BRANCHES),
+        LabelGroup("color", ("red", "blue", "gray"), True),
+        LabelGroup("parts", ("zip", "hood"), False),
+    ),
+    (
+        Source("shop", {"category": (0, 2, 4), "color": (0, 1, 2)}),
+        Source("street", {"category": (1, 2, 3), "parts": (0, 1)}),
+    ),
+)
+TASKS = ("category", "attributes", "item", "color")
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    torch.manual_seed(5)
+    model = build_multitask(SPACE, trunk="resnet18", weights="none", tasks=TASKS)
+    config = {"trunk": "resnet18", "tasks": list(TASKS), "crop_size": 64, "margin": 0.1}
+    return {"config": config, "labels": SPACE.to_plain(), "model": model.state_dict()}
+
+
+def describer(checkpoint, **settings) -> Describer:
+    return Describer(checkpoint, torch.device("cpu"), DescriberSettings(**settings))
+
+
+def photo_with(count: int) -> tuple[np.ndarray, Detections]:
+    """Colored rectangles on gray, and perfect detections of them."""
+    rng = np.random.default_rng(count)
+    photo = np.full((240, 320, 3), 128, np.uint8)
+    boxes, masks = [], []
+    for _ in range(count):
+        x, y = rng.integers(0, 200), rng.integers(0, 150)
+        w, h = rng.integers(40, 110, 2)
+        mask = np.zeros(photo.shape[:2], np.uint8, order="F")
+        mask[y : y + h, x : x + w] = 1
+        photo[mask > 0] = rng.integers(0, 255, 3)
+        boxes.append([x, y, min(x + w, 320), min(y + h, 240)])
+        masks.append(coco_mask.encode(mask))
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    labels = np.arange(count) % 2 + 1
+    return photo, Detections(320, 240, boxes, np.ones(count, np.float32), labels, masks)
+
+
+def test_probabilities_are_those_of_the_chosen_vocabulary(checkpoint):
+    photo, found = photo_with(3)
+    for entry in describer(checkpoint, top_k=3).describe(photo, found):
+        assert list(entry.labels) == ["category", "color", "parts"]
+        names, values = zip(*entry.labels["category"], strict=True)
+        assert set(names) == {"shirt", "jeans", "hat"}  # the first set's words
+        assert sum(values) == pytest.approx(1, abs=1e-3)
+        assert list(values) == sorted(values, reverse=True)
+        assert {n for n, _ in entry.labels["parts"]} == {"zip", "hood"}
+        assert set(entry.vectors) == {"item", "color"}
+        assert np.linalg.norm(entry.vectors["item"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
+    photo, found = photo_with(2)
+    entry = describer(checkpoint, vocabulary="street", top_k=1).describe(photo, found)[0]
+    assert {n for n, _ in entry.labels["category"]} < {"top", "jeans", "shorts"}
+    assert len(entry.labels["category"]) == len(entry.labels["color"]) == 1
+    with pytest.raises(InputError, match=r"vocabulary x: the model knows those of shop, street"):
+        describer(checkpoint, vocabulary="x")
+
+
+def test_vocabularies_fall_back_group_by_group():
+    assert choose_vocabulary(SPACE, "street") == {
+        "category": (1, 2, 3), "color": (0, 1, 2), "parts": (0, 1),
+    }  # fmt: skip
+
+
+def test_temperature_flattens_without_reordering(checkpoint):
+    photo, found = photo_with(1)
+    sharp = describer(checkpoint).describe(photo, found)[0].labels["color"]
+    flat = describer(checkpoint, temperature=50).describe(photo, found)[0].labels["color"]
+    assert [n for n, _ in sharp] == [n for n, _ in flat]
+    assert flat[0][1] == pytest.approx(1 / 3, abs=0.02)
+    assert flat[0][1] < sharp[0][1]
+
+
+def test_a_garment_is_described_alike_alone_and_among_many(checkpoint):
+    photo, found = photo_with(33)  # more than a batch
+    together = describer(checkpoint).describe(photo, found)
+    for i in (0, 32):
+        one = Detections(320, 240, found.boxes[i : i + 1], found.scores[i : i + 1],
+                         found.labels[i : i + 1], found.masks[i : i + 1])  # fmt: skip
+        alone = describer(checkpoint).describe(photo, one)[0]
+        for aspect, vector in alone.vectors.items():
+            assert vector @ together[i].vectors[aspect] > 0.9999
+        assert alone.colors == together[i].colors
+
+
+def test_no_garments_give_no_descriptions(checkpoint):
+    photo, found = photo_with(0)
+    assert describer(checkpoint).describe(photo, found) == []
+
+
+def test_averaging_makes_mirror_images_alike(checkpoint):
+    photo, found = photo_with(1)
+    mirrored = photo[:, ::-1].copy()
+    x1, y1, x2, y2 = found.boxes[0]
+    mask = coco_mask.encode(np.asfortranarray(coco_mask.decode(found.masks[0])[:, ::-1]))
+    other = Detections(320, 240, np.array([[320 - x2, y1, 320 - x1, y2]], np.float32),
+                       found.scores, found.labels, [mask])  # fmt: skip
+    plain = describer(checkpoint)
+    both = [
+        plain.describe(*pair)[0].vectors["item"] for pair in ((photo, found), (mirrored, other))
+    ]
+    averaging = describer(checkpoint, tta=True)
+    better = [
+        averaging.describe(*pair)[0].vectors["item"] for pair in ((photo, found), (mirrored, other))
+    ]
+    assert better[0] @ better[1] > both[0] @ both[1] - 1e-6
+    assert better[0] @ both[0] < 1 - 1e-7  # it does average something
+
+
+def test_a_photo_decoded_at_half_size_is_described_nearly_alike(checkpoint):
+    photo, found = photo_with(2)
+    half = photo.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    full, reduced = (describer(checkpoint).describe(p, found) for p in (photo, half))
+    for a, b in zip(full, reduced, strict=True):
+        assert a.vectors["color"] @ b.vectors["color"] > 0.99
+        assert a.colors[0][0] == b.colors[0][0]
+
+
+def test_the_detectors_category_chooses_the_branch(checkpoint):
+    photo, found = photo_with(2)
+    categories = ["jeans", "unheard of"]
+    first, second = describer(checkpoint).describe(photo, found, categories)
+    assert first.labels["category"][0] == ("jeans", 1.0)  # shirt and hat are not lower body
+    free = describer(checkpoint).describe(photo, found)[1]
+    assert second.labels == free.labels

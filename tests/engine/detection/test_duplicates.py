@@ -1,0 +1,50 @@
+"""One worn garment, one detection."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections
+from engine.detection.duplicates import drop_duplicates
+
+
+def detections(boxes: list, masks: list | None = None) -> Detections:
+    count = len(boxes)
+    scores = np.linspace(0.9, 0.5, count).astype(np.float32)
+    labels = np.arange(1, count + 1)
+    return Detections(100, 80, np.array(boxes, np.float32).reshape(-1, 4), scores, labels, masks)
+
+
+def rle(box: list, hole: list | None = None) -> dict:
+    bitmap = np.zeros((80, 100), np.uint8, order="F")
+    for value, part in ((1, box), (0, hole)):
+        if part:
+            bitmap[part[1] : part[3], part[0] : part[2]] = value
+    return coco_mask.encode(bitmap)
+
+
+def test_the_better_of_two_on_the_same_pixels_stays() -> None:
+    boxes = [[10, 10, 50, 50], [10, 10, 50, 46], [10, 10, 50, 30]]
+    kept = drop_duplicates(detections(boxes, [rle(box) for box in boxes]), 0.6)
+    assert kept.labels.tolist() == [1, 3]
+    assert kept.scores.tolist() == [np.float32(0.9), np.float32(0.5)]
+    assert [coco_mask.area(mask) for mask in kept.masks] == [1600, 800]
+    np.testing.assert_array_equal(kept.boxes, np.array(boxes)[[0, 2]])
+
+
+def test_a_dress_under_an_open_coat_stays() -> None:
+    coat, dress = [10, 10, 50, 70], [20, 12, 40, 70]
+    masks = [rle(coat, dress), rle(dress)]
+    assert len(drop_duplicates(detections([coat, coat], masks), 0.3)) == 2
+    assert len(drop_duplicates(detections([coat, coat]), 0.3)) == 1
+
+
+def test_what_a_dropped_one_covers_is_free_again() -> None:
+    boxes = [[0, 0, 40, 10], [10, 0, 50, 10], [20, 0, 60, 10]]  # neighbors overlap by 0.6
+    assert drop_duplicates(detections(boxes), 0.5).labels.tolist() == [1, 3]
+
+
+def test_one_keeps_all_and_none_stays_none() -> None:
+    boxes = [[0, 0, 40, 10]] * 3
+    assert len(drop_duplicates(detections(boxes), 1.0)) == 3
+    assert len(drop_duplicates(detections(boxes), 0.99)) == 1
+    assert len(drop_duplicates(detections([], []), 0.5)) == 0

@@ -1,0 +1,74 @@
+"""The journal: kills, order, several processes."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.outputs import journal
+
+
+def add(folder: Path, rank: int, *records: dict) -> None:
+    with journal.Appender(folder, rank) as appender:
+        for record in records:
+            appender.add(record)
+
+
+def always(record: dict) -> bool:
+    return True
+
+
+def test_parts_are_merged_sorted_and_removed(tmp_path: Path) -> None:
+    add(tmp_path, 1, {"photo": "b"}, {"photo": "é\n"})
+    add(tmp_path, 0, {"photo": "c"}, {"photo": "a", "garments": [1.5]})
+    assert journal.merge(tmp_path, always) == {"a", "b", "c", "é\n"}
+    assert [r["photo"] for r in journal.read(tmp_path)] == ["a", "b", "c", "é\n"]
+    assert next(journal.read(tmp_path))["garments"] == [1.5]
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"]
+
+
+def test_the_last_line_about_a_photo_counts(tmp_path: Path) -> None:
+    add(tmp_path, 0, {"photo": "a", "n": 1}, {"photo": "b", "n": 1})
+    journal.merge(tmp_path, always)
+    add(tmp_path, 5, {"photo": "a", "n": 2}, {"photo": "a", "n": 3})
+    journal.merge(tmp_path, always)
+    assert [r["n"] for r in journal.read(tmp_path)] == [3, 1]
+
+
+def test_an_outdated_last_line_does_not_bring_back_an_older_one(tmp_path: Path) -> None:
+    add(tmp_path, 0, {"photo": "a", "n": 1}, {"photo": "b", "n": 1}, {"photo": "a", "n": 2})
+    assert journal.merge(tmp_path, lambda record: record["n"] == 1) == {"b"}
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"photo": "c", "gar', b'{"photo": "c"}', b"\x00\x00\n", b"[1]\n", b"\n", b"\xff\n"]
+)
+def test_damaged_lines_cost_only_themselves(tmp_path: Path, torn: bytes) -> None:
+    add(tmp_path, 0, {"photo": "a"}, {"photo": "b"})
+    with (tmp_path / "rank-0.jsonl").open("ab") as file:
+        file.write(torn)
+    assert journal.merge(tmp_path, always) == {"a", "b"}
+    add(tmp_path, 0, {"photo": "c"})
+    assert journal.merge(tmp_path, always) == {"a", "b", "c"}
+
+
+def test_a_kill_between_writing_and_cleaning_up_doubles_nothing(tmp_path: Path) -> None:
+    add(tmp_path, 0, {"photo": "a", "n": 1})
+    part = (tmp_path / "rank-0.jsonl").read_bytes()
+    journal.merge(tmp_path, always)
+    (tmp_path / "rank-0.jsonl").write_bytes(part)
+    journal.merge(tmp_path, always)
+    assert list(journal.read(tmp_path)) == [{"photo": "a", "n": 1}]
+
+
+def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+    first = journal.lock(tmp_path)
+    with pytest.raises(InputError, match="another run"):
+        journal.lock(tmp_path)
+    first.close()
+    journal.lock(tmp_path).close()
+
+
+def test_an_empty_journal_is_fine(tmp_path: Path) -> None:
+    assert journal.merge(tmp_path, always) == set()
+    assert list(journal.read(tmp_path)) == []

@@ -1,0 +1,136 @@
+"""The final files, read back."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from engine.description.describer import Description
+from engine.detection.detections import Detections
+from engine.outputs.results import garments_record, unreadable_record
+from engine.outputs.summary import assemble
+from engine.pixels.photos import PhotoError
+
+CATEGORIES, IDS = ["top", 'long, "odd" hat'], [3, 7]
+
+
+def some_records(pictures: bool) -> list[dict]:
+    bitmap = np.asfortranarray(np.ones((40, 50), np.uint8))
+    boxes = np.array([[10, 20, 30, 40], [0, 0, 50, 40]], np.float32)
+    scores, labels = np.float32([0.9, 0.6]), np.array([2, 1])
+    found = Detections(50, 40, boxes, scores, labels, [coco_mask.encode(bitmap)] * 2)
+    none = Detections(50, 40, boxes[:0], scores[:0], labels[:0], [])
+    records = [
+        garments_record("a, b\n.jpg", found, CATEGORIES, pictures=pictures),
+        garments_record("caf\udce9.jpg", found, CATEGORIES, pictures=pictures),
+        garments_record("none.jpg", none, CATEGORIES, pictures=pictures),
+        unreadable_record("zero.jpg", PhotoError("empty", "/p/zero.jpg", "the file is empty")),
+    ]
+    return [record | {"stamp": [1, 2, "x"]} for record in records]
+
+
+def run(output: Path, records: list[dict], pictures: bool = True):
+    header = {"root": "/p", "pictures": pictures}
+    return assemble(output, records, header=header, categories=CATEGORIES, category_ids=IDS)
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_the_files_agree_with_the_records(tmp_path: Path, pictures: bool) -> None:
+    records = some_records(pictures)
+    summary = run(tmp_path, records, pictures)
+    document = json.loads((tmp_path / "garments.json").read_text())
+    plain = [{k: v for k, v in record.items() if k != "stamp"} for record in records]
+    assert document["photos"] == plain[:3]
+    assert document["unreadable"] == plain[3:]
+    assert document["root"] == "/p"
+    assert document["summary"] == {
+        "photos": 4,
+        "unreadable": 1,
+        "without_garments": 1,
+        "garments": 4,
+        "per_category": {CATEGORIES[1]: 2, "top": 2},
+    }
+    assert (summary.photos, summary.garments, summary.photos_without) == (4, 4, 1)
+    assert summary.photos_with["top"] == 2
+    assert (tmp_path / "index.html").exists() == pictures
+
+
+def test_table_has_a_row_per_garment(tmp_path: Path) -> None:
+    run(tmp_path, some_records(True))
+    text = (tmp_path / "garments.csv").read_text(encoding="utf-8", errors="surrogateescape")
+    rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    assert [row["photo"] for row in rows] == ["a, b\n.jpg"] * 2 + ["caf\udce9.jpg"] * 2
+    first = {k: v for k, v in rows[0].items() if k not in ("photo", "crop")}
+    assert first == {"number": "1", "category": CATEGORIES[1], "score": "0.9", "x1": "10.0",
+                     "y1": "20.0", "x2": "30.0", "y2": "40.0", "area_share": "1.0"}  # fmt: skip
+    assert rows[1]["crop"] == "crops/a, b\n.jpg/2_top.jpg"
+
+
+def test_described_garments_fill_columns_by_group_and_their_vectors_a_file(tmp_path: Path) -> None:
+    boxes = np.array([[10, 20, 30, 40], [0, 0, 50, 40]], np.float32)
+    found = Detections(50, 40, boxes, np.float32([0.9, 0.6]), np.array([2, 1]), None)
+    vectors = {"item": np.array([0.6, -0.8, 0]), "color": np.array([1.0, 0])}
+    descriptions = [
+        Description(
+            {
+                "category": [("Polo", 0.75), ("Shirt", 0.25)],
+                "parts": [("zip", 0.9), ("hood", 0.6), ("bow", 0.1)],
+            },
+            [("navy", "#000080", 0.621), ("white", "#ffffff", 0.3)],
+            vectors,
+        ),
+        Description({"category": [("Hat", 1.0)], "parts": [("zip", 0.4)]}, [], vectors),
+    ]
+    record = garments_record(
+        "a.jpg", found, CATEGORIES, descriptions=descriptions, vectors=True, pictures=False
+    )
+    assemble(
+        tmp_path, [record], header={"root": "/p", "pictures": False}, categories=CATEGORIES,
+        category_ids=IDS, groups={"category": True, "parts": False}, features=True,
+    )  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "garments.csv").open()))
+    assert [list(row.values())[-4:] for row in rows] == [
+        ["navy 62%; white 30%", "Polo", "0.75", "zip; hood"], ["", "Hat", "1.0", ""],
+    ]  # fmt: skip
+    assert list(rows[0])[-4:] == ["colors", "described_category", "described_category_probability",
+                                  "parts"]  # fmt: skip
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
+        assert file["photo"].tolist() == ["a.jpg", "a.jpg"]
+        assert file["number"].tolist() == [1, 2]
+        np.testing.assert_allclose(file["item"], [[0.6, -0.8, 0]] * 2, atol=1e-3)
+        assert file["color"].shape == (2, 2)
+    assert "vectors" not in (tmp_path / "garments.json").read_text()
+
+
+def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
+    run(tmp_path, some_records(True))
+    results = json.loads((tmp_path / "coco_results.json").read_text())
+    photos = json.loads((tmp_path / "garments.json").read_text())["photos"]
+    assert [result["image_id"] for result in results] == [
+        photo["image_id"] for photo in photos for _ in photo["garments"]
+    ]
+    assert [result["category_id"] for result in results] == [7, 3, 7, 3]
+    assert results[0]["bbox"] == [10, 20, 20, 20]
+    assert coco_mask.area(results[0]["segmentation"]) == 2000
+
+
+def test_no_garments_at_all(tmp_path: Path) -> None:
+    run(tmp_path, some_records(True)[2:3])
+    assert json.loads((tmp_path / "coco_results.json").read_text()) == []
+    assert (tmp_path / "garments.csv").read_text().count("\n") == 1
+
+
+def test_a_failure_leaves_the_old_files(tmp_path: Path) -> None:
+    run(tmp_path, some_records(True)[:1])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def failing():
+        yield from some_records(True)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path, failing())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -1,0 +1,147 @@
+"""Masks against pycocotools and torchvision, bit for bit."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from engine.errors import InputError
+from engine.pixels import masks
+
+
+def encode(bitmap: np.ndarray) -> dict:
+    return coco_mask.encode(np.asfortranarray(bitmap, np.uint8))
+
+
+def on_canvas(crop: np.ndarray, x0: int, y0: int, height: int, width: int) -> np.ndarray:
+    canvas = np.zeros((height, width), np.uint8)
+    canvas[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] = crop
+    return canvas
+
+
+def random_bitmaps(height: int = 37, width: int = 23) -> list[np.ndarray]:
+    """Noise of several densities, empty, full, and with columns filled from top to bottom."""
+    rng = np.random.default_rng(0)
+    bitmaps = [(rng.random((height, width)) < p).astype(np.uint8) for p in (0, 0.02, 0.5, 0.98, 1)]
+    columns = bitmaps[2].copy()
+    columns[:, 3:9] = 1
+    columns[:, -1] = 1
+    return [*bitmaps, columns]
+
+
+def test_polygons_become_the_rle_of_their_union():
+    square = [2, 3, 9, 3, 9, 12, 2, 12]
+    other = np.array([[5, 5], [15, 5], [15, 20]])
+    rle = masks.to_rle([square, other, [1, 1, 2, 2]], 30, 17)
+    parts = coco_mask.decode(coco_mask.frPyObjects([square, other.ravel().tolist()], 30, 17))
+    assert np.array_equal(coco_mask.decode(rle), parts.max(axis=2))
+    assert coco_mask.area(rle) > 63
+
+
+def test_nothing_to_fill_is_an_empty_mask():
+    assert masks.to_rle([], 5, 7) == encode(np.zeros((5, 7)))
+    assert masks.to_rle([[1, 2, 3, 4]], 5, 7) == encode(np.zeros((5, 7)))
+
+
+@pytest.mark.parametrize("bitmap", random_bitmaps())
+def test_every_spelling_of_an_rle_means_the_same(bitmap):
+    rle = encode(bitmap)
+    runs = masks.read_counts(rle["counts"]).tolist()
+    text = {"size": rle["size"], "counts": rle["counts"].decode()}
+    for spelling in (rle, text, {"size": rle["size"], "counts": runs}):
+        assert masks.to_rle(spelling, *bitmap.shape) == rle
+
+
+def test_bad_rles_are_refused_in_one_sentence():
+    good = encode(np.eye(5))
+    with pytest.raises(InputError, match="7×5"):
+        masks.to_rle(good, 5, 7)
+    for counts in (
+        [5, 5],
+        [30, -5],
+        b"",
+        good["counts"][:-1] + b"~",
+        good["counts"] + b"o",
+        b"\x05",
+    ):
+        with pytest.raises(InputError, match="RLE mask"):
+            masks.to_rle({"size": [5, 5], "counts": counts}, 5, 5)
+
+
+def test_long_runs_survive_the_character_coding():
+    bitmap = np.zeros((1009, 1013), np.uint8)
+    bitmap[500:, 500:] = 1
+    bitmap[3, 3] = 1
+    rle = encode(bitmap)
+    crop, x0, y0 = masks.decode_crop(rle)
+    assert np.array_equal(on_canvas(crop, x0, y0, 1009, 1013), bitmap)
+
+
+@pytest.mark.parametrize("bitmap", random_bitmaps())
+def test_decode_crop_reads_any_box(bitmap):
+    height, width = bitmap.shape
+    crop, x0, y0 = masks.decode_crop(encode(bitmap))
+    assert np.array_equal(on_canvas(crop, x0, y0, height, width), bitmap)
+    for x1, y1, x2, y2 in ((0, 0, width, height), (3, 0, 8, 5), (11, 29, 12, 37), (4, 4, 4, 9)):
+        crop, x0, y0 = masks.decode_crop(encode(bitmap), (x1, y1, x2, y2))
+        assert (x0, y0) == (x1, y1)
+        assert crop.size == 0 if x1 == x2 else np.array_equal(crop, bitmap[y1:y2, x1:x2])
+
+
+@pytest.mark.parametrize("bitmap", random_bitmaps(13, 11))
+@pytest.mark.parametrize("origin", [(0, 0), (5, 3), (19, 0), (0, 6), (25, 15), (40, 2)])
+def test_encoded_crops_equal_the_encoded_photo(bitmap, origin):
+    height, width = 19, 30
+    x0, y0 = origin
+    canvas = np.zeros((height + 13, width + 41), np.uint8)
+    canvas[y0 : y0 + 13, x0 : x0 + 11] = bitmap
+    (rle,) = masks.encode_crops([bitmap.astype(bool)], [origin], height, width)
+    assert rle == encode(canvas[:height, :width])
+
+
+def random_detections(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """RoI masks, boxes (tiny to far larger than the photo, across its borders), height, width."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 400, 2).tolist()
+    roi_masks = rng.random((20, 28, 28), dtype=np.float32)
+    if kind != "noise":
+        smooth = np.stack([cv2.GaussianBlur(mask, (0, 0), 3) for mask in roi_masks])
+        roi_masks = 1 / (1 + np.exp((0.5 - smooth) * 200))
+    if kind == "hard":
+        roi_masks = (roi_masks > 0.5).astype(np.float32)
+    center = rng.uniform(0, 1, (20, 2)) * (width, height)
+    half = np.exp(rng.uniform(-2, np.log(500), (20, 2))) / 2
+    boxes = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+    return roi_masks, boxes, height, width
+
+
+@pytest.mark.parametrize("kind", ["noise", "smooth", "hard"])
+@pytest.mark.parametrize("seed", range(4))
+def test_paste_gives_the_pixels_of_torchvision(kind, seed):
+    roi_masks, boxes, height, width = random_detections(seed, kind)
+    if seed % 2:
+        roi_masks = roi_masks.astype(np.float16)
+    expected = paste_masks_in_image(
+        torch.from_numpy(roi_masks).float()[:, None],
+        torch.from_numpy(boxes),
+        (height, width),
+        padding=1,
+    )
+    expected = (expected[:, 0] > 0.5).numpy()
+    rles = masks.paste_to_rles(roi_masks, boxes, height, width)
+    assert rles == [encode(bitmap) for bitmap in expected]
+
+
+def test_boxes_without_pixels_give_empty_masks():
+    full = np.ones((3, 28, 28), np.float32)
+    boxes = np.float32([[100, 5, 120, 9], [-50, -50, -20, -20], [5, 70, 9, 80]])
+    assert masks.paste_to_rles(full, boxes, 31, 41) == [encode(np.zeros((31, 41)))] * 3
+    assert masks.paste_to_rles(full[:0], boxes[:0], 31, 41) == []
+
+
+def test_a_giant_box_costs_only_the_photo():
+    box = np.float32([[-4e6, -4e6, 4e6, 4e6]])
+    (rle,) = masks.paste_to_rles(np.ones((1, 28, 28), np.float32), box, 31, 41)
+    assert rle == encode(np.ones((31, 41)))

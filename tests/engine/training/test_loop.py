@@ -1,0 +1,290 @@
+"""The training loop on a tiny network: exact resume, equal splits, skipped steps, early stop."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from engine import distributed
+from engine.checkpoint import load_checkpoint
+from engine.config import TrainingConfig, plain
+from engine.errors import InputError
+from engine.training.loop import Task, Trainer, global_batch
+from engine.training.samplers import Draw, GlobalBatches
+from tests.ranks import run_ranks
+
+
+class Points(Dataset):
+    """Sample i is a point that depends on all of its draw."""
+
+    def __init__(self, count: int, bad: tuple[int, ...] = ()) -> None:
+        self.count = count
+        self.bad = bad
+
+    def __getitem__(self, draw: Draw):
+        rng = np.random.default_rng([draw.index, draw.epoch, draw.copy])
+        x = torch.from_numpy(rng.normal(size=5)).float()
+        return x * (float("nan") if draw.index in self.bad else 1), x.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Net(nn.Module):
+    """Two losses, batch norm, dropout from the global generator and a frozen layer."""
+
+    def __init__(self, noise: float = 0.3) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.backbone = nn.Linear(5, 7)
+        self.norm = nn.BatchNorm1d(7)
+        self.drop = nn.Dropout(noise)
+        self.head = nn.Linear(7, 1)
+        self.frozen = nn.Linear(7, 1).requires_grad_(False)
+
+    def forward(self, images, targets):
+        features = self.drop(self.norm(self.backbone(images)))
+        error = (self.head(features)[:, 0] - targets) ** 2
+        return {"loss_error": error.mean(), "loss_size": self.frozen(features).pow(2).mean() * 0.1}
+
+
+def collate(samples: list) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.stack(column) for column in zip(*samples, strict=True))
+
+
+def score(model: nn.Module) -> dict:
+    assert not model.training
+    return {"fit": {"AP": -sum(p.abs().sum().item() for p in model.parameters())}}
+
+
+def make_trainer(folder: Path, net: nn.Module | None = None, *, points=14, bad=(), evaluate=score,
+                 **changes) -> Trainer:  # fmt: skip
+    settings = {
+        "epochs": 2, "batch_size": 2, "workers": 0, "lr": 0.05, "log_every": 1, "warmup_steps": 2,
+        "checkpoint_every": 1, "ema_decay": 0.9, "lr_schedule": "cosine", "accumulate": 1,
+    }  # fmt: skip
+    config = TrainingConfig(output_dir=str(folder), **(settings | changes))
+    batches = GlobalBatches(
+        groups=np.zeros(points, dtype=int), factors=np.ones(points),
+        batch_size=global_batch(config), seed=config.seed,
+    )  # fmt: skip
+    labels = {"categories": ["point"], "category_ids": [1], "attributes": []}
+    task = Task(
+        "detector", plain(config), labels, Points(points, bad), collate, batches, evaluate, "fit/AP"
+    )
+    return Trainer(net or Net(), task, config, torch.device("cpu"))
+
+
+class Killed(Exception):
+    pass
+
+
+def train_and_die(folder: Path, after: int, **changes) -> None:
+    """Train, and die in the middle of the step after ``after``."""
+    trainer = make_trainer(folder, **changes)
+    step = trainer._train_step
+
+    def mortal(batches):
+        if trainer.state.step == after:
+            raise Killed
+        return step(batches)
+
+    trainer._train_step = mortal
+    with pytest.raises(Killed):
+        trainer.fit()
+
+
+def final_state(folder: Path) -> dict:
+    return load_checkpoint(Path(folder) / "checkpoint_latest.pt")
+
+
+def same(a, b) -> bool:
+    """Bitwise equality of nested plain data."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+KEYS = ("step", "model", "ema", "optimizer", "best", "evaluations_since_best")
+VARIANTS = [{}, {"accumulate": 2, "points": 28}, {"optimizer": "adamw", "ema_decay": 0.0},
+            {"precision": "bf16"}, {"workers": 1}, {"frozen_epochs": 1}]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+@pytest.mark.parametrize("after", [3, 7, 10])  # mid-epoch, at an epoch's end, in the second epoch
+def test_a_killed_run_continues_bit_for_bit(tmp_path, changes, after):
+    make_trainer(tmp_path / "whole", **changes).fit()
+    train_and_die(tmp_path / "cut", after, **changes)
+    make_trainer(tmp_path / "cut", **changes).fit()
+    whole, cut = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
+    assert whole["step"] == 14
+    assert all(same(whole[key], cut[key]) for key in KEYS)
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("whole", "cut")]
+    steps = [[(r["kind"], r["step"], r.get("loss")) for r in map(json.loads, log)] for log in logs]
+    assert steps[0] == steps[1]
+
+
+def fit_on_ranks(folder: str, after: int, changes: dict) -> dict:
+    if after:
+        train_and_die(Path(folder), after, **changes)
+    trainer = make_trainer(Path(folder), **changes)
+    trainer.fit()
+    return {"state": trainer.state.model.state_dict(), "rank": distributed.rank()}
+
+
+@pytest.mark.parametrize("changes", [{"points": 28}, {"points": 28, "accumulate": 2}], ids=str)
+def test_two_processes_resume_bit_for_bit_and_stay_equal(tmp_path, changes):
+    whole = run_ranks(2, fit_on_ranks, str(tmp_path / "whole"), 0, changes)
+    cut = run_ranks(2, fit_on_ranks, str(tmp_path / "cut"), 3, changes)
+    assert same(whole[0]["state"], whole[1]["state"])
+    assert all(same(a["state"], b["state"]) for a, b in zip(whole, cut, strict=True))
+
+
+class LinearNet(Net):
+    """Without batch statistics or noise, so that a batch's gradient is the mean of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.0)
+        self.norm = nn.Identity()
+
+
+def fit_linear(folder: str, changes: dict) -> torch.Tensor:
+    trainer = make_trainer(Path(folder), LinearNet(), points=12, **changes)
+    trainer.fit()
+    return trainer.state.model.backbone.weight.detach()
+
+
+def test_processes_and_micro_batches_train_as_one_process_with_the_same_global_batch(tmp_path):
+    alone = fit_linear(str(tmp_path / "1"), {"batch_size": 6})
+    micro = fit_linear(str(tmp_path / "m"), {"batch_size": 2, "accumulate": 3})
+    two = run_ranks(2, fit_linear, str(tmp_path / "2"), {"batch_size": 3})
+    three = run_ranks(3, fit_linear, str(tmp_path / "3"), {"batch_size": 1, "accumulate": 2})
+    for weights in (micro, *two, *three):
+        torch.testing.assert_close(weights, alone, rtol=1e-5, atol=1e-6)
+
+
+def fit_in_stages(folder: str, batch_size: int) -> list[torch.Tensor]:
+    """Backbone and head weights before each step and at the end."""
+    trainer = make_trainer(
+        Path(folder), LinearNet(), points=12, batch_size=batch_size, epochs=3, frozen_epochs=1,
+        momentum=0.0, weight_decay=0.1,
+    )  # fmt: skip
+    net, step, seen = trainer.state.model, trainer._train_step, []
+
+    def watched(batches):
+        seen.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+        return step(batches)
+
+    trainer._train_step = watched
+    trainer.fit()
+    return [*seen, torch.cat([p.detach().flatten() for p in net.parameters()])]
+
+
+def test_a_frozen_backbone_stays_then_learns_and_alike_on_many_processes(tmp_path):
+    alone = fit_in_stages(str(tmp_path / "1"), 6)
+    backbone = slice(0, 5 * 7 + 7)
+    assert len(alone) == 7  # two steps an epoch
+    assert torch.equal(alone[0][backbone], alone[2][backbone])
+    assert not torch.equal(alone[0], alone[2])
+    later = [weights[backbone] for weights in alone[2:]]
+    assert not any(torch.equal(a, b) for a, b in pairwise(later))
+    for weights in run_ranks(2, fit_in_stages, str(tmp_path / "2"), 3):
+        torch.testing.assert_close(torch.stack(weights), torch.stack(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_best_metric_is_told_and_the_run_can_go_on(tmp_path):
+    def evaluate(model):
+        return {"fit": {"PQ": 0.5}, "photos": 3}
+
+    with pytest.raises(
+        InputError, match="--best-metric fit/AP: the evaluation gives fit/PQ, photos"
+    ):
+        make_trainer(tmp_path, evaluate=evaluate, epochs=1).fit()
+    assert make_trainer(tmp_path, epochs=1).fit()["step"] == 7
+
+
+def test_a_bad_batch_is_skipped_and_the_rest_trains(tmp_path, caplog):
+    make_trainer(tmp_path, bad=(4,), epochs=1).fit()
+    state = final_state(tmp_path)
+    assert state["step"] == 7
+    assert all(torch.isfinite(v).all() for k, v in state["model"].items() if "running" not in k)
+    assert sum("skipped" in record.message for record in caplog.records) == 1
+
+
+def bad_on_one_rank(folder: str) -> tuple:
+    trainer = make_trainer(Path(folder), LinearNet(), bad=(4,), batch_size=1, epochs=1)
+    trainer.fit()
+    return trainer.state.step, trainer.state.model.backbone.weight.detach()
+
+
+def test_a_bad_batch_on_one_rank_is_skipped_by_all(tmp_path):
+    (step_a, a), (step_b, b) = run_ranks(2, bad_on_one_rank, str(tmp_path))
+    assert step_a == step_b == 7
+    assert torch.equal(a, b)
+    assert torch.isfinite(a).all()
+
+
+def test_training_aborts_when_no_step_is_good(tmp_path):
+    with pytest.raises(InputError, match="3 steps in a row"):
+        make_trainer(tmp_path, bad=tuple(range(14)), max_bad_steps=3).fit()
+
+
+def test_early_stop_keeps_the_best_weights(tmp_path):
+    values = iter([1.0, 3.0, 2.0, 2.5, 9.0])
+    steps = []
+
+    def evaluate(model):
+        steps.append(model.head.weight.clone())
+        return {"fit": {"AP": next(values)}}
+
+    best = make_trainer(tmp_path, evaluate=evaluate, epochs=9, patience=2).fit()
+    assert (best["epoch"], best["value"], len(steps)) == (2.0, 3.0, 4)
+    weights = load_checkpoint(tmp_path / "checkpoint_best.pt")
+    assert torch.equal(weights["model"]["head.weight"], steps[1])
+    assert "optimizer" not in weights
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["best"]["value"] == 3.0
+    assert metrics["latest"]["metrics"]["fit"]["AP"] == 2.5
+    make_trainer(tmp_path, evaluate=evaluate, epochs=9, patience=2).fit()
+    assert len(steps) == 4, "a stopped run stays stopped"
+
+
+def test_a_run_killed_before_its_evaluation_makes_up_for_it(tmp_path):
+    def dies(model):
+        raise Killed
+
+    with pytest.raises(Killed):
+        make_trainer(tmp_path, evaluate=dies, epochs=1).fit()
+    best = make_trainer(tmp_path, epochs=1).fit()
+    assert best["step"] == 7
+
+
+def test_run_folder_holds_what_was_promised(tmp_path):
+    make_trainer(tmp_path).fit()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "log.jsonl", "curves.png", "tensorboard", "metrics.json",
+                     "checkpoint_latest.pt", "checkpoint_best.pt"}  # fmt: skip
+    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert {"loss", "loss_error", "loss_size", "lr", "seconds_per_step"} <= record.keys()
+    assert record["loss"] == pytest.approx(record["loss_error"] + record["loss_size"])
+
+
+def test_another_networks_folder_is_refused(tmp_path):
+    make_trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(InputError, match="another network"):
+        make_trainer(tmp_path, nn.Linear(2, 2))
+
+
+def test_a_changed_global_batch_keeps_the_fraction_of_the_training(tmp_path):
+    train_and_die(tmp_path, 7)
+    trainer = make_trainer(tmp_path, batch_size=7)
+    assert (trainer.state.step, trainer.state.epoch) == (2, 1.0)
