@@ -32,13 +32,13 @@ def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
         help="detector's checkpoint or weights file (default: weights/detector.pt)",
     )  # fmt: skip
     choice.add_argument(
-        "--score-threshold", type=share, default=0.5, metavar="0..1",
-        help="leave out garments the detector is less sure of (default: 0.5)",
+        "--score-threshold", type=share, default=0.6, metavar="0..1",
+        help="leave out garments the detector is less sure of (default: 0.6)",
     )  # fmt: skip
     choice.add_argument(
-        "--overlap", type=share, default=0.6, metavar="0..1",
+        "--overlap", type=share, default=0.4, metavar="0..1",
         help="of garments whose masks overlap more than this (intersection over union), whatever "
-        "their categories, keep the surest; 1 keeps all (default: 0.6)",
+        "their categories, keep the surest; 1 keeps all (default: 0.4)",
     )  # fmt: skip
 
 
