@@ -9,7 +9,8 @@
 Each format has its reader in ``engine/data/readers/``. Whatever is wrong with a dataset is counted
 by kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed
 once: the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source
-changes."""
+changes.
+"""
 
 import logging
 from collections.abc import Callable, Sequence

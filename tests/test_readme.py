@@ -75,7 +75,7 @@ def test_linked_files_are_there():
 def test_it_names_scripts_that_exist():
     named = set(re.findall(r"`(?:python )?([\w/]+\.(?:py|sh))\b", README))
     assert {"train.py", "engine/training/loop.py"} <= named
-    folders = (ROOT, ROOT / "tools", *(path for path in (ROOT / "engine").rglob("*/")))
+    folders = (ROOT, ROOT / "tools", *(ROOT / "engine").rglob("*/"))
     assert [n for n in named if not any((folder / n).exists() for folder in folders)] == []
 
 

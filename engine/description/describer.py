@@ -70,6 +70,18 @@ class Description:
     colors: list[tuple[str, str, float]]
     vectors: dict[str, np.ndarray]
 
+    def to_plain(self) -> dict[str, Any]:
+        """Labels and colors as they are written to JSON, without the vectors."""
+        return {
+            "labels": {
+                group: [{"value": value, "probability": p} for value, p in ranked]
+                for group, ranked in self.labels.items()
+            },
+            "colors": [
+                {"name": color, "hex": code, "share": share} for color, code, share in self.colors
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class CropSettings:

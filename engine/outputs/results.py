@@ -87,7 +87,7 @@ def garments_record(
     """
     garments = [_garment(found, i, categories) for i in range(len(found))]
     for garment, description in zip(garments, descriptions or [], strict=descriptions is not None):
-        garment |= _description(description)
+        garment |= description.to_plain()
         if vectors:
             garment["vectors"] = feature_file.encode(description.vectors)
     for garment, items in zip(garments, similar or [], strict=similar is not None):
@@ -117,19 +117,6 @@ def _garment(found: Detections, i: int, categories: Sequence[str]) -> dict[str, 
         garment["mask"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
     garment["area_share"] = round(area / (found.width * found.height), 5)
     return garment
-
-
-def _description(description: Description) -> dict[str, Any]:
-    return {
-        "labels": {
-            group: [{"value": value, "probability": p} for value, p in ranked]
-            for group, ranked in description.labels.items()
-        },
-        "colors": [
-            {"name": color, "hex": code, "share": share}
-            for color, code, share in description.colors
-        ],
-    }
 
 
 def unreadable_record(name: str, error: PhotoError) -> Record:

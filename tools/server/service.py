@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.description.describer import Description
 from engine.errors import InputError
 from retrieval.features import normalized_weights
 from retrieval.search import equal_weights
@@ -67,7 +66,7 @@ class Service:
             "score": None if whole else round(float(found.scores[i]), 4),
             "box": [round(float(value), 2) for value in found.boxes[i]],
             "outline": outline or box_polygon(found.boxes[i]),
-        } | _words(sight.descriptions[i])
+        } | sight.descriptions[i].to_plain()
 
     def search(self, wanted: SearchRequest) -> Answer:
         """Rank the stored garments."""
@@ -160,19 +159,6 @@ class Service:
         except InputError as error:
             sentence = "The database cannot be read now; the server's log says why"
             raise Refusal(503, sentence, retry_after=10) from error
-
-
-def _words(description: Description) -> Answer:
-    return {
-        "labels": {
-            group: [{"value": value, "probability": p} for value, p in ranked]
-            for group, ranked in description.labels.items()
-        },
-        "colors": [
-            {"name": color, "hex": code, "share": share}
-            for color, code, share in description.colors
-        ],
-    }
 
 
 def _area(item: Item) -> float:

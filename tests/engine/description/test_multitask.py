@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.data.labels import ASPECTS, LabelGroup, LabelSpace, Source
 from engine.description.aspect_heads import Attention, ColorReader, masked_mean, power_mean
 from engine.description.criterion import Criterion
 from engine.description.multitask import (
@@ -184,7 +184,7 @@ def test_what_a_view_is_told_apart_from(aspect, apart):
     criterion = Criterion(SPACE, (aspect,), ASPECT_DIMS)
     vectors = F.normalize(torch.ones(4, ASPECT_DIMS[aspect]), dim=1)
     two = batch(2) | {"source": torch.tensor([0, 0])}
-    two["view_aspect"] = torch.full((2,), ["item", "color", "texture", "shape"].index(aspect))
+    two["view_aspect"] = torch.full((2,), ASPECTS.index(aspect))
     two["labels"] = {"category": torch.tensor([1, 1]), "color": torch.tensor([2, 2])}
 
     def loss(identities):
