@@ -4,6 +4,8 @@ Where to look needs the deep maps (what is garment, what is skin or floor), what
 the aspect: colors are in the pixels, texture in the middle of the trunk, shape at its end. So a
 small attention reads the two deepest maps and gives one weight map per aspect, and every aspect
 pools its own levels under its own weights. A garment's mask, when there is one, bounds them all.
+Item and shape are for telling garments apart that nobody has labeled: they add what they learn to
+an anchor, the trunk's plain pooled maps.
 """
 
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from engine.description.lab_histogram import STRIDE, LabHistogram
 HIDDEN = 256
 POWER = 3  # of the pooled mean for item and shape
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
+# Length of what item and shape learn, where what the trunk says by itself has length 1.
+LEARNED = 0.7
 
 
 def cover(mask: Tensor, like: Tensor) -> Tensor:
@@ -85,22 +89,70 @@ class ColorReader(nn.Module):
         return torch.cat([(shares + 1e-6).sqrt(), mean], dim=1)
 
 
-class AspectHead(nn.Module):
-    """Pooled features -> a hidden vector (for attributes) and the aspect's unit vector."""
+class Anchor(nn.Module):
+    """What the trunk's maps say by themselves, in so many numbers as the aspect's vector has.
+
+    What a head learns from some thousands of garments fits those it has seen; the plain maps tell
+    apart also what nobody trained for. A random projection keeps their cosines within about
+    1/sqrt(dim) (Johnson and Lindenstrauss 1984), whatever the photos; one that was fitted to a
+    training set lost more on other products.
+
+    Args:
+        sizes: channels of the maps.
+        dim: of the vectors.
+    """
 
     def __init__(self, sizes: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        projection = torch.empty(sum(sizes), dim)
+        nn.init.orthogonal_(projection, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("projection", projection)
+
+    def forward(self, maps: list[Tensor], covered: Tensor) -> Tensor:
+        """Maps f32[B,C,H,W], f32[B,1,h,w] mask cover -> unit vectors f32[B,dim]."""
+        pooled = [F.normalize(_look_at(m, covered, power_mean), dim=1) for m in maps]
+        return F.normalize(torch.cat(pooled, dim=1) @ self.projection, dim=1)
+
+
+class AspectHead(nn.Module):
+    """Pooled features -> a hidden vector (for attributes) and the aspect's unit vector.
+
+    Args:
+        sizes: of the pooled features.
+        dim: of the vector.
+        anchor: channels of the maps that the vector keeps to, fine to coarse; none, if it is to be
+            free.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], dim: int, anchor: tuple[int, ...]) -> None:
         super().__init__()
         # Levels differ in scale by an order of magnitude; none should start out deaf.
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes)
         self.hidden = nn.Linear(sum(sizes), HIDDEN)
         self.norm = nn.LayerNorm(HIDDEN)
         self.vector = nn.Linear(HIDDEN, dim)
+        self.anchor = Anchor(anchor, dim) if anchor else None
+        self.anchored = len(anchor)
 
-    def forward(self, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Parts f32[B,size] each -> hidden f32[B,HIDDEN], unit vectors f32[B,dim]."""
+    def forward(
+        self, parts: list[Tensor], maps: tuple[Tensor, ...], covered: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            parts: pooled features, f32[B,size] each.
+            maps: the trunk's last, f32[B,C,H,W], fine to coarse.
+            covered: f32[B,1,h,w], share of each cell that the mask covers.
+
+        Returns:
+            hidden f32[B,HIDDEN], unit vectors f32[B,dim].
+        """
         together = torch.cat([n(p) for n, p in zip(self.norms, parts, strict=True)], dim=1)
         hidden = F.gelu(self.norm(self.hidden(together)))
-        return hidden, F.normalize(self.vector(hidden).float(), dim=1)
+        vector = F.normalize(self.vector(hidden).float(), dim=1)
+        if self.anchor is not None:
+            anchor = self.anchor(list(maps[-self.anchored :]), covered)
+            vector = F.normalize(anchor + LEARNED * vector, dim=1)
+        return hidden, vector
 
 
 class AspectHeads(nn.Module):
@@ -124,7 +176,10 @@ class AspectHeads(nn.Module):
             "texture": (texture, deep),
             "shape": (deepest, deep),
         }
-        self.heads = nn.ModuleDict({name: AspectHead(sizes[name], dims[name]) for name in dims})
+        anchors = {"item": (deep, deepest), "shape": (deepest,)}
+        self.heads = nn.ModuleDict(
+            {name: AspectHead(sizes[name], dim, anchors.get(name, ())) for name, dim in dims.items()}
+        )
 
     def forward(
         self, images: Tensor, maps: list[Tensor], mask: Tensor
@@ -138,13 +193,14 @@ class AspectHeads(nn.Module):
         Returns:
             hidden f32[B,HIDDEN] and unit vectors f32[B,dim], by aspect.
         """
-        middle, deep, deepest = (m.float() for m in maps[-3:])
-        looks = self.attention(deep, deepest, cover(mask, deep))
+        _, deep, deepest = last = tuple(m.float() for m in maps[-3:])
+        covered = cover(mask, deep)
+        looks = self.attention(deep, deepest, covered)
         hidden, vectors = {}, {}
         for number, name in enumerate(self.aspects):
             look = looks[:, number : number + 1]
-            parts = self._parts(name, images, (middle, deep, deepest), look, mask)
-            hidden[name], vectors[name] = self.heads[name](parts)
+            parts = self._parts(name, images, last, look, mask)
+            hidden[name], vectors[name] = self.heads[name](parts, last, covered)
         return hidden, vectors
 
     def _parts(
