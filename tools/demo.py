@@ -32,6 +32,7 @@ from tools.showcase.page import write_page
 ROOT = Path(__file__).resolve().parents[1]
 PORTRAIT = "grace_hopper.jpg"
 WEIGHTINGS = ("color=1", "texture=1", "shape=1")
+SURE = 0.9  # score of a garment worth searching for
 PHOTOS, SIDE = 48, 448  # rendered photos, pixels of their long side
 
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     console = Console(markup=False, highlight=False)
     making = making_steps(name_of(output))
     take(making, output, fingerprint, console, first=1)
-    searching = searching_steps(name_of(output), surest_garment(output))
+    searching = searching_steps(name_of(output), garment_to_show(output))
     take(searching, output, fingerprint, console, first=1 + len(making))
     page = write_page(output, {step.name: str(step) for step in (*making, *searching)})
     console.print(f"open {page}")
@@ -136,18 +137,23 @@ def searching_steps(out: str, key: str) -> list[Step]:
     ]  # fmt: skip
 
 
-def surest_garment(output: Path) -> str:
-    """Key of the garment on the rendered photos that the detector is surest of."""
+def garment_to_show(output: Path) -> str:
+    """Key of the largest garment on the rendered photos among those the detector is sure of."""
     report = json.loads((output / "out" / "garments.json").read_text(encoding="utf-8"))
     found = [
-        (garment["score"], f"{photo['photo']}#{garment['number']}")
+        (garment["score"] >= SURE, area_of(garment["box"]), f"{photo['photo']}#{garment['number']}")
         for photo in report["photos"]
         for garment in photo["garments"]
         if not photo["photo"].endswith(PORTRAIT)
     ]
     if not found:
         raise InputError(f"{output / 'out'}: no garment was found on the rendered photos")
-    return max(found)[1]
+    return max(found)[-1]
+
+
+def area_of(box: list[float]) -> float:
+    """Of an xyxy box."""
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def take(

@@ -178,7 +178,10 @@ class AspectHeads(nn.Module):
         }
         anchors = {"item": (deep, deepest), "shape": (deepest,)}
         self.heads = nn.ModuleDict(
-            {name: AspectHead(sizes[name], dim, anchors.get(name, ())) for name, dim in dims.items()}
+            {
+                name: AspectHead(sizes[name], dim, anchors.get(name, ()))
+                for name, dim in dims.items()
+            }
         )
 
     def forward(
