@@ -1,0 +1,85 @@
+"""Which outlines are trusted, by hand-made detections on drawn photos."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections
+from tools.outlining.outline import outline
+
+CATEGORIES = ["top", "trousers", "shoes"]
+HEIGHT, WIDTH = 149, 131
+SHIRT, LEGS, FEET = (20, 70, 30, 100), (75, 120, 40, 90), (125, 145, 40, 90)  # y, y, x, x
+
+
+def encode(y1: int, y2: int, x1: int, x2: int) -> dict:
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    bitmap[y1:y2, x1:x2] = 1
+    return coco_mask.encode(bitmap)
+
+
+def found(*garments: tuple[str, float, tuple[int, int, int, int]]) -> Detections:
+    boxes = np.array([[x1, y1, x2, y2] for _, _, (y1, y2, x1, x2) in garments], np.float32)
+    labels = np.array([CATEGORIES.index(name) + 1 for name, _, _ in garments], np.int64)
+    scores = np.array([score for _, score, _ in garments], np.float32)
+    masks = [encode(*place) for _, _, place in garments]
+    return Detections(WIDTH, HEIGHT, boxes.reshape(-1, 4), scores, labels, masks)
+
+
+def photo(background: str = "floor") -> np.ndarray:
+    rng = np.random.default_rng(1)
+    picture = np.full((HEIGHT, WIDTH, 3), 255.0)
+    if background == "floor":
+        picture[:] = (180, 160, 120)
+        picture += rng.normal(0, 9, picture.shape)
+    y1, y2, x1, x2 = SHIRT
+    picture[y1:y2, x1:x2] = (30, 90, 60)
+    picture[y1:y2, x1:x2] += rng.normal(0, 9, (y2 - y1, x2 - x1, 3))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def iou(one: dict, other: dict) -> float:
+    return coco_mask.iou([one], [other], [0])[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("background", "how"),
+    [("studio", "alone, off a studio's background"), ("floor", "alone, cut out by color")],
+)
+def test_a_garment_alone_gets_its_name_and_its_outline(background, how):
+    rough = (26, 70, 34, 96)
+    said, garments = outline(photo(background), found(("trousers", 0.4, rough)), CATEGORIES, "top")
+    assert said == how
+    [(name, mask)] = garments
+    assert name == "top"
+    assert iou(mask, encode(*SHIRT)) > max(0.9, iou(encode(*rough), encode(*SHIRT)))
+
+
+def test_the_known_name_wins_over_a_better_score():
+    seen = found(("shoes", 0.9, (20, 40, 30, 60)), ("top", 0.35, (24, 70, 32, 98)))
+    _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "top")
+    assert name == "top" and iou(mask, encode(*SHIRT)) > 0.9
+
+
+def test_worn_with_others_all_are_kept_as_detected():
+    seen = found(("trousers", 0.9, LEGS), ("top", 0.8, SHIRT), ("shoes", 0.7, FEET))
+    how, garments = outline(photo(), seen, CATEGORIES, "top")
+    assert how.startswith("worn")
+    assert [name for name, _ in garments] == ["top", "trousers", "shoes"]
+    assert [coco_mask.toBbox(mask).tolist() for _, mask in garments] == [
+        [x1, y1, x2 - x1, y2 - y1] for y1, y2, x1, x2 in (SHIRT, LEGS, FEET)
+    ]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        found(),
+        found(("top", 0.29, SHIRT)),
+        found(("top", 0.8, SHIRT), ("trousers", 0.5, LEGS)),  # maybe trousers, maybe not
+        found(("trousers", 0.8, LEGS), ("shoes", 0.8, FEET)),  # which of them would be the top?
+        found(("top", 0.8, (0, HEIGHT, 0, WIDTH))),  # all of the photo
+    ],
+)
+def test_what_is_doubtful_is_left_out(seen):
+    assert outline(photo(), seen, CATEGORIES, "top")[1] == []

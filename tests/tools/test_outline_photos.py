@@ -1,0 +1,126 @@
+"""outline_photos.py from the command line on, with a stand-in for the detector."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from engine.detection import finder
+from engine.detection.detections import Detections
+from engine.pixels.photos import PhotoError, read_photo
+from tools import outline_photos
+
+SIDE = 97
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """Finds a shirt in each photo's middle; tells which photos it saw."""
+    seen = []
+
+    def detect(model, photos, settings, device, *, keep_photo):
+        for key, path in photos:
+            seen.append(path.name)
+            try:
+                photo = read_photo(path)
+            except PhotoError as error:
+                yield key, error, None
+                continue
+            bitmap = np.zeros(photo.shape[:2], np.uint8, order="F")
+            bitmap[30:70, 30:70] = 1
+            yield key, Detections(
+                *photo.shape[1::-1], np.array([[30, 30, 70, 70]], np.float32),
+                np.float32([0.9]), np.array([1]), [coco_mask.encode(bitmap)],
+            ), photo  # fmt: skip
+
+    monkeypatch.setattr(finder, "detect_photos", detect)
+    monkeypatch.setattr(finder, "build_from_checkpoint", lambda checkpoint: Network())
+    loaded = {"categories": ["top", "bag"], "config": {}}
+    monkeypatch.setattr(outline_photos, "detector_checkpoint", lambda arguments: loaded)
+    return seen
+
+
+class Network:
+    def to(self, device):
+        return self
+
+
+@pytest.fixture
+def shop(tmp_path) -> Path:
+    """Five photos: three shirts, a bag, and a file that is none."""
+    folder = tmp_path / "shop"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number, word in enumerate(["Tee", "Tee", "Bag", "Shirt", "Tee"]):
+        picture = np.full((SIDE, SIDE, 3), 255, np.uint8)
+        picture[28:72, 28:72] = 40 * number
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), picture)
+        rows.append({"file_name": f"{number}.png", "category": word, "split": "train"})
+    (folder / "images" / "4.png").write_bytes(b"no picture")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def run(shop: Path, output: Path, *flags: str) -> dict:
+    command = [f"csv:{shop}", "--words", "Tee=top", "Shirt=top", "--output-dir", str(output)]
+    with pytest.raises(SystemExit) as ended:
+        outline_photos.main([*command, *flags])
+    if ended.value.code:
+        raise ended.value
+    return json.loads((output / "train.json").read_text())
+
+
+def test_known_words_become_outlined_garments(shop, tmp_path, detector):
+    document = run(shop, tmp_path / "out")
+    assert sorted(i["file_name"] for i in document["images"]) == ["0.png", "1.png", "3.png"]
+    assert [c["name"] for c in document["categories"]] == ["top", "bag"]
+    for image, garment in zip(document["images"], document["annotations"], strict=True):
+        assert garment["image_id"] == image["id"] and garment["category_id"] == 1
+        assert coco_mask.area(garment["segmentation"]) == garment["area"]
+        assert np.allclose(garment["bbox"], [28, 28, 44, 44], atol=2)
+
+
+def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
+    first = run(shop, tmp_path / "out")
+    detector.clear()
+    assert run(shop, tmp_path / "out") == first
+    assert detector == []
+    assert len(run(shop, tmp_path / "out", "--most", "1")["images"]) <= 1
+
+
+def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):
+    first = run(shop, tmp_path / "street")
+    document = run(
+        shop,
+        tmp_path / "out",
+        "--add",
+        f"coco:{tmp_path / 'street'}:images={shop / 'images'}",
+        "--add-times",
+        "2",
+    )
+    assert len(document["images"]) == 3 * len(first["images"])
+    assert [i["id"] for i in document["images"]] == list(range(1, 10))
+    copied = [{k: v for k, v in g.items() if "id" not in k} for g in document["annotations"][:3]]
+    assert copied == [{k: v for k, v in g.items() if "id" not in k} for g in first["annotations"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--words", "Tee"], "write WORD=CATEGORY"),
+        (["--words", "Tee=gown"], "name one of top, bag"),
+        (["--words", "Cape=top"], "no photo has any of them"),
+    ],
+)
+def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):
+    with pytest.raises(SystemExit) as ended:
+        run(shop, tmp_path / "out", *flags)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""Outlines garments on photos of which only the category is known: a COCO set for the detector.
+
+    python tools/outline_photos.py csv:PRODUCTS csv:PHONE --words Tshirts=top Jeans=trousers \\
+        --output-dir outlined/
+    python tools/outline_photos.py csv:PRODUCTS --words Tshirts=top --add coco:STREET \\
+        --add-times 2 --output-dir outlined/          # with a set that has outlines, twice
+    python train.py detector --data-path outlined/ --images ROOT --weights weights/detector.pt
+
+A detector that has only seen people in the street is lost on a shirt that lies on a bed. For each
+photo whose word is among --words the detector says where its garment is, that word says what it is,
+and its outline is taken off a studio's background or cut out by color. Photos about which anything
+is doubtful are left out. Train on the result, and do it again: the next detector sees more.
+
+--output-dir gets train.json; the folder that its file names are relative to is printed. The tool
+can be killed at any time and goes on from there.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pycocotools import mask as coco_mask
+from rich.console import Console
+from rich.progress import track
+
+from dataset_helpers import load_spec, parse_spec
+from engine import distributed
+from engine.config import require
+from engine.data.records import PhotoRecords
+from engine.detection.detections import Detections
+from engine.detection.finder import GarmentFinder
+from engine.errors import exits_cleanly
+from engine.files import digest, replacing
+from engine.model_flags import (
+    DETECTOR_WEIGHTS,
+    add_running_flags,
+    detector_checkpoint,
+    positive,
+    predict_settings,
+)
+from engine.outputs import journal
+from engine.pixels.photos import read_photo
+from tools.convert_dataset import annotations
+from tools.outlining.outline import outline
+
+UNLIKELY = 0.05  # score of the detections that are looked at
+JOURNAL = ".weft"
+Record = dict[str, Any]
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    device = distributed.init(arguments.device)
+    logger = distributed.configure_logging()
+    words = dict(word.partition("=")[::2] for word in arguments.words)
+    checkpoint = detector_checkpoint(arguments)
+    finder = GarmentFinder(
+        checkpoint, predict_settings(arguments, checkpoint["config"], device), overlap=1.0,
+        device=device,
+    )  # fmt: skip
+    for word, category in words.items():
+        known = ", ".join(finder.categories)
+        require(category in finder.categories, f"--words {word}={category}: name one of {known}")
+    added = [load(text) for text in arguments.add]
+    for records in added:
+        strange = sorted(set(records.categories) - set(finder.categories))
+        require(not strange, f"{records.root}: the detector knows no {', '.join(strange)}")
+    photos = choose([load(text) for text in arguments.datasets], words, arguments.most)
+    folder = arguments.output_dir / JOURNAL
+    folder.mkdir(parents=True, exist_ok=True)
+    with journal.lock(folder):
+        outline_all(finder, photos, folder, digest(arguments.detector_weights))
+        records = [record for record in journal.read(folder) if record["photo"] in photos]
+        root = Path(os.path.commonpath([*photos, *(records.root for records in added)]))
+        document = Document(finder.categories, root)
+        for records_added in added:
+            for _ in range(arguments.add_times):
+                document.add_set(records_added)
+        for record in records:
+            document.add_photo(record)
+        with replacing(arguments.output_dir / "train.json", "w") as file:
+            json.dump(document.plain(), file)
+    for how, count in Counter(record["how"] for record in records).most_common():
+        logger.info("%5d %s", count, how)
+    logger.info(
+        "%s: %d photos; file names are relative to %s",
+        arguments.output_dir / "train.json", len(document.images), root,
+    )  # fmt: skip
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "datasets", nargs="+", metavar="NAME:PATH[:key=value]...",
+        help="photos of one garment each, with its category; as in train.py multitask --help",
+    )  # fmt: skip
+    add(
+        "--words", nargs="+", required=True, metavar="WORD=CATEGORY",
+        help="what the detector calls their categories; photos of other words are left out",
+    )  # fmt: skip
+    add("--output-dir", type=Path, required=True, help="folder for train.json")
+    add(
+        "--add", nargs="+", default=[], metavar="NAME:PATH[:key=value]...",
+        help="sets with outlines to put into the same file",
+    )  # fmt: skip
+    add(
+        "--add-times", type=positive, default=1, metavar="N",
+        help="how often, so that they weigh more (1)",
+    )  # fmt: skip
+    add(
+        "--most", type=positive, metavar="N",
+        help="at most so many photos of a category, drawn at random (default: all)",
+    )  # fmt: skip
+    add("--detector-weights", type=Path, default=DETECTOR_WEIGHTS, metavar="FILE")
+    add_running_flags(parser)
+    arguments = parser.parse_args(argv)
+    for word in arguments.words:
+        name, equals, category = word.partition("=")
+        require(bool(name and equals and category), f"--words {word}: write WORD=CATEGORY")
+    arguments.score_threshold = UNLIKELY
+    return arguments
+
+
+def load(text: str) -> PhotoRecords:
+    spec = parse_spec(text)
+    return load_spec(spec, spec.split)
+
+
+def choose(sets: list[PhotoRecords], words: dict[str, str], most: int | None) -> dict[str, str]:
+    """Photo -> the category of its garment: photos of one garment with a word that is known."""
+    by_category: dict[str, list[str]] = {}
+    for records in sets:
+        for index in range(len(records)):
+            first, end = records.garment_offsets[index : index + 2].tolist()
+            word = (
+                records.category_name(int(records.garment_category[first])) if end > first else ""
+            )
+            if end - first == 1 and word in words:
+                path = str(records.path(index))
+                by_category.setdefault(words[word], []).append(path)
+    require(bool(by_category), "--words: no photo has any of them")
+    chance = random.Random(0)
+    chosen = {}
+    for category, paths in sorted(by_category.items()):
+        chance.shuffle(paths)
+        chosen |= dict.fromkeys(paths[:most], category)
+    return chosen
+
+
+def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, weights: str) -> None:
+    """Journal a record of each photo that has none by these weights and this category."""
+
+    def valid(record: Record) -> bool:
+        known = photos.get(record["photo"])
+        return record.get("known") == known and record.get("weights") == weights
+
+    done = journal.merge(folder, valid)
+    left = [path for path in photos if path not in done]
+    found = finder.find((path, Path(path)) for path in left)
+    with journal.Appender(folder, 0) as appender:
+        for path, result, photo in track(
+            found, "outlining", total=len(left), console=Console(stderr=True)
+        ):
+            record = {"photo": path, "known": photos[path], "weights": weights}
+            appender.add(
+                record | outlined(Path(path), result, photo, finder.categories, photos[path])
+            )
+    journal.merge(folder, valid)
+
+
+def outlined(path: Path, result: Any, photo: Any, categories: list[str], known: str) -> Record:
+    """What is journaled of a photo beside its name."""
+    if not isinstance(result, Detections):
+        return {"how": "unreadable", "garments": []}
+    if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
+        photo = read_photo(path)
+    how, garments = outline(photo, result, categories, known)
+    plain = [[name, mask["counts"].decode()] for name, mask in garments]
+    return {"how": how, "size": [result.height, result.width], "garments": plain}
+
+
+class Document:
+    """A COCO file in the making; its file names are relative to ``root``."""
+
+    def __init__(self, categories: list[str], root: Path) -> None:
+        self.root = root
+        self.numbers = {name: number for number, name in enumerate(categories, 1)}
+        self.images: list[Record] = []
+        self.annotations: list[Record] = []
+
+    def add_set(self, records: PhotoRecords) -> None:
+        for index in range(len(records)):
+            height, width = records.sizes[index].tolist()[::-1]
+            self._add_image(records.path(index), height, width)
+            for entry in annotations(records, [index]):
+                place = records.category_ids.index(entry["category_id"])
+                self._add_garment(records.categories[place], entry)
+
+    def add_photo(self, record: Record) -> None:
+        if not record["garments"]:
+            return
+        self._add_image(Path(record["photo"]), *record["size"])
+        for name, counts in record["garments"]:
+            mask = {"size": record["size"], "counts": counts}
+            about = {"bbox": coco_mask.toBbox(mask).tolist(), "area": int(coco_mask.area(mask))}
+            self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask})
+
+    def plain(self) -> Record:
+        categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
+        return {
+            "images": self.images, "annotations": self.annotations, "categories": categories,
+        }  # fmt: skip
+
+    def _add_image(self, path: Path, height: int, width: int) -> None:
+        name = path.relative_to(self.root).as_posix()
+        entry = {"id": len(self.images) + 1, "file_name": name, "width": width, "height": height}
+        self.images.append(entry)
+
+    def _add_garment(self, name: str, entry: Record) -> None:
+        place = {"id": len(self.annotations) + 1, "image_id": len(self.images)}
+        self.annotations.append(entry | place | {"category_id": self.numbers[name]})
+
+
+if __name__ == "__main__":
+    main()

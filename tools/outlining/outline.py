@@ -1,0 +1,72 @@
+"""What a detector sees on a photo and the known category of its garment -> outlines to learn from.
+
+A detector is often right about where a garment is when it is wrong about what it is: that is known
+here. What is doubtful is left out; a photo less costs little, a wrong outline teaches a mistake.
+"""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections, Rle
+from engine.pixels.grabcut import cut_out_by_color
+from engine.pixels.studio import studio_mask
+
+SEEN = 0.3  # score of a detection that may be a garment
+SURE = 0.6  # score of another garment that is taken as it is
+APART = 0.3  # IoU, or share of the smaller one, up to which two detections are two garments
+AGREE = 0.8  # IoU at which a studio photo's foreground is the garment
+
+Outlined = list[tuple[str, Rle]]  # category and mask of the whole photo's size
+
+
+def outline(
+    photo: np.ndarray, found: Detections, categories: list[str], known: str
+) -> tuple[str, Outlined]:
+    """The garments of a photo that shows one of a known category, and maybe more.
+
+    Args:
+        photo: u8[H,W,3] RGB, of the detections' size.
+        found: with masks, also unlikely ones.
+        categories: the detector's.
+        known: one of them.
+
+    Returns:
+        How the outlines came about, for people; and the outlines, none where nothing is certain.
+    """
+    names = [categories[label - 1] for label in found.labels]
+    seen = [i for i in range(len(found)) if found.scores[i] >= SEEN]
+    if not seen:
+        return "nothing seen", []
+    named = [i for i in seen if names[i] == known]
+    main = named[0] if named else seen[0]
+    others = [i for i in seen if _apart(found.masks[i], found.masks[main])]
+    if others and not named:
+        return "several garments, none called by its name", []
+    if any(found.scores[i] < SURE for i in others):
+        return "other garments unsure", []
+    if others:
+        garments = [(names[i], found.masks[i]) for i in others]
+        return "worn with others, as detected", [(known, found.masks[main]), *garments]
+    return _alone(photo, found.masks[main], known)
+
+
+def _alone(photo: np.ndarray, rough: Rle, known: str) -> tuple[str, Outlined]:
+    studio = studio_mask(photo)
+    if studio is not None:
+        mask = _encode(studio > 0)
+        if coco_mask.iou([mask], [rough], [0])[0, 0] >= AGREE:
+            return "alone, off a studio's background", [(known, mask)]
+    cut = cut_out_by_color(photo, coco_mask.decode(rough) > 0)
+    if cut is None:
+        return "alone, outline unsure", []
+    return "alone, cut out by color", [(known, _encode(cut))]
+
+
+def _apart(one: Rle, other: Rle) -> bool:
+    shared = coco_mask.area(coco_mask.merge([one, other], intersect=True))
+    smaller = min(coco_mask.area(one), coco_mask.area(other))
+    return bool(shared <= APART * smaller)
+
+
+def _encode(mask: np.ndarray) -> Rle:
+    return coco_mask.encode(np.asfortranarray(mask, np.uint8))
