@@ -11,8 +11,8 @@ photo whose word is among --words the detector says where its garment is, that w
 and its outline is taken off a studio's background or cut out by color. Photos about which anything
 is doubtful are left out. Train on the result, and do it again: the next detector sees more.
 
---output-dir gets train.json; the folder that its file names are relative to is printed. The tool
-can be killed at any time and goes on from there.
+--output-dir gets train.json and, if the sets of --add have a val part (or val=NAME), val.json; the
+folder that file names are relative to is printed. The tool can be killed at any time and goes on.
 """
 
 import argparse
@@ -58,42 +58,32 @@ Record = dict[str, Any]
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    device = distributed.init(arguments.device)
     logger = distributed.configure_logging()
-    words = dict(word.partition("=")[::2] for word in arguments.words)
-    checkpoint = detector_checkpoint(arguments)
-    finder = GarmentFinder(
-        checkpoint, predict_settings(arguments, checkpoint["config"], device), overlap=1.0,
-        device=device,
-    )  # fmt: skip
-    for word, category in words.items():
-        known = ", ".join(finder.categories)
-        require(category in finder.categories, f"--words {word}={category}: name one of {known}")
-    added = [load(text) for text in arguments.add]
-    for records in added:
-        strange = sorted(set(records.categories) - set(finder.categories))
-        require(not strange, f"{records.root}: the detector knows no {', '.join(strange)}")
-    photos = choose([load(text) for text in arguments.datasets], words, arguments.most)
+    finder = open_finder(arguments)
+    added, judged = load_outlined(arguments, finder.categories)
+    photos = choose(arguments)
     folder = arguments.output_dir / JOURNAL
     folder.mkdir(parents=True, exist_ok=True)
     with journal.lock(folder):
         outline_all(finder, photos, folder, digest(arguments.detector_weights))
         records = [record for record in journal.read(folder) if record["photo"] in photos]
-        root = Path(os.path.commonpath([*photos, *(records.root for records in added)]))
-        document = Document(finder.categories, root)
-        for records_added in added:
-            for _ in range(arguments.add_times):
-                document.add_set(records_added)
+        roots = [part.root for part in (*added, *judged)]
+        root = Path(os.path.commonpath([*photos, *roots]))
+        train = Document(finder.categories, root)
+        for part in added * arguments.add_times:
+            train.add_set(part)
         for record in records:
-            document.add_photo(record)
-        with replacing(arguments.output_dir / "train.json", "w") as file:
-            json.dump(document.plain(), file)
+            train.add_photo(record)
+        train.write(arguments.output_dir / "train.json")
+        if judged:
+            val = Document(finder.categories, root)
+            for part in judged:
+                val.add_set(part)
+            val.write(arguments.output_dir / "val.json")
     for how, count in Counter(record["how"] for record in records).most_common():
         logger.info("%5d %s", count, how)
-    logger.info(
-        "%s: %d photos; file names are relative to %s",
-        arguments.output_dir / "train.json", len(document.images), root,
-    )  # fmt: skip
+    logger.info("%s: %d photos for training", arguments.output_dir, len(train.images))
+    logger.info("file names are relative to --images %s", root)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -112,11 +102,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--output-dir", type=Path, required=True, help="folder for train.json")
     add(
         "--add", nargs="+", default=[], metavar="NAME:PATH[:key=value]...",
-        help="sets with outlines to put into the same file",
+        help="sets with outlines to put into the same files (val=none: not to judge by)",
     )  # fmt: skip
     add(
         "--add-times", type=positive, default=1, metavar="N",
-        help="how often, so that they weigh more (1)",
+        help="how often in training, so that they weigh more (1)",
     )  # fmt: skip
     add(
         "--most", type=positive, metavar="N",
@@ -126,21 +116,54 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add_running_flags(parser)
     arguments = parser.parse_args(argv)
     for word in arguments.words:
-        name, equals, category = word.partition("=")
-        require(bool(name and equals and category), f"--words {word}: write WORD=CATEGORY")
+        require(all(word.partition("=")), f"--words {word}: write WORD=CATEGORY")
+    arguments.words = dict(word.partition("=")[::2] for word in arguments.words)
     arguments.score_threshold = UNLIKELY
     return arguments
 
 
-def load(text: str) -> PhotoRecords:
-    spec = parse_spec(text)
-    return load_spec(spec, spec.split)
+def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
+    """The detector, which keeps all that it sees.
+
+    Raises:
+        InputError: it knows no category of that name.
+    """
+    device = distributed.init(arguments.device)
+    checkpoint = detector_checkpoint(arguments)
+    settings = predict_settings(arguments, checkpoint["config"], device)
+    finder = GarmentFinder(checkpoint, settings, overlap=1.0, device=device)
+    known = ", ".join(finder.categories)
+    for word, category in arguments.words.items():
+        require(category in finder.categories, f"--words {word}={category}: name one of {known}")
+    return finder
 
 
-def choose(sets: list[PhotoRecords], words: dict[str, str], most: int | None) -> dict[str, str]:
-    """Photo -> the category of its garment: photos of one garment with a word that is known."""
+def load_outlined(
+    arguments: argparse.Namespace, categories: list[str]
+) -> tuple[list[PhotoRecords], list[PhotoRecords]]:
+    """The sets of --add: to train on, to judge by.
+
+    Raises:
+        InputError: they have categories that the detector does not know.
+    """
+    specs = [parse_spec(text) for text in arguments.add]
+    added = [load_spec(spec, spec.split) for spec in specs]
+    judged = [load_spec(spec, spec.val) for spec in specs if spec.val != "none"]
+    for records in (*added, *judged):
+        strange = sorted(set(records.categories) - set(categories))
+        require(not strange, f"{records.root}: the detector knows no {', '.join(strange)}")
+    return added, judged
+
+
+def choose(arguments: argparse.Namespace) -> dict[str, str]:
+    """Photo -> the category of its garment: photos of one garment with a word that is known.
+
+    Raises:
+        InputError: there are none.
+    """
+    words, specs = arguments.words, [parse_spec(text) for text in arguments.datasets]
     by_category: dict[str, list[str]] = {}
-    for records in sets:
+    for records in (load_spec(spec, spec.split) for spec in specs):
         for index in range(len(records)):
             first, end = records.garment_offsets[index : index + 2].tolist()
             word = (
@@ -154,7 +177,7 @@ def choose(sets: list[PhotoRecords], words: dict[str, str], most: int | None) ->
     chosen = {}
     for category, paths in sorted(by_category.items()):
         chance.shuffle(paths)
-        chosen |= dict.fromkeys(paths[:most], category)
+        chosen |= dict.fromkeys(paths[: arguments.most], category)
     return chosen
 
 
@@ -216,11 +239,11 @@ class Document:
             about = {"bbox": coco_mask.toBbox(mask).tolist(), "area": int(coco_mask.area(mask))}
             self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask})
 
-    def plain(self) -> Record:
+    def write(self, path: Path) -> None:
         categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
-        return {
-            "images": self.images, "annotations": self.annotations, "categories": categories,
-        }  # fmt: skip
+        parts = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        with replacing(path, "w") as file:
+            json.dump(parts, file)
 
     def _add_image(self, path: Path, height: int, width: int) -> None:
         name = path.relative_to(self.root).as_posix()

@@ -97,14 +97,10 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
 
 def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):
     first = run(shop, tmp_path / "street")
-    document = run(
-        shop,
-        tmp_path / "out",
-        "--add",
-        f"coco:{tmp_path / 'street'}:images={shop / 'images'}",
-        "--add-times",
-        "2",
-    )
+    (tmp_path / "street" / "val.json").write_bytes((tmp_path / "street/train.json").read_bytes())
+    street = f"coco:{tmp_path / 'street'}:images={shop / 'images'}"
+    document = run(shop, tmp_path / "out", "--add", street, "--add-times", "2")
+    assert json.loads((tmp_path / "out" / "val.json").read_text()) == first
     assert len(document["images"]) == 3 * len(first["images"])
     assert [i["id"] for i in document["images"]] == list(range(1, 10))
     copied = [{k: v for k, v in g.items() if "id" not in k} for g in document["annotations"][:3]]
