@@ -42,11 +42,13 @@ def outline(
     others = [i for i in seen if _apart(found.masks[i], found.masks[main])]
     if others and not named:
         return "several garments, none called by its name", []
-    if any(found.scores[i] < SURE for i in others):
+    worn = [known, *(names[i] for i in others)]
+    # Who wears a category twice? Fists pass for shoes.
+    if any(found.scores[i] < SURE for i in others) or len(set(worn)) < len(worn):
         return "other garments unsure", []
     if others:
-        garments = [(names[i], found.masks[i]) for i in others]
-        return "worn with others, as detected", [(known, found.masks[main]), *garments]
+        masks = [found.masks[i] for i in (main, *others)]
+        return "worn with others, as detected", list(zip(worn, masks, strict=True))
     return _alone(photo, found.masks[main], known)
 
 

@@ -78,6 +78,7 @@ def test_worn_with_others_all_are_kept_as_detected():
         found(("top", 0.29, SHIRT)),
         found(("top", 0.8, SHIRT), ("trousers", 0.5, LEGS)),  # maybe trousers, maybe not
         found(("trousers", 0.8, LEGS), ("shoes", 0.8, FEET)),  # which of them would be the top?
+        found(("top", 0.8, SHIRT), ("shoes", 0.8, FEET), ("shoes", 0.8, (0, 15, 0, 20))),
         found(("top", 0.8, (0, HEIGHT, 0, WIDTH))),  # all of the photo
     ],
 )
