@@ -32,8 +32,8 @@ def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
         help="detector's checkpoint or weights file (default: weights/detector.pt)",
     )  # fmt: skip
     choice.add_argument(
-        "--score-threshold", type=share, default=0.6, metavar="0..1",
-        help="leave out garments the detector is less sure of (default: 0.6)",
+        "--score-threshold", type=share, default=0.75, metavar="0..1",
+        help="leave out garments the detector is less sure of (default: 0.75)",
     )  # fmt: skip
     choice.add_argument(
         "--overlap", type=share, default=0.4, metavar="0..1",

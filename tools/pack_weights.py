@@ -1,0 +1,105 @@
+"""Makes a weights file to hand on: one checkpoint, or the mean of several, in half precision.
+
+    python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
+    python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --output detector.pt
+    python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
+
+Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
+by further training is often better than either (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models"); networks that were not trained from each other have no use for it. All else
+in the file is the last checkpoint's, but not what that was judged by: judge the result anew by
+tools/evaluate.py.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+
+from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from engine.config import require
+from engine.distributed import configure_logging
+from engine.errors import exits_cleanly
+from engine.model_flags import positive
+
+ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    checkpoints = [weights_of(load_checkpoint(path)) for path in arguments.checkpoints]
+    for path, checkpoint in zip(arguments.checkpoints, checkpoints, strict=True):
+        require_same_network(path, checkpoint, arguments.checkpoints[-1], checkpoints[-1])
+    packed = weights_of(
+        checkpoints[-1] | {"model": mean([part["model"] for part in checkpoints])}, half=True
+    )
+    packed.pop("best", None)
+    if arguments.crop_size:
+        require(
+            packed["kind"] == "multitask",
+            f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees photos",
+        )
+        packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
+    save_checkpoint(packed, arguments.output)
+    configure_logging().info("%s: %.1f MB", arguments.output, arguments.output.stat().st_size / 1e6)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="of one network")
+    add("--output", type=Path, required=True, help="file to write")
+    add(
+        "--crop-size", type=positive, metavar="N",
+        help="pixels of the crops that the multitask model is to see, a multiple of 32 (default: "
+        "as trained; a little larger is often better)",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    size = arguments.crop_size or 32
+    require(size % 32 == 0, f"--crop-size {size}: must be a multiple of 32")
+    return arguments
+
+
+def require_same_network(
+    path: Path, checkpoint: dict[str, Any], other_path: Path, other: dict[str, Any]
+) -> None:
+    """
+    Raises:
+        InputError: the two checkpoints' tensors or labels do not correspond.
+    """
+    for key in ALIKE:
+        sentence = f"{path}: has other {key} than {other_path}; average checkpoints of one network"
+        require(checkpoint.get(key) == other.get(key), sentence)
+    shapes, others = ({k: v.shape for k, v in c["model"].items()} for c in (checkpoint, other))
+    odd = sorted(k for k in shapes.keys() | others.keys() if shapes.get(k) != others.get(k))
+    sentence = f"{path}: differs from {other_path} in {', '.join(odd[:3])}; average checkpoints of"
+    require(not odd, f"{sentence} one network")
+
+
+def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of every floating-point tensor; counters are the last's."""
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(dim=0)
+        if last.is_floating_point()
+        else last
+        for name, last in states[-1].items()
+    }
+
+
+def with_crop_size(config: dict[str, Any], size: int) -> dict[str, Any]:
+    return config | {
+        "crop_size": size,
+        "augmentation": config["augmentation"] | {"crop_size": size},
+    }
+
+
+if __name__ == "__main__":
+    main()
