@@ -27,8 +27,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pycocotools import mask as coco_mask
-from rich.console import Console
-from rich.progress import track
 
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
@@ -36,6 +34,7 @@ from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder
+from engine.detection.predict import watch
 from engine.errors import exits_cleanly
 from engine.files import digest, replacing
 from engine.model_flags import (
@@ -46,12 +45,12 @@ from engine.model_flags import (
     predict_settings,
 )
 from engine.outputs import journal
+from engine.outputs.photo_run import claim
 from engine.pixels.photos import read_photo
 from tools.convert_dataset import annotations
 from tools.outlining.outline import outline
 
 UNLIKELY = 0.05  # score of the detections that are looked at
-JOURNAL = ".weft"
 Record = dict[str, Any]
 
 
@@ -62,9 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     finder = open_finder(arguments)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments)
-    folder = arguments.output_dir / JOURNAL
-    folder.mkdir(parents=True, exist_ok=True)
-    with journal.lock(folder):
+    folder, lock = claim(arguments.output_dir)
+    with lock:
         outline_all(finder, photos, folder, digest(arguments.detector_weights))
         records = [record for record in journal.read(folder) if record["photo"] in photos]
         roots = [part.root for part in (*added, *judged)]
@@ -166,12 +164,11 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
     for records in (load_spec(spec, spec.split) for spec in specs):
         for index in range(len(records)):
             first, end = records.garment_offsets[index : index + 2].tolist()
-            word = (
-                records.category_name(int(records.garment_category[first])) if end > first else ""
-            )
-            if end - first == 1 and word in words:
-                path = str(records.path(index))
-                by_category.setdefault(words[word], []).append(path)
+            if end - first != 1:
+                continue
+            word = records.category_name(int(records.garment_category[first]))
+            if word in words:
+                by_category.setdefault(words[word], []).append(str(records.path(index)))
     require(bool(by_category), "--words: no photo has any of them")
     chance = random.Random(0)
     chosen = {}
@@ -192,9 +189,7 @@ def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, wei
     left = [path for path in photos if path not in done]
     found = finder.find((path, Path(path)) for path in left)
     with journal.Appender(folder, 0) as appender:
-        for path, result, photo in track(
-            found, "outlining", total=len(left), console=Console(stderr=True)
-        ):
+        for path, result, photo in watch(found, len(left)):
             record = {"photo": path, "known": photos[path], "weights": weights}
             appender.add(
                 record | outlined(Path(path), result, photo, finder.categories, photos[path])

@@ -8,7 +8,7 @@ Item and shape are for telling garments apart that nobody has labeled: they add 
 an anchor, the trunk's plain pooled maps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -107,10 +107,13 @@ class Anchor(nn.Module):
         projection = torch.empty(sum(sizes), dim)
         nn.init.orthogonal_(projection, generator=torch.Generator().manual_seed(0))
         self.register_buffer("projection", projection)
+        self.levels = len(sizes)
 
-    def forward(self, maps: list[Tensor], covered: Tensor) -> Tensor:
-        """Maps f32[B,C,H,W], f32[B,1,h,w] mask cover -> unit vectors f32[B,dim]."""
-        pooled = [F.normalize(_look_at(m, covered, power_mean), dim=1) for m in maps]
+    def forward(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
+        """Maps f32[B,C,H,W], of which it reads the last, and f32[B,1,h,w] mask cover -> unit
+        vectors f32[B,dim]."""
+        last = maps[-self.levels :]
+        pooled = [F.normalize(_look_at(m, covered, power_mean), dim=1) for m in last]
         return F.normalize(torch.cat(pooled, dim=1) @ self.projection, dim=1)
 
 
@@ -132,7 +135,6 @@ class AspectHead(nn.Module):
         self.norm = nn.LayerNorm(HIDDEN)
         self.vector = nn.Linear(HIDDEN, dim)
         self.anchor = Anchor(anchor, dim) if anchor else None
-        self.anchored = len(anchor)
 
     def forward(
         self, parts: list[Tensor], maps: tuple[Tensor, ...], covered: Tensor
@@ -150,8 +152,7 @@ class AspectHead(nn.Module):
         hidden = F.gelu(self.norm(self.hidden(together)))
         vector = F.normalize(self.vector(hidden).float(), dim=1)
         if self.anchor is not None:
-            anchor = self.anchor(list(maps[-self.anchored :]), covered)
-            vector = F.normalize(anchor + LEARNED * vector, dim=1)
+            vector = F.normalize(self.anchor(maps, covered) + LEARNED * vector, dim=1)
         return hidden, vector
 
 

@@ -66,6 +66,20 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
         InputError: no photos, an output folder that cannot be written or that another run is using.
     """
     root, names = find_photos(photos)
+    folder, lock = claim(output)
+    digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
+    stamps = {name: _stamp(root / name, digest) for name in names}
+    done = journal.merge(folder, lambda record: _holds(record, stamps, output))
+    pending = [(name, stamps[name]) for name in names if name not in done]
+    return PhotoRun(root, names, pending, folder, lock)
+
+
+def claim(output: Path) -> tuple[Path, IO]:
+    """The journal's folder in a results folder, both made when missing, and its lock.
+
+    Raises:
+        InputError: the results folder cannot be written, or another run is using it.
+    """
     folder = output / MARKER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,11 +90,7 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
         reason = error.strerror or error
         sentence = f"cannot write to {output}: {reason}; choose another --output-dir"
         raise InputError(sentence) from error
-    digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
-    stamps = {name: _stamp(root / name, digest) for name in names}
-    done = journal.merge(folder, lambda record: _holds(record, stamps, output))
-    pending = [(name, stamps[name]) for name in names if name not in done]
-    return PhotoRun(root, names, pending, folder, lock)
+    return folder, lock
 
 
 def _stamp(photo: Path, digest: str) -> Stamp:

@@ -29,6 +29,8 @@ def cut_out_by_color(photo: np.ndarray, rough: np.ndarray) -> np.ndarray | None:
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
     inside = _resize(rough, size)
+    if inside.all() or not inside.any():
+        return None
     frame = np.ones(inside.shape, bool)
     border = max(round(FRAME * min(size)), 1)
     frame[border:-border, border:-border] = False
@@ -36,9 +38,6 @@ def cut_out_by_color(photo: np.ndarray, rough: np.ndarray) -> np.ndarray | None:
     guess[frame & ~inside] = cv2.GC_BGD
     steps = max(round(CORE * min(size)), 1)
     guess[cv2.erode(inside.astype(np.uint8), np.ones((3, 3)), iterations=steps) > 0] = cv2.GC_FGD
-    kinds = set(np.unique(guess))
-    if not kinds & {cv2.GC_FGD, cv2.GC_PR_FGD} or not kinds & {cv2.GC_BGD, cv2.GC_PR_BGD}:
-        return None
     cv2.setRNGSeed(0)  # its color models start at random
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(small, guess, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)

@@ -120,3 +120,11 @@ def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):
         run(shop, tmp_path / "out", *flags)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(shop, tmp_path / "out")
+    assert ended.value.code == 2
+    assert "choose another --output-dir" in capsys.readouterr().err

@@ -9,11 +9,12 @@ from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections, Rle
 from engine.pixels.grabcut import cut_out_by_color
+from engine.pixels.masks import encode_crops
 from engine.pixels.studio import studio_mask
 
 SEEN = 0.3  # score of a detection that may be a garment
 SURE = 0.6  # score of another garment that is taken as it is
-APART = 0.3  # IoU, or share of the smaller one, up to which two detections are two garments
+APART = 0.3  # share of the smaller one, up to which two detections that overlap are two garments
 AGREE = 0.8  # IoU at which a studio photo's foreground is the garment
 
 Outlined = list[tuple[str, Rle]]  # category and mask of the whole photo's size
@@ -55,7 +56,7 @@ def outline(
 def _alone(photo: np.ndarray, rough: Rle, known: str) -> tuple[str, Outlined]:
     studio = studio_mask(photo)
     if studio is not None:
-        mask = _encode(studio > 0)
+        mask = _encode(studio)
         if coco_mask.iou([mask], [rough], [0])[0, 0] >= AGREE:
             return "alone, off a studio's background", [(known, mask)]
     cut = cut_out_by_color(photo, coco_mask.decode(rough) > 0)
@@ -71,4 +72,4 @@ def _apart(one: Rle, other: Rle) -> bool:
 
 
 def _encode(mask: np.ndarray) -> Rle:
-    return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return encode_crops([mask], [(0, 0)], *mask.shape)[0]
