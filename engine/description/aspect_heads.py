@@ -21,6 +21,7 @@ POWER = 3  # of the pooled mean for item and shape
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
 # Length of what item and shape learn, where what the trunk says by itself has length 1.
 LEARNED = 0.7
+COLORED = {"item", "color"}  # aspects that look at the colors of the pixels themselves
 
 
 def cover(mask: Tensor, like: Tensor) -> Tensor:
@@ -76,10 +77,10 @@ class ColorReader(nn.Module):
         self.histogram = LabHistogram()
         self.features = len(self.histogram.centers) + 3
 
-    def forward(self, images: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
-        """u8[B,3,S,S], f32[B,1,h,w], f32[B,1,S,S] -> f32[B, features]."""
-        memberships, lab = self.histogram(images)
-        size = [side // STRIDE for side in images.shape[-2:]]
+    def forward(self, colors: tuple[Tensor, Tensor], weights: Tensor, mask: Tensor) -> Tensor:
+        """``histogram`` of the images, f32[B,1,h,w], f32[B,1,S,S] -> f32[B, features]."""
+        memberships, lab = colors
+        size = [side // STRIDE for side in mask.shape[-2:]]
         fine = F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
         fine = (fine * F.avg_pool2d(mask, STRIDE)).flatten(2)
         fine = fine / fine.sum(dim=2, keepdim=True).clamp(min=1e-8)
@@ -200,27 +201,33 @@ class AspectHeads(nn.Module):
         _, deep, deepest = last = tuple(m.float() for m in maps[-3:])
         covered = cover(mask, deep)
         looks = self.attention(deep, deepest, covered)
+        colors = self.colors.histogram(images) if COLORED & {*self.aspects} else None
         hidden, vectors = {}, {}
         for number, name in enumerate(self.aspects):
             look = looks[:, number : number + 1]
-            parts = self._parts(name, images, last, look, mask)
+            parts = self._parts(name, colors, last, look, mask)
             hidden[name], vectors[name] = self.heads[name](parts, last, covered)
         return hidden, vectors
 
     def _parts(
-        self, name: str, images: Tensor, maps: tuple[Tensor, ...], look: Tensor, mask: Tensor
+        self,
+        name: str,
+        colors: tuple[Tensor, Tensor] | None,
+        maps: tuple[Tensor, ...],
+        look: Tensor,
+        mask: Tensor,
     ) -> list[Tensor]:
         """What an aspect pools, in the order of its head's sizes."""
         middle, deep, deepest = maps
         if name == "shape":
             return [_look_at(deepest, look, power_mean), power_mean(deep, look)]
         if name == "color":
-            return [self.colors(images, look, mask), _look_at(middle, look, masked_mean)]
+            return [self.colors(colors, look, mask), _look_at(middle, look, masked_mean)]
         texture = _mean_and_spread(middle, look)
         if name == "texture":
             return [texture, masked_mean(deep, look)]
-        colors = self.colors(images, look, mask)
-        return [_look_at(deepest, look, power_mean), power_mean(deep, look), texture, colors]
+        seen = self.colors(colors, look, mask)
+        return [_look_at(deepest, look, power_mean), power_mean(deep, look), texture, seen]
 
 
 def _look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

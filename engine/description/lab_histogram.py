@@ -42,8 +42,13 @@ class LabHistogram(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """u8[B,3,S,S] RGB -> memberships f32[B,P,K] (rows sum to 1) and Lab f32[B,P,3].
 
-        P runs over the pixels of the image averaged by STRIDE, row by row.
+        P runs over the pixels of the image averaged by STRIDE, row by row. Always in full
+        precision: half of it moves dark colors by more than the eye overlooks.
         """
+        with torch.autocast(images.device.type, enabled=False):
+            return self._memberships(images)
+
+    def _memberships(self, images: Tensor) -> tuple[Tensor, Tensor]:
         small = F.avg_pool2d(images.float() / 255, STRIDE)
         lab = rgb_to_lab(small.flatten(2).transpose(1, 2))
         scale = self.centers.new_tensor([LIGHTNESS_STEP, CHROMA_STEP, CHROMA_STEP])

@@ -92,11 +92,10 @@ def test_colors_outside_the_mask_do_not_reach_the_color_reader():
     mask[..., 16:48, 8:40] = 1
     repainted = torch.where(mask.bool(), image, 255 - image)
     look = torch.full((1, 1, 4, 4), 1 / 16)
-    torch.testing.assert_close(reader(image, look, mask), reader(repainted, look, mask))
+    before, after = reader.histogram(image), reader.histogram(repainted)
+    torch.testing.assert_close(reader(before, look, mask), reader(after, look, mask))
     everywhere = torch.ones_like(mask)
-    assert (
-        reader(image, look, everywhere) - reader(repainted, look, everywhere)
-    ).abs().max() > 0.03
+    assert (reader(before, look, everywhere) - reader(after, look, everywhere)).abs().max() > 0.03
 
 
 @torch.no_grad()
@@ -104,12 +103,22 @@ def test_the_color_reader_counts_a_flat_color():
     reader = ColorReader()
     red = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
     red[:, 0] = 255
-    features = reader(red, torch.full((1, 1, 4, 4), 1 / 16), torch.ones(1, 1, SIDE, SIDE))[0]
+    look, everywhere = torch.full((1, 1, 4, 4), 1 / 16), torch.ones(1, 1, SIDE, SIDE)
+    features = reader(reader.histogram(red), look, everywhere)[0]
     shares, mean = features[:-3].square(), features[-3:] * 100
     nearest = (reader.histogram.centers - torch.tensor([53.24, 80.09, 67.20])).norm(dim=1).argmin()
     assert shares.argmax() == nearest
     assert shares.sum() == pytest.approx(1, abs=1e-2)
     torch.testing.assert_close(mean, torch.tensor([53.24, 80.09, 67.20]), atol=0.05, rtol=0)
+
+
+@torch.no_grad()
+def test_colors_are_read_in_full_precision_under_autocast():
+    reader = ColorReader()
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = reader.histogram(crops(1))
+    for part, expected in zip(halved, reader.histogram(crops(1)), strict=True):
+        assert torch.equal(part, expected)
 
 
 @torch.no_grad()
