@@ -47,22 +47,24 @@ def backbone_is_frozen(step: int, config: TrainingConfig, steps_per_epoch: int) 
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict]:
-    """Trainable parameters as at most four optimizer groups: (backbone, rest) × (decayed, not).
+    """Trainable parameters as at most four optimizer groups: (body, rest) × (decayed, not).
+
+    The body is what comes pretrained; a detector's pyramid on it does not.
 
     Vectors (norm weights, biases) are not decayed. Each group's ``lr_scale`` multiplies the rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            key = (name.startswith("backbone.body."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": config.weight_decay if decayed else 0.0,
-            "lr_scale": config.backbone_lr_factor if in_backbone else 1.0,
+            "lr_scale": config.backbone_lr_factor if in_body else 1.0,
         }
-        for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (in_body, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 

@@ -59,20 +59,22 @@ def test_the_backbone_is_frozen_in_the_first_epochs_only():
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Conv2d(3, 2, 1)
+        self.backbone = nn.ModuleDict({"body": nn.Conv2d(3, 2, 1), "fpn": nn.Conv2d(2, 2, 1)})
         self.norm = nn.BatchNorm2d(2)
         self.head = nn.Linear(2, 2)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
 
-def test_groups_split_backbone_and_decay_and_skip_frozen_weights():
+def test_groups_split_body_and_decay_and_skip_frozen_weights():
     net = Net()
     groups = parameter_groups(net, config(weight_decay=0.1, backbone_lr_factor=0.5))
     found = {(g["lr_scale"], g["weight_decay"]): g["params"] for g in groups}
     assert set(found) == {(1.0, 0.0), (1.0, 0.1), (0.5, 0.0), (0.5, 0.1)}
-    assert found[0.5, 0.1][0] is net.backbone.weight
-    assert found[1.0, 0.1][0] is net.head.weight
-    assert sum(len(g["params"]) for g in groups) == 6
+    assert [p is net.backbone["body"].weight for p in found[0.5, 0.1]] == [True]
+    assert {id(p) for p in found[1.0, 0.1]} == {
+        id(net.backbone["fpn"].weight), id(net.head.weight)
+    }  # fmt: skip
+    assert sum(len(g["params"]) for g in groups) == 8
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
