@@ -23,6 +23,7 @@ from engine.pixels.geometry import Size
 from engine.pixels.photos import PhotoError, read_photo
 from engine.pixels.shapes import Shape
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.pixels.views import repaint
 from engine.training.samplers import Draw
 
 __all__ = [
@@ -69,6 +70,10 @@ class DetectorAugmentation:
         0.0, "probability of pasting garments of another photo, turned by up to --rotation (needs "
         "masks everywhere)",
     )  # fmt: skip
+    repaint: float = setting(
+        0.0, "probability that a garment gets another color, its pattern kept; against learning "
+        "few photos by heart (needs masks everywhere)",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         require(bool(self.short_sides), "--short-sides: give at least one size")
@@ -82,8 +87,8 @@ class DetectorAugmentation:
             valid = len(values) == 2 and 0 < values[0] <= values[1] <= 10
             name = "--" + flag.replace("_", "-")
             require(valid, f"{name} {values}: give the smallest and the largest factor, up to 10")
-        shares = ("flip", "affine", "copy_paste", "translation", "brightness", "contrast")
-        limits = dict.fromkeys((*shares, "saturation"), 1) | {"hue": 0.5}
+        shares = ("flip", "affine", "copy_paste", "repaint", "translation")
+        limits = dict.fromkeys((*shares, "brightness", "contrast", "saturation"), 1) | {"hue": 0.5}
         for flag, limit in (limits | {"rotation": 180, "shear": 45}).items():
             value = getattr(self, flag)
             name = "--" + flag.replace("_", "-")
@@ -103,8 +108,10 @@ class DetectorTransform:
     """
 
     def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
-        if settings.copy_paste and not records.has_masks:
-            raise InputError(f"--copy-paste: not every garment of {records.root} has a mask")
+        for flag in ("copy_paste", "repaint"):
+            if getattr(settings, flag) and not records.has_masks:
+                name = "--" + flag.replace("_", "-")
+                raise InputError(f"{name}: not every garment of {records.root} has a mask")
         self.records = records
         self.settings = settings
         self.seed = seed
@@ -129,6 +136,8 @@ class DetectorTransform:
         garments = self._garments(photo, matrix, size)
         if rng.random() < self.settings.copy_paste:
             picture, garments = self._paste(rng, picture, garments)
+        if self.settings.repaint:
+            self._repaint(rng, picture, garments)
         target = shapes.pack(garments, size, with_masks=self.records.has_masks)
         return geometry.channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
 
@@ -191,6 +200,16 @@ class DetectorTransform:
         with_mask = self.records.has_masks
         placed = (shapes.place(g, matrix, size, with_mask=with_mask) for g in photo.garments)
         return [shape for shape in placed if shape]
+
+    def _repaint(
+        self, rng: np.random.Generator, picture: np.ndarray, garments: list[Shape]
+    ) -> None:
+        """Give some garments another color, in place."""
+        for shape in garments:
+            if rng.random() < self.settings.repaint:
+                x1, y1, x2, y2 = shape.box.astype(int)
+                region = picture[y1:y2, x1:x2]
+                cv2.copyTo(repaint(rng, region, shape.mask), shape.mask, region)
 
     def _paste(
         self, rng: np.random.Generator, picture: np.ndarray, garments: list[Shape]

@@ -177,6 +177,10 @@ class DetectorConfig(TrainingConfig):
         "about half the work, and 30 MB less in fp16",
     )  # fmt: skip
     rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
+    box_dropout: float = setting(
+        0.0, "share of what the box head sees (whole channels) and gives that is left out at "
+        "random in training; against learning few photos by heart",
+    )  # fmt: skip
     masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
     test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
     test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
@@ -198,6 +202,7 @@ class DetectorConfig(TrainingConfig):
         require(0 <= layers <= limit, sentence)
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
+        require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")
         factor = self.aspect_ratio_group_factor
         require(factor >= -1, f"--aspect-ratio-group-factor {factor}: must be -1 or more")
         require(0 <= self.repeat_threshold <= 1, "--repeat-threshold: must be between 0 and 1")

@@ -195,7 +195,7 @@ ACTIVE = {"short_sides": (64,), "max_side": 200, "flip": 0.0, "affine": 1.0, "ro
 CHANGED = {"short_sides": (80,), "max_side": 70, "lsj_size": 100, "flip": 1.0, "affine": 0.0,
            "rotation": 0.0, "shear": 0.0, "scale": (1.0, 1.0), "translation": 0.0,
            "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
-           "copy_paste": 1.0}  # fmt: skip
+           "copy_paste": 1.0, "repaint": 1.0}  # fmt: skip
 
 
 def test_every_setting_changes_the_sample(records):
@@ -221,6 +221,7 @@ def test_every_setting_changes_the_sample(records):
         {"flip": 1.1},
         {"affine": -0.1},
         {"copy_paste": 2},
+        {"repaint": -0.1},
         {"rotation": 200},
         {"shear": 60},
         {"translation": 1.5},
@@ -289,6 +290,17 @@ def with_second(records: PhotoRecords, **changes) -> PhotoRecords:
     return pack([records[0], dataclasses.replace(records[1], **changes)], records.root)
 
 
+def test_repainting_changes_garments_and_nothing_else(records):
+    plain, target = sample(records, **STILL)
+    image, repainted = sample(records, **STILL, repaint=1)
+    assert all(torch.equal(target[key], repainted[key]) for key in target)
+    garments = torch.from_numpy(full_masks(plain, target))
+    outside = ~garments.any(dim=0)
+    assert torch.equal(image[:, outside], plain[:, outside])
+    for mask in garments.bool():
+        assert (image[:, mask].float().mean(1) - plain[:, mask].float().mean(1)).abs().max() > 20
+
+
 def test_unreadable_and_wrongly_sized_photos_raise_photo_errors(records):
     second = Draw(0, 1, 0, 0)
     with pytest.raises(PhotoError, match="no such photo"):
@@ -303,11 +315,12 @@ def test_an_unreadable_photo_to_paste_from_is_no_reason_to_stop(records):
         sample(half, Draw(epoch, 0, 0, 0), **(STILL | {"copy_paste": 1}))
 
 
-def test_copy_paste_without_masks_is_refused(records):
+@pytest.mark.parametrize("setting", ["copy_paste", "repaint"])
+def test_what_needs_masks_is_refused_without(records, setting):
     photo = records[0]
     photo.garments[0].segmentation = None
-    settings = DetectorAugmentation(copy_paste=0.5)
-    with pytest.raises(InputError, match="mask"):
+    settings = DetectorAugmentation(**{setting: 0.5})
+    with pytest.raises(InputError, match=setting.replace("_", "-") + ".*mask"):
         DetectorTransform(pack([photo], records.root), settings, seed=0)
 
 

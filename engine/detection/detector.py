@@ -106,6 +106,7 @@ def build_detector(
     pyramid_channels: int = PYRAMID_CHANNELS,
     masks: bool = True,
     rois_per_image: int = 512,
+    box_dropout: float = 0.0,
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
     detections_per_image: int = 100,
@@ -128,6 +129,7 @@ def build_detector(
             the work.
         masks: False leaves the mask head out (Faster R-CNN).
         rois_per_image: proposals sampled per image in training.
+        box_dropout: share of the box head's inputs and features zeroed in training.
         score_threshold: detections at or below it are dropped.
         nms_threshold: of two detections of one class with a larger IoU only the better stays.
         detections_per_image: at most so many are returned.
@@ -157,6 +159,7 @@ def build_detector(
         mask_head=MaskRCNNHeads(channels, [channels] * 4, 1, norm) if masks else None,
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes + 1) if masks else None,
         rois_per_image=rois_per_image,
+        box_dropout=box_dropout,
         score_threshold=score_threshold,
         nms_threshold=nms_threshold,
         detections_per_image=detections_per_image,

@@ -30,6 +30,7 @@ def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> D
         pyramid_channels=config.pyramid_channels,
         masks=config.masks,
         rois_per_image=config.rois_per_image,
+        box_dropout=config.box_dropout,
     )
 
 

@@ -53,6 +53,7 @@ class RegionHeads(nn.Module):
         mask_head: nn.Module | None,
         mask_predictor: nn.Module | None,
         rois_per_image: int,
+        box_dropout: float,
         score_threshold: float,
         nms_threshold: float,
         detections_per_image: int,
@@ -64,6 +65,8 @@ class RegionHeads(nn.Module):
                 [R,4*(1+C)]).
             mask_head, mask_predictor: [R,P,14,14] -> same -> logits [R,1+C,28,28], or None.
             rois_per_image: proposals sampled from each image in training.
+            box_dropout: share of the channels that the box head sees, and of the features it
+                gives, that are zeroed in training (Srivastava et al. 2014; Tompson et al. 2015).
             score_threshold, nms_threshold, detections_per_image: see
                 ``engine.detection.detector.build_detector``.
         """
@@ -72,6 +75,7 @@ class RegionHeads(nn.Module):
         self.box_head, self.box_predictor = box_head, box_predictor
         self.mask_head, self.mask_predictor = mask_head, mask_predictor
         self.rois_per_image = rois_per_image
+        self.box_dropout = box_dropout
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.detections_per_image = detections_per_image
 
@@ -121,7 +125,12 @@ class RegionHeads(nn.Module):
 
     def _classify(self, pyramid: Pyramid, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         features = pyramid.pool(boxes, self.levels, BOX_POOL)
-        logits, offsets = self.box_predictor(self.box_head(features))
+        if self.training and self.box_dropout:
+            seen = F.dropout2d(features, self.box_dropout)
+            features = F.dropout(self.box_head(seen), self.box_dropout)
+        else:
+            features = self.box_head(features)
+        logits, offsets = self.box_predictor(features)
         return logits.float(), offsets.float().view(len(offsets), -1, 4)
 
     def _mask_logits(self, pyramid: Pyramid, boxes: list[Tensor], labels: Tensor) -> Tensor:

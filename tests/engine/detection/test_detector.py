@@ -176,6 +176,21 @@ def test_one_photo_without_garments_beside_one_with():
     assert losses["loss_mask"] > 0 and losses["loss_box_reg"] > 0
 
 
+def test_box_dropout_changes_the_box_losses_and_no_detection():
+    targets = [target([[20, 30, 90, 100]], [1])]
+    losses, detections = {}, {}
+    for share in (0.0, 0.9):
+        model = small(box_dropout=share)
+        detections[share] = model.eval()([photo()])[0]
+        torch.manual_seed(1)
+        losses[share] = model.train()([photo()], targets)
+    torch.testing.assert_close(detections[0.0], detections[0.9])
+    for name in ("loss_rpn_box_reg", "loss_objectness", "loss_mask"):
+        torch.testing.assert_close(losses[0.0][name], losses[0.9][name])
+    for name in ("loss_classifier", "loss_box_reg"):
+        assert (losses[0.0][name] - losses[0.9][name]).abs() > 1e-4
+
+
 def test_training_does_not_change_the_targets():
     sample = target([[5, 5, 60, 80], [0, 0, 30, 30]], [2, 1])
     before = copy.deepcopy(sample)
