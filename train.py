@@ -37,6 +37,7 @@ from engine.data.hygiene import report_leaks
 from engine.data.labels import encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description import multitask_task
+from engine.description.fit_anchors import fit_anchors
 from engine.description.multitask_config import MultitaskConfig
 from engine.detection import detector_task
 from engine.errors import InputError, exits_cleanly
@@ -104,6 +105,8 @@ def train_multitask(
         config = dataclasses.replace(config, tasks=tasks)
         torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
         model = multitask_task.build_model(config, labels, encoded, load=not resuming)
+    if not resuming:
+        fit_anchors(model, train, augmentation, multitask_task.running(config), device)
     transform = MultitaskTransform(
         augmentation, seed=config.seed, train=True, aspects=model.aspects
     )

@@ -8,41 +8,21 @@ Item and shape are for telling garments apart that nobody has labeled: they add 
 an anchor, the trunk's plain pooled maps.
 """
 
-from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.description.anchor import Anchor
 from engine.description.lab_histogram import STRIDE, LabHistogram
+from engine.description.pooling import cover, look_at, masked_mean, mean_and_spread, power_mean
 
 HIDDEN = 256
-POWER = 3  # of the pooled mean for item and shape
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
 # Length of what item and shape learn, where what the trunk says by itself has length 1.
 LEARNED = 0.7
 COLORED = {"item", "color"}  # aspects that look at the colors of the pixels themselves
-
-
-def cover(mask: Tensor, like: Tensor) -> Tensor:
-    """Share of each cell of a map that the mask covers: f32[B,1,S,S] -> f32[B,1,H,W]."""
-    return F.adaptive_avg_pool2d(mask, like.shape[-2:])
-
-
-def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
-    """f32[B,C,H,W] averaged with f32[B,1,H,W] -> f32[B,C]."""
-    total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
-    return torch.einsum("bchw,bhw->bc", features, weights[:, 0]) / total
-
-
-def power_mean(features: Tensor, weights: Tensor) -> Tensor:
-    """The cube root of the mean cube (GeM, Radenović et al. 2018): as ``masked_mean``.
-
-    A mean says how much of everything there is; this leans to the strongest answers of a few
-    cells, which the outline and the small parts of a garment give in any color.
-    """
-    cubes = features.clamp(min=1e-6).pow(POWER)
-    return masked_mean(cubes, weights).pow(1 / POWER)
 
 
 class Attention(nn.Module):
@@ -90,52 +70,23 @@ class ColorReader(nn.Module):
         return torch.cat([(shares + 1e-6).sqrt(), mean], dim=1)
 
 
-class Anchor(nn.Module):
-    """What the trunk's maps say by themselves, in so many numbers as the aspect's vector has.
-
-    What a head learns from some thousands of garments fits those it has seen; the plain maps tell
-    apart also what nobody trained for. A random projection keeps their cosines within about
-    1/sqrt(dim) (Johnson and Lindenstrauss 1984), whatever the photos; one that was fitted to a
-    training set lost more on other products.
-
-    Args:
-        sizes: channels of the maps.
-        dim: of the vectors.
-    """
-
-    def __init__(self, sizes: tuple[int, ...], dim: int) -> None:
-        super().__init__()
-        projection = torch.empty(sum(sizes), dim)
-        nn.init.orthogonal_(projection, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("projection", projection)
-        self.levels = len(sizes)
-
-    def forward(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
-        """Maps f32[B,C,H,W], of which it reads the last, and f32[B,1,h,w] mask cover -> unit
-        vectors f32[B,dim]."""
-        last = maps[-self.levels :]
-        pooled = [F.normalize(_look_at(m, covered, power_mean), dim=1) for m in last]
-        return F.normalize(torch.cat(pooled, dim=1) @ self.projection, dim=1)
-
-
 class AspectHead(nn.Module):
     """Pooled features -> a hidden vector (for attributes) and the aspect's unit vector.
 
     Args:
         sizes: of the pooled features.
         dim: of the vector.
-        anchor: channels of the maps that the vector keeps to, fine to coarse; none, if it is to be
-            free.
+        anchor: what the vector keeps to; None, if it is to be free.
     """
 
-    def __init__(self, sizes: tuple[int, ...], dim: int, anchor: tuple[int, ...]) -> None:
+    def __init__(self, sizes: tuple[int, ...], dim: int, anchor: Anchor | None) -> None:
         super().__init__()
         # Levels differ in scale by an order of magnitude; none should start out deaf.
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes)
         self.hidden = nn.Linear(sum(sizes), HIDDEN)
         self.norm = nn.LayerNorm(HIDDEN)
         self.vector = nn.Linear(HIDDEN, dim)
-        self.anchor = Anchor(anchor, dim) if anchor else None
+        self.anchor = anchor
 
     def forward(
         self, parts: list[Tensor], maps: tuple[Tensor, ...], covered: Tensor
@@ -178,10 +129,13 @@ class AspectHeads(nn.Module):
             "texture": (texture, deep),
             "shape": (deepest, deep),
         }
-        anchors = {"item": (deep, deepest), "shape": (deepest,)}
+        anchors = {
+            "item": partial(Anchor, (deep, deepest), principal=True),
+            "shape": partial(Anchor, (deepest,), principal=False),
+        }
         self.heads = nn.ModuleDict(
             {
-                name: AspectHead(sizes[name], dim, anchors.get(name, ()))
+                name: AspectHead(sizes[name], dim, anchors[name](dim) if name in anchors else None)
                 for name, dim in dims.items()
             }
         )
@@ -220,31 +174,11 @@ class AspectHeads(nn.Module):
         """What an aspect pools, in the order of its head's sizes."""
         middle, deep, deepest = maps
         if name == "shape":
-            return [_look_at(deepest, look, power_mean), power_mean(deep, look)]
+            return [look_at(deepest, look, power_mean), power_mean(deep, look)]
         if name == "color":
-            return [self.colors(colors, look, mask), _look_at(middle, look, masked_mean)]
-        texture = _mean_and_spread(middle, look)
+            return [self.colors(colors, look, mask), look_at(middle, look, masked_mean)]
+        texture = mean_and_spread(middle, look)
         if name == "texture":
             return [texture, masked_mean(deep, look)]
         seen = self.colors(colors, look, mask)
-        return [_look_at(deepest, look, power_mean), power_mean(deep, look), texture, seen]
-
-
-def _look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``pool`` of a map of another size under a weight map."""
-    size = features.shape[-2:]
-    if size[0] < look.shape[-2]:
-        return pool(features, F.adaptive_avg_pool2d(look, size))
-    return pool(F.adaptive_avg_pool2d(features, look.shape[-2:]), look)
-
-
-def _mean_and_spread(features: Tensor, look: Tensor) -> Tensor:
-    """Mean and standard deviation of each channel under a weight map: f32[B,2C].
-
-    How strongly an edge detector varies over the cloth says more of a pattern than its mean.
-    """
-    size = look.shape[-2:]
-    mean = F.adaptive_avg_pool2d(features, size)
-    square = F.adaptive_avg_pool2d(features.square(), size)
-    mean, square = masked_mean(mean, look), masked_mean(square, look)
-    return torch.cat([mean, (square - mean.square()).clamp(min=1e-6).sqrt()], dim=1)
+        return [look_at(deepest, look, power_mean), power_mean(deep, look), texture, seen]

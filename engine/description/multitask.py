@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from engine.backbones import build_body, uses_channels_last
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace
-from engine.description.aspect_heads import HIDDEN, AspectHeads, cover, masked_mean
+from engine.description.anchor import Anchor
+from engine.description.aspect_heads import HIDDEN, AspectHeads
 from engine.description.box_head import BoxHead
 from engine.description.branches import BranchedClassifier
+from engine.description.pooling import cover, masked_mean
 from engine.detection.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
 from engine.pretrained import load_weights
@@ -127,9 +129,13 @@ class Multitask(nn.Module):
             masks = images.new_full((len(images), *images.shape[-2:]), 255)
         return self._read(images, masks, route)
 
+    def pool_for(self, anchor: Anchor, images: Tensor, masks: Tensor) -> Tensor:
+        """What an anchor projects, of crops and masks as for ``describe``: f32[B, its sizes]."""
+        maps = [m.float() for m in self.backbone(self._normalize(images))]
+        return anchor.pool(maps, cover(_somewhere(masks), maps[-2]))
+
     def _read(self, images: Tensor, masks: Tensor, route: Tensor | None) -> dict[str, Any]:
-        mask = masks[:, None].float() / 255
-        mask = torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
+        mask = _somewhere(masks)
         maps = self.backbone(self._normalize(images))
         deepest = maps[-1].float()
         pooled = masked_mean(deepest, cover(mask, deepest))
@@ -156,6 +162,12 @@ class Multitask(nn.Module):
         if uses_channels_last(self.backbone):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         return pixels.sub_(self.pixel_mean).div_(self.pixel_std)
+
+
+def _somewhere(masks: Tensor) -> Tensor:
+    """u8[B,S,S], 0..255 -> f32[B,1,S,S], 0..1; everywhere where it was nowhere."""
+    mask = masks[:, None].float() / 255
+    return torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
 
 
 def _classifier(group: LabelGroup, features: int) -> nn.Module:

@@ -168,10 +168,16 @@ def judge_of(
     device: torch.device,
 ) -> Callable[[nn.Module], dict[str, Any]]:
     """A function from a model to its metrics on every part, alike on every rank."""
-    settings = DescribeSettings(
+    return partial(
+        evaluate_multitask, labels=labels, parts=parts, settings=running(config), device=device
+    )
+
+
+def running(config: MultitaskConfig) -> DescribeSettings:
+    """How the model runs over garments during a training."""
+    return DescribeSettings(
         batch_size=config.batch_size, workers=config.workers, precision=config.precision
     )
-    return partial(evaluate_multitask, labels=labels, parts=parts, settings=settings, device=device)
 
 
 def best_metric(

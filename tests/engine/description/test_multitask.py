@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace, Source
-from engine.description.aspect_heads import Attention, ColorReader, masked_mean, power_mean
+from engine.description.aspect_heads import Attention, ColorReader
 from engine.description.criterion import Criterion
 from engine.description.multitask import (
     ASPECT_DIMS,
@@ -130,20 +130,6 @@ def test_attention_starts_as_the_mean_inside_the_mask():
     torch.testing.assert_close(
         looks[:, :, 1:3, 1:3], torch.full((2, 3, 2, 2), 0.25), atol=1e-4, rtol=0
     )
-
-
-def test_masked_mean_is_hand_worked():
-    features = torch.arange(8.0).view(1, 2, 2, 2)
-    weights = torch.tensor([[[[1.0, 0.0], [0.5, 0.5]]]])
-    expected = torch.tensor([[(0 + 1 + 1.5) / 2, (4 + 3 + 3.5) / 2]])
-    torch.testing.assert_close(masked_mean(features, weights), expected)
-
-
-def test_power_mean_is_hand_worked():
-    features = torch.tensor([[[[1.0, 2.0, 9.0]], [[0.0, -3.0, 9.0]]]])
-    weights = torch.tensor([[[[1.0, 1.0, 0.0]]]])
-    expected = torch.tensor([[((1 + 8) / 2) ** (1 / 3), 1e-6]])
-    torch.testing.assert_close(power_mean(features, weights), expected)
 
 
 @torch.no_grad()

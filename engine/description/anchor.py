@@ -1,0 +1,62 @@
+"""What the trunk's maps say by themselves, kept in few numbers; item and shape vectors add to it.
+
+What a head learns from some thousands of garments fits those it has seen; the plain maps tell apart
+also what nobody trained for.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.description.pooling import look_at, power_mean
+
+
+class Anchor(nn.Module):
+    """Pooled maps, projected to so many numbers as the aspect's vector has.
+
+    A random projection keeps cosines within about 1/sqrt(dim) (Johnson and Lindenstrauss 1984),
+    whatever the photos. That is enough to tell a shirt from a skirt, but much of what tells two
+    skirts apart. The main directions of other garments' maps lose less of it, but also forget more
+    of how recolored garments agree; so item takes these, shape those. Of 73 catalog products' back
+    and close-up photos, 256 main directions of 3072 numbers found 54 % (all of the numbers: 54 %),
+    256 random ones 44 ± 3 %.
+
+    Args:
+        sizes: channels of the maps.
+        dim: of the vectors.
+        principal: keep the main directions of the garments that ``fit`` is shown; until then, and
+            without it always, random ones.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], dim: int, *, principal: bool) -> None:
+        super().__init__()
+        projection = torch.empty(sum(sizes), dim)
+        nn.init.orthogonal_(projection, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("projection", projection)
+        self.register_buffer("fitted", torch.tensor(not principal))
+        self.levels = len(sizes)
+
+    def forward(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
+        """Maps f32[B,C,H,W], fine to coarse, and f32[B,1,h,w] -> unit vectors f32[B,dim]."""
+        return F.normalize(self.pool(maps, covered) @ self.projection, dim=1)
+
+    def pool(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
+        """What is projected: f32[B, sum of sizes], of length sqrt(levels)."""
+        last = maps[-self.levels :]
+        pooled = [F.normalize(look_at(m, covered, power_mean), dim=1) for m in last]
+        return torch.cat(pooled, dim=1)
+
+    def fit(self, pooled: Tensor) -> None:
+        """Keep the main directions of f32[N, sum of sizes], as ``pool`` gives them.
+
+        Not centered: the mean is a direction like others. Where N is less than ``dim``, random
+        directions fill up.
+        """
+        directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh.T
+        candidates = torch.cat([directions[:, : self.projection.shape[1]],
+                                self.projection.double()], dim=1)  # fmt: skip
+        basis = torch.linalg.qr(candidates).Q
+        self.projection.copy_(basis[:, : self.projection.shape[1]])
+        self.fitted.fill_(True)

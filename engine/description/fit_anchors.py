@@ -1,0 +1,76 @@
+"""Shows anchors the garments whose main directions they keep, before the training starts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from engine import distributed
+from engine.data.crop_dataset import CropDataset
+from engine.data.records import PhotoRecords
+from engine.description.anchor import Anchor
+from engine.description.describe import DescribeSettings, describe_shard, gather_descriptions
+from engine.description.multitask import Multitask
+from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
+from engine.training.samplers import Draw
+
+GARMENTS = 2048  # to fit to; several times as many as directions are kept
+
+
+def fit_anchors(
+    model: Multitask,
+    train: Sequence[PhotoRecords],
+    augmentation: MultitaskAugmentation,
+    settings: DescribeSettings,
+    device: torch.device,
+) -> None:
+    """Fit every anchor that asks for it and has not been, to garments of all sets.
+
+    All ranks call it; all get the same directions.
+
+    Args:
+        model: with its starting weights.
+        train: the sets that are learned from.
+        augmentation: how crops are cut.
+        settings, device: how and where to run the model.
+    """
+    heads = model.aspect_heads.heads.values() if model.aspect_heads else ()
+    plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
+    dataset = _Spread(CropDataset([(records, {}) for records in train], plain), GARMENTS)
+    for anchor in (head.anchor for head in heads):
+        if anchor is None or anchor.fitted:
+            continue
+        pooling = _Pooling(model, anchor).to(device)
+        shard = describe_shard(pooling, dataset, settings, device, progress=True)
+        found = gather_descriptions(shard, len(dataset))
+        pooled = distributed.broadcast_object(found and found.aspects["pooled"])
+        anchor.fit(torch.from_numpy(pooled).to(device))
+
+
+class _Spread(Dataset):
+    """At most ``count`` samples of a dataset, evenly spread."""
+
+    def __init__(self, dataset: CropDataset, count: int) -> None:
+        self.dataset = dataset
+        self.chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, draw: Draw) -> Any:
+        return self.dataset[draw._replace(index=int(self.chosen[draw.index]))]
+
+
+class _Pooling(nn.Module):
+    """What an anchor pools, in the place of a model's aspects."""
+
+    def __init__(self, model: Multitask, anchor: Anchor) -> None:
+        super().__init__()
+        self.model, self.anchor = model, anchor
+
+    def describe(self, images: Tensor, masks: Tensor) -> dict[str, Any]:
+        pooled = self.model.pool_for(self.anchor, images, masks)
+        return {"logits": {}, "aspects": {"pooled": pooled}}
