@@ -106,9 +106,11 @@ class TrainingConfig:
         None, "learning rate, used as given; without it, the optimizer's base rate scaled linearly "
         "with the global batch (sgd: 0.02 per 16 photos, adamw: 0.0002 per 16)",
     )  # fmt: skip
-    backbone_lr_factor: float = setting(1.0, "the backbone's rate, as a multiple of the rest's")
+    backbone_lr_factor: float = setting(
+        1.0, "the rate of the backbone's body, which comes pretrained, as a multiple of the rest's"
+    )
     frozen_epochs: int = setting(
-        0, "epochs at the start in which the backbone stays as it is and only the rest learns"
+        0, "epochs at the start in which that body stays as it is and only the rest learns"
     )
     momentum: float = setting(0.9, "SGD momentum")
     weight_decay: float = setting(1e-4, "weight decay of filters and matrices only")

@@ -26,6 +26,7 @@ from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights
 from engine.config import TrainingConfig
 from engine.errors import InputError
 from engine.precision import autocast
+from engine.pretrained import BODY
 from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
 from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
 from engine.training.samplers import GlobalBatches, RankBatches
@@ -93,7 +94,8 @@ class Trainer:
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
-        self.thawing = [p for p in self.state.model.backbone.parameters() if p.requires_grad]
+        named = self.state.model.named_parameters()
+        self.thawing = [p for name, p in named if name.startswith(BODY) and p.requires_grad]
         self._enter_stage()
 
     def fit(self) -> dict[str, Any]:
@@ -148,9 +150,9 @@ class Trainer:
         return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
 
     def _enter_stage(self) -> None:
-        """Freeze or thaw the backbone as the step demands. All ranks call it.
+        """Freeze or thaw the body as the step demands. All ranks call it.
 
-        Frozen weights need no gradient, which spares the backbone's whole backward pass. DDP
+        Frozen weights need no gradient, which spares the body's whole backward pass. DDP
         notes which weights learn when it wraps a model, so each stage wraps it anew.
         """
         self.frozen = self._backbone_is_frozen()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from engine.config import TrainingConfig
+from engine.pretrained import BODY
 
 BASE_LR = {"sgd": 0.02, "adamw": 0.0002}
 BASE_BATCH = 16
@@ -56,7 +57,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict]:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone.body."), parameter.ndim > 1)
+            key = (name.startswith(BODY), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {

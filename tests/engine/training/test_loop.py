@@ -41,14 +41,14 @@ class Net(nn.Module):
     def __init__(self, noise: float = 0.3) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.backbone = nn.Linear(5, 7)
+        self.backbone = nn.ModuleDict({"body": nn.Linear(5, 7)})
         self.norm = nn.BatchNorm1d(7)
         self.drop = nn.Dropout(noise)
         self.head = nn.Linear(7, 1)
         self.frozen = nn.Linear(7, 1).requires_grad_(False)
 
     def forward(self, images, targets):
-        features = self.drop(self.norm(self.backbone(images)))
+        features = self.drop(self.norm(self.backbone["body"](images)))
         error = (self.head(features)[:, 0] - targets) ** 2
         return {"loss_error": error.mean(), "loss_size": self.frozen(features).pow(2).mean() * 0.1}
 
@@ -160,7 +160,7 @@ class LinearNet(Net):
 def fit_linear(folder: str, changes: dict) -> torch.Tensor:
     trainer = make_trainer(Path(folder), LinearNet(), points=12, **changes)
     trainer.fit()
-    return trainer.state.model.backbone.weight.detach()
+    return trainer.state.model.backbone["body"].weight.detach()
 
 
 def test_processes_and_micro_batches_train_as_one_process_with_the_same_global_batch(tmp_path):
@@ -223,7 +223,7 @@ def test_a_bad_batch_is_skipped_and_the_rest_trains(tmp_path, caplog):
 def bad_on_one_rank(folder: str) -> tuple:
     trainer = make_trainer(Path(folder), LinearNet(), bad=(4,), batch_size=1, epochs=1)
     trainer.fit()
-    return trainer.state.step, trainer.state.model.backbone.weight.detach()
+    return trainer.state.step, trainer.state.model.backbone["body"].weight.detach()
 
 
 def test_a_bad_batch_on_one_rank_is_skipped_by_all(tmp_path):
