@@ -20,6 +20,8 @@ DETECTOR_WEIGHTS = Path(__file__).parents[1] / "weights" / "detector.pt"
 MULTITASK_WEIGHTS = DETECTOR_WEIGHTS.with_name("multitask.pt")
 EXPORTED = ".onnx"
 GPU_BATCH = 8
+# Chosen on street photos by tools/evaluate.py detector.
+SCORE_THRESHOLD, OVERLAP = 0.75, 0.4
 DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
 
 
@@ -32,13 +34,13 @@ def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
         help="detector's checkpoint or weights file (default: weights/detector.pt)",
     )  # fmt: skip
     choice.add_argument(
-        "--score-threshold", type=share, default=0.75, metavar="0..1",
-        help="leave out garments the detector is less sure of (default: 0.75)",
+        "--score-threshold", type=share, default=SCORE_THRESHOLD, metavar="0..1",
+        help=f"leave out garments the detector is less sure of (default: {SCORE_THRESHOLD})",
     )  # fmt: skip
     choice.add_argument(
-        "--overlap", type=share, default=0.4, metavar="0..1",
+        "--overlap", type=share, default=OVERLAP, metavar="0..1",
         help="of garments whose masks overlap more than this (intersection over union), whatever "
-        "their categories, keep the surest; 1 keeps all (default: 0.4)",
+        f"their categories, keep the surest; 1 keeps all (default: {OVERLAP})",
     )  # fmt: skip
 
 

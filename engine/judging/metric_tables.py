@@ -1,5 +1,6 @@
 """Metrics of a detector as tables for the terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -37,6 +38,19 @@ def print_metrics(metrics: dict[str, Any], console: Console) -> None:
         console.print(_triples(factor.replace("_", "-"), rows))
 
 
+def print_operating_points(points: list[dict[str, float]], console: Console) -> None:
+    """Print what ``engine.judging.operating_points`` returns, the best F1 in bold."""
+    headers = ("score from", "garments", "precision", "recall", "F1", "wrong name", "repeated")
+    table = Table(*_right(headers), box=box.SIMPLE_HEAD, title="what a score threshold shows")
+    best = max(points, key=lambda point: point["f1"])
+    for point in points:
+        shares = [_percent(point[name]) for name in ("precision", "recall", "f1")]
+        counts = [str(point[name]) for name in ("wrong_name", "repeated")]
+        style = "bold" if point is best else None
+        table.add_row(f"{point['score']:.2f}", str(point["found"]), *shares, *counts, style=style)
+    console.print(table)
+
+
 def _summary(metrics: dict[str, Any], kinds: list[str], title: str) -> Table:
     table = Table(title, *_right(kinds), "", box=box.SIMPLE_HEAD)
     for name in metrics["box"]:
@@ -55,7 +69,7 @@ def _triples(title: str, rows: dict[str, dict[str, dict[str, float]]]) -> Table:
     return table
 
 
-def _right(headers: list[str]) -> list[Column]:
+def _right(headers: Sequence[str]) -> list[Column]:
     return [Column(header, justify="right") for header in headers]
 
 

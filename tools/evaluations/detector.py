@@ -6,7 +6,8 @@
 
 It prints COCO's twelve numbers for boxes and masks, AP per category and, where they are annotated,
 AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subset the garments
-outside it are ignored: finding or missing one neither helps nor hurts.
+outside it are ignored: finding or missing one neither helps nor hurts. Last comes what infer.py
+would show at each --score-threshold, and how much of it is right.
 
 --output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
 that there was nothing to measure.
@@ -16,6 +17,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -32,7 +34,9 @@ from engine.detection.predict import PredictSettings, gather_predictions, predic
 from engine.files import replacing
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
-from engine.judging.metric_tables import print_metrics
+from engine.judging.metric_tables import print_metrics, print_operating_points
+from engine.judging.operating_points import operating_points
+from engine.model_flags import OVERLAP, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -64,7 +68,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         category_ids = checkpoint["category_ids"]
         predictions = _predict(checkpoint, records, arguments, device)
     if distributed.is_main():
-        _report(records, predictions, category_ids, class_agnostic, arguments.output_dir)
+        metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
+        if arguments.output_dir:
+            write_json(arguments.output_dir / "metrics.json", metrics)
+            path = arguments.output_dir / "coco_results.json"
+            _write_results(path, predictions, category_ids)
 
 
 def _check_categories(
@@ -95,19 +103,22 @@ def _predict(
     return gather_predictions(shard, records.image_ids)
 
 
-def _report(
-    records: PhotoRecords,
-    predictions: Predictions,
-    category_ids: list[int],
-    class_agnostic: bool,
-    output_dir: Path | None,
-) -> None:
-    truth = GroundTruth(records)
+def _judge(
+    records: PhotoRecords, predictions: Predictions, class_agnostic: bool, overlap: float
+) -> dict[str, Any]:
+    """All metrics, printed."""
+    truth, console = GroundTruth(records), Console()
     metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
-    print_metrics(metrics, Console())
-    if output_dir:
-        write_json(output_dir / "metrics.json", metrics)
-        _write_results(output_dir / "coco_results.json", predictions, category_ids)
+    print_metrics(metrics, console)
+    points = operating_points(
+        truth,
+        predictions,
+        kind="mask" if "mask" in metrics else "box",
+        overlap=overlap,
+        class_agnostic=class_agnostic,
+    )
+    print_operating_points(points, console)
+    return metrics | {"operating_points": points}
 
 
 def _write_results(path: Path, predictions: Predictions, category_ids: list[int]) -> None:
@@ -140,6 +151,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class-agnostic", action="store_true", help="judge garments whatever their category"
     )
+    parser.add_argument(
+        "--overlap", type=share, default=OVERLAP, metavar="0..1",
+        help="for what a score threshold shows: garments whose masks overlap more than this are "
+        f"one, as in infer.py (default: {OVERLAP})",
+    )  # fmt: skip
     run = add_running(parser, batch_size=1, what="photos")
     run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
     run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")

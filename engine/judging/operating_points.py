@@ -1,0 +1,110 @@
+"""What a score threshold means to who uses the detector: how much of what is shown is right.
+
+AP judges the whole ranking of detections. Whoever looks at a picture sees those above one
+threshold, each garment told once (``engine.detection.duplicates``); these numbers help choose it.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections
+from engine.detection.duplicates import drop_duplicates
+from engine.judging.coco_columns import GroundTruth
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(6, 20))  # 0.3 to 0.95
+MATCH_IOU = 0.5
+
+RIGHT, WRONG_NAME, REPEATED, NOTHING, CROWD = range(5)
+
+
+def operating_points(
+    truth: GroundTruth,
+    predictions: Mapping[int, Detections | None],
+    *,
+    kind: str,
+    overlap: float,
+    class_agnostic: bool = False,
+) -> list[dict[str, float]]:
+    """Precision and recall of what is left at each of ``THRESHOLDS``.
+
+    Each detection, best score first, is right if an annotated garment of its category that none
+    took before overlaps it by ``MATCH_IOU`` or more. Otherwise it is repeated (one that was taken
+    does), a wrong name (one of another category does), or nothing that was annotated.
+
+    Args:
+        truth: the annotations.
+        predictions: detections by image id; None counts as a photo without any.
+        kind: "box" or "mask", what overlaps.
+        overlap: duplicates of a better detection are left out first, see ``drop_duplicates``.
+        class_agnostic: categories do not matter.
+
+    Returns:
+        Per threshold {"score", "found": detections, "precision", "recall", "f1": 0..1,
+        "wrong_name", "repeated": detections}; precision is -1 where nothing is found, recall
+        where nothing is annotated.
+    """
+    columns = truth.columns(kind, class_agnostic)
+    order = np.argsort(columns.image, kind="stable")
+    starts = np.searchsorted(columns.image[order], np.arange(len(truth.image_ids) + 1))
+    scores, verdicts = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for number, image_id in enumerate(truth.image_ids.tolist()):
+        found = predictions.get(image_id)
+        if found is None or len(found) == 0:
+            continue
+        found = drop_duplicates(found, overlap)
+        rows = order[starts[number] : starts[number + 1]]
+        shapes = columns.box[rows] if kind == "box" else [columns.masks[row] for row in rows]
+        labels = np.ones_like(found.labels) if class_agnostic else found.labels
+        iou = _overlaps(found, shapes, columns.extra[rows])
+        scores.append(found.scores)
+        verdicts.append(_judge(labels, iou, columns.category[rows], columns.extra[rows]))
+    garments = int((~columns.extra).sum())
+    score, verdict = np.concatenate(scores), np.concatenate(verdicts)
+    return [_point(t, verdict[score >= t], garments) for t in THRESHOLDS]
+
+
+def _overlaps(found: Detections, shapes, crowd: np.ndarray) -> np.ndarray:
+    """IoU of each detection with each annotation (with a crowd: its share inside): f64[N,G]."""
+    if len(shapes) == 0:
+        return np.zeros((len(found), 0))
+    own = found.masks
+    if not isinstance(shapes, list):
+        own = found.boxes.astype(np.float64)
+        own[:, 2:] -= own[:, :2]
+    return np.reshape(coco_mask.iou(own, shapes, crowd.astype(np.uint8)), (len(found), -1))
+
+
+def _judge(
+    labels: np.ndarray, iou: np.ndarray, category: np.ndarray, crowd: np.ndarray
+) -> np.ndarray:
+    """Verdict on each detection of one photo, best first: i64[N]."""
+    taken = np.zeros(len(category), bool)
+    verdicts = np.full(len(labels), NOTHING)
+    for i, label in enumerate(labels):
+        near = (iou[i] >= MATCH_IOU) & ~crowd
+        alike = near & (category == label)
+        free = np.flatnonzero(alike & ~taken)
+        if free.size:
+            taken[free[iou[i, free].argmax()]] = True
+            verdicts[i] = RIGHT
+        elif ((iou[i] >= MATCH_IOU) & crowd & (category == label)).any():
+            verdicts[i] = CROWD
+        elif near.any():
+            verdicts[i] = REPEATED if alike.any() else WRONG_NAME
+    return verdicts
+
+
+def _point(threshold: float, verdict: np.ndarray, garments: int) -> dict[str, float]:
+    right, wrong, repeated, nothing, _ = np.bincount(verdict, minlength=5).tolist()
+    found = right + wrong + repeated + nothing
+    return {
+        "score": threshold,
+        "found": found,
+        "precision": right / found if found else -1.0,
+        "recall": right / garments if garments else -1.0,
+        "f1": 2 * right / (found + garments) if found + garments else -1.0,
+        "wrong_name": wrong,
+        "repeated": repeated,
+    }

@@ -1,0 +1,118 @@
+"""What score thresholds show, worked by hand on boxes that are easy to see."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from engine.data.records import Garment, Photo, PhotoRecords
+from engine.detection.detections import Detections
+from engine.judging.coco_columns import GroundTruth
+from engine.judging.operating_points import THRESHOLDS, operating_points
+
+SIDE = 100
+COAT, DRESS = 1, 2
+LEFT, RIGHT, BELOW = (0, 0, 30, 40), (50, 0, 90, 40), (0, 50, 90, 100)
+
+
+def rle(box: tuple[int, ...]) -> dict:
+    bitmap = np.zeros((SIDE, SIDE), np.uint8, order="F")
+    x1, y1, x2, y2 = box
+    bitmap[y1:y2, x1:x2] = 1
+    return coco_mask.encode(bitmap)
+
+
+def truth_of(*photos: list[tuple]) -> GroundTruth:
+    """(label, box) or (label, box, True for a crowd) of each garment; image ids 30, 20, 10 ..."""
+    records = [
+        Photo(Path(f"{n}.jpg"), 10 * (len(photos) - n), SIDE, SIDE, garments=[
+            Garment(label - 1, np.array(box, float), 1.0, rle(box), crowd=bool(crowd))
+            for label, box, *crowd in garments
+        ])
+        for n, garments in enumerate(photos)
+    ]  # fmt: skip
+    return GroundTruth(
+        PhotoRecords.from_photos(
+            records, root=Path(), name="t", categories=["coat", "dress"], category_ids=[1, 2]
+        )
+    )
+
+
+def found(*rows: tuple) -> Detections:
+    """(score, label, box) each, best first."""
+    scores, labels, boxes = zip(*rows, strict=True)
+    masks = [rle(box) for box in boxes]
+    return Detections(
+        SIDE, SIDE, np.array(boxes, np.float32), np.array(scores), np.array(labels), masks
+    )
+
+
+def at(points: list[dict], score: float) -> dict:
+    return points[THRESHOLDS.index(score)]
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_each_verdict_once(kind):
+    truth = truth_of([(COAT, LEFT), (DRESS, RIGHT)], [(DRESS, BELOW)], [])
+    nearly = (0, 0, 30, 36)
+    predictions = {
+        30: found(
+            (0.9, COAT, LEFT),  # right
+            (0.8, COAT, RIGHT),  # a dress
+            (0.7, COAT, nearly),  # the coat again
+            (0.55, DRESS, BELOW),  # nothing is annotated there
+        ),
+        20: None,
+        10: found((0.5, DRESS, LEFT)),
+    }
+    points = operating_points(truth, predictions, kind=kind, overlap=1.0)
+    assert [point["score"] for point in points] == list(THRESHOLDS)
+    assert at(points, 0.3) == {
+        "score": 0.3, "found": 5, "precision": 1 / 5, "recall": 1 / 3, "f1": 2 / 8,
+        "wrong_name": 1, "repeated": 1,
+    }  # fmt: skip
+    assert at(points, 0.5)["found"] == 5  # a score at the threshold counts
+    assert at(points, 0.75) == {
+        "score": 0.75, "found": 2, "precision": 1 / 2, "recall": 1 / 3, "f1": 2 / 5,
+        "wrong_name": 1, "repeated": 0,
+    }  # fmt: skip
+    assert at(points, 0.95) == {
+        "score": 0.95, "found": 0, "precision": -1.0, "recall": 0.0, "f1": 0.0,
+        "wrong_name": 0, "repeated": 0,
+    }  # fmt: skip
+
+
+def test_duplicates_are_left_out_as_infer_does():
+    truth = truth_of([(COAT, LEFT)])
+    predictions = {10: found((0.9, COAT, LEFT), (0.8, DRESS, LEFT))}
+    apart = operating_points(truth, predictions, kind="mask", overlap=1.0)
+    told_once = operating_points(truth, predictions, kind="mask", overlap=0.4)
+    assert (at(apart, 0.5)["found"], at(told_once, 0.5)["found"]) == (2, 1)
+    assert at(apart, 0.5)["wrong_name"] == 1
+
+
+def test_categories_do_not_matter_when_class_agnostic():
+    truth = truth_of([(COAT, LEFT), (DRESS, RIGHT)])
+    predictions = {10: found((0.9, DRESS, LEFT), (0.8, DRESS, RIGHT))}
+    points = operating_points(truth, predictions, kind="box", overlap=1.0, class_agnostic=True)
+    assert at(points, 0.5)["precision"] == at(points, 0.5)["recall"] == 1
+
+
+def test_crowds_are_neither_found_nor_missed():
+    truth = truth_of([(COAT, LEFT), (DRESS, BELOW, True)])
+    inside_the_crowd = (10, 60, 40, 90)
+    predictions = {10: found((0.9, COAT, LEFT), (0.8, DRESS, inside_the_crowd))}
+    point = at(operating_points(truth, predictions, kind="mask", overlap=1.0), 0.5)
+    assert (point["found"], point["precision"], point["recall"]) == (1, 1.0, 1.0)
+
+
+def test_the_better_overlap_is_taken_and_nothing_at_all_is_fine():
+    near = (4, 0, 30, 40)
+    truth = truth_of([(COAT, near), (COAT, LEFT)])
+    predictions = {10: found((0.9, COAT, LEFT), (0.8, COAT, near))}
+    assert at(operating_points(truth, predictions, kind="box", overlap=1.0), 0.5)["recall"] == 1
+    nothing = operating_points(truth_of([], []), {}, kind="box", overlap=0.4)
+    assert {(p["found"], p["precision"], p["recall"], p["f1"]) for p in nothing} == {
+        (0, -1.0, -1.0, -1.0)
+    }
