@@ -7,8 +7,8 @@
 Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
 by further training is often better than either (Wortsman et al. 2022, "Robust fine-tuning of
 zero-shot models"); networks that were not trained from each other have no use for it. All else
-in the file is the last checkpoint's, but not what that was judged by: judge the result anew by
-tools/evaluate.py.
+in the file is the last checkpoint's, but not what that was judged by, nor where it was trained:
+judge the result anew by tools/evaluate.py.
 """
 
 import argparse
@@ -27,6 +27,9 @@ from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
 from engine.model_flags import positive
 
+# Settings that name places on the machine of the training.
+PLACES = ("data_path", "dataset", "annotations", "val_annotations", "images", "weights", "resume",
+          "output_dir")  # fmt: skip
 ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
 
 
@@ -40,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         checkpoints[-1] | {"model": mean([part["model"] for part in checkpoints])}, half=True
     )
     packed.pop("best", None)
+    packed["config"] = {k: v for k, v in packed["config"].items() if k not in PLACES}
     if arguments.crop_size:
         require(
             packed["kind"] == "multitask",

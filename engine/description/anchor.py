@@ -28,10 +28,15 @@ class Anchor(nn.Module):
         dim: of the vectors.
         principal: keep the main directions of the garments that ``fit`` is shown; until then, and
             without it always, random ones.
+        learned: length of what a head adds to the anchor, which has length 1. Products that no
+            training saw are found best by little of it.
     """
 
-    def __init__(self, sizes: tuple[int, ...], dim: int, *, principal: bool) -> None:
+    def __init__(
+        self, sizes: tuple[int, ...], dim: int, *, principal: bool, learned: float
+    ) -> None:
         super().__init__()
+        self.learned = learned
         projection = torch.empty(sum(sizes), dim)
         nn.init.orthogonal_(projection, generator=torch.Generator().manual_seed(0))
         self.register_buffer("projection", projection)

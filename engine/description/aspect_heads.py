@@ -20,8 +20,6 @@ from engine.description.pooling import cover, look_at, masked_mean, mean_and_spr
 
 HIDDEN = 256
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
-# Length of what item and shape learn, where what the trunk says by itself has length 1.
-LEARNED = 0.7
 COLORED = {"item", "color"}  # aspects that look at the colors of the pixels themselves
 
 
@@ -104,7 +102,7 @@ class AspectHead(nn.Module):
         hidden = F.gelu(self.norm(self.hidden(together)))
         vector = F.normalize(self.vector(hidden).float(), dim=1)
         if self.anchor is not None:
-            vector = F.normalize(self.anchor(maps, covered) + LEARNED * vector, dim=1)
+            vector = F.normalize(self.anchor(maps, covered) + self.anchor.learned * vector, dim=1)
         return hidden, vector
 
 
@@ -130,8 +128,8 @@ class AspectHeads(nn.Module):
             "shape": (deepest, deep),
         }
         anchors = {
-            "item": partial(Anchor, (deep, deepest), principal=True),
-            "shape": partial(Anchor, (deepest,), principal=False),
+            "item": partial(Anchor, (deep, deepest), principal=True, learned=0.35),
+            "shape": partial(Anchor, (deepest,), principal=False, learned=0.7),
         }
         self.heads = nn.ModuleDict(
             {

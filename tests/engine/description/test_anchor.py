@@ -16,7 +16,7 @@ def maps(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
 
 
 def test_an_anchor_is_the_projected_power_mean_inside_the_mask():
-    anchor = Anchor(SIZES, DIM, principal=False)
+    anchor = Anchor(SIZES, DIM, principal=False, learned=1)
     fine, coarse = maps(1)
     covered = torch.zeros(1, 1, 10, 10)
     covered[..., 2:6, 4:8] = 1
@@ -34,7 +34,7 @@ def test_an_anchor_is_the_projected_power_mean_inside_the_mask():
 
 def test_an_anchor_keeps_cosines_and_is_the_same_everywhere():
     sizes, dim = (101, 211), 256
-    anchor = Anchor(sizes, dim, principal=False)
+    anchor = Anchor(sizes, dim, principal=False, learned=1)
     generator = torch.Generator().manual_seed(1)
     pairs = [torch.rand(37, c, 4, 4, generator=generator) for c in sizes]
     covered = torch.ones(37, 1, 4, 4)
@@ -44,7 +44,7 @@ def test_an_anchor_keeps_cosines_and_is_the_same_everywhere():
     assert (short @ short.T - full @ full.T).abs().max() < 3 / dim**0.5
     state = torch.random.get_rng_state()
     torch.random.manual_seed(5)
-    assert torch.equal(Anchor(sizes, dim, principal=False).projection, anchor.projection)
+    assert torch.equal(Anchor(sizes, dim, principal=False, learned=1).projection, anchor.projection)
     torch.random.set_rng_state(state)
 
 
@@ -52,7 +52,7 @@ def test_fitting_keeps_the_main_directions():
     torch.manual_seed(0)
     hidden = torch.linalg.qr(torch.randn(sum(SIZES), DIM)).Q
     pooled = torch.randn(101, DIM) @ hidden.T + 0.001 * torch.randn(101, sum(SIZES))
-    anchor = Anchor(SIZES, DIM, principal=True)
+    anchor = Anchor(SIZES, DIM, principal=True, learned=1)
     assert not anchor.fitted
     anchor.fit(pooled)
     assert anchor.fitted
@@ -66,7 +66,7 @@ def test_fitting_keeps_the_main_directions():
 
 @pytest.mark.parametrize("garments", [1, DIM - 2, DIM])
 def test_few_garments_fill_up_with_other_directions(garments):
-    anchor = Anchor(SIZES, DIM, principal=True)
+    anchor = Anchor(SIZES, DIM, principal=True, learned=1)
     pooled = torch.rand(garments, sum(SIZES), generator=torch.Generator().manual_seed(1))
     anchor.fit(pooled)
     kept = anchor.projection

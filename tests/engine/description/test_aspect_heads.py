@@ -3,7 +3,7 @@
 import torch
 
 from engine.description.anchor import Anchor
-from engine.description.aspect_heads import LEARNED, AspectHead, AspectHeads
+from engine.description.aspect_heads import AspectHead, AspectHeads
 
 SIZES, DIM = (11, 23), 7
 
@@ -16,13 +16,13 @@ def maps(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
 
 def test_an_anchored_vector_is_the_anchor_and_a_learned_share():
     torch.manual_seed(0)
-    head = AspectHead((13,), DIM, Anchor(SIZES, DIM, principal=False)).eval()
+    head = AspectHead((13,), DIM, Anchor(SIZES, DIM, principal=False, learned=0.4)).eval()
     parts, covered = [torch.rand(3, 13)], torch.ones(3, 1, 10, 10)
     _, vector = head(parts, tuple(maps()), covered)
     anchor = head.anchor(maps(), covered)
     head.anchor = None
     _, learned = head(parts, tuple(maps()), covered)
-    expected = anchor + LEARNED * learned
+    expected = anchor + 0.4 * learned
     torch.testing.assert_close(vector, expected / expected.norm(dim=1, keepdim=True))
 
 
