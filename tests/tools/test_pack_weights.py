@@ -13,7 +13,10 @@ def write(path: Path, value: float, **other) -> Path:
     checkpoint = {
         "format": 1, "kind": "multitask", "step": 7, "epoch": 1.0, "categories": ["a"],
         "category_ids": [1], "attributes": [], "labels": {}, "best": {"value": 1.0},
-        "config": {"output_dir": "/home/me/run", "crop_size": 192, "augmentation": {"crop_size": 192, "flip": 0.5}},
+        "config": {
+            "output_dir": "/home/me/run", "crop_size": 192,
+            "augmentation": {"crop_size": 192, "flip": 0.5},
+        },
         "optimizer": {"lr": 1}, "model": state,
     } | other  # fmt: skip
     torch.save(checkpoint, path)
