@@ -188,7 +188,11 @@ def test_settings_reach_the_detector(tmp_path: Path, weights: Path) -> None:
     command = (make_photos(tmp_path / "photos", 1), "--weights", weights, "--output-dir")
     trained = run(*command, tmp_path / "a").settings
     assert (trained.short_side, trained.max_side, trained.batch_size) == (64, 96, 1)
-    assert (trained.score_threshold, trained.workers, trained.precision) == (0.75, 4, "fp32")
+    assert (trained.score_threshold, trained.workers, trained.precision) == (
+        model_flags.SCORE_THRESHOLD,
+        4,
+        "fp32",
+    )
     flags = "--short-side 32 --max-side 50 -b 3 -j 2 --score-threshold 0.7 --precision bf16".split()  # noqa: SIM905
     chosen = run(*command, tmp_path / "b", *flags).settings
     assert (chosen.short_side, chosen.max_side, chosen.batch_size) == (32, 50, 3)

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 
 from engine.detection import finder
 from engine.detection.detections import Detections
+from engine.model_flags import SCORE_THRESHOLD
 from engine.pixels.photos import PhotoError, read_photo
 from retrieval import build
 from retrieval.store import open_database
@@ -179,7 +180,7 @@ def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Pa
 def test_other_settings_are_refused(command: tuple, tmp_path: Path, capsys) -> None:
     run(*command)
     message = fails(capsys, *command, "--score-threshold", "0.7")
-    assert "score_threshold 0.75, now it is 0.7" in message
+    assert f"score_threshold {SCORE_THRESHOLD}, now it is 0.7" in message
     other = write_weights(tmp_path / "other.pt", model={"x": 1})
     assert "weights" in fails(capsys, *command, "--detector-weights", other)
     assert "garments" in fails(capsys, *command, "--whole-photo")
