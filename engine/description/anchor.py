@@ -19,9 +19,9 @@ class Anchor(nn.Module):
     A random projection keeps cosines within about 1/sqrt(dim) (Johnson and Lindenstrauss 1984),
     whatever the photos. That is enough to tell a shirt from a skirt, but much of what tells two
     skirts apart. The main directions of other garments' maps lose less of it, but also forget more
-    of how recolored garments agree; so item takes these, shape those. Of 73 catalog products' back
-    and close-up photos, 256 main directions of 3072 numbers found 54 % (all of the numbers: 54 %),
-    256 random ones 44 ± 3 %.
+    of how recolored garments agree; so item takes these, shape those. Of the products on a
+    catalog's 120 back and close-up photos, all 3072 numbers of an ImageNet trunk found 54 % at 384
+    px, 256 main directions 54, 256 random ones 44 ± 3; at 288 px 51, 47 and 44 ± 2.
 
     Args:
         sizes: channels of the maps.

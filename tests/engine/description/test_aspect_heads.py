@@ -4,14 +4,7 @@ import torch
 
 from engine.description.anchor import Anchor
 from engine.description.aspect_heads import AspectHead, AspectHeads
-
-SIZES, DIM = (11, 23), 7
-
-
-def maps(count: int = 3, seed: int = 0) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    sizes = zip(SIZES, (10, 5), strict=True)
-    return [torch.rand(count, c, side, side, generator=generator) for c, side in sizes]
+from tests.engine.description.test_anchor import DIM, SIZES, maps
 
 
 def test_an_anchored_vector_is_the_anchor_and_a_learned_share():
