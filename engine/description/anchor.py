@@ -28,8 +28,8 @@ class Anchor(nn.Module):
         dim: of the vectors.
         principal: keep the main directions of the garments that ``fit`` is shown; until then, and
             without it always, random ones.
-        learned: length of what a head adds to the anchor, which has length 1. Products that no
-            training saw are found best by little of it.
+        learned: length of what a head adds to the anchor, which has length 1. How much is
+            best, 27 queries for products that no training saw could not tell.
     """
 
     def __init__(
@@ -59,9 +59,8 @@ class Anchor(nn.Module):
         Not centered: the mean is a direction like others. Where N is less than ``dim``, random
         directions fill up.
         """
-        directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh.T
-        candidates = torch.cat([directions[:, : self.projection.shape[1]],
-                                self.projection.double()], dim=1)  # fmt: skip
-        basis = torch.linalg.qr(candidates).Q
-        self.projection.copy_(basis[:, : self.projection.shape[1]])
+        dim = self.projection.shape[1]
+        directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh.T[:, :dim]
+        basis = torch.linalg.qr(torch.cat([directions, self.projection.double()], dim=1)).Q
+        self.projection.copy_(basis[:, :dim])
         self.fitted.fill_(True)

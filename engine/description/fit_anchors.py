@@ -38,11 +38,12 @@ def fit_anchors(
         settings, device: how and where to run the model.
     """
     heads = model.aspect_heads.heads.values() if model.aspect_heads else ()
+    anchors = [head.anchor for head in heads if head.anchor and not head.anchor.fitted]
+    if not anchors:
+        return
     plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
     dataset = _Spread(CropDataset([(records, {}) for records in train], plain), GARMENTS)
-    for anchor in (head.anchor for head in heads):
-        if anchor is None or anchor.fitted:
-            continue
+    for anchor in anchors:
         pooling = _Pooling(model, anchor).to(device)
         shard = describe_shard(pooling, dataset, settings, device, progress=True)
         found = gather_descriptions(shard, len(dataset))

@@ -69,7 +69,7 @@ class GroundTruth:
         self._columns = Columns(
             image=np.repeat(number, np.diff(records.garment_offsets)),
             category=records.garment_category.astype(np.int64) + 1,
-            box=_to_xywh(records.garment_box),
+            box=to_xywh(records.garment_box),
             area=np.array(records.garment_area, np.float64),
             extra=np.array(records.garment_crowd),
         )
@@ -105,7 +105,7 @@ def pack_predictions(
     """Concatenate all photos' detections and check that they fit the ground truth."""
     found = list(predictions.values())
     number = _photo_numbers(truth, predictions)
-    box = _to_xywh(np.concatenate([np.zeros((0, 4)), *(d.boxes for d in found)]))
+    box = to_xywh(np.concatenate([np.zeros((0, 4)), *(d.boxes for d in found)]))
     columns = Columns(
         image=np.repeat(number, [len(d) for d in found]),
         category=np.concatenate([np.zeros(0, np.int64), *(d.labels for d in found)]),
@@ -150,7 +150,7 @@ def _merge_categories(columns: Columns) -> Columns:
     return replace(columns, category=np.ones_like(columns.category))
 
 
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
     """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
     boxes = np.array(boxes, np.float64)
     boxes[:, 2:] -= boxes[:, :2]

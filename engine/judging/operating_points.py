@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections
 from engine.detection.duplicates import drop_duplicates
-from engine.judging.coco_columns import GroundTruth
+from engine.judging.coco_columns import GroundTruth, to_xywh
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(6, 20))  # 0.3 to 0.95
 MATCH_IOU = 0.5
@@ -69,10 +69,7 @@ def _overlaps(found: Detections, shapes, crowd: np.ndarray) -> np.ndarray:
     """IoU of each detection with each annotation (with a crowd: its share inside): f64[N,G]."""
     if len(shapes) == 0:
         return np.zeros((len(found), 0))
-    own = found.masks
-    if not isinstance(shapes, list):
-        own = found.boxes.astype(np.float64)
-        own[:, 2:] -= own[:, :2]
+    own = found.masks if isinstance(shapes, list) else to_xywh(found.boxes)
     return np.reshape(coco_mask.iou(own, shapes, crowd.astype(np.uint8)), (len(found), -1))
 
 
