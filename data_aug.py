@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from engine.config import require, setting
+from engine.config import flag_of, require, setting
 from engine.data.records import Photo, PhotoRecords
 from engine.errors import InputError
 from engine.pixels import geometry, shapes
@@ -82,17 +82,15 @@ class DetectorAugmentation:
             require(32 <= side <= self.max_side, sentence)
         sentence = f"--lsj-size {self.lsj_size}: must be 0 (off) or at least 32"
         require(self.lsj_size == 0 or self.lsj_size >= 32, sentence)
-        for flag in ("lsj_scale", "scale"):
-            values = getattr(self, flag)
+        for name in ("lsj_scale", "scale"):
+            flag, values = flag_of(name), getattr(self, name)
             valid = len(values) == 2 and 0 < values[0] <= values[1] <= 10
-            name = "--" + flag.replace("_", "-")
-            require(valid, f"{name} {values}: give the smallest and the largest factor, up to 10")
+            require(valid, f"{flag} {values}: give the smallest and the largest factor, up to 10")
         shares = ("flip", "affine", "copy_paste", "repaint", "translation")
         limits = dict.fromkeys((*shares, "brightness", "contrast", "saturation"), 1) | {"hue": 0.5}
-        for flag, limit in (limits | {"rotation": 180, "shear": 45}).items():
-            value = getattr(self, flag)
-            name = "--" + flag.replace("_", "-")
-            require(0 <= value <= limit, f"{name} {value}: must be between 0 and {limit}")
+        for name, limit in (limits | {"rotation": 180, "shear": 45}).items():
+            flag, value = flag_of(name), getattr(self, name)
+            require(0 <= value <= limit, f"{flag} {value}: must be between 0 and {limit}")
 
 
 class DetectorTransform:
@@ -108,10 +106,10 @@ class DetectorTransform:
     """
 
     def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
-        for flag in ("copy_paste", "repaint"):
-            if getattr(settings, flag) and not records.has_masks:
-                name = "--" + flag.replace("_", "-")
-                raise InputError(f"{name}: not every garment of {records.root} has a mask")
+        for name in ("copy_paste", "repaint"):
+            if getattr(settings, name) and not records.has_masks:
+                flag = flag_of(name)
+                raise InputError(f"{flag}: not every garment of {records.root} has a mask")
         self.records = records
         self.settings = settings
         self.seed = seed

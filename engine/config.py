@@ -23,14 +23,19 @@ def setting(default: Any, help: str, *flags: str, choices: tuple[str, ...] | Non
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def flag_of(name: str) -> str:
+    """The flag of a setting: ``field_name`` becomes ``--field-name``."""
+    return "--" + name.replace("_", "-")
+
+
 def add_arguments(parser: argparse.ArgumentParser, settings_class: type) -> None:
-    """Add one flag per field: ``field_name`` becomes ``--field-name``; bools get ``--no-`` twins.
+    """Add one flag per field, see ``flag_of``; bools get ``--no-`` twins.
 
     A field without a default becomes a required flag.
     """
     group = parser.add_argument_group(settings_class.__doc__.splitlines()[0].rstrip("."))
     for field in dataclasses.fields(settings_class):
-        names = (*field.metadata.get("flags", ()), "--" + field.name.replace("_", "-"))
+        names = (*field.metadata.get("flags", ()), flag_of(field.name))
         required = field.default is dataclasses.MISSING
         default = None if required else field.default
         help_text = field.metadata["help"].replace("%", "%%")
@@ -132,11 +137,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "accumulate", "log_every", "checkpoint_every")
         for name in (*positive, "max_bad_steps"):
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
         for name in ("workers", "warmup_steps", "clip_norm", "eval_every", "patience",
                      "weight_decay", "seed", "backbone_lr_factor", "frozen_epochs"):  # fmt: skip
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             require(getattr(self, name) >= 0, f"{flag} {getattr(self, name)}: must not be negative")
         require(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be positive")
         require(0 <= self.momentum < 1, f"--momentum {self.momentum}: must be in [0, 1)")

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES
-from engine.config import TrainingConfig, require, setting
+from engine.config import TrainingConfig, flag_of, require, setting
 from engine.description.criterion import ATTRIBUTE_LOSSES, ITEM_LOSSES
 from engine.description.multitask import DEFAULT_TASKS, TASKS
 
@@ -88,7 +88,7 @@ class MultitaskConfig(TrainingConfig):
         require(len(self.tasks) > 0, "--tasks: give at least one")
         self.loss_weights()
         for name in ("class_weights", "balance", "label_smoothing"):
-            flag, value = "--" + name.replace("_", "-"), getattr(self, name)
+            flag, value = flag_of(name), getattr(self, name)
             require(0 <= value <= 1, f"{flag} {value}: must be between 0 and 1")
         require(self.label_smoothing < 1, "--label-smoothing 1: leaves nothing of the label")
         photos = self.photos_per_identity

@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from engine import distributed
-from engine.config import require
+from engine.config import flag_of, require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.judging.coco_columns import GroundTruth
@@ -64,7 +64,7 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         for name in ("short_side", "batch_size"):
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
         sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
         require(self.max_side >= self.short_side, sizes)

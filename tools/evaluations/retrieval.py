@@ -40,7 +40,7 @@ import numpy as np
 from rich.console import Console
 
 from engine import distributed
-from engine.config import require
+from engine.config import flag_of, require
 from engine.errors import InputError
 from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
 from engine.judging.multitask_tables import print_neighbors
@@ -77,7 +77,7 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
     unused = ["query_views", "gallery_view", "tune_weights", "labels"]
     unused += [] if arguments.results else ["queries", "gallery"]
     for name in unused if arguments.protocol else ["dataset"]:
-        flag = "--" + name.replace("_", "-")
+        flag = flag_of(name)
         goes = "does not go" if arguments.protocol else "only goes"
         require(not getattr(arguments, name), f"{flag}: {goes} with --protocol")
 
