@@ -191,6 +191,10 @@ class DetectorConfig(TrainingConfig):
     masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
     test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
     test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
+    test_mirror: bool = setting(
+        False,
+        "evaluation and inference: average over the photo and its mirror image, twice the work",
+    )
     aspect_ratio_group_factor: int = setting(
         3, "batches hold photos of similar shape: 2k+1 groups between 1:2 and 2:1, -1 = no grouping"
     )

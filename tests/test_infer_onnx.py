@@ -157,7 +157,7 @@ def test_what_exported_models_cannot_do_is_one_sentence(
     assert "m.pt: --runtime onnx takes" in fails(capsys, *command, *given, models / "m.pt")
     assert "holds a detector" in fails(capsys, *command, *given, models / "d.onnx")
     assert "no such model" in fails(capsys, *onnx, models / "gone.onnx")
-    flags = [["--device", "cuda"], ["--precision", "bf16"], ["--max-side", "97"]]
+    flags = [["--device", "cuda"], ["--precision", "bf16"], ["--max-side", "97"], ["--mirror"]]
     for flag in flags:
         assert flag[0] in fails(capsys, *onnx, models / "d.onnx", *flag)
     monkeypatch.setattr(model_flags, "DETECTOR_WEIGHTS", models / "none.pt")

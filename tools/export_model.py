@@ -15,6 +15,7 @@ both are timed in turn on as many threads of the CPU. Exit code: 0 the same answ
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tupl
         _fitted(photo, full_size, detector_size(*full_size, *sides, canvas=size[::-1]))
         for photo, full_size in _photos(arguments, min(size))
     ]
+    if config.get("test_mirror", False):
+        original = functools.partial(original, mirror=True)
     differences = compare_detectors(original, exported, photos)
     items = [[photo] for photo in photos]
     return differences, original, exported, items

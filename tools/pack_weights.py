@@ -1,7 +1,7 @@
 """Makes a weights file to hand on: one checkpoint, or the mean of several, in half precision.
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
-    python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --output detector.pt
+    python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
 
 Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
@@ -50,6 +50,12 @@ def main(argv: list[str] | None = None) -> None:
             f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees photos",
         )
         packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
+    if arguments.mirror:
+        require(
+            packed["kind"] == "detector",
+            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees crops",
+        )
+        packed["config"] |= {"test_mirror": True}
     save_checkpoint(packed, arguments.output)
     configure_logging().info("%s: %.1f MB", arguments.output, arguments.output.stat().st_size / 1e6)
 
@@ -65,6 +71,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--crop-size", type=positive, metavar="N",
         help="pixels of the crops that the multitask model is to see, a multiple of 32 (default: "
         "as trained; a little larger is often better)",
+    )  # fmt: skip
+    add(
+        "--mirror", action="store_true",
+        help="the detector is to look at mirror images, too, wherever nobody says --no-mirror",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     size = arguments.crop_size or 32

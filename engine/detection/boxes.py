@@ -37,6 +37,12 @@ def decode_boxes(offsets: Tensor, anchors: Tensor, weights: Weights) -> Tensor:
     return torch.cat((center - half, center + half), -1)
 
 
+def mirror_boxes(boxes: Tensor, width: int | Tensor) -> Tensor:
+    """Where boxes f32[...,4] lie in the mirror image of a picture of that width."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((width - x2, y1, width - x1, y2), -1)
+
+
 def match(
     truth: Tensor, boxes: Tensor, *, low: float, high: float, keep_best: bool = False
 ) -> tuple[Tensor, Tensor]:

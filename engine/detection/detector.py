@@ -51,7 +51,11 @@ class Detector(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(
-        self, images: list[Tensor], targets: list[Target] | None = None
+        self,
+        images: list[Tensor],
+        targets: list[Target] | None = None,
+        *,
+        mirror: bool = False,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """
         Args:
@@ -59,6 +63,7 @@ class Detector(nn.Module):
             targets: in training one dict per image: boxes f32[N,4] xyxy px with positive width
                 and height, labels i64[N] 1..C, and for masks: masks u8[N,h,w] crops with
                 mask_origin i64[N,2]. N may be 0.
+            mirror: in evaluation: average what is seen in the photo and in its mirror image.
 
         Returns:
             In training {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness",
@@ -69,13 +74,17 @@ class Detector(nn.Module):
         if not images:
             return []
         image_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        maps = self.backbone(self._stack(images))
-        pyramid = Pyramid(maps, self.backbone.strides)
+        maps, pyramid = self._pyramid(images)
         if not self.training:
             proposals, _ = self.rpn(maps, pyramid, image_sizes)
-            return self.roi_heads.detect(pyramid, proposals, image_sizes)
+            mirrored = self._pyramid([image.flip(-1) for image in images])[1] if mirror else None
+            return self.roi_heads.detect(pyramid, proposals, image_sizes, mirrored)
         proposals, losses = self.rpn(maps, pyramid, image_sizes, targets)
         return losses | self.roi_heads.losses(pyramid, proposals, image_sizes, targets)
+
+    def _pyramid(self, images: list[Tensor]) -> tuple[list[Tensor], Pyramid]:
+        maps = self.backbone(self._stack(images))
+        return maps, Pyramid(maps, self.backbone.strides)
 
     def _stack(self, images: list[Tensor]) -> Tensor:
         """f32[B,3,H,W]: normalized, padded at right and bottom with the mean color."""

@@ -73,6 +73,7 @@ def judge_of(
     settings = PredictSettings(
         short_side=config.test_short_side,
         max_side=config.test_max_side,
+        mirror=config.test_mirror,
         batch_size=config.batch_size,
         workers=config.workers,
         precision=config.precision,

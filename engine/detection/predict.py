@@ -45,6 +45,7 @@ class PredictSettings:
         short_side, max_side: the photo is resized to this short side unless its long side would
             pass max_side.
         canvas: (width, height) that no photo may exceed, for detectors of fixed size; None: any.
+        mirror: average what is seen in the photo and in its mirror image.
         score_threshold: detections below are dropped (on top of the model's own threshold).
         batch_size: photos per forward pass.
         workers: threads that decode photos and encode masks; 0 does both in between.
@@ -57,6 +58,7 @@ class PredictSettings:
     short_side: int = 800
     max_side: int = 1333
     canvas: tuple[int, int] | None = None
+    mirror: bool = False
     score_threshold: float = 0.0
     batch_size: int = 1
     workers: int = 2
@@ -104,6 +106,7 @@ def detect_photos(
 
     Args:
         model: puts out, per image, boxes, scores, labels and maybe roi_masks; set to eval mode.
+            It is called with ``mirror=True`` where the settings say so.
         photos: (key, file) pairs; the key comes back with the result.
         settings: sizes, batching, threads, precision.
         device: where the model is.
@@ -150,7 +153,7 @@ def detect_photo(
     """
     size = settings.size_of(full_size)
     item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
-    (item,) = _forward(model, [item], settings.precision, device)
+    (item,) = _forward(model, [item], settings, device)
     return _to_detections(item, settings.score_threshold)
 
 
@@ -218,18 +221,18 @@ def _run(
         crowded = sum(map(len, waiting.values())) == 4 * settings.batch_size
         if crowded or len(waiting[shape]) == settings.batch_size:
             fullest = max(waiting, key=lambda shape: len(waiting[shape]))
-            yield from _forward(model, waiting.pop(fullest), settings.precision, device)
+            yield from _forward(model, waiting.pop(fullest), settings, device)
     for batch in waiting.values():
-        yield from _forward(model, batch, settings.precision, device)
+        yield from _forward(model, batch, settings, device)
 
 
 @torch.inference_mode()
 def _forward(
-    model: nn.Module, batch: list[_Item], precision: str, device: torch.device
+    model: nn.Module, batch: list[_Item], settings: PredictSettings, device: torch.device
 ) -> list[_Item]:
     images = [item.image.to(device) for item in batch]
-    with autocast(device, precision):
-        outputs = model(images)
+    with autocast(device, settings.precision):
+        outputs = model(images, mirror=True) if settings.mirror else model(images)
     for item, output in zip(batch, outputs, strict=True):
         item.output = {name: value.cpu().numpy() for name, value in output.items()}
     return batch

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
-from engine.detection.boxes import decode_boxes, encode_boxes, match, sample_balanced
+from engine.detection.boxes import (
+    decode_boxes,
+    encode_boxes,
+    match,
+    mirror_boxes,
+    sample_balanced,
+)
 from engine.detection.pyramid import Pyramid
 from engine.detection.rpn import SMOOTH_L1_BETA
 
@@ -160,23 +166,47 @@ class RegionHeads(nn.Module):
         )
 
     def detect(
-        self, pyramid: Pyramid, proposals: list[Tensor], image_sizes: list[tuple[int, int]]
+        self,
+        pyramid: Pyramid,
+        proposals: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+        mirrored: Pyramid | None = None,
     ) -> list[dict[str, Tensor]]:
-        """Per image ``boxes``, ``scores``, ``labels`` and ``roi_masks``, best score first."""
-        logits, offsets = self._classify(pyramid, proposals)
-        sizes = [len(p) for p in proposals]
-        boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
-        per_image = zip(
-            boxes.split(sizes), logits.softmax(-1).split(sizes), image_sizes, strict=True
-        )
-        results = [self._select(*image) for image in per_image]
+        """Per image ``boxes``, ``scores``, ``labels`` and ``roi_masks``, best score first.
+
+        With the pyramid of the images' mirror images, every proposal is looked at in both, and
+        boxes, scores and masks are the means.
+        """
+        widths = [width for _, width in image_sizes]
+        judged = self._judge(pyramid, proposals)
+        if mirrored:
+            again = self._judge(mirrored, list(map(mirror_boxes, proposals, widths)))
+            judged = [
+                ((boxes + mirror_boxes(other_boxes, width)) / 2, (scores + other_scores) / 2)
+                for (boxes, scores), (other_boxes, other_scores), width in zip(
+                    judged, again, widths, strict=True
+                )
+            ]
+        results = [self._select(*j, size) for j, size in zip(judged, image_sizes, strict=True)]
         if self.mask_head is not None:
             regions = [r["boxes"] for r in results]
             labels = torch.cat([r["labels"] for r in results])
-            masks = self._mask_logits(pyramid, regions, labels).sigmoid().half()
-            for result, part in zip(results, masks.split([len(r) for r in regions]), strict=True):
+            masks = self._mask_logits(pyramid, regions, labels).sigmoid()
+            if mirrored:
+                flipped = list(map(mirror_boxes, regions, widths))
+                again = self._mask_logits(mirrored, flipped, labels).sigmoid().flip(-1)
+                masks = (masks + again) / 2
+            parts = masks.half().split([len(r) for r in regions])
+            for result, part in zip(results, parts, strict=True):
                 result["roi_masks"] = part
         return results
+
+    def _judge(self, pyramid: Pyramid, proposals: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each image's proposals f32[P,4]: boxes f32[P,1+C,4] and scores f32[P,1+C]."""
+        logits, offsets = self._classify(pyramid, proposals)
+        sizes = [len(p) for p in proposals]
+        boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
+        return list(zip(boxes.split(sizes), logits.softmax(-1).split(sizes), strict=True))
 
     def _select(
         self, boxes: Tensor, scores: Tensor, image_size: tuple[int, int]

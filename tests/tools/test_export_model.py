@@ -76,9 +76,9 @@ def multitask() -> Multitask:
 class Python(nn.Module):
     """A graph run by PyTorch, called as an exported detector is."""
 
-    def __init__(self, model: Detector) -> None:
+    def __init__(self, model: Detector, *, mirror: bool = False) -> None:
         super().__init__()
-        self.graph, self.size = DetectorGraph(model, SIZE), SIZE
+        self.graph, self.size = DetectorGraph(model, SIZE, mirror=mirror), SIZE
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         (image,) = images
@@ -88,17 +88,19 @@ class Python(nn.Module):
         return [dict(zip(("boxes", "scores", "labels", "roi_masks"), found, strict=False))]
 
 
+@pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("masks", [True, False])
-def test_detector_graph_computes_what_the_detector_does(masks: bool) -> None:
+def test_detector_graph_computes_what_the_detector_does(masks: bool, mirror: bool) -> None:
     model = detector(masks)
     photos = [photo(64, 96), photo(64, 50, 1), photo(37, 96, 2), photo(5, 7, 3)]
-    found = compare_detectors(model, Python(model), photos)
+    original = functools.partial(model, mirror=mirror)
+    found = compare_detectors(original, Python(model, mirror=mirror), photos)
     assert found.garments > 15
     assert found.lost == 0
     assert found.box_px < 1e-3 and found.score < 1e-5 and found.mask < 1e-3
     with torch.no_grad():
-        together = model([photos[1], photo(*SIZE)])[0]
-        alone = Python(model)([photos[1]])[0]
+        together = original([photos[1], photo(*SIZE)])[0]
+        alone = Python(model, mirror=mirror)([photos[1]])[0]
     assert together.keys() == alone.keys()
     assert together["labels"].tolist() == alone["labels"].tolist()
     assert {1, 2} <= set(together["labels"].tolist())
@@ -142,12 +144,12 @@ def checkpoint(kind: str, model: nn.Module, config: dict, **more: object) -> dic
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def exported_detector(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=[True, False], ids=["mirror", "plain"])
+def exported_detector(request, tmp_path_factory) -> Path:
     """A detector's file, written by the script; exporting takes seconds."""
     folder = tmp_path_factory.mktemp("detector")
     config = {"arch": "maskrcnn", "backbone": "resnet18", "masks": True, "test_short_side": 64,
-              "test_max_side": 90}  # fmt: skip
+              "test_max_side": 90, "test_mirror": request.param}  # fmt: skip
     about = {"categories": ["top", "skirt"], "category_ids": [1, 5], "attributes": []}
     save_checkpoint(checkpoint("detector", detector(), config, **about), folder / "d.pt")
     write_photo(folder / "photos" / "a.jpg", 120, 80)
@@ -172,7 +174,8 @@ def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> No
     assert exported.checkpoint["categories"] == ["top", "skirt"]
     assert exported.checkpoint["config"]["test_max_side"] == 90
     photos = [photo(64, 96), photo(60, 33, 1)]
-    found = compare_detectors(detector(), exported, photos)
+    original = functools.partial(detector(), mirror=exported.checkpoint["config"]["test_mirror"])
+    found = compare_detectors(original, exported, photos)
     assert found.acceptable and found.garments > 10
     results = exported(photos)
     assert results[0]["roi_masks"].dtype == torch.float16

@@ -48,6 +48,13 @@ def test_one_alone_stays_what_it_is(tmp_path):
     assert packed["config"]["crop_size"] == 192
 
 
+def test_a_detector_that_looks_into_the_mirror(tmp_path):
+    checkpoint = write(tmp_path / "a.pt", 1.0, kind="detector", config={"test_short_side": 352})
+    assert run(checkpoint, "--mirror", "--output", tmp_path / "c.pt") == 0
+    packed = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert packed["config"] == {"test_short_side": 352, "test_mirror": True}
+
+
 @pytest.mark.parametrize(
     ("other", "flags", "says"),
     [
@@ -55,6 +62,7 @@ def test_one_alone_stays_what_it_is(tmp_path):
         ({"categories": ["b"]}, [], "has other categories"),
         ({"kind": "detector"}, [], "has other kind"),
         ({}, ["--crop-size", 100], "multiple of 32"),
+        ({}, ["--mirror"], "holds a multitask"),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path, capsys, other, flags, says):

@@ -36,7 +36,7 @@ from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.judging.metric_tables import print_metrics, print_operating_points
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, share
+from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -94,6 +94,7 @@ def _predict(
     settings = PredictSettings(
         short_side=config["test_short_side"] if short_side is None else short_side,
         max_side=config["test_max_side"] if max_side is None else max_side,
+        mirror=mirror_of(arguments, config),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
@@ -159,3 +160,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = add_running(parser, batch_size=1, what="photos")
     run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
     run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")
+    add_mirror_flag(run)

@@ -1,6 +1,6 @@
 """An exported model against the original: same answers, and how much faster."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from engine.description.multitask import Multitask
-from engine.detection.detector import Detector
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask
 
 SURE = 0.1  # a garment with less may come and go with the last bit of a score
@@ -45,7 +44,7 @@ class Differences:
 
 @torch.inference_mode()
 def compare_detectors(
-    original: Detector, exported: OnnxDetector, photos: Sequence[Tensor]
+    original: Callable[[list[Tensor]], list[dict]], exported: OnnxDetector, photos: Sequence[Tensor]
 ) -> Differences:
     """Photos u8[3,H,W] through both.
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from engine.detection.boxes import decode_boxes
+from engine.detection.boxes import decode_boxes, mirror_boxes
 from engine.detection.detector import Detector
 from engine.detection.pyramid import SAMPLES
 from engine.detection.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL
@@ -28,11 +28,12 @@ class DetectorGraph(nn.Module):
     Args:
         detector: in evaluation mode.
         size: (height, width) of the canvas, multiples of 32.
+        mirror: average what is seen in the photo and in its mirror image.
     """
 
-    def __init__(self, detector: Detector, size: tuple[int, int]) -> None:
+    def __init__(self, detector: Detector, size: tuple[int, int], *, mirror: bool = False) -> None:
         super().__init__()
-        self.detector, self.size = detector, size
+        self.detector, self.size, self.mirror = detector, size, mirror
         strides = detector.backbone.strides
         self.grids = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
         anchors = [detector.rpn._anchors(i, grid) for i, grid in enumerate(self.grids)]
@@ -58,11 +59,18 @@ class DetectorGraph(nn.Module):
         limit = size.flip(0).repeat(2).float()
         maps = self.detector.backbone(self._normalized(image, size))
         proposals, real = self._proposals(maps, limit)
-        picture = self._picture(maps)
-        boxes, scores, labels = self._detections(picture, proposals, real, limit)
+        pictures = [self._picture(maps)]
+        if self.mirror:
+            mirrored = self._normalized(_mirrored(image, size[1]), size)
+            pictures.append(self._picture(self.detector.backbone(mirrored)))
+        boxes, scores, labels = self._detections(pictures, proposals, real, limit)
         if self.detector.roi_heads.mask_head is None:
             return boxes, scores, labels
-        return boxes, scores, labels, self._masks(picture, boxes, labels)
+        masks = self._masks(pictures[0], boxes, labels)
+        if self.mirror:
+            again = self._masks(pictures[1], mirror_boxes(boxes, limit[0]), labels)
+            masks = (masks + again.flip(2)) / 2
+        return boxes, scores, labels, masks
 
     def _normalized(self, image: Tensor, size: Tensor) -> Tensor:
         y, x = (torch.arange(side, device=image.device) for side in self.size)
@@ -112,15 +120,16 @@ class DetectorGraph(nn.Module):
         return roi_align(picture, regions, bins, 1.0, SAMPLES, aligned=False)
 
     def _detections(
-        self, picture: Tensor, proposals: Tensor, real: Tensor, limit: Tensor
+        self, pictures: list[Tensor], proposals: Tensor, real: Tensor, limit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.detector.roi_heads
-        features = heads.box_head(self._pool(picture, proposals, BOX_POOL))
-        logits, offsets = heads.box_predictor(features)
-        offsets = offsets.view(len(offsets), -1, 4)
-        boxes = decode_boxes(offsets, proposals[:, None], BOX_WEIGHTS)
+        boxes, scores = self._judge(pictures[0], proposals)
+        if self.mirror:
+            again, other_scores = self._judge(pictures[1], mirror_boxes(proposals, limit[0]))
+            boxes = (boxes + mirror_boxes(again, limit[0])) / 2
+            scores = (scores + other_scores) / 2
         boxes = torch.minimum(boxes.clamp(min=0), limit)[:, 1:]
-        scores = logits.softmax(1)[:, 1:]  # without the background
+        scores = scores[:, 1:]  # without the background
         large = (boxes[..., 2:] - boxes[..., :2] > heads.min_side).all(-1)
         rows, labels = ((scores > heads.score_threshold) & large & real[:, None]).nonzero(
             as_tuple=True
@@ -131,6 +140,14 @@ class DetectorGraph(nn.Module):
         kept = kept[few]
         return boxes[kept], scores[kept], labels[kept] + 1
 
+    def _judge(self, picture: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes f32[R,1+C,4] and scores f32[R,1+C] of proposals f32[R,4]."""
+        heads = self.detector.roi_heads
+        features = heads.box_head(self._pool(picture, proposals, BOX_POOL))
+        logits, offsets = heads.box_predictor(features)
+        offsets = offsets.view(len(offsets), -1, 4)
+        return decode_boxes(offsets, proposals[:, None], BOX_WEIGHTS), logits.softmax(1)
+
     def _masks(self, picture: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         heads = self.detector.roi_heads
         # One region more, taken off again: runtimes stumble over convolutions of nothing.
@@ -139,6 +156,12 @@ class DetectorGraph(nn.Module):
         logits = heads.mask_predictor(heads.mask_head(self._pool(picture, boxes, MASK_POOL)))
         chosen = logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
         return chosen[:-1, 0].sigmoid()
+
+
+def _mirrored(image: Tensor, width: Tensor) -> Tensor:
+    """The photo at the left of a canvas u8[3,H,W] mirrored where it lies."""
+    x = torch.arange(image.shape[2], device=image.device)
+    return image.index_select(2, torch.where(x < width, width - 1 - x, x))
 
 
 def _apart(boxes: Tensor, group: Tensor, size: tuple[int, int]) -> Tensor:

@@ -27,7 +27,8 @@ def export_detector(
     detector: Detector, checkpoint: dict[str, Any], size: tuple[int, int], path: Path
 ) -> None:
     """Write a detector for photos of at most ``size`` (height, width), multiples of 32."""
-    graph = DetectorGraph(detector, size).eval()
+    mirror = checkpoint["config"].get("test_mirror", False)
+    graph = DetectorGraph(detector, size, mirror=mirror).eval()
     inputs = (torch.zeros(3, *size, dtype=torch.uint8), torch.tensor(size))
     outputs = ["boxes", "scores", "labels"]
     outputs += ["roi_masks"] if detector.roi_heads.mask_head is not None else []

@@ -4,7 +4,13 @@ import torch
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
-from engine.detection.boxes import decode_boxes, encode_boxes, match, sample_balanced
+from engine.detection.boxes import (
+    decode_boxes,
+    encode_boxes,
+    match,
+    mirror_boxes,
+    sample_balanced,
+)
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -96,3 +102,10 @@ def test_sampling_is_uniform():
     drawn = torch.bincount(index.flatten(), minlength=7) / 4000
     assert torch.allclose(drawn[:3], torch.tensor(1 / 3), atol=0.04)
     assert torch.allclose(drawn[3:], torch.tensor(1 / 2), atol=0.04)
+
+
+def test_boxes_in_the_mirror():
+    boxes = torch.tensor([[[0.0, 2.0, 3.0, 5.0]], [[7.0, 0.0, 11.0, 1.0]]])
+    flipped = torch.tensor([[[8.0, 2.0, 11.0, 5.0]], [[0.0, 0.0, 4.0, 1.0]]])
+    assert torch.equal(mirror_boxes(boxes, 11), flipped)
+    assert torch.equal(mirror_boxes(boxes[:0], torch.tensor(11)), boxes[:0])

@@ -225,6 +225,50 @@ def test_detections_do_not_depend_on_batch_mates(arch):
         assert torch.equal(one["labels"], among["labels"])
 
 
+def test_mirror_images_share_every_judgment_with_their_photos():
+    detector = small(score_threshold=0.2).eval()
+    liven(detector)
+    photos = [photo(61, 47, 1), photo(64, 96, 2)]
+    with torch.no_grad():
+        found = detector(photos, mirror=True)
+        maps, pyramid = detector._pyramid(photos)
+        sizes = [tuple(p.shape[1:]) for p in photos]
+        proposals, _ = detector.rpn(maps, pyramid, sizes)
+        for i, image in enumerate(photos):
+            # One photo, one proposal, one look at a time; the batch is padded to 64 x 96.
+            pad = photo(64, 96, 9)
+            looks = []
+            for picture in (image, image.flip(-1)):
+                looks.append(detector._pyramid([picture, pad])[1])
+            wanted = []
+            for box in proposals[i]:
+                x1, y1, x2, y2 = box.tolist()
+                other = torch.tensor([[sizes[i][1] - x2, y1, sizes[i][1] - x1, y2]])
+                none = torch.zeros(0, 4)
+                ((_, one), _) = detector.roi_heads._judge(looks[0], [box[None], none])
+                ((_, two), _) = detector.roi_heads._judge(looks[1], [other, none])
+                wanted.append((one[0, 1:] + two[0, 1:]) / 2)
+            wanted = torch.stack(wanted)
+            assert len(found[i]["scores"]) > 0
+            for score, label in zip(found[i]["scores"], found[i]["labels"], strict=True):
+                assert (wanted[:, label - 1] - score).abs().min() < 1e-5
+        # Seen from the other side: the photos' proposals in the mirror images.
+        flipped = [p.flip(-1) for p in photos]
+        mirrored = detector._pyramid(flipped)[1]
+        moved = [
+            torch.stack((w - p[:, 2], p[:, 1], w - p[:, 0], p[:, 3]), 1)
+            for p, (_, w) in zip(proposals, sizes, strict=True)
+        ]
+        other_side = detector.roi_heads.detect(mirrored, moved, sizes, pyramid)
+    for one, two, (_, width) in zip(found, other_side, sizes, strict=True):
+        assert torch.equal(one["labels"], two["labels"])
+        torch.testing.assert_close(one["scores"], two["scores"])
+        back = two["boxes"][:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1])
+        back += torch.tensor([width, 0.0, width, 0])
+        torch.testing.assert_close(one["boxes"], back, rtol=0, atol=1e-3)
+        torch.testing.assert_close(one["roi_masks"], two["roi_masks"].flip(-1))
+
+
 def test_boxes_stay_inside_each_photo_and_are_sorted():
     detector = small(score_threshold=0.0, detections_per_image=37, masks=False).eval()
     liven(detector)

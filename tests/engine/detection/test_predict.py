@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,14 @@ class ColorDetector(nn.Module):
         return {"boxes": boxes, "scores": color, "labels": labels, "roi_masks": masks}
 
 
+class MirrorDetector(ColorDetector):
+    """Notes how it was asked."""
+
+    def forward(self, images: list[Tensor], *, mirror: bool = False) -> list[dict[str, Tensor]]:
+        self.mirror = mirror
+        return super().forward(images)
+
+
 class FixedDetector(nn.Module):
     """The same output for every photo."""
 
@@ -95,6 +104,14 @@ def assert_same(one: Detections, other: Detections) -> None:
     assert (one.width, one.height, one.masks) == (other.width, other.height, other.masks)
     for name in ("boxes", "scores", "labels"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_mirror_image_is_asked_for(tmp_path: Path, mirror: bool) -> None:
+    model = MirrorDetector()
+    path = write_photo(tmp_path / "a.png", 60, 80, (255, 51, 102))
+    run([("a", path)], replace(SMALL, mirror=mirror), model)
+    assert model.mirror is mirror
 
 
 def test_boxes_come_back_in_pixels_of_the_original_photo(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Flags of scripts that run the models: what the user says goes before what the detector says."""
+
+import argparse
+
+import pytest
+import torch
+
+from engine import model_flags
+from engine.detection.predict import PredictSettings
+from engine.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def settings(*flags: str, **config: object) -> PredictSettings:
+    parser = argparse.ArgumentParser()
+    model_flags.add_detector_flags(parser)
+    model_flags.add_running_flags(parser)
+    return model_flags.predict_settings(parser.parse_args(flags), config, CPU)
+
+
+@pytest.mark.parametrize(
+    ("flags", "trained", "expected"),
+    [([], {}, False), ([], {"test_mirror": True}, True), ([], {"test_mirror": False}, False),
+     (["--mirror"], {}, True), (["--no-mirror"], {"test_mirror": True}, False)],
+)  # fmt: skip
+def test_the_mirror(flags: list[str], trained: dict, expected: bool) -> None:
+    assert settings(*flags, **trained).mirror is expected
+
+
+def test_sizes() -> None:
+    trained = {"test_short_side": 352, "test_max_side": 528}
+    assert settings(**trained).size_of((1000, 2000)) == (264, 528)
+    assert settings("--short-side", "100", **trained).size_of((1000, 2000)) == (100, 200)
+    assert settings("--max-side", "400", **trained).size_of((1000, 2000)) == (200, 400)
+    assert settings().size_of((1000, 1000)) == (800, 800)
+
+
+def test_exported_detectors_do_what_they_were_exported_with() -> None:
+    exported = {"canvas": (64, 96), "test_short_side": 64, "test_max_side": 96}
+    assert not settings(**exported, test_mirror=True).mirror, "their graph does it"
+    for flag in ("--mirror", "--no-mirror"):
+        with pytest.raises(InputError, match="--mirror"):
+            settings(flag, **exported)
+    with pytest.raises(InputError, match="--max-side 97"):
+        settings("--max-side", "97", **exported)
