@@ -28,7 +28,7 @@ from engine.detection.detections import Detections
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.pixels.geometry import detector_size, resize
-from engine.pixels.masks import paste_to_rles
+from engine.pixels.masks import mask_certainty, paste_to_rles
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
@@ -239,7 +239,11 @@ def _forward(
 
 
 def _to_detections(item: _Item, score_threshold: float) -> Detections:
-    """Bring one image's output to the original photo's pixels, clipped to it, best score first."""
+    """Bring one image's output to the original photo's pixels, clipped to it, best score first.
+
+    A score is the category's probability times the root of the mask's certainty: what has a vague
+    outline is less often a garment, and less often well outlined.
+    """
     height, width = item.image.shape[1:]
     item.image = None  # the caller may hold on to the photo, but nobody needs this
     output = item.output
@@ -247,6 +251,8 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
     limit = np.array([item.width, item.height] * 2, np.float32)
     boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
     scores = output["scores"].astype(np.float32)
+    if "roi_masks" in output:
+        scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
     # A diverging model puts out NaN boxes; comparisons drop those, too.
     good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     order = np.flatnonzero(good)

@@ -118,7 +118,9 @@ def test_boxes_come_back_in_pixels_of_the_original_photo(tmp_path: Path) -> None
     path = write_photo(tmp_path / "a.png", 120, 240, (255, 51, 102))
     found = run([("a", path)])["a"][0]
     assert (found.width, found.height) == (120, 240)
-    np.testing.assert_allclose(found.scores, np.array([255, 102, 51]) / 255)
+    # Masks of 1, 0.4 and 0.2: the last two cover nothing, which is as unsure as a mask can be.
+    roots = np.sqrt([1, 0.5, 0.5])
+    np.testing.assert_allclose(found.scores, roots * [255, 102, 51] / 255, rtol=1e-6)
     np.testing.assert_array_equal(found.labels, [3, 2, 1])
     wanted = [[60, 120, 120, 240], [24, 48, 96, 192], [12, 24, 84, 168]]
     np.testing.assert_allclose(found.boxes, wanted, rtol=1e-5)
@@ -160,6 +162,23 @@ def test_outputs_are_clipped_sorted_and_cleaned(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.labels, [2, 1])
     np.testing.assert_array_equal(found.boxes, [[4, 4, 30, 30], [0, 2, 20, 64]])
     assert found.masks is None
+
+
+def test_vague_masks_cost_rank(tmp_path: Path) -> None:
+    masks = torch.full((3, 28, 28), 0.25)
+    masks[0, :7] = 0.64
+    masks[1, :, :3] = 1.0
+    masks[2, 5, 5] = 0.81
+    model = FixedDetector(
+        boxes=torch.tensor([[4.0, 4, 30, 30]]).repeat(3, 1),
+        scores=torch.tensor([0.9, 0.8, 0.3]),
+        labels=torch.tensor([1, 2, 3]),
+        roi_masks=masks.half(),
+    )
+    path = write_photo(tmp_path / "a.png", 64, 64, (0, 0, 0))
+    found = run([("a", path)], replace(SMALL, score_threshold=0.28), model)["a"][0]
+    np.testing.assert_array_equal(found.labels, [2, 1], "the third falls below the threshold")
+    np.testing.assert_allclose(found.scores, [0.8, 0.72], rtol=1e-3)
 
 
 def test_a_photo_without_detections(tmp_path: Path) -> None:

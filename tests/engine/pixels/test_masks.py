@@ -145,3 +145,17 @@ def test_a_giant_box_costs_only_the_photo():
     box = np.float32([[-4e6, -4e6, 4e6, 4e6]])
     (rle,) = masks.paste_to_rles(np.ones((1, 28, 28), np.float32), box, 31, 41)
     assert rle == encode(np.ones((31, 41)))
+
+
+def test_certainty_is_the_mean_over_what_is_covered():
+    rng = np.random.default_rng(5)
+    predicted = rng.random((7, 5, 5)).astype(np.float16)
+    predicted[2] = 0.5  # not above one half
+    expected = []
+    for mask in predicted.astype(float):
+        covered = [p for p in mask.ravel() if p > 0.5]
+        expected.append(sum(covered) / len(covered) if covered else 0.5)
+    found = masks.mask_certainty(predicted)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.dtype == np.float32
+    assert masks.mask_certainty(predicted[:0]).shape == (0,)
