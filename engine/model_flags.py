@@ -21,7 +21,7 @@ MULTITASK_WEIGHTS = DETECTOR_WEIGHTS.with_name("multitask.pt")
 EXPORTED = ".onnx"
 GPU_BATCH = 8
 # Chosen on street photos by tools/evaluate.py detector.
-SCORE_THRESHOLD, OVERLAP = 0.8, 0.4
+SCORE_THRESHOLD, OVERLAP = 0.7, 0.4
 DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
 
 

@@ -9,6 +9,7 @@ Most functions work on *flips*: the sorted positions in a flattened bitmap at wh
 changes, starting from 0. ``np.repeat`` turns them into pixels at memory speed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -150,10 +151,10 @@ def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: i
 
 
 def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> list[RLE]:
-    """Predicted RoI masks -> RLEs of the whole photo.
+    """Predicted RoI masks -> RLEs of the whole photo: what is above one half.
 
-    The same pixels as torchvision's ``paste_masks_in_image(..., padding=1) > 0.5``, but computed
-    inside each box only. A box outside the photo gives an empty mask.
+    A pixel gets the mask's value, interpolated, at the place of its center; outside the box there
+    is nothing. Boxes are not rounded to pixels first, as torchvision does.
 
     Args:
         roi_masks: f16 or f32 [N,M,M], probabilities.
@@ -161,7 +162,6 @@ def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: 
         height, width: of the photo.
     """
     padded = np.pad(roi_masks, ((0, 0), (1, 1), (1, 1))).astype(np.float32)
-    boxes = _grow_boxes(boxes, roi_masks.shape[-1])
     rles = []
     for mask, box in zip(padded, boxes.tolist(), strict=True):
         columns, x0, y0 = _paste_columns(mask, box, height, width)
@@ -185,43 +185,30 @@ def mask_certainty(roi_masks: np.ndarray) -> np.ndarray:
     return np.where(count, total / np.maximum(count, 1), 0.5).astype(np.float32)
 
 
-def _grow_boxes(boxes: np.ndarray, size: int) -> np.ndarray:
-    """Boxes of masks that were padded by one cell on each side, cut to whole pixels: i64[N,4].
-
-    In float32 and in torchvision's order of operations, since the rounding decides pixels.
-    """
-    boxes = np.asarray(boxes, np.float32)
-    half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((size + 2) / size)
-    center = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
-    return np.concatenate([center - half, center + half], axis=1).astype(np.int64)
-
-
-def _paste_columns(mask: np.ndarray, box: list[int], height: int, width: int) -> Crop:
-    """Padded f32[S,S] stretched over a whole-pixel box (ends included), cut to the photo, > 0.5.
+def _paste_columns(mask: np.ndarray, box: list[float], height: int, width: int) -> Crop:
+    """Padded f32[S,S], its inside stretched over a box, cut to the photo, > 0.5.
 
     Returns (bool[w,h], x0, y0): column by column, which is the order RLE wants.
     """
-    x0, y0 = max(box[0], 0), max(box[1], 0)
-    x_weights = _stretch_weights(len(mask), box[0], box[2], x0, min(box[2] + 1, width))
-    y_weights = _stretch_weights(len(mask), box[1], box[3], y0, min(box[3] + 1, height))
+    x_weights, x0 = _stretch_weights(len(mask), box[0], box[2], width)
+    y_weights, y0 = _stretch_weights(len(mask), box[1], box[3], height)
     if len(x_weights) == 0 or len(y_weights) == 0:
         return np.zeros((0, 0), np.bool_), 0, 0
     return x_weights @ mask.T @ y_weights.T > 0.5, x0, y0
 
 
-def _stretch_weights(size: int, low: int, high: int, start: int, end: int) -> np.ndarray:
-    """Bilinear resize as a matrix: f32[end-start, size], two non-zero weights in each row.
+def _stretch_weights(size: int, low: float, high: float, end: int) -> tuple[np.ndarray, int]:
+    """Bilinear resize as a matrix, two non-zero weights in each row, and the first row's pixel.
 
-    Row i makes pixel ``start + i`` of the ``size`` cells stretched over pixels low..high. Rounds
-    as PyTorch's kernel does (float32 ratio, then one fused multiply-add), since at probabilities
-    of exactly 0 and 1 the last bit decides pixels.
+    Row i makes pixel first + i of ``size`` cells, all but the outer two stretched over low..high.
+    There are rows for the pixels of 0..end whose center is in there: beyond, interpolating towards
+    the padding, nothing is above one half.
     """
-    ratio = np.float32(size) / np.float32(max(high - low + 1, 1))
-    pixels = np.arange(start - low, end - low, dtype=np.float64)
-    place = np.float32(np.float64(ratio) * (pixels + 0.5) - 0.5).clip(0, size - 1)
+    first, last = (min(max(math.ceil(side - 0.5), 0), end) for side in (low, high))
+    place = (np.arange(first, last) + 0.5 - low) * ((size - 2) / max(high - low, 1e-9)) + 0.5
     cell = np.minimum(place.astype(np.int64), size - 2)
-    weights = np.zeros((len(pixels), size), np.float32)
-    rows = np.arange(len(pixels))
-    weights[rows, cell + 1] = place - cell.astype(np.float32)
-    weights[rows, cell] = np.float32(1) - weights[rows, cell + 1]
-    return weights
+    weights = np.zeros((len(place), size), np.float32)
+    rows = np.arange(len(place))
+    weights[rows, cell + 1] = place - cell
+    weights[rows, cell] = 1 - weights[rows, cell + 1]
+    return weights, first

@@ -15,7 +15,7 @@ from torchvision.ops import nms, roi_align
 from engine.detection.boxes import decode_boxes, mirror_boxes
 from engine.detection.detector import Detector
 from engine.detection.pyramid import SAMPLES
-from engine.detection.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL
+from engine.detection.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL, MASK_SHIFT
 from engine.detection.rpn import UNIT_WEIGHTS
 
 NOTHING = -1e9  # score of a proposal that there is not
@@ -153,7 +153,9 @@ class DetectorGraph(nn.Module):
         # One region more, taken off again: runtimes stumble over convolutions of nothing.
         boxes = torch.cat((boxes, boxes.new_tensor([[0.0, 0.0, 32.0, 32.0]])))
         labels = torch.cat((labels, labels.new_zeros(1)))
-        logits = heads.mask_predictor(heads.mask_head(self._pool(picture, boxes, MASK_POOL)))
+        logits = heads.mask_predictor(
+            heads.mask_head(self._pool(picture, boxes - MASK_SHIFT, MASK_POOL))
+        )
         chosen = logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
         return chosen[:-1, 0].sigmoid()
 

@@ -1,10 +1,13 @@
-"""Mask targets from box crops against torchvision's from full-size masks."""
+"""Mask targets from box crops against torchvision's from full-size masks, and where masks lie."""
 
+import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from engine.detection.roi_heads import mask_targets
+from engine.detection.roi_heads import MASK_SHIFT, mask_targets
+from engine.pixels.masks import paste_to_rles
 
 HEIGHT, WIDTH = 61, 83
 # Inside, at each border, the whole photo, a single pixel, thin.
@@ -78,3 +81,24 @@ def test_targets_are_equal_bit_for_bit_where_coordinates_are():
     got = mask_targets(crops, origins, regions, index, (HEIGHT, WIDTH))
     assert torch.equal(got, project_masks_on_boxes(masks, regions, index, 28))
     assert 0 < got.mean() < 1
+
+
+def test_what_training_teaches_lies_where_the_garment_is():
+    # A perfect mask head says what its targets say: pasted, they are the garment.
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    garment = (((x - 31.3) / 11) ** 2 + ((y - 24.6) / 7) ** 2 < 1).astype(np.uint8)
+    rle = coco_mask.encode(np.asfortranarray(garment))
+    box = torch.tensor([[20.0, 17.0, 43.0, 32.0]])
+    overlaps = []
+    for shift in (0.0, MASK_SHIFT, 2 * MASK_SHIFT):
+        targets = mask_targets(
+            torch.from_numpy(garment)[None],
+            torch.zeros(1, 2, dtype=torch.long),
+            box - shift,
+            torch.zeros(1, dtype=torch.long),
+            (HEIGHT, WIDTH),
+        )
+        pasted = paste_to_rles(targets.numpy(), box.numpy(), HEIGHT, WIDTH)
+        overlaps.append(float(coco_mask.iou(pasted, [rle], [0])[0, 0]))
+    assert overlaps[1] > 0.97
+    assert overlaps[1] > max(overlaps[0], overlaps[2]) + 0.05
