@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from engine.detection.detections import Detections
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.pixels.geometry import detector_size, resize
-from engine.pixels.masks import mask_certainty, paste_to_rles
+from engine.pixels.masks import RLE, mask_certainty, paste_to_rles
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
@@ -242,7 +243,8 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
     """Bring one image's output to the original photo's pixels, clipped to it, best score first.
 
     A score is the category's probability times the root of the mask's certainty: what has a vague
-    outline is less often a garment, and less often well outlined.
+    outline is less often a garment, and less often well outlined. A box is halfway between what the
+    box head says and the mask's own bounds, which lie inside it.
     """
     height, width = item.image.shape[1:]
     item.image = None  # the caller may hold on to the photo, but nobody needs this
@@ -257,11 +259,20 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
     good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     order = np.flatnonzero(good)
     order = order[np.argsort(-scores[order], kind="stable")]
-    masks = None
+    boxes, masks = boxes[order], None
     if "roi_masks" in output:
-        masks = paste_to_rles(output["roi_masks"][order], boxes[order], item.height, item.width)
+        masks = paste_to_rles(output["roi_masks"][order], boxes, item.height, item.width)
+        boxes = _tightened(boxes, masks)
     labels = output["labels"][order].astype(np.int64)
-    return Detections(item.width, item.height, boxes[order], scores[order], labels, masks)
+    return Detections(item.width, item.height, boxes, scores[order], labels, masks)
+
+
+def _tightened(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:
+    """Boxes f32[N,4] moved half the way to their masks' bounds, where there is a mask."""
+    bounds = coco_mask.toBbox(masks).astype(np.float32) if masks else np.zeros_like(boxes)
+    seen = bounds[:, 2:].all(axis=1, keepdims=True)
+    bounds[:, 2:] += bounds[:, :2]
+    return np.where(seen, (boxes + bounds) / 2, boxes)
 
 
 def predict_shard(
