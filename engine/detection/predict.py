@@ -28,6 +28,7 @@ from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
+from engine.pixels.follow_edges import follow_edges
 from engine.pixels.geometry import detector_size, resize
 from engine.pixels.masks import RLE, mask_certainty, paste_to_rles
 from engine.pixels.photos import PhotoError, photo_size, read_photo
@@ -244,9 +245,10 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
 
     A score is the category's probability times the root of the mask's certainty: what has a vague
     outline is less often a garment, and less often well outlined. A box is halfway between what the
-    box head says and the mask's own bounds, which lie inside it.
+    box head says and the mask's own bounds.
     """
-    height, width = item.image.shape[1:]
+    picture = np.ascontiguousarray(item.image.permute(1, 2, 0).numpy())
+    height, width = picture.shape[:2]
     item.image = None  # the caller may hold on to the photo, but nobody needs this
     output = item.output
     scale = np.array([item.width / width, item.height / height] * 2, np.float32)
@@ -261,7 +263,8 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
     order = order[np.argsort(-scores[order], kind="stable")]
     boxes, masks = boxes[order], None
     if "roi_masks" in output:
-        masks = paste_to_rles(output["roi_masks"][order], boxes, item.height, item.width)
+        finer, grown = follow_edges(output["roi_masks"][order], boxes / scale, picture)
+        masks = paste_to_rles(finer, grown * scale, item.height, item.width)
         boxes = _tightened(boxes, masks)
     labels = output["labels"][order].astype(np.int64)
     return Detections(item.width, item.height, boxes, scores[order], labels, masks)
