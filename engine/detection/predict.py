@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -26,11 +25,10 @@ from engine import distributed
 from engine.config import flag_of, require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
+from engine.detection.output import read_output
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
-from engine.pixels.follow_edges import follow_edges
 from engine.pixels.geometry import detector_size, resize
-from engine.pixels.masks import RLE, mask_certainty, paste_to_rles
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
@@ -241,41 +239,9 @@ def _forward(
 
 
 def _to_detections(item: _Item, score_threshold: float) -> Detections:
-    """Bring one image's output to the original photo's pixels, clipped to it, best score first.
-
-    A score is the category's probability times the root of the mask's certainty: what has a vague
-    outline is less often a garment, and less often well outlined. A box is halfway between what the
-    box head says and the mask's own bounds.
-    """
     picture = np.ascontiguousarray(item.image.permute(1, 2, 0).numpy())
-    height, width = picture.shape[:2]
     item.image = None  # the caller may hold on to the photo, but nobody needs this
-    output = item.output
-    scale = np.array([item.width / width, item.height / height] * 2, np.float32)
-    limit = np.array([item.width, item.height] * 2, np.float32)
-    boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
-    scores = output["scores"].astype(np.float32)
-    if "roi_masks" in output:
-        scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
-    # A diverging model puts out NaN boxes; comparisons drop those, too.
-    good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    order = np.flatnonzero(good)
-    order = order[np.argsort(-scores[order], kind="stable")]
-    boxes, masks = boxes[order], None
-    if "roi_masks" in output:
-        finer, grown = follow_edges(output["roi_masks"][order], boxes / scale, picture)
-        masks = paste_to_rles(finer, grown * scale, item.height, item.width)
-        boxes = _tightened(boxes, masks)
-    labels = output["labels"][order].astype(np.int64)
-    return Detections(item.width, item.height, boxes, scores[order], labels, masks)
-
-
-def _tightened(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:
-    """Boxes f32[N,4] moved half the way to their masks' bounds, where there is a mask."""
-    bounds = coco_mask.toBbox(masks).astype(np.float32) if masks else np.zeros_like(boxes)
-    seen = bounds[:, 2:].all(axis=1, keepdims=True)
-    bounds[:, 2:] += bounds[:, :2]
-    return np.where(seen, (boxes + bounds) / 2, boxes)
+    return read_output(item.output, picture, (item.width, item.height), score_threshold)
 
 
 def predict_shard(

@@ -14,7 +14,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from data_aug import DetectorAugmentation
 from dataset_helpers import load_dataset
 from engine.data.records import Photo, PhotoRecords
-from engine.detection import predict, roi_heads
+from engine.detection import output, roi_heads
 from engine.pixels.masks import RLE, to_rle
 from engine.training.samplers import Draw
 from tests.datasets import write_coco
@@ -112,9 +112,9 @@ def test_both_networks_find_the_same_masks(
 ) -> None:
     # All but for what differs on purpose: where masks lie, what they follow, that they count.
     monkeypatch.setattr(roi_heads, "MASK_SHIFT", 0.0)
-    monkeypatch.setattr(predict, "paste_to_rles", paste_as_torchvision)
-    monkeypatch.setattr(predict, "follow_edges", lambda masks, boxes, _: (masks, boxes))
-    monkeypatch.setattr(predict, "mask_certainty", lambda masks: np.ones(len(masks), np.float32))
+    monkeypatch.setattr(output, "paste_to_rles", paste_as_torchvision)
+    monkeypatch.setattr(output, "follow_edges", lambda masks, boxes, _: (masks, boxes))
+    monkeypatch.setattr(output, "mask_certainty", lambda masks: np.ones(len(masks), np.float32))
     arguments = Namespace(
         backbone="resnet18", weights=None, short_side=64, max_side=96, device="cpu", detections=3
     )

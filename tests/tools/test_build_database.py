@@ -179,8 +179,8 @@ def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Pa
 
 def test_other_settings_are_refused(command: tuple, tmp_path: Path, capsys) -> None:
     run(*command)
-    message = fails(capsys, *command, "--score-threshold", "0.7")
-    assert f"score_threshold {SCORE_THRESHOLD}, now it is 0.7" in message
+    message = fails(capsys, *command, "--score-threshold", "0.6")
+    assert f"score_threshold {SCORE_THRESHOLD}, now it is 0.6" in message
     other = write_weights(tmp_path / "other.pt", model={"x": 1})
     assert "weights" in fails(capsys, *command, "--detector-weights", other)
     assert "garments" in fails(capsys, *command, "--whole-photo")

@@ -164,38 +164,6 @@ def test_outputs_are_clipped_sorted_and_cleaned(tmp_path: Path) -> None:
     assert found.masks is None
 
 
-def test_vague_masks_cost_rank(tmp_path: Path) -> None:
-    masks = torch.full((3, 28, 28), 0.25)
-    masks[0, :7] = 0.64
-    masks[1, :, :3] = 1.0
-    masks[2, 5, 5] = 0.81
-    model = FixedDetector(
-        boxes=torch.tensor([[4.0, 4, 30, 30]]).repeat(3, 1),
-        scores=torch.tensor([0.9, 0.8, 0.3]),
-        labels=torch.tensor([1, 2, 3]),
-        roi_masks=masks.half(),
-    )
-    path = write_photo(tmp_path / "a.png", 64, 64, (0, 0, 0))
-    found = run([("a", path)], replace(SMALL, score_threshold=0.28), model)["a"][0]
-    np.testing.assert_array_equal(found.labels, [2, 1], "the third falls below the threshold")
-    np.testing.assert_allclose(found.scores, [0.8, 0.72], rtol=1e-3)
-
-
-def test_boxes_go_half_the_way_to_their_masks(tmp_path: Path) -> None:
-    masks = torch.zeros(2, 28, 28)
-    masks[0, 7:14, 14:] = 1  # of the second, nothing
-    model = FixedDetector(
-        boxes=torch.tensor([[4.0, 4, 60, 60], [8, 8, 36, 36]]),
-        scores=torch.tensor([0.9, 0.8]),
-        labels=torch.tensor([1, 2]),
-        roi_masks=masks.half(),
-    )
-    found = run([("a", write_photo(tmp_path / "a.png", 64, 64, (0, 0, 0)))], model=model)["a"][0]
-    assert coco_mask.toBbox(found.masks[0]).tolist() == [32, 18, 28, 14]
-    np.testing.assert_array_equal(found.boxes, [[18, 11, 60, 46], [8, 8, 36, 36]])
-    assert found.boxes.dtype == np.float32
-
-
 def test_a_photo_without_detections(tmp_path: Path) -> None:
     model = FixedDetector(
         boxes=torch.zeros(0, 4),

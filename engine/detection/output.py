@@ -1,0 +1,55 @@
+"""From what the network puts out of one photo to garments in that photo's own pixels."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from engine.detection.detections import Detections
+from engine.pixels.follow_edges import follow_edges
+from engine.pixels.masks import RLE, mask_certainty, paste_to_rles
+
+
+def read_output(
+    output: dict[str, np.ndarray],
+    picture: np.ndarray,
+    full_size: tuple[int, int],
+    score_threshold: float,
+) -> Detections:
+    """The garments, clipped to the photo, best score first.
+
+    A score is the category's probability times the root of the mask's certainty: what has a vague
+    outline is less often a garment, and less often well outlined. Masks follow the picture's edges.
+    A box is halfway between what the box head says and the mask's own bounds.
+
+    Args:
+        output: boxes f32[N,4] xyxy in pixels of the picture, scores f32[N], labels i64[N] and, of a
+            model with masks, roi_masks f16[N,M,M].
+        picture: u8[h,w,3] RGB, the photo as the network saw it.
+        full_size: (width, height) of the photo.
+        score_threshold: garments with a lower score are left out.
+    """
+    width, height = full_size
+    scale = np.array([width / picture.shape[1], height / picture.shape[0]] * 2, np.float32)
+    limit = np.array([width, height] * 2, np.float32)
+    boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
+    scores = output["scores"].astype(np.float32)
+    if "roi_masks" in output:
+        scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
+    # A diverging model puts out NaN boxes; comparisons drop those, too.
+    good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    order = np.flatnonzero(good)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    boxes, masks = boxes[order], None
+    if "roi_masks" in output:
+        finer, grown = follow_edges(output["roi_masks"][order], boxes / scale, picture)
+        masks = paste_to_rles(finer, grown * scale, height, width)
+        boxes = _tightened(boxes, masks)
+    labels = output["labels"][order].astype(np.int64)
+    return Detections(width, height, boxes, scores[order], labels, masks)
+
+
+def _tightened(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:
+    """Boxes f32[N,4] moved half the way to their masks' bounds, where there is a mask."""
+    bounds = coco_mask.toBbox(masks).astype(np.float32) if masks else np.zeros_like(boxes)
+    seen = bounds[:, 2:].all(axis=1, keepdims=True)
+    bounds[:, 2:] += bounds[:, :2]
+    return np.where(seen, (boxes + bounds) / 2, boxes)
