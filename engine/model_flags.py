@@ -115,8 +115,8 @@ def add_mirror_flag(group: argparse._ActionsContainer) -> None:
     """``--mirror``."""
     group.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction,
-        help="average over the photo and its mirror image: better outlines and fewer wrong names "
-        "for twice the work (default: as the detector was evaluated)",
+        help="average over the photo and its mirror image: better outlines and scores for twice "
+        "the work (default: as the detector was evaluated)",
     )  # fmt: skip
 
 
