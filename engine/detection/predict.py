@@ -239,7 +239,7 @@ def _forward(
 
 
 def _to_detections(item: _Item, score_threshold: float) -> Detections:
-    picture = np.ascontiguousarray(item.image.permute(1, 2, 0).numpy())
+    picture = item.image.permute(1, 2, 0).numpy()
     item.image = None  # the caller may hold on to the photo, but nobody needs this
     return read_output(item.output, picture, (item.width, item.height), score_threshold)
 

@@ -65,12 +65,10 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
         for i, j in combinations_with_replacement(range(3), 2)
     )
     # The inverse of a symmetric 3x3 matrix at every cell, by cofactors.
-    inverse = (
-        (gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg),
-        (rb * gb - rg * bb, rr * bb - rb * rb, rg * rb - rr * gb),
-        (rg * gb - rb * gg, rg * rb - rr * gb, rr * gg - rg * rg),
-    )
-    determinant = rr * inverse[0][0] + rg * inverse[0][1] + rb * inverse[0][2]
+    at_rr, at_gg, at_bb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
+    at_rg, at_rb, at_gb = rb * gb - rg * bb, rg * gb - rb * gg, rg * rb - rr * gb
+    inverse = ((at_rr, at_rg, at_rb), (at_rg, at_gg, at_gb), (at_rb, at_gb, at_bb))
+    determinant = rr * at_rr + rg * at_rg + rb * at_rb
     slopes = [
         (row[0] * shared[0] + row[1] * shared[1] + row[2] * shared[2]) / determinant
         for row in inverse
