@@ -215,18 +215,14 @@ def predict_settings(
     Raises:
         InputError: something that an exported detector does not take.
     """
-    canvas, longest = config.get("canvas"), arguments.max_side or 0
-    if canvas:
-        sentence = f"--max-side {longest}: the exported detector takes at most {max(canvas)} pixels"
-        require(longest <= max(canvas), f"{sentence}; export it with a larger --size for more")
-        sentence = "--mirror: an exported detector does what it was exported with; leave it out"
-        require(arguments.mirror is None, sentence)
+    exported = config.get("exported", False)
+    sentence = "--mirror: an exported detector does what it was exported with; leave it out"
+    require(not exported or arguments.mirror is None, sentence)
     return PredictSettings(
         short_side=arguments.short_side
         or config.get("test_short_side", PredictSettings.short_side),
         max_side=arguments.max_side or config.get("test_max_side", PredictSettings.max_side),
-        canvas=canvas,
-        mirror=not canvas and mirror_of(arguments, config),
+        mirror=not exported and mirror_of(arguments, config),
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,

@@ -4,7 +4,7 @@
 ``METADATA``, what a checkpoint says about a network: kind, config, categories, labels. Nothing in
 it can run code.
 
-    detector   image u8[3,H,W], size i64[2] -> boxes, scores, labels, roi_masks (D garments)
+    detector   image u8[3,32·h,32·w], size i64[2] -> boxes, scores, labels, roi_masks (D garments)
     multitask  images u8[B,3,S,S], masks u8[B,S,S] (, route i64[B]) -> logits/GROUP ...,
                aspects/ASPECT ... (, boxes)
 """
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.labels import LabelSpace
+from engine.detection.detector import SIZE_DIVISOR
 from engine.errors import InputError
 
 METADATA = "weft"
-FORMAT = 1
+FORMAT = 2
 LOGITS, ASPECTS = "logits/", "aspects/"
 
 
@@ -29,14 +30,12 @@ class OnnxModel(nn.Module):
     """A session and what its file says about it.
 
     Attributes:
-        checkpoint: kind, config, categories, category_ids and labels, as in a checkpoint; and
-            "size", (height, width) of the pictures it takes.
+        checkpoint: kind, config, categories, category_ids and labels, as in a checkpoint.
     """
 
     def __init__(self, session: Any, checkpoint: dict[str, Any]) -> None:
         super().__init__()
         self.session, self.checkpoint = session, checkpoint
-        self.size: tuple[int, int] = tuple(checkpoint["size"])
         self.outputs = [output.name for output in session.get_outputs()]
         self.eval()
 
@@ -52,27 +51,19 @@ class OnnxDetector(OnnxModel):
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """
         Args:
-            images: u8[3,H,W] RGB each, none larger than ``size``.
+            images: u8[3,H,W] RGB each.
 
         Returns:
             As the detector: boxes f32[D,4], scores f32[D], labels i64[D], and with a mask head
             roi_masks f16[D,28,28], on the CPU.
-
-        Raises:
-            InputError: an image is too large.
         """
         return [self._detect(image) for image in images]
 
     def _detect(self, image: Tensor) -> dict[str, Tensor]:
         height, width = image.shape[-2:]
-        if height > self.size[0] or width > self.size[1]:
-            raise InputError(
-                f"a photo of {height} x {width} pixels does not fit the exported detector's "
-                f"{self.size[0]} x {self.size[1]}: give --max-side {min(self.size)}"
-            )
-        canvas = np.zeros((3, *self.size), np.uint8)
-        canvas[:, :height, :width] = image.cpu().numpy()
-        found = self._run({"image": canvas, "size": np.array([height, width], np.int64)})
+        missing = [(0, 0), (0, -height % SIZE_DIVISOR), (0, -width % SIZE_DIVISOR)]
+        padded = np.pad(image.cpu().numpy(), missing)
+        found = self._run({"image": padded, "size": np.array([height, width], np.int64)})
         if "roi_masks" in found:
             found["roi_masks"] = found["roi_masks"].half()
         return found
@@ -83,10 +74,12 @@ class OnnxMultitask(OnnxModel):
 
     Attributes:
         labels, groups, aspects, dims: as the model's.
+        size: (height, width) of the crops it takes.
     """
 
     def __init__(self, session: Any, checkpoint: dict[str, Any]) -> None:
         super().__init__(session, checkpoint)
+        self.size: tuple[int, int] = tuple(checkpoint["size"])
         self.labels = LabelSpace.from_plain(checkpoint["labels"])
         answered = _under(LOGITS, self.outputs)
         self.groups = [group for group in self.labels.groups if group.name in answered]
@@ -178,13 +171,13 @@ def load_exported(path: str | Path, kind: str) -> dict[str, Any]:
     """An exported model as ``engine.checkpoint.load_checkpoint`` gives one that is not.
 
     Instead of weights there is the network itself, ready to run, under "network", and its config
-    says under "canvas" into which (width, height) photos must fit.
+    says that it is "exported".
 
     Raises:
         InputError: as ``load_onnx``.
     """
     network = load_onnx(path, kind)
-    config = network.checkpoint["config"] | {"canvas": network.size[::-1]}
+    config = network.checkpoint["config"] | {"exported": True}
     return network.checkpoint | {"config": config, "network": network}
 
 

@@ -2,12 +2,11 @@
 
     python tools/export_model.py runs/d/checkpoint_best.pt --output detector.onnx --photos photos/
     python tools/export_model.py runs/m/checkpoint_best.pt --output multitask.onnx --photos photos/
-    python tools/export_model.py runs/d/checkpoint_best.pt --output d.onnx --size 512 512 --rounds 5
 
-What is in the checkpoint, detector or multitask, is found out. A detector takes photos of at most
---size pixels (default: as large as in its evaluation, either way up) and gives boxes, scores,
-labels and 28 x 28 masks; a multitask model takes any number of crops and gives the logits of each
-label group and the vector of each aspect.
+What is in the checkpoint, detector or multitask, is found out. A detector takes one photo of any
+size, padded to multiples of 32 pixels, and gives boxes, scores, labels and 28 x 28 masks; a
+multitask model takes any number of crops and gives the logits of each label group and the vector of
+each aspect.
 
 The file is run in ONNX Runtime on the photos (default: noise) and compared with the original, and
 both are timed in turn on as many threads of the CPU. Exit code: 0 the same answers, 1 others,
@@ -30,7 +29,7 @@ from torch import Tensor
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.description.multitask import build_multitask_from_checkpoint
-from engine.detection.detector import SIZE_DIVISOR, build_from_checkpoint
+from engine.detection.detector import build_from_checkpoint
 from engine.errors import InputError, exits_cleanly
 from engine.onnx_runtime import load_onnx
 from engine.pixels.crops import cut_crop
@@ -73,19 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
     config = checkpoint["config"]
-    largest = _rounded(config.get("test_max_side", 1333))
-    size = tuple(arguments.size or (largest, largest))
-    require(
-        all(side > 0 and side % SIZE_DIVISOR == 0 for side in size),
-        f"--size {size[0]} {size[1]}: must be multiples of {SIZE_DIVISOR}",
-    )
     original = build_from_checkpoint(checkpoint)
-    export_detector(original, checkpoint, size, arguments.output)
+    export_detector(original, checkpoint, arguments.output)
     exported = load_onnx(arguments.output, "detector")
     sides = config.get("test_short_side", 800), config.get("test_max_side", 1333)
     photos = [
-        _fitted(photo, full_size, detector_size(*full_size, *sides, canvas=size[::-1]))
-        for photo, full_size in _photos(arguments, min(size))
+        _fitted(photo, full_size, detector_size(*full_size, *sides))
+        for photo, full_size in _photos(arguments, sides[0])
     ]
     if config.get("test_mirror", False):
         original = functools.partial(original, mirror=True)
@@ -100,7 +93,6 @@ def _fitted(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, int]
 
 
 def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
-    require(not arguments.size, "--size is for detectors; crops have the size of the training")
     config = checkpoint["config"]
     original = build_multitask_from_checkpoint(checkpoint)
     side = config["crop_size"]
@@ -157,10 +149,6 @@ def _tell_speed(console: Console, speed: dict[str, Any], what: str) -> None:
     console.print(f"{speed['ratio']:.2f} times as fast (rounds: {spread})")
 
 
-def _rounded(side: int) -> int:
-    return -(-side // SIZE_DIVISOR) * SIZE_DIVISOR
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -168,11 +156,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("weights", type=Path, help="checkpoint or weights file")
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    add(
-        "--size", type=int, nargs=2, metavar=("H", "W"),
-        help="detector: largest photo in pixels, multiples of 32 (default: as evaluated, square); "
-        "no larger than photos need: all of it costs time, and blank margins change results a bit",
-    )  # fmt: skip
     add("--photos", nargs="+", default=[], help="to compare on (default: noise)")
     add("--rounds", type=int, default=3, help="of timing (3); 0: none")
     add("--threads", type=int, help="of both (default: as torch chooses)")

@@ -195,7 +195,9 @@ def _box_head(v2: bool, channels: int) -> tuple[nn.Module, int]:
 
 
 def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
-    """The detector a checkpoint or weights file holds, in evaluation mode, averaged weights first.
+    """The detector a checkpoint or weights file holds, ready to look at photos.
+
+    In evaluation mode, averaged weights first, laid out channels last, which is faster.
 
     Reads its categories and, of its config, arch, backbone, pyramid_channels, masks and
     stride_in_1x1.
@@ -227,4 +229,4 @@ def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
-    return detector.eval()
+    return detector.eval().to(memory_format=torch.channels_last)

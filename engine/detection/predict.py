@@ -25,14 +25,13 @@ from engine import distributed
 from engine.config import flag_of, require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
+from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.pixels.geometry import detector_size, resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
-
-PADDING = 32  # the detector pads a batch to a multiple of this
 
 logger = logging.getLogger("weft")
 
@@ -44,7 +43,6 @@ class PredictSettings:
     Attributes:
         short_side, max_side: the photo is resized to this short side unless its long side would
             pass max_side.
-        canvas: (width, height) that no photo may exceed, for detectors of fixed size; None: any.
         mirror: average what is seen in the photo and in its mirror image.
         score_threshold: detections below are dropped (on top of the model's own threshold).
         batch_size: photos per forward pass.
@@ -57,7 +55,6 @@ class PredictSettings:
 
     short_side: int = 800
     max_side: int = 1333
-    canvas: tuple[int, int] | None = None
     mirror: bool = False
     score_threshold: float = 0.0
     batch_size: int = 1
@@ -74,7 +71,7 @@ class PredictSettings:
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which the detector sees a photo of the given one."""
-        return detector_size(*full_size, self.short_side, self.max_side, self.canvas)
+        return detector_size(*full_size, self.short_side, self.max_side)
 
 
 @dataclass(slots=True)
@@ -216,7 +213,7 @@ def _run(
         if item.error:
             yield item
             continue
-        shape = tuple(-(-side // PADDING) for side in item.image.shape[1:])
+        shape = tuple(-(-side // SIZE_DIVISOR) for side in item.image.shape[1:])
         waiting.setdefault(shape, []).append(item)
         crowded = sum(map(len, waiting.values())) == 4 * settings.batch_size
         if crowded or len(waiting[shape]) == settings.batch_size:

@@ -16,17 +16,12 @@ Size = tuple[int, int]
 Fill = tuple[int, int, int]
 
 
-def detector_size(
-    width: int, height: int, short_side: int, max_side: int, canvas: Size | None = None
-) -> Size:
+def detector_size(width: int, height: int, short_side: int, max_side: int) -> Size:
     """(width, height) at which the detector sees a photo.
 
-    The short side becomes ``short_side`` unless that would make the long one exceed ``max_side``
-    or the photo no longer fit into ``canvas``.
+    The short side becomes ``short_side`` unless that would make the long one exceed ``max_side``.
     """
     scale = min(short_side / min(width, height), max_side / max(width, height))
-    if canvas:
-        scale = min(scale, canvas[0] / width, canvas[1] / height)
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 

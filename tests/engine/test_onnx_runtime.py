@@ -12,11 +12,11 @@ from onnx import TensorProto, helper
 
 from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.errors import InputError
-from engine.onnx_runtime import METADATA, OnnxDetector, OnnxMultitask, load_onnx
+from engine.onnx_runtime import FORMAT, METADATA, OnnxDetector, OnnxMultitask, load_onnx
 
 GROUP = LabelGroup("category", ("top", "skirt"), True)
 SPACE = LabelSpace((GROUP,), (Source("s", {"category": (0, 1)}),))
-DETECTOR = {"format": 1, "kind": "detector", "size": [4, 6], "categories": ["top"]}
+DETECTOR = {"format": FORMAT, "kind": "detector", "categories": ["top"]}
 
 
 class Session:
@@ -53,23 +53,24 @@ def write_model(path: Path, metadata: str | None) -> Path:
     return path
 
 
-def test_photos_lie_on_the_canvas() -> None:
+def test_photos_are_padded_to_whole_cells() -> None:
     answers = {
         "boxes": np.ones((2, 4), np.float32),
         "roi_masks": np.full((2, 28, 28), 0.5, np.float32),
     }
     session = Session(["image", "size"], answers)
     model = OnnxDetector(session, DETECTOR)
-    photos = [torch.full((3, 4, 5), 7, dtype=torch.uint8), torch.full((3, 1, 6), 9).byte()]
+    photos = [torch.full((3, 4, 65), 7, dtype=torch.uint8), torch.full((3, 32, 1), 9).byte()]
     found = model(photos)
     assert len(found) == 2 and not model.training
     assert found[0]["roi_masks"].dtype == torch.float16
-    assert [given["size"].tolist() for given in session.given] == [[4, 5], [1, 6]]
-    for given, value, area in zip(session.given, (7, 9), (20, 6), strict=True):
-        assert given["image"].shape == (3, 4, 6) and given["image"].dtype == np.uint8
-        assert (given["image"] == value).sum() == 3 * area
-    with pytest.raises(InputError, match=r"5 x 4 pixels does not fit .* 4 x 6: give --max-side 4"):
-        model([torch.zeros(3, 5, 4, dtype=torch.uint8)])
+    assert [given["size"].tolist() for given in session.given] == [[4, 65], [32, 1]]
+    shapes = [(3, 32, 96), (3, 32, 32)]
+    for given, photo, shape in zip(session.given, photos, shapes, strict=True):
+        assert given["image"].shape == shape and given["image"].dtype == np.uint8
+        height, width = photo.shape[1:]
+        assert np.array_equal(given["image"][:, :height, :width], photo)
+        assert given["image"].astype(int).sum() == photo.sum(), "nothing around it"
 
 
 @pytest.mark.parametrize("routed", [False, True])
@@ -104,7 +105,7 @@ def test_crops_without_masks_and_no_crops(routed: bool) -> None:
 def test_files(tmp_path: Path) -> None:
     path = write_model(tmp_path / "d.onnx", json.dumps(DETECTOR))
     model = load_onnx(path, "detector", threads=1)
-    assert model.size == (4, 6) and model.checkpoint["categories"] == ["top"]
+    assert model.checkpoint["categories"] == ["top"]
     with pytest.raises(InputError, match="holds a detector, but a multitask is needed"):
         load_onnx(path, "multitask")
     with pytest.raises(InputError, match="no such model"):
@@ -112,7 +113,7 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"bad\.onnx: not a readable ONNX model"):
         load_onnx(tmp_path / "bad.onnx")
-    foreign = (None, "{", "[]", "{}", json.dumps(DETECTOR | {"format": 2}))
+    foreign = (None, "{", "[]", "{}", json.dumps(DETECTOR | {"format": FORMAT - 1}))
     for metadata in (*foreign, json.dumps(DETECTOR | {"kind": "poem"})):
         write_model(tmp_path / "foreign.onnx", metadata)
         with pytest.raises(InputError, match="not a model that this version"):

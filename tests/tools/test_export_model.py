@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.checkpoint import FORMAT, save_checkpoint
 from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.description.multitask import Multitask, build_multitask
 from engine.detection.detector import Detector, build_detector
+from engine.detection.pyramid import Pyramid
+from engine.detection.roi_heads import MASK_SHIFT
 from engine.errors import InputError
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask, load_onnx
 from tests.datasets import write_photo
@@ -78,13 +81,13 @@ class Python(nn.Module):
 
     def __init__(self, model: Detector, *, mirror: bool = False) -> None:
         super().__init__()
-        self.graph, self.size = DetectorGraph(model, SIZE, mirror=mirror), SIZE
+        self.graph = DetectorGraph(model, mirror=mirror)
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         (image,) = images
-        canvas = torch.full((3, *SIZE), 99, dtype=torch.uint8)
-        canvas[:, : image.shape[1], : image.shape[2]] = image
-        found = self.graph(canvas, torch.tensor(image.shape[1:]))
+        height, width = image.shape[1:]
+        padded = F.pad(image, (0, -width % 32, 0, -height % 32), value=99)
+        found = self.graph(padded, torch.tensor([height, width]))
         return [dict(zip(("boxes", "scores", "labels", "roi_masks"), found, strict=False))]
 
 
@@ -99,19 +102,36 @@ def test_detector_graph_computes_what_the_detector_does(masks: bool, mirror: boo
     assert found.lost == 0
     assert found.box_px < 1e-3 and found.score < 1e-5 and found.mask < 1e-3
     with torch.no_grad():
-        together = original([photos[1], photo(*SIZE)])[0]
-        alone = Python(model, mirror=mirror)([photos[1]])[0]
-    assert together.keys() == alone.keys()
-    assert together["labels"].tolist() == alone["labels"].tolist()
-    assert {1, 2} <= set(together["labels"].tolist())
+        expected, alone = original([photos[1]])[0], Python(model, mirror=mirror)([photos[1]])[0]
+    assert expected.keys() == alone.keys()
+    assert expected["labels"].tolist() == alone["labels"].tolist()
+    assert {1, 2} <= set(expected["labels"].tolist())
     assert len(alone["labels"]) == 9, "as many as the detector keeps"
+
+
+def test_graph_pools_as_the_detector_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model, height, width = detector(), 416, 352
+    sizes = [(height // s, width // s) for s in (4, 8, 16, 32)] + [(7, 6)]
+    maps = [torch.randn(1, 256, *size, generator=generator) for size in sizes]
+    ends = torch.rand(211, 2, 2, generator=generator) ** torch.tensor([1.0, 2.0])
+    regions = torch.cat((ends.amin(1), ends.amax(1)), 1)
+    regions *= torch.tensor([width, height, width, height])
+    edges = [[0, 0, width, height], [0, 0, 130, 150], [200, 260, width, height], [0, 9, 3, 400]]
+    regions = torch.cat((regions, torch.tensor(edges, dtype=torch.float32)))
+    regions = regions[(regions[:, 2:] - regions[:, :2]).amin(1) > 4]
+    graph = DetectorGraph(model)
+    for shift, bins in ((0, 7), (MASK_SHIFT, 14)):
+        expected = Pyramid(maps, model.backbone.strides).pool([regions - shift], 4, bins)
+        found = graph._pool(graph._picture(maps), regions - shift, bins)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_graph_that_finds_nothing() -> None:
     model = copy.deepcopy(detector())
     model.roi_heads.score_threshold = 1.0
     with torch.no_grad():
-        boxes, scores, labels, masks = DetectorGraph(model, SIZE)(photo(*SIZE), torch.tensor(SIZE))
+        boxes, scores, labels, masks = DetectorGraph(model)(photo(*SIZE), torch.tensor(SIZE))
     assert (boxes.shape, masks.shape) == ((0, 4), (0, 28, 28))
     assert len(scores) == len(labels) == 0
 
@@ -159,7 +179,7 @@ def exported_detector(request, tmp_path_factory) -> Path:
         # The usual limits (1000 proposals, 100 garments) would take a minute.
         patch.setattr(export_model, "build_from_checkpoint", lambda _: detector())
         run(
-            folder / "d.pt", "--output", folder / "d.onnx", "--size", *SIZE, "--rounds", 1,
+            folder / "d.pt", "--output", folder / "d.onnx", "--rounds", 1,
             "--photos", folder / "photos", "--json", folder / "report.json",
         )  # fmt: skip
     return folder / "d.onnx"
@@ -173,15 +193,13 @@ def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> No
     assert isinstance(exported, OnnxDetector) and not exported.training
     assert exported.checkpoint["categories"] == ["top", "skirt"]
     assert exported.checkpoint["config"]["test_max_side"] == 90
-    photos = [photo(64, 96), photo(60, 33, 1)]
+    photos = [photo(64, 96), photo(60, 33, 1), photo(197, 301, 2), photo(1, 1, 3)]
     original = functools.partial(detector(), mirror=exported.checkpoint["config"]["test_mirror"])
     found = compare_detectors(original, exported, photos)
     assert found.acceptable and found.garments > 10
     results = exported(photos)
     assert results[0]["roi_masks"].dtype == torch.float16
     assert results[1]["boxes"][:, 2].max() <= 33
-    with pytest.raises(InputError, match="--max-side 64"):
-        exported([photo(65, 64)])
 
 
 def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
@@ -255,7 +273,6 @@ def test_differences_are_noticed() -> None:
     [
         (("none.pt",), "none.pt: no such weights file"),
         (("none.pt", "--rounds", -1), "--rounds -1"),
-        (("d.pt", "--size", 60, 64), "--size 60 64: must be multiples of 32"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, exported_detector, capsys) -> None:

@@ -1,9 +1,10 @@
-"""The detector as one graph of tensor operations, which ONNX can hold: one photo of one size.
+"""The detector as one graph of tensor operations, which ONNX can hold: one photo of any size.
 
 Same arithmetic as ``engine.detection.detector.Detector``, arranged for a graph without Python:
 
-* The photo lies at the top left of a canvas; its own size is an input, too.
-* The number of proposals is fixed; those that there are not get a score of nothing.
+* The photo is padded by the caller; its own size is an input, too.
+* How many proposals there are does not depend on what they say; those that are none get a score of
+  nothing.
 * Regions are pooled by one RoIAlign from one picture in which all maps lie below each other.
 """
 
@@ -21,36 +22,29 @@ from engine.detection.rpn import UNIT_WEIGHTS
 NOTHING = -1e9  # score of a proposal that there is not
 EDGE = 2  # rows and columns by which each map goes on past its end, as the sampler does
 
+Picture = tuple[Tensor, Tensor]  # of ``DetectorGraph._picture``
+
 
 class DetectorGraph(nn.Module):
-    """Photo on a canvas -> boxes, scores, labels and (with a mask head) masks of its garments.
+    """Padded photo -> boxes, scores, labels and (with a mask head) masks of its garments.
 
     Args:
         detector: in evaluation mode.
-        size: (height, width) of the canvas, multiples of 32.
         mirror: average what is seen in the photo and in its mirror image.
     """
 
-    def __init__(self, detector: Detector, size: tuple[int, int], *, mirror: bool = False) -> None:
+    def __init__(self, detector: Detector, *, mirror: bool = False) -> None:
         super().__init__()
-        self.detector, self.size, self.mirror = detector, size, mirror
-        strides = detector.backbone.strides
-        self.grids = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
-        anchors = [detector.rpn._anchors(i, grid) for i, grid in enumerate(self.grids)]
-        for level, boxes in enumerate(anchors):
-            self.register_buffer(f"anchors{level}", boxes)
-        pooled = detector.roi_heads.levels
-        heights = [height + EDGE for height, _ in self.grids[:pooled]]
-        self.width = self.grids[0][1] + EDGE
-        starts = [float(sum(heights[:i])) for i in range(pooled)]
-        self.register_buffer("first_row", torch.tensor(starts))
-        self.register_buffer("strides", torch.tensor([float(s) for s in strides[:pooled]]))
+        self.detector, self.mirror = detector, mirror
+        pooled = detector.backbone.strides[: detector.roi_heads.levels]
+        self.register_buffer("strides", torch.tensor([float(stride) for stride in pooled]))
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
-            image: u8[3,H,W] RGB; what is right of and below the photo has no influence.
-            size: i64[2], height and width of the photo on it.
+            image: u8[3,H,W] RGB, H and W multiples of 32, the photo at the top left; what is right
+                of and below it has no influence.
+            size: i64[2], height and width of the photo.
 
         Returns:
             boxes f32[D,4] xyxy px, scores f32[D] in descending order, labels i64[D] from 1, and
@@ -73,7 +67,7 @@ class DetectorGraph(nn.Module):
         return boxes, scores, labels, masks
 
     def _normalized(self, image: Tensor, size: Tensor) -> Tensor:
-        y, x = (torch.arange(side, device=image.device) for side in self.size)
+        y, x = (torch.arange(side, device=image.device) for side in image.shape[1:])
         inside = (y < size[0])[:, None] & (x < size[1])
         pixels = (image.float() - self.detector.pixel_mean) / self.detector.pixel_std
         return torch.where(inside, pixels, 0.0)[None]
@@ -82,45 +76,53 @@ class DetectorGraph(nn.Module):
         """f32[R,4], best first, and bool[R]: which of them there are."""
         rpn = self.detector.rpn
         logits, offsets = rpn.head(maps)
-        scores, boxes, shifts = [], [], []
+        scores, boxes, levels = [], [], []
         for level, (logit, offset) in enumerate(zip(logits, offsets, strict=True)):
+            anchors = rpn._anchors(level, logit.shape[2:])
             score = logit[0].permute(1, 2, 0).flatten()
             offset = offset[0].permute(1, 2, 0).reshape(-1, 4)
-            score, index = score.topk(min(rpn.kept_inference, len(score)))
-            anchors = getattr(self, f"anchors{level}")[index]
+            score, index = score.topk(torch.sym_min(rpn.kept_inference, score.shape[0]))
             scores.append(score)
-            boxes.append(decode_boxes(offset[index], anchors, UNIT_WEIGHTS))
-            shifts.append(torch.full_like(score, float(level)))
+            boxes.append(decode_boxes(offset[index], anchors[index], UNIT_WEIGHTS))
+            levels.append(torch.full_like(score, float(level)))
         score, box = torch.cat(scores), torch.minimum(torch.cat(boxes).clamp(min=0), limit)
         real = (box[:, 2:] - box[:, :2] >= rpn.min_side).all(1)
         score = torch.where(real, score, NOTHING)
-        kept = nms(_apart(box, torch.cat(shifts), self.size), score, rpn.nms_iou)
+        kept = nms(_apart(box, torch.cat(levels), limit), score, rpn.nms_iou)
         score = torch.full_like(score, NOTHING).index_put((kept,), score[kept])
-        score, index = score.topk(min(rpn.kept_inference, len(score)))
+        score, index = score.topk(torch.sym_min(rpn.kept_inference, score.shape[0]))
         return box[index], score > NOTHING
 
-    def _picture(self, maps: list[Tensor]) -> Tensor:
-        """f32[1,C,sum of heights,W]: the maps below each other, each with its edge repeated."""
-        rows = []
+    def _picture(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The maps below each other, each with its edge repeated.
+
+        Returns:
+            (f32[1,C,sum of heights,W], f32[levels]: the row that each begins at).
+        """
+        width = maps[0].shape[3] + EDGE
+        parts, first_row, rows = [], [], 0
         for features in maps[: self.detector.roi_heads.levels]:
             features = F.pad(features, (0, EDGE, 0, EDGE), mode="replicate")
-            rows.append(F.pad(features, (0, self.width - features.shape[3], 0, 0)))
-        return torch.cat(rows, 2)
+            parts.append(F.pad(features, (0, width - features.shape[3], 0, 0)))
+            first_row.append(torch.scalar_tensor(rows, device=features.device))
+            rows = rows + features.shape[2]
+        return torch.cat(parts, 2), torch.stack(first_row)
 
-    def _pool(self, picture: Tensor, boxes: Tensor, bins: int) -> Tensor:
+    def _pool(self, picture: Picture, boxes: Tensor, bins: int) -> Tensor:
         """RoIAlign of boxes f32[R,4] on the level of their size: f32[R,C,bins,bins]."""
+        maps, first_row = picture
         side = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
         stride = 2 ** (4 + (side / 224).log2() + 1e-6).floor()
         level = (stride[:, None] >= self.strides[1:]).sum(1)
-        down = self.first_row[level]
+        down = first_row[level]
         nowhere = torch.zeros_like(down)
         shift = torch.stack((nowhere, down, nowhere, down), 1)
         placed = boxes / self.strides[level][:, None] + shift
         regions = torch.cat((nowhere[:, None], placed), 1)
-        return roi_align(picture, regions, bins, 1.0, SAMPLES, aligned=False)
+        return roi_align(maps, regions, bins, 1.0, SAMPLES, aligned=False)
 
     def _detections(
-        self, pictures: list[Tensor], proposals: Tensor, real: Tensor, limit: Tensor
+        self, pictures: list[Picture], proposals: Tensor, real: Tensor, limit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.detector.roi_heads
         boxes, scores = self._judge(pictures[0], proposals)
@@ -135,12 +137,12 @@ class DetectorGraph(nn.Module):
             as_tuple=True
         )
         boxes, scores = boxes[rows, labels], scores[rows, labels]
-        kept = nms(_apart(boxes, labels.float(), self.size), scores, heads.nms_threshold)
+        kept = nms(_apart(boxes, labels.float(), limit), scores, heads.nms_threshold)
         few = torch.arange(kept.shape[0], device=kept.device) < heads.detections_per_image
         kept = kept[few]
         return boxes[kept], scores[kept], labels[kept] + 1
 
-    def _judge(self, picture: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(self, picture: Picture, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes f32[R,1+C,4] and scores f32[R,1+C] of proposals f32[R,4]."""
         heads = self.detector.roi_heads
         features = heads.box_head(self._pool(picture, proposals, BOX_POOL))
@@ -148,7 +150,7 @@ class DetectorGraph(nn.Module):
         offsets = offsets.view(len(offsets), -1, 4)
         return decode_boxes(offsets, proposals[:, None], BOX_WEIGHTS), logits.softmax(1)
 
-    def _masks(self, picture: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    def _masks(self, picture: Picture, boxes: Tensor, labels: Tensor) -> Tensor:
         heads = self.detector.roi_heads
         # One region more, taken off again: runtimes stumble over convolutions of nothing.
         boxes = torch.cat((boxes, boxes.new_tensor([[0.0, 0.0, 32.0, 32.0]])))
@@ -161,11 +163,11 @@ class DetectorGraph(nn.Module):
 
 
 def _mirrored(image: Tensor, width: Tensor) -> Tensor:
-    """The photo at the left of a canvas u8[3,H,W] mirrored where it lies."""
+    """The photo at the left of u8[3,H,W] mirrored where it lies."""
     x = torch.arange(image.shape[2], device=image.device)
     return image.index_select(2, torch.where(x < width, width - 1 - x, x))
 
 
-def _apart(boxes: Tensor, group: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes moved so far that those of different groups cannot overlap."""
-    return boxes + (group * float(max(size) + 1))[:, None]
+def _apart(boxes: Tensor, group: Tensor, limit: Tensor) -> Tensor:
+    """Boxes, none beyond the limit, moved so far that those of different groups cannot overlap."""
+    return boxes + (group * (limit.max() + 1))[:, None]

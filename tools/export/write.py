@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.description.multitask import Multitask
-from engine.detection.detector import Detector
+from engine.detection.detector import SIZE_DIVISOR, Detector
 from engine.files import replacing
 from engine.onnx_runtime import FORMAT, METADATA
 from tools.export.detector_graph import DetectorGraph
@@ -20,25 +20,26 @@ from tools.export.multitask_graph import MultitaskGraph
 
 OPSET = 20
 KEPT = ("kind", "config", "categories", "category_ids", "attributes", "labels")
-BATCH = 2  # of the example; the exported batch is free, but an example of 1 would fix it
+# Sizes of the examples. The exported ones are free, but an example of 1 would fix them.
+BATCH = 2
+EXAMPLE = (5 * SIZE_DIVISOR, 7 * SIZE_DIVISOR)
 
 
-def export_detector(
-    detector: Detector, checkpoint: dict[str, Any], size: tuple[int, int], path: Path
-) -> None:
-    """Write a detector for photos of at most ``size`` (height, width), multiples of 32."""
-    mirror = checkpoint["config"].get("test_mirror", False)
-    graph = DetectorGraph(detector, size, mirror=mirror).eval()
-    inputs = (torch.zeros(3, *size, dtype=torch.uint8), torch.tensor(size))
+def export_detector(detector: Detector, checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a detector for photos of any size, padded to multiples of 32 pixels."""
+    graph = DetectorGraph(detector, mirror=checkpoint["config"].get("test_mirror", False)).eval()
+    inputs = (torch.zeros(3, *EXAMPLE, dtype=torch.uint8), torch.tensor(EXAMPLE))
+    sides = {axis: SIZE_DIVISOR * torch.export.Dim(f"cells{axis}", min=1) for axis in (1, 2)}
     outputs = ["boxes", "scores", "labels"]
     outputs += ["roi_masks"] if detector.roi_heads.mask_head is not None else []
-    _write(graph, inputs, ["image", "size"], outputs, None, _metadata(checkpoint, size), path)
+    shapes = {"image": sides, "size": None}
+    _write(graph, inputs, ["image", "size"], outputs, shapes, _metadata(checkpoint), path)
 
 
 def export_multitask(model: Multitask, checkpoint: dict[str, Any], side: int, path: Path) -> None:
     """Write a multitask model for any number of crops of ``side`` x ``side`` pixels."""
     graph = MultitaskGraph(model).eval()
-    metadata = _metadata(checkpoint, (side, side)) | {"digest": model.digest()}
+    metadata = _metadata(checkpoint) | {"size": [side, side], "digest": model.digest()}
     inputs = {
         "images": torch.zeros(BATCH, 3, side, side, dtype=torch.uint8),
         "masks": torch.full((BATCH, side, side), 255, dtype=torch.uint8),
@@ -56,9 +57,8 @@ def export_multitask(model: Multitask, checkpoint: dict[str, Any], side: int, pa
     )
 
 
-def _metadata(checkpoint: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    kept = {name: checkpoint[name] for name in KEPT if name in checkpoint}
-    return {"format": FORMAT, "size": list(size)} | kept
+def _metadata(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT} | {name: checkpoint[name] for name in KEPT if name in checkpoint}
 
 
 def _write(

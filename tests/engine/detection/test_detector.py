@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+from engine.backbones import uses_channels_last
 from engine.detection.detector import ARCHITECTURES, build_detector, build_from_checkpoint
 from engine.errors import InputError
 
@@ -343,10 +344,10 @@ def checkpoint_of(detector: nn.Module, **config) -> dict:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_checkpoint_rebuilds_the_detector(arch):
     unusual = {"arch": arch, "backbone": "resnet50", "stride_in_1x1": True, "pyramid_channels": 64}
-    detector = small(**unusual).eval()
+    detector = small(**unusual).eval().to(memory_format=torch.channels_last)
     liven(detector)
     rebuilt = build_from_checkpoint(checkpoint_of(detector, **unusual))
-    assert not rebuilt.training
+    assert not rebuilt.training and uses_channels_last(rebuilt.backbone)
     rebuilt.rpn.kept_inference = detector.rpn.kept_inference
     rebuilt.roi_heads.detections_per_image = detector.roi_heads.detections_per_image
     with torch.no_grad():
