@@ -73,7 +73,7 @@ def both_ways(records: PhotoRecords, arguments: argparse.Namespace) -> tuple[Det
     """Both models, with a score threshold low enough to find --detections on every photo."""
     limits = {"score_threshold": 0.0, "detections_per_image": arguments.detections}
     ours, theirs = twins(arguments, len(records.categories), **limits)
-    ours, theirs = ours.eval(), theirs.eval()
+    ours, theirs = ours.eval().to(memory_format=torch.channels_last), theirs.eval()
     detect = detectors(ours, theirs, arguments)[0]
     lowest = [detect(photo).scores for photo in records]
     threshold = 0.95 * min(float(scores[-1]) for scores in lowest if len(scores))
