@@ -1,7 +1,6 @@
 """infer.py from the command line on: continuing, sharing out, bad input.
 
-A fake detector stands in: one garment in the photo's middle, its score and category told by the
-photo's brightness. The real one has its test at the end.
+A fake detector stands in; the real one has its test at the end.
 """
 
 import json
@@ -10,76 +9,24 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
 
 import infer
 from engine import model_flags
 from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.description.multitask import build_multitask
 from engine.detection import finder
-from engine.detection.detections import Detections
 from engine.detection.detector import build_detector
-from engine.pixels.photos import PhotoError, read_photo
 from tests import ranks
+from tests.fake_detector import FakeDetector, make_photos, write_weights
 
-CATEGORIES = ["top", "bag", "hat"]
 FORKSERVER = multiprocessing.get_context("forkserver")  # tests.ranks has it import torch once
 FINAL_FILES = ("garments.json", "garments.csv", "coco_results.json", "index.html")
-
-
-class FakeDetector:
-    """Replaces detection in infer; counts photos, and kills its process when told to."""
-
-    def __init__(self, kill_after: int | None = None) -> None:
-        self.kill_after, self.seen, self.settings = kill_after, [], None
-
-    def detect(self, model, photos, settings, device, *, keep_photo) -> Iterator:
-        self.settings = settings
-        for key, path in photos:
-            if len(self.seen) == self.kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.seen.append(path.name)
-            try:
-                photo = read_photo(path)
-            except PhotoError as error:
-                yield key, error, None
-                continue
-            yield key, one_garment(photo), photo if keep_photo else None
-
-
-def one_garment(photo: np.ndarray) -> Detections:
-    height, width = photo.shape[:2]
-    box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
-    bitmap = np.zeros((height, width), np.uint8, order="F")
-    bitmap[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 1
-    brightness = int(photo[0, 0, 0])
-    score = np.float32([0.5 + brightness / 512])
-    label = np.array([1 + brightness % 3])
-    return Detections(width, height, box, score, label, [coco_mask.encode(bitmap)])
-
-
-def make_photos(folder: Path, count: int) -> Path:
-    for number in range(count):
-        path = folder / ("sub" if number % 3 == 2 else "") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        gray = np.full((40 + number, 60, 3), 20 * number % 256, np.uint8)
-        cv2.imwrite(str(path), gray)
-    return folder
-
-
-def write_weights(path: Path, **changes) -> Path:
-    config = {"test_short_side": 64, "test_max_side": 96}
-    checkpoint = {"format": 1, "kind": "detector", "model": {}, "config": config}
-    labels = {"categories": CATEGORIES, "category_ids": [11, 12, 13], "attributes": []}
-    torch.save(checkpoint | labels | changes, path)
-    return path
 
 
 def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
@@ -346,7 +293,7 @@ def test_described_photos_agree_on_any_number_of_processes(tmp_path: Path, weigh
     document = json.loads((tmp_path / "one/garments.json").read_text())
     garment = document["photos"][0]["garments"][0]
     assert {entry["value"] for entry in garment["labels"]["color"]} == {"red", "blue"}
-    assert garment["colors"][0] == {"name": "black", "hex": "#000000", "share": 1.0}
+    assert garment["colors"][0] == {"name": "blue", "hex": "#0000ff", "share": 1.0}
     arguments = [str(a) for a in (photos, "--output-dir", tmp_path / "two", *flags)]
     ranks.run_ranks(2, run_on_ranks, arguments)
     assert finals(tmp_path / "one") == finals(tmp_path / "two")

@@ -9,7 +9,8 @@ from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoState, open_database
-from tests.test_infer import fails, make_photos, one_garment, run, write_weights
+from tests.fake_detector import make_photos, one_garment, write_weights
+from tests.test_infer import fails, run
 
 
 @pytest.fixture

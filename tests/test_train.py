@@ -1,17 +1,15 @@
 """train.py as users run it: a small training, killed and continued, on one and two processes."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from engine.checkpoint import load_checkpoint
+from tests.kills import kill_at_step
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -49,21 +47,6 @@ def train(data: Path, output: Path, *flags: str, processes: int = 1) -> dict:
     done = run(command_for(data, output, *flags, processes=processes))
     assert done.returncode == 0, done.stderr
     return load_checkpoint(output / "checkpoint_latest.pt", "detector")
-
-
-def kill_at_step(command: list[str], log: Path, step: int) -> None:
-    """Start the command in a group of its own and SIGKILL all of it once the step is logged."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (log.is_file() and f'"step": {step},' in log.read_text()):
-        assert process.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < deadline, "the training never reached the step"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 RESUME = ["--log-every", "1", "--checkpoint-every", "1", "--ema-decay", "0.9", "-b", "1", "-j", "1"]

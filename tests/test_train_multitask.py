@@ -6,11 +6,8 @@ Each set labels something else, so that what is known is spread unevenly over ba
 import csv
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -27,6 +24,7 @@ from engine.description.multitask_config import MultitaskConfig
 from engine.errors import InputError
 from engine.pixels.view_transform import MultitaskAugmentation
 from engine.training.meters import flatten_scalars
+from tests.kills import kill_at_step
 from tests.ranks import run_ranks
 
 ROOT = Path(__file__).parents[1]
@@ -196,21 +194,6 @@ def run(flags: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def kill_at_step(flags: list[str], log: Path, step: int) -> None:
-    """SIGKILL the training once it has logged the step."""
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *flags], cwd=ROOT, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (log.is_file() and f'"step": {step},' in log.read_text()):
-        assert process.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < deadline, "the training never reached the step"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data, tmp_path):
     def flags(name: str) -> list[str]:
         options = ["-b", "4", "--epochs", "2", "-j", "1", "--ema-decay", "0.9"]
@@ -218,7 +201,7 @@ def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data,
 
     assert run(flags("whole")).returncode == 0
     whole = load_checkpoint(tmp_path / "whole" / "checkpoint_latest.pt")
-    kill_at_step(flags("cut"), tmp_path / "cut" / "log.jsonl", 4)
+    kill_at_step([sys.executable, "train.py", *flags("cut")], tmp_path / "cut" / "log.jsonl", 4)
     cut_at = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")["step"]
     assert run(flags("cut")).returncode == 0
     cut = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")

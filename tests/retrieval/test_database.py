@@ -13,7 +13,6 @@ from tests.retrieval.builds import (
     count_items,
     filled,
     processes,
-    small_layout,
     try_to_write,
 )
 from tests.retrieval.store_contract import (
@@ -25,16 +24,7 @@ from tests.retrieval.store_contract import (
     unit_rows,
 )
 
-
-@pytest.fixture
-def location(tmp_path: Path) -> str:
-    return str(tmp_path / "database")
-
-
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "Layout", small_layout)
-    monkeypatch.setattr(database, "COPY_ROWS", 16)
+pytestmark = pytest.mark.usefixtures("small_files")
 
 
 class TestContract(StoreContract):

@@ -21,7 +21,6 @@ from tests.retrieval.builds import (
     kill_after,
     processes,
     segment,
-    small_layout,
     try_to_write,
 )
 from tests.retrieval.store_contract import (
@@ -31,16 +30,7 @@ from tests.retrieval.store_contract import (
     unit_rows,
 )
 
-
-@pytest.fixture
-def location(tmp_path: Path) -> str:
-    return str(tmp_path / "database")
-
-
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "Layout", small_layout)
-    monkeypatch.setattr(database, "COPY_ROWS", 16)
+pytestmark = pytest.mark.usefixtures("small_files")
 
 
 def test_a_killed_build_goes_on_where_it_stopped(location: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from retrieval import database
 from retrieval.store import open_database, open_shard
 from tests.retrieval.builds import (
     PHOTOS,
@@ -16,22 +15,12 @@ from tests.retrieval.builds import (
     build_shard,
     kill_after,
     photo_entry,
-    small_layout,
 )
 from tests.retrieval.store_contract import (
     SCHEMA,
 )
 
-
-@pytest.fixture
-def location(tmp_path: Path) -> str:
-    return str(tmp_path / "database")
-
-
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "Layout", small_layout)
-    monkeypatch.setattr(database, "COPY_ROWS", 16)
+pytestmark = pytest.mark.usefixtures("small_files")
 
 
 def test_killed_shards_lose_nothing_they_finished(location: str) -> None:

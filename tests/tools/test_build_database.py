@@ -1,6 +1,6 @@
 """build_database.py from the command line on: what is stored, what is done again, kills, ranks.
 
-Descriptors stand in for the network, and for the detector one garment in each photo's middle.
+Descriptors stand in for the network, a fake for the detector.
 """
 
 import csv
@@ -9,73 +9,21 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
 
 from engine.detection import finder
-from engine.detection.detections import Detections
 from engine.model_flags import SCORE_THRESHOLD
-from engine.pixels.photos import PhotoError, read_photo
 from retrieval import build
 from retrieval.store import open_database
 from tests import ranks
+from tests.fake_detector import CATEGORIES, FakeDetector, make_photos, write_weights
 from tools import build_database
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # tests.ranks has it import torch once
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
-CATEGORIES = ["top", "bag", "hat"]
-
-
-class FakeDetector:
-    """Replaces detection; counts photos, and kills its process when told to."""
-
-    def __init__(self, kill_after: int | None = None) -> None:
-        self.kill_after, self.seen = kill_after, []
-
-    def detect(self, model, photos, settings, device, *, keep_photo) -> Iterator:
-        for key, path in photos:
-            if len(self.seen) == self.kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.seen.append(path.name)
-            try:
-                photo = read_photo(path)
-            except PhotoError as error:
-                yield key, error, None
-                continue
-            yield key, one_garment(photo), photo
-
-
-def one_garment(photo: np.ndarray) -> Detections:
-    height, width = photo.shape[:2]
-    box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
-    bitmap = np.zeros((height, width), np.uint8, order="F")
-    bitmap[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 1
-    label = np.array([1 + int(photo[0, 0, 0]) % 3])
-    return Detections(width, height, box, np.float32([0.75]), label, [coco_mask.encode(bitmap)])
-
-
-def make_photos(folder: Path, count: int) -> Path:
-    for number in range(count):
-        path = folder / ("sub" if number % 3 == 2 else "") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        photo = np.full((40 + number, 60, 3), 20 * number % 256, np.uint8)
-        photo[10:30, 15:45, number % 3] = 255
-        cv2.imwrite(str(path), photo)
-    return folder
-
-
-def write_weights(path: Path, **changes) -> Path:
-    config = {"test_short_side": 64, "test_max_side": 96}
-    checkpoint = {"format": 1, "kind": "detector", "model": {}, "config": config}
-    labels = {"categories": CATEGORIES, "category_ids": [11, 12, 13], "attributes": []}
-    torch.save(checkpoint | labels | changes, path)
-    return path
 
 
 def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
@@ -136,7 +84,7 @@ def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
     ]
     item = stored["sub/2.png#1"][0]
     assert (item.photo, item.garment, item.box) == ("sub/2.png", 1, (15, 10.5, 45, 31.5))
-    assert item.category == CATEGORIES[40 % 3] and item.extra["score"] == 0.75
+    assert item.category == CATEGORIES[40 % 3] and item.extra["score"] == 0.5781, "0.5 + 40 / 512"
     assert {color["name"] for color in item.extra["colors"]}
     printed = capsys.readouterr().out
     assert "unreadable: text.jpg: " in printed and "2 unreadable" in printed
