@@ -37,6 +37,17 @@ def test_the_colors_of_a_rendered_wardrobe_keep_their_names() -> None:
         assert name_color(lab) == other_words.get(name, name)
 
 
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("0000ff", "blue"), ("00008b", "navy"), ("000080", "navy"), ("800080", "purple"),
+     ("4b0082", "purple"), ("00ffff", "turquoise"), ("ff0000", "red"), ("ffff00", "yellow"),
+     ("ff00ff", "magenta"), ("008000", "green"), ("ffa500", "orange"), ("ffffff", "white")],
+)  # fmt: skip
+def test_pure_colors_of_screens_have_their_names(code: str, name: str) -> None:
+    pixel = np.frombuffer(bytes.fromhex(code), np.uint8).reshape(1, 1, 3) / np.float32(255)
+    assert name_color(cv2.cvtColor(pixel, cv2.COLOR_RGB2Lab).ravel()) == name
+
+
 def test_difference_is_lightness_for_grays_and_the_same_both_ways() -> None:
     assert difference((50, 0, 0), (61, 0, 0)) == pytest.approx(11)
     rng = np.random.default_rng(0)
