@@ -9,7 +9,8 @@
 A detector that has only seen people in the street is lost on a shirt that lies on a bed. For each
 photo whose word is among --words the detector says where its garment is, that word says what it is,
 and its outline is taken off a studio's background or cut out by color. Photos about which anything
-is doubtful are left out. Train on the result, and do it again: the next detector sees more.
+is doubtful are left out. Train on the result, and do it again: the next detector sees more. What it
+always takes for something else (hair for a hat, fists for shoes) it unlearns by --absent hat shoes.
 
 --output-dir gets train.json and, if the sets of --add have a val part (or val=NAME), val.json; the
 folder that file names are relative to is printed. The tool can be killed at any time and goes on.
@@ -63,7 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     photos = choose(arguments)
     folder, lock = claim(arguments.output_dir)
     with lock:
-        outline_all(finder, photos, folder, digest(arguments.detector_weights))
+        basis = {
+            "weights": digest(arguments.detector_weights),
+            "absent": sorted(set(arguments.absent)),
+        }
+        outline_all(finder, photos, folder, basis)
         records = [record for record in journal.read(folder) if record["photo"] in photos]
         roots = [part.root for part in (*added, *judged)]
         root = Path(os.path.commonpath([*photos, *roots]))
@@ -96,6 +101,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--words", nargs="+", required=True, metavar="WORD=CATEGORY",
         help="what the detector calls their categories; photos of other words are left out",
+    )  # fmt: skip
+    add(
+        "--absent", nargs="+", default=[], metavar="CATEGORY",
+        help="what these photos do not show, whatever the detector says",
     )  # fmt: skip
     add("--output-dir", type=Path, required=True, help="folder for train.json")
     add(
@@ -133,6 +142,8 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
     known = ", ".join(finder.categories)
     for word, category in arguments.words.items():
         require(category in finder.categories, f"--words {word}={category}: name one of {known}")
+    for category in arguments.absent:
+        require(category in finder.categories, f"--absent {category}: name one of {known}")
     return finder
 
 
@@ -178,32 +189,37 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
     return chosen
 
 
-def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, weights: str) -> None:
-    """Journal a record of each photo that has none by these weights and this category."""
+def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, basis: Record) -> None:
+    """Journal a record of each photo that has none by this category and basis.
+
+    Args:
+        finder: the detector.
+        photos: photo -> the category of its garment.
+        folder: of the journal.
+        basis: what else outlines depend on: "weights" and "absent".
+    """
 
     def valid(record: Record) -> bool:
-        known = photos.get(record["photo"])
-        return record.get("known") == known and record.get("weights") == weights
+        same = all(record.get(name) == value for name, value in basis.items())
+        return same and record.get("known") == photos.get(record["photo"])
 
     done = journal.merge(folder, valid)
     left = [path for path in photos if path not in done]
     found = finder.find((path, Path(path)) for path in left)
     with journal.Appender(folder, 0) as appender:
         for path, result, photo in watch(found, len(left)):
-            record = {"photo": path, "known": photos[path], "weights": weights}
-            appender.add(
-                record | outlined(Path(path), result, photo, finder.categories, photos[path])
-            )
+            record = {"photo": path, "known": photos[path]} | basis
+            appender.add(record | outlined(record, result, photo, finder.categories))
     journal.merge(folder, valid)
 
 
-def outlined(path: Path, result: Any, photo: Any, categories: list[str], known: str) -> Record:
-    """What is journaled of a photo beside its name."""
+def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> Record:
+    """What is journaled of a photo beside its record so far."""
     if not isinstance(result, Detections):
         return {"how": "unreadable", "garments": []}
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
-        photo = read_photo(path)
-    how, garments = outline(photo, result, categories, known)
+        photo = read_photo(Path(record["photo"]))
+    how, garments = outline(photo, result, categories, record["known"], record["absent"])
     plain = [[name, mask["counts"].decode()] for name, mask in garments]
     return {"how": how, "size": [result.height, result.width], "garments": plain}
 

@@ -93,6 +93,9 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
     assert run(shop, tmp_path / "out") == first
     assert detector == []
     assert len(run(shop, tmp_path / "out", "--most", "1")["images"]) <= 1
+    detector.clear()
+    run(shop, tmp_path / "out", "--absent", "bag")
+    assert detector, "told something else, it has to look again"
 
 
 def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):
@@ -113,6 +116,7 @@ def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detecto
         (["--words", "Tee"], "write WORD=CATEGORY"),
         (["--words", "Tee=gown"], "name one of top, bag"),
         (["--words", "Cape=top"], "no photo has any of them"),
+        (["--absent", "gown"], "--absent gown: name one of top, bag"),
     ],
 )
 def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):

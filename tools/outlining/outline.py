@@ -4,6 +4,8 @@ A detector is often right about where a garment is when it is wrong about what i
 here. What is doubtful is left out; a photo less costs little, a wrong outline teaches a mistake.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -21,7 +23,11 @@ Outlined = list[tuple[str, Rle]]  # category and mask of the whole photo's size
 
 
 def outline(
-    photo: np.ndarray, found: Detections, categories: list[str], known: str
+    photo: np.ndarray,
+    found: Detections,
+    categories: list[str],
+    known: str,
+    absent: Collection[str] = (),
 ) -> tuple[str, Outlined]:
     """The garments of a photo that shows one of a known category, and maybe more.
 
@@ -30,12 +36,14 @@ def outline(
         found: with masks, also unlikely ones.
         categories: the detector's.
         known: one of them.
+        absent: those that the photo does not show, whatever the detector sees.
 
     Returns:
         How the outlines came about, for people; and the outlines, none where nothing is certain.
     """
     names = [categories[label - 1] for label in found.labels]
-    seen = [i for i in range(len(found)) if found.scores[i] >= SEEN]
+    likely = [i for i in range(len(found)) if found.scores[i] >= SEEN]
+    seen = [i for i in likely if names[i] not in absent]
     if not seen:
         return "nothing seen", []
     named = [i for i in seen if names[i] == known]

@@ -71,6 +71,15 @@ def test_worn_with_others_all_are_kept_as_detected():
     ]
 
 
+def test_what_the_photo_does_not_show_is_not_believed():
+    fist = (60, 75, 10, 25)
+    seen = found(("top", 0.8, SHIRT), ("trousers", 0.9, LEGS), ("shoes", 0.9, fist))
+    _, garments = outline(photo(), seen, CATEGORIES, "top", absent=["shoes"])
+    assert [name for name, _ in garments] == ["top", "trousers"]
+    seen = found(("shoes", 0.9, SHIRT))
+    assert outline(photo(), seen, CATEGORIES, "top", absent=["shoes"]) == ("nothing seen", [])
+
+
 @pytest.mark.parametrize(
     "seen",
     [
