@@ -93,7 +93,7 @@ class DetectorGraph(nn.Module):
         score, index = score.topk(torch.sym_min(rpn.kept_inference, score.shape[0]))
         return box[index], score > NOTHING
 
-    def _picture(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _picture(self, maps: list[Tensor]) -> Picture:
         """The maps below each other, each with its edge repeated.
 
         Returns:
