@@ -14,13 +14,18 @@ from engine.config import require
 from engine.cost.network_graph import dilate, trace, without_last
 from engine.data.labels import LabelGroup, LabelSpace
 from engine.description.multitask import build_multitask, build_multitask_from_checkpoint
-from engine.detection.detector import PIXEL_MEAN, PIXEL_STD, build_detector, build_from_checkpoint
+from engine.detection.detector import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    SIZE_DIVISOR,
+    build_detector,
+    build_from_checkpoint,
+)
 from engine.errors import InputError
 from engine.pretrained import CLASSIFIER, read_state
 
 FAMILIES = (models, models.detection, models.segmentation)
 OURS = ("detector", "multitask")
-DIVISOR = 32
 
 
 @dataclass
@@ -156,7 +161,7 @@ def _detector(arguments: argparse.Namespace) -> Network:
 
 
 def _rounded(side: float) -> int:
-    return -(-int(side) // DIVISOR) * DIVISOR
+    return -(-int(side) // SIZE_DIVISOR) * SIZE_DIVISOR
 
 
 def _multitask(arguments: argparse.Namespace) -> Network:
