@@ -16,8 +16,10 @@ def cover(mask: Tensor, like: Tensor) -> Tensor:
 
 def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
     """f32[B,C,H,W] averaged with f32[B,1,H,W] -> f32[B,C]."""
-    total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
-    return torch.einsum("bchw,bhw->bc", features, weights[:, 0]) / total
+    # Not under autocast: sums of cubes over a whole map leave the range of half precision.
+    with torch.autocast(features.device.type, enabled=False):
+        total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
+        return torch.einsum("bchw,bhw->bc", features, weights[:, 0]) / total
 
 
 def power_mean(features: Tensor, weights: Tensor) -> Tensor:
