@@ -124,8 +124,9 @@ class RunLog:
             self.lines.close()
 
     def _write(self, record: dict[str, Any]) -> None:
+        record = _without_nan(record)
         self.records.append(record)
-        self.lines.write(json.dumps(_without_nan(record)) + "\n")
+        self.lines.write(json.dumps(record) + "\n")
 
 
 class LogWindow:
@@ -212,13 +213,11 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     right.set_prop_cycle(color=colormaps["tab20"].colors)
     train = [r for r in records if r["kind"] == "train"]
     for name in sorted({key for r in train for key in r if key.startswith("loss")}):
-        points = [(r["epoch"], r[name]) for r in train if name in r]
-        epochs, values = np.array(points).T
+        epochs, values = _points(train, name)
         left.plot(epochs, _smooth(values), label=name, linewidth=2 if name == "loss" else 1)
     evaluations = [r for r in records if r["kind"] == "eval"]
     for name in sorted({key for r in evaluations for key in r if is_drawn(key)}):
-        points = [(r["epoch"], r[name]) for r in evaluations if name in r]
-        right.plot(*np.array(points).T, marker="o", markersize=3, label=name)
+        right.plot(*_points(evaluations, name), marker="o", markersize=3, label=name)
     for axis, title in ((left, "training loss"), (right, "validation")):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
@@ -230,8 +229,16 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(file, format="png", dpi=110)
 
 
+def _points(records: list[dict[str, Any]], name: str) -> np.ndarray:
+    """f64[2,N]: epochs and values; a window of nothing but skipped steps has none."""
+    points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
+    return np.array(points, np.float64).reshape(-1, 2).T
+
+
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Centered moving average over about a fiftieth of the run, shorter at the ends."""
+    if not values.size:
+        return values
     width = max(len(values) // 50, 1)
     kernel = np.ones(width)
     weight = np.convolve(np.ones_like(values), kernel, mode="same")

@@ -91,7 +91,7 @@ class TrainingState:
         """Take over the run that ``--resume`` names, when there is one.
 
         Raises:
-            InputError: a file of another kind of run, other categories or another network.
+            InputError: a file of another kind of run, other categories, optimizer or network.
         """
         path = find_resume(self.config.resume, Path(self.config.output_dir))
         if path is None:
@@ -109,17 +109,24 @@ class TrainingState:
                 f"{path}: was trained on other sets or labels; repeat the --dataset flags it was "
                 "started with or choose another --output-dir"
             )
+        optimizer = checkpoint["config"]["optimizer"]
+        if optimizer != self.config.optimizer:
+            raise InputError(
+                f"{path}: was trained with --optimizer {optimizer}, whose state "
+                f"{self.config.optimizer} cannot use; give that or choose another --output-dir"
+            )
         try:
             self.model.load_state_dict(checkpoint["model"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            _load_optimizer(self.optimizer, checkpoint["optimizer"])
             if self.average:
                 self.average.model.load_state_dict(checkpoint["ema"] or checkpoint["model"])
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"{path}: holds another network or optimizer than these settings build; repeat "
+                f"{path}: holds another network than these settings build; repeat "
                 "the flags it was started with or choose another --output-dir"
             ) from error
-        self.scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint["scaler"]:  # of a run in another precision it is empty: the scale starts anew
+            self.scaler.load_state_dict(checkpoint["scaler"])
         for name in self.COUNTERS:
             setattr(self, name, checkpoint[name])
         # With another global batch an epoch has another number of steps: keep the fraction.
@@ -128,6 +135,14 @@ class TrainingState:
         self.evaluated_step = round(self.evaluated_step * scale)
         logger.info("continuing %s at step %d (epoch %.2f)", path, self.step, self.epoch)
         _report_changes(checkpoint["config"], self.settings)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a checkpoint's moments; rates, decay and momentum stay as this run says."""
+    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def find_resume(resume: str, folder: Path) -> Path | None:

@@ -278,6 +278,30 @@ def test_run_folder_holds_what_was_promised(tmp_path):
     assert record["loss"] == pytest.approx(record["loss_error"] + record["loss_size"])
 
 
+def test_a_continued_run_uses_the_settings_it_was_continued_with(tmp_path):
+    train_and_die(tmp_path, 3, optimizer="sgd")
+    now = {"weight_decay": 0.5, "momentum": 0.25, "backbone_lr_factor": 0.125}
+    trainer = make_trainer(tmp_path, optimizer="sgd", **now)
+    groups = trainer.state.optimizer.param_groups
+    assert {g["weight_decay"] for g in groups} == {0.0, 0.5}
+    assert {g["momentum"] for g in groups} == {0.25}
+    assert {g["lr_scale"] for g in groups} == {0.125, 1.0}
+    moments = trainer.state.optimizer.state_dict()["state"]
+    assert all(state["momentum_buffer"].abs().sum() > 0 for state in moments.values())
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path):
+    train_and_die(tmp_path, 3)
+    trainer = make_trainer(tmp_path, precision="fp16")
+    assert trainer.state.step == 3
+
+
+def test_another_optimizers_run_is_refused(tmp_path):
+    train_and_die(tmp_path, 3, optimizer="adamw")
+    with pytest.raises(InputError, match="was trained with --optimizer adamw"):
+        make_trainer(tmp_path, optimizer="sgd")
+
+
 def test_another_networks_folder_is_refused(tmp_path):
     make_trainer(tmp_path, epochs=1).fit()
     with pytest.raises(InputError, match="another network"):

@@ -1,8 +1,12 @@
-"""What a training tells: which metrics its curves show."""
+"""What a training tells: its log, and which metrics its curves show."""
+
+from pathlib import Path
 
 import pytest
 
-from engine.training.meters import is_drawn
+from engine.training.meters import RunLog, is_drawn
+
+VALUES = {"loss": 2.0, "lr": 0.1, "seconds_per_step": 1.0, "samples_per_second": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -11,3 +15,17 @@ from engine.training.meters import is_drawn
 )
 def test_curves_show_main_metrics_only(metric: str, drawn: bool) -> None:
     assert is_drawn(metric) == drawn
+
+
+@pytest.mark.parametrize("losses", [[float("nan"), 2.0], [float("nan")]])
+def test_a_window_of_skipped_steps_stays_no_obstacle_for_a_continued_run(
+    tmp_path: Path, losses: list[float]
+) -> None:
+    log = RunLog(tmp_path, {}, first_step=0, total_steps=3)
+    for step, loss in enumerate(losses, 1):
+        log.train_step(step, step / 3, VALUES | {"loss": loss})
+    log.close()
+    again = RunLog(tmp_path, {}, first_step=2, total_steps=3)
+    again.evaluation(2, 2 / 3, {"mask": {"AP": 0.5}}, {})
+    again.close()
+    assert (tmp_path / "curves.png").stat().st_size > 1000
