@@ -44,7 +44,8 @@ from engine.errors import InputError, exits_cleanly
 from engine.judging.metric_tables import print_metrics
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
-from engine.training.loop import Task, Trainer, as_lists
+from engine.training.loader import as_lists
+from engine.training.loop import Task, Trainer
 from engine.training.state import find_resume
 
 

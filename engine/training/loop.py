@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from engine import distributed
 from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
@@ -27,6 +26,7 @@ from engine.config import TrainingConfig
 from engine.errors import InputError
 from engine.precision import autocast
 from engine.pretrained import BODY
+from engine.training.loader import batches_of, to_device
 from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
 from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
 from engine.training.samplers import GlobalBatches, RankBatches
@@ -119,7 +119,7 @@ class Trainer:
 
     def _run_steps(self) -> None:
         state, config = self.state, self.config
-        batches = iter(self._loader())
+        batches = self._batches()
         window = LogWindow()
         while state.step < self.total_steps:
             # Thaw
@@ -295,11 +295,8 @@ class Trainer:
             save_checkpoint(checkpoint, self.folder / "checkpoint_latest.pt")
         return checkpoint
 
-    def _loader(self) -> DataLoader:
-        """The rank's batches from the current step to the end: workers start once per run."""
-        # One thread per loader process, as PyTorch sets for itself. Before the fork, not in the
-        # workers: a forked OpenCV waits forever for the threads its parent had.
-        cv2.setNumThreads(1)
+    def _batches(self) -> Iterator[tuple]:
+        """The rank's batches from the current step to the end."""
         sampler = RankBatches(
             self.task.batches,
             first_step=self.state.step,
@@ -308,14 +305,8 @@ class Trainer:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        return DataLoader(
-            self.task.dataset,
-            batch_sampler=sampler,
-            num_workers=self.config.workers,
-            collate_fn=self.task.collate,
-            pin_memory=self.device.type == "cuda",
-            prefetch_factor=4 if self.config.workers else None,
-        )
+        task = self.task
+        return batches_of(task.dataset, task.collate, sampler, self.config, self.device)
 
     def _wrap(self) -> nn.Module:
         if distributed.world_size() == 1:
@@ -331,20 +322,3 @@ class Trainer:
         if unless or self.wrapped is self.state.model:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()
-
-
-def as_lists(samples: list[tuple]) -> tuple[list, list]:
-    """Collate for networks that take photos of different sizes: a list of each, nothing stacked."""
-    images, targets = zip(*samples, strict=True)
-    return list(images), list(targets)
-
-
-def to_device(item: Any, device: torch.device) -> Any:
-    """Move the tensors in nested lists and dicts, asynchronously where memory is pinned."""
-    if isinstance(item, Tensor):
-        return item.to(device, non_blocking=True)
-    if isinstance(item, dict):
-        return {key: to_device(value, device) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return type(item)(to_device(value, device) for value in item)
-    return item

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_aug import DetectorAugmentation
-from engine.training.loop import to_device
+from engine.training.loader import to_device
 from engine.training.samplers import Draw
 from tools.benchmarks.loader import NO_COLOR, both_ways
 from tools.benchmarks.models import add_model_arguments, prepare, twins

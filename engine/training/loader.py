@@ -1,0 +1,93 @@
+"""A rank's batches, made by loader processes ahead of the network."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from engine.config import TrainingConfig
+from engine.errors import InputError
+from engine.training.samplers import RankBatches
+
+
+class _Telling(Dataset):
+    """A dataset whose input errors are values: torch would retell them as a worker's traceback."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draw: Any) -> Any:
+        try:
+            return self.dataset[draw]
+        except InputError as error:
+            return error
+
+
+class _Collate:
+    """Puts a batch together, or passes on the first of its errors."""
+
+    def __init__(self, collate: Callable[[list], tuple]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list) -> tuple | InputError:
+        errors = [sample for sample in samples if isinstance(sample, InputError)]
+        return errors[0] if errors else self.collate(samples)
+
+
+def batches_of(
+    dataset: Dataset,
+    collate: Callable[[list], tuple],
+    sampler: RankBatches,
+    config: TrainingConfig,
+    device: torch.device,
+) -> Iterator[tuple]:
+    """The batches that ``sampler`` asks for; loader processes start once per run.
+
+    Args:
+        dataset: maps what the sampler gives to one sample.
+        collate: list of samples -> batch.
+        sampler: lists of samples to make.
+        config: how many loader processes.
+        device: that the batches will go to.
+
+    Raises:
+        InputError: the dataset's own, from whichever process.
+    """
+    # One thread per loader process, as PyTorch sets for itself. Before the fork, not in the
+    # workers: a forked OpenCV waits forever for the threads its parent had.
+    cv2.setNumThreads(1)
+    loader = DataLoader(
+        _Telling(dataset),
+        batch_sampler=sampler,
+        num_workers=config.workers,
+        collate_fn=_Collate(collate),
+        pin_memory=device.type == "cuda",
+        prefetch_factor=4 if config.workers else None,
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def as_lists(samples: list[tuple]) -> tuple[list, list]:
+    """Collate for networks that take photos of different sizes: a list of each, nothing stacked."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
+
+
+def to_device(item: Any, device: torch.device) -> Any:
+    """Move the tensors in nested lists and dicts, asynchronously where memory is pinned."""
+    if isinstance(item, Tensor):
+        return item.to(device, non_blocking=True)
+    if isinstance(item, dict):
+        return {key: to_device(value, device) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return type(item)(to_device(value, device) for value in item)
+    return item
