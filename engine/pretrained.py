@@ -7,7 +7,7 @@ training run.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from torchvision.models.detection import (
 )
 
 from engine.data.labels import LabelSpace
-from engine.data.relabel import carry_over
+from engine.data.relabel import carry_categories, carry_over
 from engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class WeightsReport:
         return [f"{self.source}: {what}: {_by_part(names)}" for what, names in kinds if names]
 
 
-def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsReport:
+def load_weights(
+    model: "Detector | Multitask", source: str | Path, categories: Sequence[str] = ()
+) -> WeightsReport:
     """Fill a network's weights in place; log and return what did and did not load.
 
     Of the other network's weights only the body is taken.
@@ -77,6 +79,7 @@ def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsRe
             once by torchvision; or a file: a checkpoint or weights file of ours (averaged weights
             first), or the state dict of a network or of a bare torchvision backbone, fp16 or
             fp32.
+        categories: of a detector; of a file that names others, it keeps what both know.
 
     Raises:
         InputError: no download, an unreadable file, or weights of another architecture.
@@ -87,7 +90,7 @@ def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsRe
     elif source == "coco":
         state = _coco_state(model)
     else:
-        state = _as_detector(_read_for(model, Path(source)))
+        state = _as_detector(_read_for(model, Path(source), categories))
     _check_body(state, model, source)
     own = model.state_dict()
     for name in [n for n in state if n.startswith(PER_CATEGORY) and n in own]:
@@ -108,17 +111,22 @@ def load_weights(model: "Detector | Multitask", source: str | Path) -> WeightsRe
     return report
 
 
-def _read_for(model: "Detector | Multitask", path: Path) -> State:
-    """A file's tensors; a multitask model's for other labels in the numbers of this one's."""
+def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[str]) -> State:
+    """A file's tensors; those of a network for other labels in the numbers of this one's."""
     content = _read_plain_data(path)
     state = _state_of(content, path)
-    if content.get("kind") != "multitask" or not hasattr(model, "labels"):
-        return state
-    labels = LabelSpace.from_plain(content["labels"])
-    state, found = carry_over(state, labels, tuple(content["config"]["tasks"]), model)
-    sizes = {group.name: len(group.values) for group in model.groups}
-    kept = ", ".join(f"{name} {count} of {sizes[name]}" for name, count in found.items())
-    logger.info("%s: values known from there: %s", path, kept)
+    kind = content.get("kind")
+    if kind == "multitask" and hasattr(model, "labels"):
+        labels = LabelSpace.from_plain(content["labels"])
+        state, found = carry_over(state, labels, tuple(content["config"]["tasks"]), model)
+        sizes = {group.name: len(group.values) for group in model.groups}
+        kept = ", ".join(f"{name} {count} of {sizes[name]}" for name, count in found.items())
+        logger.info("%s: values known from there: %s", path, kept)
+    elif kind == "detector" and categories and content["categories"] != list(categories):
+        state, count = carry_categories(
+            state, model.state_dict(), PER_CATEGORY, categories, content["categories"]
+        )
+        logger.info("%s: categories known from there: %d of %d", path, count, len(categories))
     return state
 
 

@@ -1,10 +1,11 @@
-"""Starting a multitask model from one that was trained for other labels.
+"""Starting a network from one that was trained for other labels.
 
-Classifiers have a row a value, in the order of their own label space. Rows of values that both
-models know are carried over by name, so that fine-tuning on a new set starts from what is known;
-the other rows stay as they were initialized.
+Classifiers have a row a value, in the order of their own labels. Rows of values that both networks
+know are carried over by name, so that fine-tuning on a new set starts from what is known; the
+other rows stay as they were initialized.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -50,7 +51,40 @@ def carry_over(
     return carried, found
 
 
-def _matching(values: tuple[str, ...], others: tuple[str, ...]) -> dict[int, int]:
+def carry_categories(
+    state: State,
+    own: State,
+    layers: tuple[str, ...],
+    categories: Sequence[str],
+    others: Sequence[str],
+) -> tuple[State, int]:
+    """The state of another detector's weights in the numbers of this one's categories.
+
+    Args:
+        state: the other detector's.
+        own: this one's; it is not changed.
+        layers: prefixes of the tensors that hold some rows for the background, then as many for
+            each category.
+        categories: of this one.
+        others: of the other one.
+
+    Returns:
+        The state, and how many of ``categories`` were found in it.
+    """
+    rows = {i + 1: j + 1 for i, j in _matching(categories, others).items()}
+    here, there = [0, *rows], [0, *rows.values()]  # the background is the same
+    carried = dict(state)
+    for name in state.keys() & own.keys():
+        if name.startswith(layers) and state[name].shape[1:] == own[name].shape[1:]:
+            table = own[name].clone()
+            new = table.unflatten(0, (1 + len(categories), -1))
+            old = state[name].unflatten(0, (1 + len(others), -1))
+            new[here] = old[there].to(table.dtype)
+            carried[name] = table
+    return carried, len(rows)
+
+
+def _matching(values: Sequence[str], others: Sequence[str]) -> dict[int, int]:
     """Number of each value that both have -> its number among ``others``."""
     own, theirs = index_by_text(values), index_by_text(others)
     return {i: theirs[text] for text, i in own.items() if text in theirs}

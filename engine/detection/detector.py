@@ -10,6 +10,7 @@ the pretrained body, which stay frozen.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -106,6 +107,7 @@ class Detector(nn.Module):
 def build_detector(
     *,
     num_classes: int,
+    categories: Sequence[str] = (),
     arch: str = "maskrcnn",
     backbone: str = "resnet50",
     weights: str = "imagenet",
@@ -124,6 +126,7 @@ def build_detector(
 
     Args:
         num_classes: categories, the background not counted.
+        categories: their names, by which weights made for others are carried over.
         arch: "maskrcnn" or "maskrcnn_v2".
         backbone: one of ``engine.backbones.BACKBONES``.
         weights: "imagenet" or "coco" (downloaded once by torchvision), "none", or a file: see
@@ -175,7 +178,7 @@ def build_detector(
     )
     detector = Detector(arch, body, rpn, heads)
     if load and weights != "none":
-        load_weights(detector, weights)
+        load_weights(detector, weights, categories)
     return detector
 
 

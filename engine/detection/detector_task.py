@@ -19,8 +19,10 @@ from engine.training.samplers import GlobalBatches, aspect_groups, repeat_factor
 
 def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> Detector:
     """The network, with its starting weights unless a checkpoint will replace them anyway."""
+    categories = labels_of(train, config)["categories"]
     return build_detector(
-        num_classes=1 if config.class_agnostic else len(train.categories),
+        num_classes=len(categories),
+        categories=categories,
         arch=config.arch,
         backbone=config.backbone,
         weights=config.weights,

@@ -81,6 +81,43 @@ def test_a_checkpoint_of_ours_with_other_categories(tmp_path):
     assert report.missing == report.unused == []
 
 
+def test_a_detector_of_other_categories_passes_on_those_that_both_know(tmp_path, caplog):
+    theirs, ours = ["hat", "Top", "bag", "vest"], ["bag", "skirt", "top"]
+    source, before = small(num_classes=4), small().state_dict()
+    content = checkpoint(source.state_dict()) | {"categories": theirs}
+    detector = small()
+    with caplog.at_level(logging.INFO, logger="weft"):
+        report = load_weights(detector, saved(content, tmp_path), ours)
+    assert "categories known from there: 2 of 3" in caplog.text
+    assert report.other_shape == report.missing == report.unused == []
+    old, new = source.state_dict(), detector.state_dict()
+    rows = {0: 0, 1: 3, 3: 2}  # of the class scores: background, bag, top
+    for name, per in (
+        ("box_predictor.cls_score", 1),
+        ("box_predictor.bbox_pred", 4),
+        ("mask_predictor.mask_fcn_logits", 1),
+    ):
+        for part in ("weight", "bias"):
+            table, from_there = (s[f"roi_heads.{name}.{part}"] for s in (new, old))
+            for row, other in rows.items():
+                mine, other = (
+                    slice(per * row, per * row + per),
+                    slice(per * other, per * other + per),
+                )
+                assert torch.equal(table[mine], from_there[other])
+            skirt = slice(2 * per, 3 * per)
+            assert torch.equal(table[skirt], before[f"roi_heads.{name}.{part}"][skirt])
+
+
+def test_the_same_categories_in_another_order_are_told_apart_by_name(tmp_path):
+    source = small()
+    content = checkpoint(source.state_dict()) | {"categories": ["hat", "top", "bag"]}
+    detector = small()
+    load_weights(detector, saved(content, tmp_path), ["bag", "hat", "top"])
+    bias = "roi_heads.box_predictor.cls_score.bias"
+    assert torch.equal(detector.state_dict()[bias], source.state_dict()[bias][[0, 3, 1, 2]])
+
+
 def test_everything_loads_from_the_same_detector(tmp_path):
     source = small()
     report = load_weights(small(), saved(checkpoint(source.state_dict()), tmp_path))
