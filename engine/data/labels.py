@@ -163,7 +163,8 @@ def merge_labels(
             for value in its_values:
                 if index.setdefault(value.casefold(), len(index)) == len(merged):
                     merged.append(value)
-            vocabulary[group] = tuple(index[value.casefold()] for value in its_values)
+            # A set may itself spell a value in two ways.
+            vocabulary[group] = tuple(dict.fromkeys(index[v.casefold()] for v in its_values))
         sources.append(Source(name, vocabulary))
     order = sorted(values, key=lambda group: group != CATEGORY)  # stable: only moves category
     branches = _branches(parts, values.get(CATEGORY, [])) if category_branches else ()

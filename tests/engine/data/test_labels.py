@@ -48,6 +48,14 @@ def test_questions_merge_and_vocabularies_stay_apart():
     assert space.sources[1].vocabulary == {"category": (2, 1), "color": (1, 2)}
 
 
+def test_a_value_that_one_set_spells_in_two_ways_is_one():
+    two = records(["Hat", "hat", "Bag"], [(0, []), (1, []), (2, [])], [], [])
+    space = merge_labels([two], ["two"])
+    assert space.group("category").values == ("Hat", "Bag")
+    assert space.sources[0].vocabulary == {"category": (0, 1)}
+    assert encode_labels(space, two)["category"].tolist() == [0, 0, 1]
+
+
 def test_labels_are_numbered_in_the_merged_space():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
     shop, phone = encode_labels(space, SHOP), encode_labels(space, PHONE)
