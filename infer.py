@@ -12,13 +12,14 @@ Written to --output-dir:
     garments.json       per photo: every garment's box, mask, category, score, share of the photo,
                         likeliest attributes with probabilities, named colors with shares; with
                         --database the most similar items with their scores
-    garments.csv        a row per garment
+    garments.csv        a row per garment; measured_colors are those of its pixels, color and all
+                        else the network's words, by which a search filters
     coco_results.json   COCO result format (garments.json tells which image_id is which photo)
     features.npz        with --save-features: every garment's aspect vectors
     overlays/ crops/    pictures, under the photos' own paths; similar/ those of similar items
 
-Run it again to continue after a kill or to add new photos: finished ones are skipped unless the
-photo, the weights or a setting has changed.
+Run it again to continue after a kill, or with more photos: finished ones are skipped unless the
+photo, the weights or a setting has changed. The files tell of the photos that the command names.
 """
 
 import argparse

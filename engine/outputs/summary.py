@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.data.labels import CATEGORY
 from engine.files import replacing
 from engine.outputs.feature_file import FeatureFile
 from engine.outputs.gallery import GalleryWriter
 from engine.outputs.journal import Record
 
 CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
+COLORS = "measured_colors"  # beside the network's word for it, "color"
 MOST_NAMED = 10  # unreadable photos in the printed summary
 
 
@@ -107,6 +107,10 @@ def assemble(
         coco.close()
         if page:
             page.close()
+    # An earlier run's would tell of other photos than the files beside them.
+    for name, written in (("index.html", page), ("features.npz", vectors)):
+        if not written:
+            (output / name).unlink(missing_ok=True)
     return summary
 
 
@@ -199,8 +203,8 @@ class _PhotosJson:
 class _Table:
     """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes.
 
-    Described garments have a column for their colors and, for each group of labels, one for its
-    answer; of an exclusive group another one for its probability.
+    Described garments have a column for the colors of their pixels and, for each group of labels,
+    one for the network's answer; of an exclusive group another one for its probability.
     """
 
     def __init__(self, file: IO[bytes], groups: Mapping[str, bool] | None) -> None:
@@ -209,7 +213,7 @@ class _Table:
         self.groups = groups or {}
         columns = [*CSV_COLUMNS]
         if groups is not None:
-            columns.append("colors")
+            columns.append(COLORS)
         for group, exclusive in self.groups.items():
             columns += _label_columns(group)[: 1 + exclusive]
         self.columns = columns
@@ -220,7 +224,7 @@ class _Table:
             values = {**garment, **dict(zip(("x1", "y1", "x2", "y2"), garment["box"], strict=True))}
             values["photo"] = record["photo"]
             shares = (f"{c['name']} {c['share']:.0%}" for c in garment.get("colors", ()))
-            values["colors"] = "; ".join(shares)
+            values[COLORS] = "; ".join(shares)
             for group, ranked in garment.get("labels", {}).items():
                 answer, probability = _label_columns(group)
                 sure = [r["value"] for r in ranked if self.groups[group] or r["probability"] > 0.5]
@@ -234,5 +238,5 @@ class _Table:
 
 def _label_columns(group: str) -> tuple[str, str]:
     """The columns of a group's answer and its probability; "category" is the detector's."""
-    name = "described_category" if group == CATEGORY else group
+    name = f"described_{group}" if group in {*CSV_COLUMNS, COLORS} else group
     return name, f"{name}_probability"

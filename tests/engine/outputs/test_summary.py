@@ -95,14 +95,40 @@ def test_described_garments_fill_columns_by_group_and_their_vectors_a_file(tmp_p
     assert [list(row.values())[-4:] for row in rows] == [
         ["navy 62%; white 30%", "Polo", "0.75", "zip; hood"], ["", "Hat", "1.0", ""],
     ]  # fmt: skip
-    assert list(rows[0])[-4:] == ["colors", "described_category", "described_category_probability",
-                                  "parts"]  # fmt: skip
+    assert list(rows[0])[-4:] == ["measured_colors", "described_category",
+                                  "described_category_probability", "parts"]  # fmt: skip
     with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
         assert file["photo"].tolist() == ["a.jpg", "a.jpg"]
         assert file["number"].tolist() == [1, 2]
         np.testing.assert_allclose(file["item"], [[0.6, -0.8, 0]] * 2, atol=1e-3)
         assert file["color"].shape == (2, 2)
     assert "vectors" not in (tmp_path / "garments.json").read_text()
+
+
+def test_groups_called_as_the_tables_own_columns_get_columns_of_their_own(tmp_path: Path) -> None:
+    boxes = np.array([[10, 20, 30, 40]], np.float32)
+    found = Detections(50, 40, boxes, np.float32([0.9]), np.array([1]), None)
+    labels = {"score": [("A", 0.75)], "measured_colors": [("loud", 0.5)]}
+    description = Description(labels, [("navy", "#000080", 1.0)], {})
+    record = garments_record(
+        "a.jpg", found, CATEGORIES, descriptions=[description], vectors=False, pictures=False
+    )
+    assemble(
+        tmp_path, [record], header={"root": "/p", "pictures": False}, categories=CATEGORIES,
+        category_ids=IDS, groups=dict.fromkeys(labels, True),
+    )  # fmt: skip
+    [row] = csv.DictReader((tmp_path / "garments.csv").open())
+    assert (row["score"], row["described_score"]) == ("0.9", "A")
+    assert (row["measured_colors"], row["described_measured_colors"]) == ("navy 100%", "loud")
+
+
+def test_files_that_a_run_does_not_write_do_not_stay_from_an_earlier_one(tmp_path: Path) -> None:
+    run(tmp_path, some_records(True))
+    (tmp_path / "features.npz").write_bytes(b"of an earlier run")
+    run(tmp_path, some_records(False), pictures=False)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "garments.json", "garments.csv", "coco_results.json",
+    }  # fmt: skip
 
 
 def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
