@@ -1,6 +1,6 @@
 """Outlines garments on photos of which only the category is known: a COCO set for the detector.
 
-    python tools/outline_photos.py csv:PRODUCTS csv:PHONE --words Tshirts=top Jeans=trousers \\
+    python tools/outline_photos.py csv:PHONE --words T-Shirt=top Pants=trousers --alone \\
         --output-dir outlined/
     python tools/outline_photos.py csv:PRODUCTS --words Tshirts=top --add coco:STREET \\
         --add-times 2 --output-dir outlined/          # with a set that has outlines, twice
@@ -10,7 +10,9 @@ A detector that has only seen people in the street is lost on a shirt that lies 
 photo whose word is among --words the detector says where its garment is, that word says what it is,
 and its outline is taken off a studio's background or cut out by color. Photos about which anything
 is doubtful are left out. Train on the result, and do it again: the next detector sees more. What it
-always takes for something else (hair for a hat, fists for shoes) it unlearns by --absent hat shoes.
+always takes for something else (hair for a hat, fists for shoes) it unlearns by --absent hat shoes;
+where each photo shows its one garment on a floor or a bed, --alone says so: what else is seen there
+(a strip of the floor above trousers for a top) is none.
 
 --output-dir gets train.json and, if the sets of --add have a val part (or val=NAME), val.json; the
 folder that file names are relative to is printed. The tool can be killed at any time and goes on.
@@ -67,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         basis = {
             "weights": digest(arguments.detector_weights),
             "absent": sorted(set(arguments.absent)),
+            "alone": arguments.alone,
         }
         outline_all(finder, photos, folder, basis)
         records = [record for record in journal.read(folder) if record["photo"] in photos]
@@ -105,6 +108,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--absent", nargs="+", default=[], metavar="CATEGORY",
         help="what these photos do not show, whatever the detector says",
+    )  # fmt: skip
+    add(
+        "--alone", action="store_true",
+        help="each of these photos shows its one garment, on a floor or a bed, and no other",
     )  # fmt: skip
     add("--output-dir", type=Path, required=True, help="folder for train.json")
     add(
@@ -196,7 +203,7 @@ def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, bas
         finder: the detector.
         photos: photo -> the category of its garment.
         folder: of the journal.
-        basis: what else outlines depend on: "weights" and "absent".
+        basis: what else outlines depend on: "weights", "absent" and "alone".
     """
 
     def valid(record: Record) -> bool:
@@ -219,7 +226,8 @@ def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> 
         return {"how": "unreadable", "garments": []}
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
         photo = read_photo(Path(record["photo"]))
-    how, garments = outline(photo, result, categories, record["known"], record["absent"])
+    about = record["known"], record["absent"], record["alone"]
+    how, garments = outline(photo, result, categories, *about)
     plain = [[name, mask["counts"].decode()] for name, mask in garments]
     return {"how": how, "size": [result.height, result.width], "garments": plain}
 

@@ -28,6 +28,7 @@ def outline(
     categories: list[str],
     known: str,
     absent: Collection[str] = (),
+    alone: bool = False,
 ) -> tuple[str, Outlined]:
     """The garments of a photo that shows one of a known category, and maybe more.
 
@@ -37,6 +38,7 @@ def outline(
         categories: the detector's.
         known: one of them.
         absent: those that the photo does not show, whatever the detector sees.
+        alone: the photo shows that one garment and nothing else.
 
     Returns:
         How the outlines came about, for people; and the outlines, none where nothing is certain.
@@ -47,6 +49,9 @@ def outline(
     if not seen:
         return "nothing seen", []
     named = [i for i in seen if names[i] == known]
+    if alone:  # the largest: what else is seen is small, and may bear the garment's name
+        main = max(named or seen, key=lambda i: coco_mask.area(found.masks[i]))
+        return _alone(photo, found.masks[main], known)
     main = named[0] if named else seen[0]
     others = [i for i in seen if _apart(found.masks[i], found.masks[main])]
     if others and not named:

@@ -93,3 +93,17 @@ def test_what_the_photo_does_not_show_is_not_believed():
 )
 def test_what_is_doubtful_is_left_out(seen):
     assert outline(photo(), seen, CATEGORIES, "top")[1] == []
+
+
+def test_alone_the_largest_of_that_name_is_the_garment_and_the_rest_is_floor():
+    strip = (0, 12, 30, 100)
+    seen = found(("top", 0.9, strip), ("trousers", 0.8, LEGS), ("top", 0.7, (24, 70, 32, 98)))
+    _, garments = outline(photo(), seen, CATEGORIES, "top", alone=True)
+    [(name, mask)] = garments
+    assert name == "top" and iou(mask, encode(*SHIRT)) > 0.9
+
+
+def test_alone_a_garment_is_found_under_whatever_name():
+    seen = found(("top", 0.9, (0, 12, 30, 100)), ("shoes", 0.4, (24, 70, 32, 98)))
+    _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "trousers", alone=True)
+    assert name == "trousers" and iou(mask, encode(*SHIRT)) > 0.9
