@@ -105,7 +105,6 @@ def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tup
     crops = torch.stack([torch.from_numpy(crop).permute(2, 0, 1) for crop, _ in cut])
     masks = torch.stack([torch.from_numpy(mask) for _, mask in cut])
     differences = compare_multitask(original, exported, crops, masks)
-    original.to(memory_format=torch.channels_last)  # as infer.py runs it, for a fair race
     return differences, original, exported, list(crops.split(1))
 
 

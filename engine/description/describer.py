@@ -139,8 +139,6 @@ class Describer:
     ) -> None:
         network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
         self.model = network.to(device)
-        if device.type == "cpu":
-            self.model.to(memory_format=torch.channels_last)
         self.device, self.settings = device, settings
         config = checkpoint["config"]
         self.cut = CropSettings(

@@ -216,7 +216,9 @@ def build_multitask(
 
 
 def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
-    """The model of a checkpoint or weights file, in evaluation mode, averaged weights first.
+    """The model of a checkpoint or weights file, ready to look at crops.
+
+    In evaluation mode, averaged weights first, laid out channels last, which is faster.
 
     Raises:
         InputError: when config, labels and weights contradict each other.
@@ -244,4 +246,4 @@ def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)
