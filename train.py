@@ -135,6 +135,8 @@ def load_sets(
     """What --dataset names: the specs, the garments to learn from, and those to judge by."""
     specs = [parse_spec(text) for text in config.specs]
     train = [load_spec(spec, spec.split, strict=config.strict) for spec in specs]
+    garments = sum(len(records.garment_category) for records in train)
+    require(garments > 0, "--dataset: not one garment to learn from in any of the sets")
     judged = [spec for spec in specs if spec.val != "none"]
     if config.eval_every == 0 and not config.test_only:
         judged = []

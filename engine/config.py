@@ -143,6 +143,7 @@ class TrainingConfig:
                      "weight_decay", "seed", "backbone_lr_factor", "frozen_epochs"):  # fmt: skip
             flag = flag_of(name)
             require(getattr(self, name) >= 0, f"{flag} {getattr(self, name)}: must not be negative")
+        require(self.seed < 2**63, f"--seed {self.seed}: must be below 2^63")
         require(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be positive")
         require(0 <= self.momentum < 1, f"--momentum {self.momentum}: must be in [0, 1)")
         require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay}: must be in [0, 1)")
@@ -150,6 +151,12 @@ class TrainingConfig:
         steps = self.lr_steps
         increasing = list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
+
+
+def require_body(config: Any) -> None:
+    """--frozen-epochs keep what the body knows, so it has to know something."""
+    learns = config.weights != "none" or config.frozen_epochs == 0
+    require(learns, "--frozen-epochs: --weights none leaves the body nothing to keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +213,7 @@ class DetectorConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         side, bound = self.test_short_side, self.test_max_side
+        require_body(self)
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
         limit = 6 if self.backbone == "mobilenet_v3_large" else 5
         layers = self.trainable_backbone_layers

@@ -221,6 +221,7 @@ def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data,
     ("flags", "words"),
     [
         (["--tasks", "box"], "--whole-photo"),
+        (["--tasks", "box", "item", "--whole-photo"], "--tasks box: give category or attributes"),
         (["--best-metric", "nowhere/item/R@1"], "shop, wardrobe"),
         (["--dataset", "csv:/nowhere"], "/nowhere"),
         (["--category-branches"], "--category-branches"),

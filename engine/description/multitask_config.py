@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES
-from engine.config import TrainingConfig, flag_of, require, setting
+from engine.config import TrainingConfig, flag_of, require, require_body, setting
 from engine.description.criterion import ATTRIBUTE_LOSSES, ITEM_LOSSES
 from engine.description.multitask import DEFAULT_TASKS, TASKS
 
@@ -75,6 +75,7 @@ class MultitaskConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_body(self)
         require(len(self.dataset) > 0, "--dataset: give at least one NAME:PATH")
         bare = len(self.dataset) == 1 and ":" not in self.dataset[0]
         sentence = f"--data-path {self.data_path}: only goes with a single --dataset NAME"
@@ -83,8 +84,6 @@ class MultitaskConfig(TrainingConfig):
         layers = self.trainable_layers
         sentence = f"--trainable-layers {layers}: {self.trunk} has 0 to {limit}"
         require(0 <= layers <= limit, sentence)
-        learns = self.weights != "none" or self.frozen_epochs == 0
-        require(learns, "--frozen-epochs: --weights none leaves the trunk nothing to keep")
         require(len(self.tasks) > 0, "--tasks: give at least one")
         self.loss_weights()
         for name in ("class_weights", "balance", "label_smoothing"):

@@ -39,6 +39,8 @@ def settings_of(config: MultitaskConfig, augmentation: MultitaskAugmentation) ->
     """
     sentence = "--tasks box: give --whole-photo too; a crop around the garment gives its box away"
     require("box" not in config.tasks or augmentation.whole_photo, sentence)
+    sentence = "--tasks box: give category or attributes too, which read what the box holds"
+    require("box" not in config.tasks or {"category", "attributes"} & {*config.tasks}, sentence)
     crops = {"crop_size": augmentation.crop_size, "margin": augmentation.margin}
     return plain(config) | crops | {"augmentation": plain(augmentation)}
 

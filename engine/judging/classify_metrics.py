@@ -29,13 +29,6 @@ def topk_hits(scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
     return (rank < k) & np.isfinite(own[:, 0])
 
 
-def topk_accuracy(
-    scores: np.ndarray, targets: np.ndarray, ks: Sequence[int] = (1, 3, 5)
-) -> dict[str, float]:
-    """{"top1", ...}: share of the labelled samples whose value is among the k best."""
-    return {f"top{k}": float(topk_hits(scores, targets, k).mean()) for k in ks}
-
-
 def confusion(answers: np.ndarray, targets: np.ndarray, values: int) -> np.ndarray:
     """int64 [values, values + 1]: rows are the truth, columns the answers, the last is none."""
     known = targets >= 0

@@ -3,7 +3,8 @@
 Sets are mixed evenly by their weights. Where garments of one product are known, they come together:
 K photos of a product are a *run*, which no batch border cuts, so that each has partners to be
 compared with; and P runs of one set, if there are so many, share a batch, so that there are others
-to be told from. The remaining batches have no runs.
+to be told from. The remaining batches have no runs. All of this is about global batches: with
+--accumulate a loss sees one micro-batch, whose border may cut a run.
 """
 
 from collections.abc import Sequence

@@ -62,7 +62,8 @@ def test_a_list_given_in_several_flags_adds_up():
         ["--test-short-side", "2000"], ["--test-short-side", "16"],
         ["--trainable-backbone-layers", "6"], ["--aspect-ratio-group-factor", "-2"],
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
-        ["--frozen-epochs", "-1"],
+        ["--frozen-epochs", "-1"], ["--frozen-epochs", "1", "--weights", "none"],
+        ["--seed", str(2**63)],
     ],
 )  # fmt: skip
 def test_bad_values_name_the_flag(flags):
