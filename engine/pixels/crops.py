@@ -206,7 +206,7 @@ def cut_crops(
     masks = [None] * len(boxes) if masks is None else masks
     crops = torch.empty((len(boxes), 4, size, size), dtype=torch.uint8, device=photo.device)
     full_size = full_size or (photo.shape[2], photo.shape[1])
-    factor = round(full_size[0] / photo.shape[2])
+    factor = geometry.decode_factor(photo[0], full_size)
     for crop, box, mask in zip(crops, boxes, masks, strict=True):
         square = crop_square(box, full_size, margin) / factor
         crop.copy_(_cut_on_device(photo, square, size, mask, factor, background))
