@@ -14,6 +14,7 @@ from engine.data.packing import SOURCES
 from engine.errors import InputError
 from engine.judging.aspect_metrics import GarmentTable
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
+from retrieval.pictures import ROOT
 from retrieval.store import Item, Store, item_key
 
 BLOCK = 4096  # items asked of a store at a time
@@ -23,11 +24,16 @@ FIXED_COLUMNS = {"key", "photo", "file_name", "garment", "number", "x1", "y1", "
 
 @dataclass(frozen=True)
 class StoredSet:
-    """Items and their vectors f32[n, D], in the same order."""
+    """Items and their vectors f32[n, D], in the same order.
+
+    Attributes:
+        root: folder that the names of the items' photos are relative to; None where unknown.
+    """
 
     items: list[Item]
     vectors: np.ndarray
     schema: FeatureSchema
+    root: str | None = None
 
     def aspect(self, name: str) -> np.ndarray:
         """f32[n, d], one aspect's part of the vectors."""
@@ -102,7 +108,7 @@ def from_store(store: Store) -> StoredSet:
         vectors.append(store.vectors(block))
     if not items:
         raise InputError("the database is empty: build it with tools/build_database.py")
-    return StoredSet(items, np.concatenate(vectors), store.schema)
+    return StoredSet(items, np.concatenate(vectors), store.schema, store.about.get(ROOT))
 
 
 def from_files(vectors: Path, table: Path) -> StoredSet:

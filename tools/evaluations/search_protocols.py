@@ -1,7 +1,9 @@
 """The protocols of ``evaluate.py retrieval``: In-shop, Consumer-to-shop, DeepFashion2."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def evaluate(
     queries, gallery = (_records(arguments, split) for split in ("query", "gallery"))
     found = load()
     rows = {
-        name: _image_recall(vectors, found.items, queries, gallery, ks)
+        name: _image_recall(vectors, found, queries, gallery, ks)
         for name, vectors in _searches(found, weights).items()
     }
     columns = {name: name for name in (*(f"R@{k}" for k in ks), "mAP")}
@@ -62,8 +64,9 @@ def _records(arguments: argparse.Namespace, split: str | None = None) -> PhotoRe
     spec = parse_spec(arguments.dataset)
     sentence = f"--protocol {arguments.protocol}: --dataset must be {arguments.protocol}:PATH"
     require(spec.name == arguments.protocol, sentence)
+    part = split or spec.options.get("val") or spec.options.get("split") or spec.val
     with distributed.first_on_each_machine():
-        return load_spec(spec, split or spec.val)
+        return load_spec(spec, part)
 
 
 def _searches(found: StoredSet, weights: Mapping[str, float] | None) -> dict[str, np.ndarray]:
@@ -71,16 +74,33 @@ def _searches(found: StoredSet, weights: Mapping[str, float] | None) -> dict[str
     return searches | ({"weighted": found.weighted(weights)} if weights else {})
 
 
-def photo_rows(items: list[Item], records: PhotoRecords) -> np.ndarray:
+def photo_rows(found: StoredSet, records: PhotoRecords) -> np.ndarray:
     """int64 [items], the photo of the records that each item is on, -1 for none.
 
-    A database built from a folder inside the dataset knows shorter names: the end of a name is
-    enough where it is unmistakable.
+    By place, where the folder that the database was built from is still there: the splits of a
+    dataset number their photos alike. Else by name, of which the end is enough where it is
+    unmistakable.
 
     Raises:
         InputError: not one item is on a photo of the dataset.
     """
     names = [records.file_name_of(i) for i in range(len(records))]
+    photos = [item.photo for item in found.items]
+    if found.root is not None and Path(found.root).is_dir():
+        root, base = (os.path.realpath(folder) for folder in (found.root, records.root))
+        places = {os.path.normpath(f"{base}/{name}"): i for i, name in enumerate(names)}
+        rows = [places.get(os.path.normpath(f"{root}/{photo}"), -1) for photo in photos]
+    else:
+        rows = _rows_by_name(photos, names)
+    if max(rows) < 0:
+        raise InputError(
+            f"no item is on a photo of {records.root}: items are on photos like {photos[0]} (in "
+            f"{found.root or 'an unknown folder'}), the dataset has {names[0]}"
+        )
+    return np.array(rows, np.int64)
+
+
+def _rows_by_name(photos: list[str], names: list[str]) -> list[int]:
     whole = {name: i for i, name in enumerate(names)}
     by_end: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -93,18 +113,12 @@ def photo_rows(items: list[Item], records: PhotoRecords) -> np.ndarray:
         ends = [i for i in ends if names[i].endswith("/" + photo)]
         return ends[0] if len(ends) == 1 else -1
 
-    rows = np.array([row_of(item.photo) for item in items], np.int64)
-    if (rows < 0).all():
-        raise InputError(
-            f"no item is on a photo of {records.root}: items are on photos like "
-            f"{items[0].photo}, the dataset has {names[0]}"
-        )
-    return rows
+    return [row_of(photo) for photo in photos]
 
 
 def _image_recall(
     vectors: np.ndarray,
-    items: list[Item],
+    found: StoredSet,
     queries: PhotoRecords,
     gallery: PhotoRecords,
     ks: tuple[int, ...],
@@ -112,7 +126,7 @@ def _image_recall(
     """Photos without an item find nothing: a query of them is a miss."""
     sides = []
     for records in (queries, gallery):
-        rows = _item_of_photo(items, records)
+        rows = _item_of_photo(found, records)
         side = np.where((rows >= 0)[:, None], vectors[rows], 0)
         first = records.garment_offsets[:-1]
         sides.append((rows, side, records.garment_identity[first], records.garment_category[first]))
@@ -133,9 +147,9 @@ def _image_recall(
     return metrics | {"photos_without_item": missing}
 
 
-def _item_of_photo(items: list[Item], records: PhotoRecords) -> np.ndarray:
+def _item_of_photo(found: StoredSet, records: PhotoRecords) -> np.ndarray:
     """int64 [photos], the item with the largest box on each photo, -1 without any."""
-    photos = photo_rows(items, records)
+    items, photos = found.items, photo_rows(found, records)
     chosen = np.full(len(records), -1, np.int64)
     order = sorted(np.flatnonzero(photos >= 0), key=lambda i: (_area(items[i]), -i))
     chosen[photos[order]] = order  # of several the last counts
@@ -165,7 +179,7 @@ def _deepfashion2(
     else:
         found = load()
         answers = {
-            name: answer_all(vectors, found.items, records)
+            name: answer_all(vectors, found, records)
             for name, vectors in _searches(found, weights).items()
         }
     metrics = {}
@@ -186,13 +200,14 @@ def _deepfashion2(
     return metrics
 
 
-def answer_all(vectors: np.ndarray, items: list[Item], records: PhotoRecords) -> list[Answer]:
+def answer_all(vectors: np.ndarray, found: StoredSet, records: PhotoRecords) -> list[Answer]:
     """Let every item on a user photo search the items on shop photos; all ranks call it.
 
     Raises:
-        InputError: no items on user photos, or none on shop photos, or an item without a box.
+        InputError: no items on user photos, or none on shop photos, an item without a box, or
+            items of other categories than the dataset's.
     """
-    photos = photo_rows(items, records)
+    items, photos = found.items, photo_rows(found, records)
     sources = np.array([records.source_of(i) if i >= 0 else "" for i in photos.tolist()])
     users, shops = np.flatnonzero(sources == "user"), np.flatnonzero(sources == "shop")
     require(len(users) > 0, f"{records.root}: no item is on a user photo; nobody to search for")
@@ -200,6 +215,12 @@ def answer_all(vectors: np.ndarray, items: list[Item], records: PhotoRecords) ->
     for item in items:
         require(item.box is not None, f"{item.key}: has no box; this protocol needs them")
     classes = {name: number for number, name in enumerate(records.categories, 1)}
+    named = {items[i].category for i in users} - {None}
+    require(
+        not named or not named.isdisjoint(classes),
+        f"the database's items are {', '.join(sorted(named))}; {records.root} knows "
+        f"{', '.join(classes)}: build it with --dataset, or with a detector of these categories",
+    )
     best = nearest_on_all(vectors[users], vectors[shops], RESULTS)
     return [
         Answer(

@@ -12,6 +12,7 @@ from dataset_helpers import load_dataset
 from retrieval.deepfashion2 import Answer
 from retrieval.deepfashion2_files import read_answers, truth_of, write_answers, write_truth
 from retrieval.features import FeatureSchema
+from retrieval.pictures import ROOT
 from retrieval.store import Item, open_database
 from tests.datasets import df2_item, write_df2, write_photo
 from tests.ranks import run_ranks
@@ -166,6 +167,40 @@ def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
     truth = ("--queries", tmp_path / "val_query.json", "--gallery", tmp_path / "val_gallery.json")
     official = metrics_of(tmp_path, "--results", results, "--protocol", "deepfashion2", *truth)
     assert official == again
+
+
+def stored_df2(folder: Path, photos: Path, category: str) -> Path:
+    """A database of an item on each photo of ``df2``, built from ``photos``."""
+    items = [
+        Item(f"{name}.jpg#1", f"{name}.jpg", 1, (4, 3, 24, 33), category)
+        for name in ("000001", "000002", "000003")
+    ]
+    vectors = np.concatenate([at([0, 2, 29]), at([0, 0, 0])], axis=1)
+    about = {ROOT: str(photos)}
+    with open_database(folder, schema=SCHEMA, create=True, about=about) as store:
+        store.add(items, vectors)
+    return folder
+
+
+def test_deepfashion2_judges_the_split_that_is_named(df2: Path, tmp_path: Path, capsys) -> None:
+    """All splits number their photos alike, so that names cannot tell them apart."""
+    product = df2_item(8, 14, style=2)
+    both = {"pair_id": 7, "item1": product}
+    write_df2(df2, {"000001": both | {"source": "user"}, "000002": both | {"source": "shop"}})
+    (kind,) = {load_dataset("deepfashion2", df2, split="val").category_name(7)}
+    place = df2 / "validation" / "image"
+    flags = ("--protocol", "deepfashion2", "--database", stored_df2(tmp_path / "db", place, kind))
+    found = metrics_of(tmp_path, *flags, "--dataset", f"deepfashion2:{df2}:split=validation")
+    assert found["official"]["item"]["top1"] == 1
+    assert run(*flags, "--dataset", f"deepfashion2:{df2}:split=train") == 2
+    assert "no item is on a photo of" in capsys.readouterr().err
+
+
+def test_deepfashion2_refuses_items_of_other_categories(df2: Path, tmp_path: Path, capsys) -> None:
+    database = stored_df2(tmp_path / "db", df2 / "validation" / "image", "cloak")
+    flags = ("--protocol", "deepfashion2", "--database", database)
+    assert run(*flags, "--dataset", f"deepfashion2:{df2}") == 2
+    assert "the database's items are cloak" in capsys.readouterr().err
 
 
 def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> None:
