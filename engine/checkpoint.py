@@ -7,13 +7,15 @@ Both load with ``weights_only=True``, so a file from a stranger cannot run code.
 beside its target and moved over it, so a kill at any moment leaves the old one or the new one.
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from engine.errors import InputError
-from engine.files import replacing
+from engine.files import is_file, replacing
 
 FORMAT = 1
 WEIGHTS_KEYS = ("format", "kind", "step", "epoch", "config", "categories", "category_ids",
@@ -40,8 +42,32 @@ def remove_stale_temporaries(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def read_plain(path: Path) -> dict[str, Any]:
+    """A dict of tensors and plain data from a file of PyTorch's, onto the CPU.
+
+    Raises:
+        InputError: missing, damaged, or holding anything else.
+    """
+    if not is_file(path):
+        raise InputError(f"{path}: no such weights file")
+    try:
+        # PyTorch itself takes no notice of the checksums: a hole in a download would load.
+        damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for foreign or damaged files
+        raise InputError(
+            f"{path}: damaged, or holds more than tensors and plain data (never loaded, since it "
+            "could run code); copy it again, or save a state dict instead"
+        ) from error
+    if damaged:
+        raise InputError(f"{path}: damaged ({damaged} has another checksum); copy it again")
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return content
+
+
 def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint or weights file onto the CPU, refusing anything but plain data.
+    """Read a checkpoint or weights file, refusing anything but plain data.
 
     Args:
         path: the file.
@@ -50,22 +76,45 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
     Raises:
         InputError: a missing, damaged, foreign or wrong-kind file, named in the message.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for foreign or damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise InputError(f"{path}: not a readable PyTorch weights file ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"format", "kind", "model"} <= checkpoint.keys():
+    checkpoint = read_plain(Path(path))
+    parts = {"format", "kind", "model", "config", "categories", "category_ids"}
+    if not parts <= checkpoint.keys() or not isinstance(checkpoint["model"], dict):
         raise InputError(f"{path}: not one of this project's checkpoints; train one with train.py")
     if checkpoint["format"] != FORMAT:
         found = checkpoint["format"]
         raise InputError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
     if kind is not None and checkpoint["kind"] != kind:
         raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
+    if len(checkpoint["categories"]) != len(checkpoint["category_ids"]):
+        raise InputError(f"{path}: its category_ids do not go with its categories")
     return checkpoint
+
+
+def fill(model: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Put a checkpoint's weights, the averaged ones if there are any, into a model for inference.
+
+    Entries that only training needs are left out: the criterion's, and step counters of batch
+    norms whose frozen twins compute the same.
+
+    Raises:
+        InputError: weights of another network, or not finite.
+    """
+    state = checkpoint.get("ema") or checkpoint["model"]
+    own = model.state_dict().keys()
+    spare = {
+        name
+        for name in state.keys() - own
+        if name.startswith("criterion.") or name.endswith("num_batches_tracked")
+    }
+    try:
+        model.load_state_dict({k: v for k, v in state.items() if k not in spare})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
+    # Infinite variances are no harm: they make a channel constant.
+    whole = all(p.isfinite().all() for p in model.parameters())
+    if not whole or any(b.isnan().any() for b in model.buffers()):
+        raise InputError("the checkpoint holds weights that are not finite; train or pack it again")
 
 
 def weights_of(checkpoint: dict[str, Any], *, half: bool = False) -> dict[str, Any]:
@@ -73,10 +122,13 @@ def weights_of(checkpoint: dict[str, Any], *, half: bool = False) -> dict[str, A
 
     Args:
         checkpoint: as saved by the training loop.
-        half: store floating-point tensors as fp16 (half the size; loaders cast back).
+        half: store filters and matrices as fp16 (half the size; loaders cast back). Vectors stay:
+            variances of batch norms go beyond its largest number.
     """
     slim = {key: checkpoint[key] for key in WEIGHTS_KEYS if key in checkpoint}
     state = checkpoint.get("ema") or checkpoint["model"]
     if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        state = {
+            k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in state.items()
+        }
     return slim | {"model": state}

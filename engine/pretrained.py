@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.models.detection import (
@@ -20,9 +19,11 @@ from torchvision.models.detection import (
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
+from engine.checkpoint import read_plain
 from engine.data.labels import LabelSpace
 from engine.data.relabel import carry_categories, carry_over
 from engine.errors import InputError
+from engine.files import is_file
 
 if TYPE_CHECKING:
     from engine.description.multitask import Multitask
@@ -113,7 +114,11 @@ def load_weights(
 
 def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[str]) -> State:
     """A file's tensors; those of a network for other labels in the numbers of this one's."""
-    content = _read_plain_data(path)
+    if not is_file(path):
+        raise InputError(
+            f"{path}: no such weights file; give imagenet, coco, none or the path of a file"
+        )
+    content = read_plain(path)
     state = _state_of(content, path)
     kind = content.get("kind")
     if kind == "multitask" and hasattr(model, "labels"):
@@ -136,7 +141,7 @@ def read_state(path: Path) -> State:
     Raises:
         InputError: missing, damaged, or holding anything but tensors and plain data.
     """
-    return _state_of(_read_plain_data(path), path)
+    return _state_of(read_plain(path), path)
 
 
 def _state_of(content: dict[str, Any], path: Path) -> State:
@@ -144,23 +149,6 @@ def _state_of(content: dict[str, Any], path: Path) -> State:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: no state dict of tensors in it")
     return dict(state)
-
-
-def _read_plain_data(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such weights file; give imagenet, coco, none or the path of a file"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for foreign or damaged files
-        raise InputError(
-            f"{path}: damaged, or holds more than tensors and plain data (never loaded, since it "
-            "could run code); save a state dict instead"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict")
-    return content
 
 
 def _download(weights: Any) -> State:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.backbones import build_body, uses_channels_last
+from engine.checkpoint import fill
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace
 from engine.description.anchor import Anchor
 from engine.description.aspect_heads import HIDDEN, AspectHeads
@@ -237,13 +238,5 @@ def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
         stride_in_1x1=config.get("stride_in_1x1", False),
         load=False,
     )
-    state = checkpoint.get("ema") or checkpoint["model"]
-    own = model.state_dict().keys()  # the criterion's tensors and norms' counters are not needed
-    state = {k: v for k, v in state.items() if k in own or not k.startswith("criterion.")}
-    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
+    fill(model, checkpoint)
     return model.eval().to(memory_format=torch.channels_last)

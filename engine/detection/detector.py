@@ -23,6 +23,7 @@ from torchvision.models.detection.faster_rcnn import (
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from engine.backbones import PYRAMID_CHANNELS, Backbone, build_backbone, uses_channels_last
+from engine.checkpoint import fill
 from engine.detection.pyramid import Pyramid
 from engine.detection.roi_heads import BOX_POOL, RegionHeads
 from engine.detection.rpn import ProposalNetwork
@@ -222,14 +223,5 @@ def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
         pyramid_channels=config.get("pyramid_channels", PYRAMID_CHANNELS),
         load=False,
     )
-    state = checkpoint.get("ema") or checkpoint["model"]
-    # Trained without pretrained weights, the body has batch norms with step counters; the frozen
-    # norms built here compute the same in evaluation and have none.
-    own = detector.state_dict().keys()
-    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
-    try:
-        detector.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
+    fill(detector, checkpoint)
     return detector.eval().to(memory_format=torch.channels_last)

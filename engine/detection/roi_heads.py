@@ -142,7 +142,7 @@ class RegionHeads(nn.Module):
         else:
             features = self.box_head(features)
         logits, offsets = self.box_predictor(features)
-        return logits.float(), offsets.float().view(len(offsets), -1, 4)
+        return logits.float(), offsets.float().view(len(offsets), offsets.shape[1] // 4, 4)
 
     def _mask_logits(self, pyramid: Pyramid, boxes: list[Tensor], labels: Tensor) -> Tensor:
         """f32[R,28,28]: each region's logits for its own class."""

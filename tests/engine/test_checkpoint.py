@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.checkpoint import (
+    fill,
     load_checkpoint,
     remove_stale_temporaries,
     save_checkpoint,
@@ -89,7 +90,11 @@ class Bomb:
         return (print, ("code ran",))
 
 
-@pytest.mark.parametrize("content", ["missing", "text", "cut", "empty", "foreign", "bomb", "old"])
+@pytest.mark.parametrize(
+    "content",
+    ["missing", "text", "cut", "empty", "foreign", "bomb", "hole", "unconfigured", "unnumbered",
+     "weightless", "old"],
+)  # fmt: skip
 def test_files_that_are_no_checkpoint_are_refused_by_name(tmp_path, content, capsys):
     path = tmp_path / "weights.pt"
     save_checkpoint(small(), path)
@@ -105,6 +110,16 @@ def test_files_that_are_no_checkpoint_are_refused_by_name(tmp_path, content, cap
         torch.save({"conv.weight": torch.zeros(1)}, path)
     elif content == "bomb":
         torch.save(small() | {"x": Bomb()}, path)
+    elif content == "hole":  # what a broken download leaves: PyTorch would load it
+        data = path.read_bytes()
+        place = data.index(small()["model"]["w"].numpy().tobytes())
+        path.write_bytes(data[:place] + bytes(4) + data[place + 4 :])
+    elif content == "unconfigured":
+        torch.save({k: v for k, v in small().items() if k != "config"}, path)
+    elif content == "unnumbered":
+        torch.save(small() | {"category_ids": []}, path)
+    elif content == "weightless":
+        torch.save(small() | {"model": None}, path)
     elif content == "old":
         torch.save(small() | {"format": 0}, path)
     with pytest.raises(InputError, match=r"weights\.pt"):
@@ -118,11 +133,30 @@ def test_the_wrong_kind_is_refused(tmp_path):
         load_checkpoint(tmp_path / "w.pt", "multitask")
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({}, None), ({"more.num_batches_tracked": torch.tensor(3)}, None),
+     ({"criterion.scale": torch.ones(1)}, None), ({"more": torch.ones(1)}, "do not fit"),
+     ({"bias": torch.tensor([float("nan")])}, "not finite")],
+)  # fmt: skip
+def test_only_whole_and_finite_weights_fill_a_model(changes, words):
+    model = torch.nn.Linear(3, 1)
+    state = {"weight": torch.ones(1, 3), "bias": torch.ones(1)} | changes
+    if words:
+        with pytest.raises(InputError, match=words):
+            fill(model, {"model": state, "ema": None})
+    else:
+        fill(model, {"model": {}, "ema": state})
+        assert model.bias.item() == 1
+
+
 def test_weights_prefer_the_average_drop_the_training_state_and_can_be_halved():
-    checkpoint = small() | {"ema": {"w": torch.tensor([0.1]), "n": torch.tensor([3])}}
+    average = {"w": torch.tensor([[0.1]]), "v": torch.tensor([1e5]), "n": torch.tensor([3])}
+    checkpoint = small() | {"ema": average}
     weights = weights_of(checkpoint, half=True)
     assert "optimizer" not in weights
     assert "ema" not in weights
     assert weights["model"]["w"].dtype == torch.float16
     assert weights["model"]["n"].dtype == torch.int64
+    assert torch.equal(weights["model"]["v"], average["v"])  # beyond the largest fp16
     assert weights_of(small())["model"]["w"].tolist() == [1, 1, 1]
