@@ -1,4 +1,4 @@
-"""Files that are never half written, and what identifies a file."""
+"""Files that are never half written, paths, and what identifies a file."""
 
 import hashlib
 import os
@@ -44,6 +44,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def absolute(path: str | Path) -> Path:
+    """A path from the root, without ``..``; links stay, unlike with ``Path.resolve``."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def exists(path: str | Path) -> bool:
+    """Whether something is seen there.
+
+    No, rather than an error as from pathlib, in a locked folder or under too long a name.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is seen there, as ``exists``."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def printable(name: str) -> str:
+    """A file's name as any terminal takes it: some names are not even text."""
+    return name.encode(errors="replace").decode().replace("\n", "?")
 
 
 def digest(path: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.config import require
 from engine.errors import InputError
+from engine.files import absolute
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.garment_sources import GarmentSource
@@ -115,15 +116,15 @@ def hand_over(found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[
     sink.put_photos(waiting)
 
 
-def require_same_making(store: Store, made_by: dict[str, Any], location: str) -> None:
+def require_same_making(store: Store, made_by: dict[str, Any]) -> None:
     """Refuse to mix garments that were found or described in different ways."""
     stored = store.about.get(MADE_BY, made_by)
     for what in dict.fromkeys((*stored, *made_by)):
         old, new = stored.get(what), made_by.get(what)
         require(
             old == new,
-            f"{location}: built with {what} {old}, now it is {new}; use the same, or build another "
-            "database",
+            f"{store.name}: built with {what} {old}, now it is {new}; use the same, or build "
+            "another database",
         )
 
 
@@ -133,10 +134,10 @@ def below(root: Path, found_root: Path, names: list[str]) -> list[str]:
     Raises:
         InputError: a photo lies outside.
     """
-    start = os.path.relpath(found_root.absolute(), root)
-    if start == ".":
+    start = absolute(found_root)
+    if start == root:
         return names
-    names = [os.path.normpath(f"{start}/{name}") for name in names]
+    names = [os.path.relpath(f"{start}/{name}", root) for name in names]
     for name in names:
         require(
             not name.startswith("../"),

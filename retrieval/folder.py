@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
-from engine.files import replacing
+from engine.files import is_file, replacing
 from retrieval.features import FeatureSchema
 from retrieval.segments import SUFFIXES, Layout
 
@@ -37,7 +37,7 @@ _held: set[Path] = set()  # by this process: its own locks would not stop it
 
 def is_database(folder: Path) -> bool:
     """Whether a complete database is there."""
-    return (folder / DESCRIPTION).is_file()
+    return is_file(folder / DESCRIPTION)
 
 
 def prepare(folder: Path) -> None:

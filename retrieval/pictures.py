@@ -1,11 +1,13 @@
 """Pictures of stored items: their photos, looked up below the database's root and nowhere else."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from engine.errors import InputError
+from engine.files import absolute
 from engine.pixels.geometry import Size, decode_factor, resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from retrieval.store import Item, Store
@@ -28,10 +30,15 @@ def photo_path(root: str | Path, name: str) -> Path:
 def photo_name(store: Store, path: Path) -> str | None:
     """What a store calls a photo; None for one that does not lie below its root."""
     root = store.about.get(ROOT)
-    try:
-        return None if root is None else Path(path).absolute().relative_to(root).as_posix()
-    except ValueError:
+    if root is None:
         return None
+    # As it is written, links kept as in a build; else by where links lead.
+    for place in (absolute, os.path.realpath):
+        try:
+            return Path(place(path)).relative_to(place(root)).as_posix()
+        except ValueError:
+            continue
+    return None
 
 
 def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray | None:

@@ -33,6 +33,7 @@ from engine.description.describer import Describer
 from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
 from engine.errors import InputError, exits_cleanly
+from engine.files import absolute, printable
 from engine.pixels.find_photos import find_photos
 from retrieval.build import (
     MADE_BY,
@@ -81,7 +82,7 @@ def build(arguments: argparse.Namespace) -> None:
 
     if store:
         store.absorb_shards()
-        report(store, plan, time.monotonic() - started, arguments.database)
+        report(store, plan, time.monotonic() - started)
         store.close()
     distributed.shutdown()
 
@@ -147,18 +148,18 @@ def open_and_plan(
     """Rank 0's part: find the photos, open or make the database, forget what has vanished."""
     annotated = isinstance(source, AnnotatedGarments)
     found = (source.root, list(source.places)) if annotated else find_photos(arguments.photos)
-    about = {ROOT: str((arguments.root or found[0]).absolute()), MADE_BY: made_by}
+    about = {ROOT: str(absolute(arguments.root or found[0])), MADE_BY: made_by}
     store = open_database(arguments.database, schema=schema, create=True, about=about)
     try:
-        require_same_making(store, made_by, arguments.database)
-        root = Path(arguments.root or store.about.get(ROOT, found[0])).absolute()
+        require_same_making(store, made_by)
+        root = absolute(arguments.root or store.about.get(ROOT, found[0]))
         names = below(root, *found)
         store.absorb_shards()
         plan = plan_build(
             store,
             root,
             names,
-            is_gone=lambda name: annotated or not (root / name).exists(),
+            is_gone=lambda name: annotated or is_gone(root / name),
             is_stored=source.are_stored if annotated else None,
         )
         store.delete_photos(plan.vanished)
@@ -166,6 +167,17 @@ def open_and_plan(
         store.close()
         raise
     return store, root, plan
+
+
+def is_gone(photo: Path) -> bool:
+    """Whether a photo is certainly no more: a folder that is locked only hides it."""
+    try:
+        photo.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def committing(store: Store | None) -> Callable[[], None]:
@@ -181,21 +193,22 @@ def committing(store: Store | None) -> Callable[[], None]:
     return commit
 
 
-def report(store: Store, plan: Plan, seconds: float, location: str) -> None:
+def report(store: Store, plan: Plan, seconds: float) -> None:
     """Tell what is in the database and which photos could not be read."""
     console = Console(highlight=False, soft_wrap=True)
     photos = store.photos()
     bad = [f"{name}: {state.error}" for name, state in sorted(photos.items()) if state.error]
     bad += plan.refused
     for line in bad[:MOST_NAMED]:
-        console.print(escape(f"unreadable: {line}".encode(errors="replace").decode()))
+        console.print(escape(f"unreadable: {printable(line)}"))
     if len(bad) > MOST_NAMED:
         console.print(f"... and {len(bad) - MOST_NAMED} more")
     console.print(
         f"{len(photos)} photos, {len(plan.pending)} of them now in {seconds:.1f} s, "
         f"{len(plan.vanished)} gone: {store.count()} items, {len(bad)} unreadable"
     )
-    console.print(escape(f"search it: python tools/search.py PHOTO --database {location}"))
+    command = f"python tools/search.py PHOTO --database {printable(store.name)}"
+    console.print(escape(f"search it: {command}"))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -22,6 +22,7 @@ from engine import distributed, model_flags
 from engine.config import require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
+from engine.files import exists
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
@@ -59,7 +60,7 @@ def search(arguments: argparse.Namespace) -> None:
 
 def read_queries(arguments: argparse.Namespace, store: Store) -> list[Query]:
     """The stored items and the garments of the photos, in the order given."""
-    is_photo = {text: Path(text).exists() for text in arguments.queries}
+    is_photo = {text: exists(text) for text in arguments.queries}
     keys = [text for text in arguments.queries if not is_photo[text]]
     for key, item in zip(keys, store.get(keys), strict=True):
         require(item is not None, f"{key}: neither a photo nor an item of {arguments.database}")
@@ -75,7 +76,7 @@ def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
     """The models that photos are read with."""
     device = distributed.init(arguments.device)
     describer = model_flags.build_describer(arguments, device)
-    embedder = embedder_for(store.schema, describer, arguments.database)
+    embedder = embedder_for(store.schema, describer, store.name)
     finder = None
     if not arguments.whole_photo:
         checkpoint = model_flags.detector_checkpoint(arguments)

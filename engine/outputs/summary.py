@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.files import replacing
+from engine.files import printable, replacing
 from engine.outputs.feature_file import FeatureFile
 from engine.outputs.gallery import GalleryWriter
 from engine.outputs.journal import Record
@@ -132,7 +132,7 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> N
             table.add_row(escape(category), str(count), str(summary.photos_with[category]))
         console.print(table)
     for entry in summary.unreadable[:MOST_NAMED]:
-        console.print(escape(f"unreadable: {_printable(entry['photo'])}: {entry['reason']}"))
+        console.print(escape(f"unreadable: {printable(entry['photo'])}: {entry['reason']}"))
     if len(summary.unreadable) > MOST_NAMED:
         console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
     console.print(
@@ -140,12 +140,8 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> N
         f"garments, {summary.photos_without} photos without, {len(summary.unreadable)} unreadable"
     )
     page = output / "index.html"
-    console.print(escape(f"look at {page if page.exists() else output / 'garments.json'}"))
-
-
-def _printable(name: str) -> str:
-    """A file name as a terminal takes it: some are not even text."""
-    return name.encode(errors="replace").decode().replace("\n", "?")
+    shown = page if page.exists() else output / "garments.json"
+    console.print(escape(f"look at {printable(str(shown))}"))
 
 
 def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any]]:

@@ -3,6 +3,7 @@
 # Plain strings throughout: a folder may hold a million photos.
 # ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH120, PTH207
 
+import fnmatch
 import glob
 import logging
 import os
@@ -40,11 +41,12 @@ def find_photos(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     """
     found: set[str] = set()
     roots: list[str] = []
+    entered: set[tuple[int, int]] = set()
     for path in (path for argument in arguments for path in _expand(argument)):
         path = os.path.abspath(path)  # links stay, unlike with Path.resolve
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             roots.append(path)
-            found.update(_walk(path))
+            found.update(_walk(path, entered))
         else:
             roots.append(os.path.dirname(path))
             found.add(path)
@@ -64,19 +66,44 @@ def _expand(argument: str) -> list[str]:
     # A name that exists is meant literally, even with brackets in it.
     if os.path.lexists(argument):
         return [argument]
-    matches = sorted(glob.glob(argument, recursive=True))
+    matches = sorted(_matches(argument))
     if not matches:
         raise InputError(f"{argument}: no such file or folder, and no pattern that matches any")
     return matches
 
 
-def _walk(top: str) -> Iterator[str]:
-    """Paths of the photos below a folder."""
+def _matches(pattern: str) -> list[str]:
+    """Files and folders that a pattern stands for; ``**`` stands for any folders, or none."""
+    start, deep, rest = pattern.partition("**/")
+    if not deep:
+        return glob.glob(pattern)
+    # Not glob's own ``**``, which follows a link to a folder above it for ever.
+    patterns = rest.rstrip("/").split("/")
+    found, entered = [], set()
+    for top in sorted(glob.glob(start or "./")):
+        for path in _walk(top, entered):
+            parts = os.path.relpath(path, top).split("/")
+            # A pattern may also stand for a folder that holds the photo.
+            if any(_fit(parts[:count], ["**", *patterns]) for count in range(1, len(parts) + 1)):
+                found.append(path)
+    return found
+
+
+def _fit(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    first, *rest = patterns
+    if first == "**":
+        return any(_fit(parts[count:], rest) for count in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], first) and _fit(parts[1:], rest)
+
+
+def _walk(top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
+    """Paths of the photos below a folder, without folders that have been entered already."""
 
     def warn(error: OSError) -> None:
         logger.warning("cannot look into %s: %s", error.filename, error.strerror)
 
-    entered: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(top, onerror=warn, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in entered:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.files import printable
 from retrieval.search import Query
 from retrieval.store import Hit
 
@@ -20,10 +21,10 @@ def print_answers(
     console = Console(highlight=False)
     for query, hits in answers:
         if not hits:
-            console.print(escape(f"{query.title}: no item passes the filters"))
+            console.print(escape(f"{printable(query.title)}: no item passes the filters"))
             continue
         table = Table(title=escape(printable(query.title)), title_justify="left")
-        table.add_column("item", overflow="fold")
+        table.add_column("item", no_wrap=True)  # a key is there to be copied
         table.add_column("score", justify="right")
         for name in hits[0].aspects:
             style = None if weights.get(name) else "dim"
@@ -40,11 +41,6 @@ def summary(hit: Hit) -> str:
     """The item's category and first labels."""
     labels = [hit.item.category or "", *list(hit.item.attributes.values())[:MOST_LABELS]]
     return ", ".join(dict.fromkeys(label for label in labels if label))
-
-
-def printable(name: str) -> str:
-    """A file name as a terminal takes it."""
-    return name.encode(errors="replace").decode().replace("\n", "?")
 
 
 def to_plain(

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.files import replacing
+from engine.config import require
+from engine.files import printable, replacing
 from retrieval.pictures import item_picture, shrink
 from retrieval.search import Query
 from retrieval.store import Hit
@@ -43,7 +44,9 @@ def write_sheet(
             x, y = GAP + column * (CELL_WIDTH + GAP), GAP + row * row_height
             _cell(sheet, x, y, item_picture(root, hit.item, PICTURE_HEIGHT), _hit_lines(hit))
     suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-    _, data = cv2.imencode(suffix, cv2.cvtColor(np.asarray(sheet), cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(suffix, cv2.cvtColor(np.asarray(sheet), cv2.COLOR_RGB2BGR))
+    sentence = f"{path}: {width} pixels are too wide for a JPEG; name it .png or lower --top-k"
+    require(done, sentence)
     with replacing(path) as file:
         file.write(data)
 
@@ -79,7 +82,7 @@ def _cell(
         place = x + (CELL_WIDTH - width) // 2, y + (PICTURE_HEIGHT - height) // 2
         sheet.paste(Image.fromarray(fitted), place)
     for number, line in enumerate(lines[:LINES]):
-        text = _shorten(line.encode(errors="replace").decode())
+        text = _shorten(printable(line))
         color = INK if number == 0 else SOFT
         pen.text((x, y + PICTURE_HEIGHT + 4 + number * LINE), text, color, _font())
 

@@ -54,6 +54,27 @@ def test_link_loops_end(tmp_path: Path) -> None:
     assert names == ["a.jpg", "broken.jpg", "linked/c.jpg", "sub/b.jpg"]
 
 
+def test_patterns_follow_no_loops_and_photos_behind_links_count_once(tmp_path: Path) -> None:
+    touch(tmp_path, "shots/a/x.jpg", "shots/b.c/deep/y.png", "shots/top.jpg")
+    (tmp_path / "shots" / "me").symlink_to(".")
+    (tmp_path / "shots" / "a" / "up").symlink_to("..")
+    (tmp_path / "again").symlink_to("shots")
+    shots = tmp_path / "shots"
+    for pattern, names in {
+        "**/*.jpg": ["a/x.jpg", "top.jpg"], "**/d??p": ["y.png"], "**/deep/*": ["y.png"],
+        "b.c/**/y.*": ["y.png"], "**/b.c/": ["y.png"], "**/*.png": ["y.png"],
+    }.items():  # fmt: skip
+        assert find_photos([f"{shots}/{pattern}"])[1] == names
+    assert len(find_photos([str(shots), str(tmp_path / "again")])[1]) == 3
+
+
+def test_a_link_to_an_impossible_place_is_no_reason_to_stop(tmp_path: Path) -> None:
+    touch(tmp_path, "good.jpg")
+    (tmp_path / "bad.jpg").symlink_to("x" * 300)
+    given = [str(tmp_path / "good.jpg"), str(tmp_path / "bad.jpg")]
+    assert find_photos(given)[1] == ["bad.jpg", "good.jpg"]
+
+
 def test_results_among_the_photos_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "overlays/b.jpg", f"out/{MARKER}/lock", "out/overlays/a.jpg.jpg")
     touch(tmp_path, "out/crops/a.jpg/1_top.jpg", "out/c.jpg")
