@@ -131,9 +131,12 @@ class Shard:
         """
         try:
             with self.path.open("rb") as journal, self._vectors_path().open("rb") as vectors:
-                self._check_schema(journal.readline())
+                if not self._check_schema(journal.readline()):
+                    return
                 journal.seek(max(offset, journal.tell()))
                 yield from self._batches(journal, vectors)
+        except FileNotFoundError:
+            logger.warning("%s: its vectors are gone; its photos are done again", self.path)
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
 
@@ -170,11 +173,17 @@ class Shard:
             item.box = None if item.box is None else tuple(item.box)
         return state, items, np.frombuffer(data, np.float32).reshape(-1, self.schema.dim)
 
-    def _check_schema(self, line: bytes) -> None:
-        # Killed before the first line was whole: nothing to read either.
-        if line.endswith(b"\n"):
+    def _check_schema(self, line: bytes) -> bool:
+        """Whether the first line says what the rest is."""
+        if not line.endswith(b"\n"):
+            return False  # killed before it was whole: nothing to read either
+        try:
             found = FeatureSchema.from_plain(json.loads(line), str(self.path))
-            self.schema.require_same(found, str(self.path))
+        except (ValueError, InputError) as error:
+            logger.warning("%s: damaged, its photos are done again: %s", self.path, error)
+            return False
+        self.schema.require_same(found, str(self.path))
+        return True
 
     def _vectors_path(self) -> Path:
         return self.path.with_suffix(".f32")

@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,7 +82,7 @@ def read(folder: Path) -> Iterator[Record]:
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     """(offset of the line, record) of each whole line."""
     offset = damaged = 0
-    with path.open("rb") as file:
+    with _telling(path, "cannot read"), path.open("rb") as file:
         for line in file:
             record = _parse(line)
             if record is None:
@@ -105,18 +106,37 @@ def _parse(line: bytes) -> Record | None:
 
 
 class Appender:
-    """Adds this process's finished photos to its own part of the journal."""
+    """Adds this process's finished photos to its own part of the journal.
+
+    Raises:
+        InputError: it cannot be written.
+    """
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self.file = (folder / f"rank-{rank}.jsonl").open("ab")
+        self.path = folder / f"rank-{rank}.jsonl"
+        with _telling(self.path, "cannot write"):
+            self.file = self.path.open("ab", buffering=0)
 
     def add(self, record: Record) -> None:
         """Write one line and hand it to the system: a kill of this process cannot take it back."""
-        self.file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        self.file.flush()
+        rest = memoryview(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        with _telling(self.path, "cannot write"):
+            while rest:
+                rest = rest[self.file.write(rest) :]
 
     def __enter__(self) -> "Appender":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+@contextmanager
+def _telling(path: Path, what: str) -> Iterator[None]:
+    """An error of the system as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        sentence = f"{what} {path}: {reason}; free space or see to its permissions"
+        raise InputError(sentence) from error

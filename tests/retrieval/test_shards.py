@@ -71,6 +71,25 @@ def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> 
         assert assert_whole(store) == 5
 
 
+@pytest.mark.parametrize("damage", ["first line", "no vectors"])
+def test_a_shard_that_tells_nothing_is_left_out_and_is_no_obstacle(
+    location: str, damage: str, caplog
+) -> None:
+    open_database(location, schema=SCHEMA, create=True).close()
+    build_shard(location, 0)
+    (journal,) = Path(location).glob("shards/*.jsonl")
+    if damage == "first line":
+        data = journal.read_bytes()
+        journal.write_bytes(bytes(9) + data[9:])
+    else:
+        journal.with_suffix(".f32").unlink()
+    with open_database(location) as store:
+        assert store.absorb_shards() == 0
+        assert store.count() == 0
+    assert "done again" in caplog.text
+    assert not list(Path(location).glob("shards/*"))
+
+
 def test_a_shard_of_another_model_is_refused(location: str) -> None:
     other = type(SCHEMA)(1, SCHEMA.aspects, "another model")
     with open_shard(location, schema=other, rank=0) as sink:

@@ -72,3 +72,15 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
 def test_an_empty_journal_is_fine(tmp_path: Path) -> None:
     assert journal.merge(tmp_path, always) == set()
     assert list(journal.read(tmp_path)) == []
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "rank-0.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"cannot write .*rank-0.jsonl: No space left on device"):
+        add(tmp_path, 0, {"photo": "a"})
+
+
+def test_a_journal_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(InputError, match="cannot read"):
+        journal.merge(tmp_path, always)
