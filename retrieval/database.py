@@ -62,7 +62,7 @@ class LocalDatabase(DatabaseReader):
                 layout = Layout(schema.dim, "float16" if half else "float32")
                 _create(folder, schema, layout, about or {})
             stored, layout = names.read_description(folder)
-            self.about = names.read_about(folder)
+            self.about, self.name = names.read_about(folder), str(folder)
             if schema is not None:
                 stored.require_same(schema, str(folder))
             table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)

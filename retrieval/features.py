@@ -151,9 +151,8 @@ def normalized_weights(weights: Mapping[str, float], schema: FeatureSchema) -> n
     raw = np.array([weights.get(name, 0.0) for name in schema.names], np.float64)
     if not raw.any():
         raise InputError("all weights are 0: give at least one aspect a weight above 0")
-    return (
-        raw / raw.max() / (raw / raw.max()).sum()
-    )  # the largest first: 1e308 twice would overflow
+    raw /= raw.max()  # first, since 1e308 twice would overflow
+    return raw / raw.sum()
 
 
 def parse_weights(text: str) -> dict[str, float]:

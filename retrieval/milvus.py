@@ -73,6 +73,7 @@ class MilvusStore(Store):
         self._changed = time.monotonic()  # others may have written until a moment ago
         self._link = Link(address)
         try:
+            self.name = str(address)
             self.schema, self.about = self._open(schema, create and not read_only, about or {})
         except BaseException:
             self._link.close()

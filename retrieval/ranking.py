@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from retrieval.features import FeatureSchema
+from retrieval.features import FeatureSchema, normalized_weights
 
 
 def aspect_cosines(query: np.ndarray, vectors: np.ndarray, schema: FeatureSchema) -> np.ndarray:
@@ -26,9 +26,8 @@ def weighted_mean(
     cosines: np.ndarray, weights: Mapping[str, float], schema: FeatureSchema
 ) -> np.ndarray:
     """f64[n]: sum_a w_a cos_a / sum_a w_a of f64[n, aspects]."""
-    shares = np.array([weights.get(name, 0.0) for name, _ in schema.aspects], np.float64)
     # Term by term: a matrix product may round rows differently, which would break ties.
-    return (cosines * (shares / shares.sum())).sum(axis=1)
+    return (cosines * normalized_weights(weights, schema)).sum(axis=1)
 
 
 def best_first(scores: np.ndarray, keys: Sequence[str], k: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Similar items of a database for the garments that infer.py finds, and their pictures."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ class SimilarItems:
         self, location: str, describer: Describer | None, *, k: int, weights: str | None
     ) -> None:
         self.store = open_database(location, read_only=True)
-        self.location, self.k = location, k
-        self.embedder = embedder_for(self.store.schema, describer, location)
+        self.k = k
+        self.embedder = embedder_for(self.store.schema, describer, self.store.name)
         schema = self.store.schema
         self.weights = parse_weights(weights) if weights else equal_weights(schema)
         normalized_weights(self.weights, schema)  # refuses what makes no sense
@@ -49,7 +50,8 @@ class SimilarItems:
         states = hashlib.sha256()
         for name, state in sorted(self.store.photos().items()):
             states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
-        return {"database": self.location, "photos": states.hexdigest(),
+        return {"database": self.store.name, "photos": states.hexdigest(),
+                "features": self.store.schema.to_plain(), "about": self.store.about,
                 "k": self.k, "weights": self.weights}  # fmt: skip
 
     def find(
@@ -96,5 +98,8 @@ class SimilarItems:
             picture = item_picture(root, item, PICTURE_SIDE)
             if picture is None:
                 return None
-            write_jpeg(output / name, picture)
+            # Whoever finds it there takes it for whole.
+            part = output / f"{name}.{os.getpid()}.part"
+            write_jpeg(part, picture)
+            part.replace(output / name)
         return name

@@ -121,9 +121,11 @@ class Store(PhotoSink):
         schema: of the features.
         about: what whoever made the store noted, never changed since: where the photos lie, how
             garments were found on them.
+        name: its folder or address, without a password.
     """
 
     schema: FeatureSchema
+    name: str
     about: dict[str, Any]
 
     @abstractmethod
