@@ -46,6 +46,7 @@ from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database
 from tools.server.app import create_app
+from tools.server.impatient import Impatient
 from tools.server.limits import MEBI, Limits
 from tools.server.pictures import Pictures
 from tools.server.service import Service
@@ -73,7 +74,7 @@ def serve(arguments: argparse.Namespace) -> None:
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
         print(f"{store.count():,} garments; open {address_of(listener)}", flush=True)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False,
+            app, http=Impatient, log_config=None, access_log=False, server_header=False,
             limit_concurrency=CONNECTIONS,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
@@ -118,7 +119,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot listen on {host} port {port}: {reason}; choose others") from error
     # Connections inherit it; asyncio sets it only on sockets it has made itself. Without it every
@@ -161,7 +162,7 @@ def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) ->
     """The models that the flags and the database ask for."""
     device = distributed.init(arguments.device)
     describer = build_describer(arguments, device)
-    embedder = embedder_for(store.schema, describer, str(arguments.database))
+    embedder = embedder_for(store.schema, describer, store.name)
     if arguments.whole_photo:
         return Vision(None, embedder, limits)
     checkpoint = detector_checkpoint(arguments)

@@ -168,6 +168,30 @@ def test_a_server_from_the_shell(tmp_path: Path) -> None:
     assert process.returncode in (0, 130, -signal.SIGINT)
 
 
+def test_who_never_asks_is_hung_up_on(tmp_path: Path) -> None:
+    """As a process of its own: the time is short in it only."""
+    location = make_database(tmp_path)
+    short = "import sys; from tools.server import impatient; impatient.HEAD_SECONDS = 0.3; "
+    flags = ["--database", str(location), "--browse-only", "--port", "0"]
+    code = f"{short}from tools import serve; serve.main({flags!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parents[1]
+    )
+    try:
+        address = process.stdout.readline().split()[-1]
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        with socket.create_connection(place) as silent, socket.create_connection(place) as slow:
+            slow.sendall(b"GET /api/health HTTP/1.1\r\nHost: local")
+            for connection in (silent, slow):
+                connection.settimeout(20)
+                assert connection.recv(10) == b""
+        with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        process.kill()
+        process.wait(30)
+
+
 def test_what_cannot_be_opened_ends_with_a_sentence(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         serve.main(["--database", str(tmp_path / "none"), "--port", "0", "--browse-only"])

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
+from starlette.requests import ClientDisconnect
 
 from tools.server import words
 from tools.server.guard import COOKIE, same, session_of
@@ -62,7 +63,11 @@ def add_queries(app: FastAPI, service: Service, queues: Queues) -> None:
     async def detect(request: Request) -> dict:
         """Find the garments on a photo. The request's body is the photo's file, as it is."""
         with queues.photos.place():
-            return await queues.photos.run(service.detect, await request.body())
+            try:
+                data = await request.body()
+            except ClientDisconnect:
+                raise Refusal(400, "The upload was broken off; send the photo again") from None
+            return await queues.photos.run(service.detect, data)
 
     @app.post(
         "/api/search", response_model=words.Results, responses=refusals(400, 404, 410, 422)

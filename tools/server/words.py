@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Field(max_length=1000)]
 KEY = "shirts/1607.jpg#0"
 HANDLE = "Zq0m2hS4b1tV0cJ3xw7yAA"
@@ -86,7 +87,7 @@ class SearchRequest(BaseModel):
         {}, max_length=20, description="Of the aspects; left out: all count alike"
     )
     categories: list[Text] = Field([], max_length=200, description="Only these; empty: all")
-    attributes: dict[Text, Annotated[list[Text], Field(max_length=200)]] = Field(
+    attributes: dict[Name, Annotated[list[Text], Field(max_length=200)]] = Field(
         {}, max_length=50, description="Only garments with one of these values of each"
     )
     k: int = Field(24, ge=1, le=200, description="How many to find")
