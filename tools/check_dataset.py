@@ -19,6 +19,7 @@ Exit code: 0 clean, 1 problems found, 2 nothing could be checked.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,6 +32,7 @@ import numpy as np
 from rich.console import Console
 
 from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
+from engine.config import require
 from engine.data.readers.problems import Problem, Problems
 from engine.data.records import PhotoRecords
 from engine.distributed import configure_logging
@@ -161,7 +163,11 @@ def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
     if arguments.annotations or arguments.images:
         raise InputError("--annotations and --images: write FORMAT:PATH:annotations=...:images=...")
     parts = {}
-    for spec in map(parse_spec, arguments.dataset):
+    specs = [parse_spec(text) for text in arguments.dataset]
+    titles = [spec.title for spec in specs]
+    sentence = f"sets named {', '.join(titles)}: give each its own with name="
+    require(len({*titles}) == len(titles), sentence)
+    for spec in specs:
         roles = {spec.split: "train"}
         if spec.val != "none":
             roles.setdefault(spec.val, "val")
@@ -235,9 +241,10 @@ def write_outputs(
     if folder is None:
         return
     write_json(folder / "report.json", report)
-    for name, records in splits.items():
-        file = folder / f"samples_{Path(name).stem}.jpg"
-        write_samples(file, records, arguments.samples, arguments.seed)
+    short = [Path(name).name.removesuffix(".json") for name in splits]
+    for (name, records), own in zip(splits.items(), short, strict=True):
+        plain = re.sub(r"[^\w-]+", "_", own if short.count(own) == 1 else name)
+        write_samples(folder / f"samples_{plain}.jpg", records, arguments.samples, arguments.seed)
     # Leaks first: they matter most.
     ordered = sorted(pairs, key=lambda p: places[p.first].role == places[p.second].role)
     drawn = [

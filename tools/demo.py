@@ -44,11 +44,13 @@ class Step:
         name: what is remembered of it and where the page shows it.
         does: a line for people.
         command: the script and its arguments, paths relative to the repository.
+        makes: a file that is there once it is done, relative to the demo's folder.
     """
 
     name: str
     does: str
     command: tuple[str, ...]
+    makes: str
 
     def __str__(self) -> str:
         return shlex.join(("python", *self.command))
@@ -106,22 +108,22 @@ def making_steps(out: str) -> list[Step]:
         Step("render", "rendering photos", (
             "tools/make_wardrobe.py", "--output", wardrobe, "--count", "4",
             "--val-count", str(PHOTOS), "--size", str(SIDE),
-        )),
+        ), "wardrobe/wardrobe.json"),
         Step("build", "finding garments, storing them in a database", (
             "tools/build_database.py", *photos, "--database", database,
-        )),
+        ), "database/database.json"),
         Step("infer", "finding garments, describing them, with the most similar of the database", (
             "infer.py", *photos, "--output-dir", f"{out}/out", "--database", database,
-        )),
+        ), "out/garments.json"),
         Step("detector", "measuring the detector", (
             "tools/evaluate.py", "detector", "--dataset", "deepfashion2", "--data-path", wardrobe,
             "--class-agnostic", "--weights", "weights/detector.pt",
             "--output-dir", f"{out}/evaluation/detector",
-        )),
+        ), "evaluation/detector/metrics.json"),
         Step("multitask", "measuring what its vectors find", (
             "tools/evaluate.py", "multitask", "--dataset", f"deepfashion2:{wardrobe}",
             "--weights", "weights/multitask.pt", "--output-dir", f"{out}/evaluation/multitask",
-        )),
+        ), "evaluation/multitask/metrics.json"),
     ]  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def searching_steps(out: str, key: str) -> list[Step]:
             "tools/search.py", key, "--database", f"{out}/database", "--weights", weights,
             "--exclude-same-photo", "--top-k", "6",
             "--contact-sheet", f"{out}/search/{weights.partition('=')[0]}.png",
-        ))
+        ), f"search/{weights.partition('=')[0]}.png")
         for weights in WEIGHTINGS
     ]  # fmt: skip
 
@@ -170,7 +172,8 @@ def take(
         fingerprint.append(str(step))
         stamp = output / "done" / step.name.replace(" ", "-")
         done = json.dumps(fingerprint)
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == done:
+        remembered = stamp.read_text(encoding="utf-8") if stamp.exists() else None
+        if remembered == done and (output / step.makes).exists():
             console.print("done before")
             continue
         console.print(f"$ {step}", style="dim")

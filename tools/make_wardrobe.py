@@ -121,7 +121,8 @@ def _claim(folder: Path, seed: int, size: int) -> None:
                     f"{folder} holds a wardrobe of {was}, not of seed {seed} and size {size}; "
                     "give those or another --output"
                 )
-        elif any(folder.iterdir()):
+        # What a killed run left of the label is ours.
+        elif any(not path.name.startswith(f".{label.name}.") for path in folder.iterdir()):
             raise InputError(f"{folder} is not empty and not a wardrobe; give another --output")
         else:
             with replacing(label, "w") as file:

@@ -163,6 +163,19 @@ def test_a_mix_is_compared_across_its_sets(dataset: Path, tmp_path: Path, capsys
     assert list(json.loads(report.read_text())["splits"]) == ["table-val"]
 
 
+def test_sets_of_one_name_are_refused_and_their_pictures_kept_apart(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
+    other = tmp_path / "elsewhere" / dataset.name
+    shutil.copytree(dataset, other)
+    both = (f"coco:{dataset}", f"coco:{other}")
+    assert check(*both) == 2
+    assert "give each its own with name=" in capsys.readouterr().err
+    out = tmp_path / "out"
+    check(both[0], f"{both[1]}:name=set.v2", "--output-dir", out)
+    assert len(list(out.glob("samples_*.jpg"))) == 4
+
+
 def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
     files = [dataset / "train.json", dataset / "val.json"]
     out = tmp_path / "out"
