@@ -13,9 +13,9 @@ from pathlib import Path
 from engine.errors import InputError
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-OTHER_SUFFIXES = (".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm")
-# Nothing here reads HEIC, but a folder of it must show up as unreadable rather than as empty.
-PHOTO_SUFFIXES = (*JPEG_SUFFIXES, *OTHER_SUFFIXES, ".heic", ".heif")
+OTHER_SUFFIXES = (".heic", ".heif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif",
+                  ".jp2", ".ppm")  # fmt: skip
+PHOTO_SUFFIXES = (*JPEG_SUFFIXES, *OTHER_SUFFIXES)
 
 # A results folder holds MARKER; the pictures in its PICTURE_FOLDERS are never photos to look at.
 MARKER = ".weft"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import pi_heif
 from PIL import Image
 
 from engine.errors import InputError
@@ -16,7 +17,10 @@ MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MAX_BYTES = 1 << 30
 
 # Formats that hold photos. Left out are the ones that run interpreters (EPS) or nobody shoots in.
-PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG", "AVIF", "JPEG2000", "PPM")
+PILLOW_FORMATS = (
+    "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG", "HEIF", "AVIF", "JPEG2000", "PPM",
+)  # fmt: skip
+pi_heif.register_heif_opener()
 
 # What a photo may be, and what read_photo makes of it.
 TRAITS = {

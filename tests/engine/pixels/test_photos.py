@@ -72,6 +72,19 @@ def test_exif_orientation_is_applied(tmp_path: Path, kind: str, orientation: int
     assert photo_size(path) == check_photo(path).upright_size == upright.size
 
 
+def test_a_telephones_heic_stands_upright(tmp_path: Path) -> None:
+    """Red, green, blue and white quarters, 64 pixels wide, to be turned by a quarter."""
+    data = Path(__file__).with_name("turned.heic").read_bytes()
+    path = write(tmp_path, data, "IMG_0001.HEIC")
+    photo = read_photo(path)
+    assert photo_size(path) == (48, 64) and photo.shape == (64, 48, 3)
+    quarters = [photo[y, x].astype(int) for y in (10, 54) for x in (10, 38)]
+    wanted = [(50, 60, 200), (200, 40, 40), (240, 240, 240), (40, 180, 60)]
+    assert np.abs(np.array(quarters) - wanted).max() < 8
+    with pytest.raises(PhotoError):
+        read_photo(write(tmp_path, data[:-90], "cut.heic"))
+
+
 def test_png_orientation_after_the_pixels_counts(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6
