@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import require
-from engine.data.labels import LabelGroup, LabelSpace
+from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
 from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
@@ -22,6 +22,7 @@ from engine.pixels.crops import cut_crops
 from engine.precision import autocast
 
 BATCH = 32  # crops per forward pass
+SURE = 0.6  # probability of a category that no other set's word replaces
 TTA_MARGIN = 0.1  # --tta also looks at the crop with this much more around it
 
 Ranked = list[tuple[str, float]]  # values and their probabilities, best first
@@ -165,7 +166,8 @@ class Describer:
             photo: u8[H,W,3] RGB, upright; possibly decoded at 1/2, 1/4 or 1/8 of the size that the
                 detections refer to.
             found: its garments.
-            categories: the detector's; where the category head has branches they choose the branch.
+            categories: the detector's; where the category head has branches they choose the branch,
+                and where the model is unsure they help to choose the word.
 
         Returns:
             One description per garment, in the order of ``found``.
@@ -186,7 +188,8 @@ class Describer:
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
         logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
-        labels = self._rank(logits, len(found))
+        words = [categories[label - 1] if categories else "" for label in found.labels]
+        labels = self._rank(logits, words)
         vectors = {
             aspect: F.normalize(_mean([a["aspects"][aspect] for a in answers]), dim=1).cpu().numpy()
             for aspect in self.aspects
@@ -220,15 +223,34 @@ class Describer:
             for kind in ("logits", "aspects")
         }
 
-    def _rank(self, logits: dict[str, Tensor], count: int) -> list[dict[str, Ranked]]:
-        """Per garment, every group's likeliest values."""
-        ranked: list[dict[str, Ranked]] = [{} for _ in range(count)]
+    def _rank(self, logits: dict[str, Tensor], words: Sequence[str]) -> list[dict[str, Ranked]]:
+        """Per garment, which the detector calls by one of ``words``, each group's likeliest values.
+
+        Where the vocabulary has no sure word for a category, because it lacks that kind of
+        garment, another set's that has the detector's word may be surer.
+        """
+        ranked: list[dict[str, Ranked]] = [{} for _ in words]
         for name, rows in logits.items():
             group = self.model.labels.group(name)
             chosen = _probabilities(rows, group, self.vocabulary[name], self.settings)
-            for entry, values in zip(ranked, chosen, strict=True):
-                entry[name] = values
+            for i, (entry, word) in enumerate(zip(ranked, words, strict=True)):
+                entry[name] = chosen[i]
+                if name != CATEGORY or chosen[i][0][1] >= SURE or self.settings.vocabulary:
+                    continue
+                for vocabulary in self._vocabularies_with(group, word):
+                    (other,) = _probabilities(rows[i : i + 1], group, vocabulary, self.settings)
+                    if other[0][0] == word and other[0][1] > chosen[i][0][1]:
+                        entry[name] = other
+                        break
         return ranked
+
+    def _vocabularies_with(self, group: LabelGroup, word: str) -> list[tuple[int, ...]]:
+        """Those of the sets that know a category by the detector's own word for it."""
+        if word not in group.values:
+            return []
+        number = group.values.index(word)
+        known = [source.vocabulary.get(group.name, ()) for source in self.model.labels.sources]
+        return [values for values in known if number in values]
 
 
 def choose_vocabulary(labels: LabelSpace, name: str | None) -> dict[str, tuple[int, ...]]:

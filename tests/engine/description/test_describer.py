@@ -78,6 +78,24 @@ def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
         describer(checkpoint, vocabulary="x")
 
 
+@pytest.mark.parametrize(
+    ("logits", "word", "first"),
+    [
+        ([0.1, 0, 0, 5, 0], "shorts", "shorts"),  # street's word, of which the shop has none
+        ([9, 0, 0, 5, 0], "shorts", "shirt"),  # the shop is sure
+        ([0.1, 0, 0, 5, 0], "", "shirt"),
+        ([0.1, 0, 5, 4, 0], "shorts", "jeans"),
+        ([0.1, 5, 0, 0, 0], "shorts", "shirt"),  # nor does street see what the detector saw
+    ],
+)
+def test_an_unsure_word_gives_way_to_the_detectors_own(checkpoint, logits, word, first):
+    rows = {"category": torch.tensor([logits], dtype=torch.float32)}
+    [entry] = describer(checkpoint)._rank(rows, [word])
+    assert entry["category"][0][0] == first
+    [kept] = describer(checkpoint, vocabulary="shop")._rank(rows, [word])
+    assert kept["category"][0][0] in ("shirt", "jeans")
+
+
 def test_vocabularies_fall_back_group_by_group():
     assert choose_vocabulary(SPACE, "street") == {
         "category": (1, 2, 3), "color": (0, 1, 2), "parts": (0, 1),
