@@ -6,7 +6,7 @@ with open_database("DB", read_only=True) as store:
     hits = find_similar(store, queries, weights={"color": 1, "shape": 0.5}, k=10)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +15,14 @@ import numpy as np
 
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder, given_garments, whole_photo
+from engine.errors import InputError
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
 from retrieval.pictures import cut_box, photo_name
 from retrieval.store import Filter, Hit, Item, Store
+
+MOST_NAMED = 40  # words of a store, in an error
 
 
 @dataclass(slots=True)
@@ -141,6 +144,32 @@ def find_similar(
         vectors = np.stack([query.vector for _, query in group])
         found += store.search(vectors, weights=weights, k=k, filter=own)
     return found
+
+
+def as_stored(store: Store, filter: Filter) -> Filter:
+    """A filter whose words are spelled as the store's, capitals aside.
+
+    Raises:
+        InputError: a category, attribute or value that no item has.
+    """
+    if not filter.categories and not filter.attributes:
+        return filter
+    categories, attributes = store.labels()
+    wanted: dict[str, tuple[str, ...]] = {}
+    for name, values in filter.attributes.items():
+        for stored in _spellings("attribute", [name], attributes):
+            wanted[stored] = _spellings(f"attribute {name}", values, attributes[stored])
+    spelled = _spellings("category", filter.categories, categories)
+    return replace(filter, categories=spelled, attributes=wanted)
+
+
+def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    found = {text: [k for k in known if k.casefold() == text.casefold()] for text in texts}
+    for text, stored in found.items():
+        if not stored:
+            shown = ", ".join(sorted(known)[:MOST_NAMED])
+            raise InputError(f"{what} {text}: no item has it; there are {shown or 'none'}")
+    return tuple(dict.fromkeys(word for stored in found.values() for word in stored))
 
 
 def _without_itself(filter: Filter, query: Query, store: Store, same_photo: bool) -> Filter:

@@ -26,7 +26,14 @@ from engine.files import exists
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
-from retrieval.search import Query, QueryReader, equal_weights, find_similar, stored_queries
+from retrieval.search import (
+    Query,
+    QueryReader,
+    as_stored,
+    equal_weights,
+    find_similar,
+    stored_queries,
+)
 from retrieval.store import Filter, Store, open_database
 from tools.searching.answers import print_answers, to_plain
 from tools.searching.contact_sheet import write_sheet
@@ -45,7 +52,7 @@ def search(arguments: argparse.Namespace) -> None:
             queries,
             k=arguments.top_k,
             weights=weights,
-            filter=filter_of(arguments),
+            filter=as_stored(store, filter_of(arguments)),
             exclude_same_photo=arguments.exclude_same_photo,
         )
         root = arguments.root or store.about.get(ROOT)

@@ -108,7 +108,17 @@ def test_filters_leave_out(database: Path, capsys) -> None:
     some = answer(capsys, *flags, "--attribute", "color=blue", "--attribute", "color=green",
                   "--folder", "slim")  # fmt: skip
     assert set(keys_of(some)) == {"slim/blue.png#1", "slim/green.png#1"}
-    run(*flags, "--category", "hat")
+    assert keys_of(answer(capsys, *flags, "--category", "TOP", "--attribute", "Color=Blue")) == [
+        "wide/blue.png#1"
+    ]
+    for unknown, words in {
+        ("--category", "hat"): "category hat: no item has it; there are",
+        ("--attribute", "color=pink"): "attribute color pink: no item has it; there are blue",
+        ("--attribute", "size=pink"): "attribute size: no item has it; there are color",
+    }.items():
+        run(*flags, *unknown, code=2)
+        assert words in capsys.readouterr().err
+    run(*flags, "--folder", "nowhere")
     assert "no item passes" in capsys.readouterr().out
 
 
