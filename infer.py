@@ -86,7 +86,8 @@ def infer(arguments: argparse.Namespace) -> None:
             groups=describer.groups if describer else None,
             features=arguments.save_features,
         )
-        print_summary(summary, len(pending), time.monotonic() - started, arguments.output_dir)
+        seconds = time.monotonic() - started
+        print_summary(summary, len(pending), seconds, arguments.output_dir, others=run.others)
         run.close()
     distributed.shutdown()
 

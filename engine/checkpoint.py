@@ -77,7 +77,9 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
         InputError: a missing, damaged, foreign or wrong-kind file, named in the message.
     """
     checkpoint = read_plain(Path(path))
-    parts = {"format", "kind", "model", "config", "categories", "category_ids"}
+    parts = {"format", "kind", "model", "config"}
+    if checkpoint.get("kind") == "detector":
+        parts |= {"categories", "category_ids"}
     if not parts <= checkpoint.keys() or not isinstance(checkpoint["model"], dict):
         raise InputError(f"{path}: not one of this project's checkpoints; train one with train.py")
     if checkpoint["format"] != FORMAT:
@@ -85,7 +87,7 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
         raise InputError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
     if kind is not None and checkpoint["kind"] != kind:
         raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
-    if len(checkpoint["categories"]) != len(checkpoint["category_ids"]):
+    if len(checkpoint.get("categories", ())) != len(checkpoint.get("category_ids", ())):
         raise InputError(f"{path}: its category_ids do not go with its categories")
     return checkpoint
 

@@ -24,6 +24,7 @@ from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key
 
 HAND_OVER_SECONDS = 1.0
 HAND_OVER_PHOTOS = 1000  # at most so many wait in memory
+GIVEN = "given"  # garments of an annotated set, with its labels
 MADE_BY = "made_by"  # in a store's ``about``: all that its items depend on beside the photos
 
 

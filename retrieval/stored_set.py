@@ -3,9 +3,10 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from engine.data.labels import CATEGORY, LabelGroup
 from engine.data.packing import SOURCES
 from engine.errors import InputError
 from engine.judging.aspect_metrics import GarmentTable
+from retrieval.build import GIVEN, MADE_BY
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
 from retrieval.pictures import ROOT
 from retrieval.store import Item, Store, item_key
@@ -27,13 +29,23 @@ class StoredSet:
     """Items and their vectors f32[n, D], in the same order.
 
     Attributes:
-        root: folder that the names of the items' photos are relative to; None where unknown.
+        about: what the store notes of itself.
     """
 
     items: list[Item]
     vectors: np.ndarray
     schema: FeatureSchema
-    root: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str | None:
+        """Folder that the names of the items' photos are relative to; None where unknown."""
+        return self.about.get(ROOT)
+
+    @property
+    def labels_are_answers(self) -> bool:
+        """Whether a model gave the labels, so that they cannot tell how right it is."""
+        return self.about.get(MADE_BY, {}).get("garments", GIVEN) != GIVEN
 
     def aspect(self, name: str) -> np.ndarray:
         """f32[n, d], one aspect's part of the vectors."""
@@ -108,7 +120,7 @@ def from_store(store: Store) -> StoredSet:
         vectors.append(store.vectors(block))
     if not items:
         raise InputError("the database is empty: build it with tools/build_database.py")
-    return StoredSet(items, np.concatenate(vectors), store.schema, store.about.get(ROOT))
+    return StoredSet(items, np.concatenate(vectors), store.schema, store.about)
 
 
 def from_files(vectors: Path, table: Path) -> StoredSet:

@@ -106,6 +106,20 @@ def test_only_what_changed_is_done_again(tmp_path: Path, weights: Path) -> None:
     assert names == ["0.png", "1.png", "4.png", "sub/2.png"]
 
 
+def test_photos_of_earlier_runs_that_are_not_named_are_told(
+    tmp_path: Path, weights: Path, capsys
+) -> None:
+    photos = make_photos(tmp_path / "photos", 4)
+    output = ("--output-dir", tmp_path / "out", "--weights", weights)
+    run(photos, *output)
+    assert "earlier runs" not in capsys.readouterr().out
+    (photos / "1.png").unlink()
+    run(photos / "0.png", photos / "sub/2.png", *output)
+    printed = capsys.readouterr().out
+    assert "2 photos, 0 of them now" in printed
+    assert "1 photo of earlier runs, not named now" in printed
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -36,6 +36,7 @@ from engine.errors import InputError, exits_cleanly
 from engine.files import absolute, printable
 from engine.pixels.find_photos import find_photos
 from retrieval.build import (
+    GIVEN,
     MADE_BY,
     Plan,
     below,
@@ -99,7 +100,7 @@ def open_source(
     if arguments.dataset:
         specs = [parse_spec(text) for text in arguments.dataset]
         with distributed.first_on_each_machine():
-            return AnnotatedGarments(specs, embedder.cut, arguments.workers), {"garments": "given"}
+            return AnnotatedGarments(specs, embedder.cut, arguments.workers), {"garments": GIVEN}
     groups = embedder.describer.groups if embedder.describer else {}
     described = model_flags.description_basis(arguments)
     if arguments.whole_photo:

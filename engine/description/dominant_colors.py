@@ -13,7 +13,7 @@ ROUNDS = 6
 MERGE = 10.0  # colors closer than this are one
 LIGHTNESS = 0.55  # of a lightness difference counts: a fold's shadow is no color of its own
 SMALLEST_SHARE = 0.03
-MIXED = 0.9  # a pixel whose weight lies below is partly background
+MIXED = 0.9  # a pixel with less garment than this share of its neighbors' is partly background
 
 
 def dominant_colors(
@@ -47,12 +47,16 @@ def _garment_pixels(crop: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarr
 
     Averages are taken under the weights, so that the background does not bleed in.
     """
-    weights = find_foreground(crop, mask).weights
+    ground = find_foreground(crop, mask)
+    weights = ground.weights
+    # Without an outline nothing is an edge: that weights fall off toward the rim mixes no colors.
+    solid = (weights > 0).astype(np.float32) if ground.outline is None else ground.outline
     size = tuple(min(side, WORK_SIZE) for side in crop.shape[1::-1])
     small = cv2.resize(weights, size, interpolation=cv2.INTER_AREA)
     sums = cv2.resize(crop * weights[..., None], size, interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(sums / np.maximum(small, 1e-6)[..., None] / 255, cv2.COLOR_RGB2Lab)
-    inner = small * (cv2.erode(small, np.ones((3, 3))) > MIXED * cv2.dilate(small, np.ones((3, 3))))
+    solid = cv2.resize(solid, size, interpolation=cv2.INTER_AREA)
+    inner = small * (cv2.erode(solid, np.ones((3, 3))) > MIXED * cv2.dilate(solid, np.ones((3, 3))))
     kept = inner if inner.sum() > 0.2 * small.sum() else small  # thin straps are all edge
     return lab[kept > 0], kept[kept > 0]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from engine.errors import InputError
+from engine.files import exists
 from engine.outputs import journal
 from engine.outputs.journal import Record
 from engine.pixels.find_photos import MARKER, find_photos
@@ -28,6 +29,8 @@ class PhotoRun:
         root: the folder that names start from.
         names: of all photos, sorted.
         pending: (name, stamp) of those without a valid journal line, sorted.
+        others: how many photos that are still there the journal holds beside them, of earlier
+            runs.
         folder: of the journal.
         lock: held until ``close``.
     """
@@ -35,6 +38,7 @@ class PhotoRun:
     root: Path
     names: list[str]
     pending: list[tuple[str, Stamp]]
+    others: int
     folder: Path
     lock: IO
 
@@ -71,7 +75,8 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
     stamps = {name: _stamp(root / name, digest) for name in names}
     done = journal.merge(folder, lambda record: _holds(record, stamps, output))
     pending = [(name, stamps[name]) for name in names if name not in done]
-    return PhotoRun(root, names, pending, folder, lock)
+    others = sum(exists(root / name) for name in done.difference(names))
+    return PhotoRun(root, names, pending, others, folder, lock)
 
 
 def claim(output: Path) -> tuple[Path, IO]:

@@ -114,7 +114,7 @@ def assemble(
     return summary
 
 
-def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> None:
+def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, others: int) -> None:
     """Tell what was found, what could not be read and where to look.
 
     Args:
@@ -122,6 +122,7 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> N
         new: how many of them were not finished already.
         seconds: that the run took.
         output: the results folder.
+        others: finished photos of earlier runs into this folder that this run does not name.
     """
     console = Console(highlight=False, soft_wrap=True)
     if summary.garments:
@@ -136,12 +137,22 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path) -> N
     if len(summary.unreadable) > MOST_NAMED:
         console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
     console.print(
-        f"{summary.photos} photos, {new} of them now in {seconds:.1f} s: {summary.garments} "
-        f"garments, {summary.photos_without} photos without, {len(summary.unreadable)} unreadable"
+        f"{_count(summary.photos, 'photo')}, {new} of them now in {seconds:.1f} s: "
+        f"{_count(summary.garments, 'garment')}, {_count(summary.photos_without, 'photo')} "
+        f"without, {len(summary.unreadable)} unreadable"
     )
+    if others:
+        console.print(
+            f"{_count(others, 'photo')} of earlier runs, not named now: not in these results; name "
+            "them, too, to have all in one"
+        )
     page = output / "index.html"
     shown = page if page.exists() else output / "garments.json"
     console.print(escape(f"look at {printable(str(shown))}"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any]]:

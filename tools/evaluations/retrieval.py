@@ -53,6 +53,10 @@ from tools.evaluations import search_protocols
 from tools.evaluations.shared import start
 
 TUNING_QUERIES = 2000
+OWN_ANSWERS = (
+    "labels are the model's own answers: this tells how consistent they are with its vectors, not "
+    "how right; a database built with --dataset has true ones"
+)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -103,6 +107,11 @@ def _neighbors(
     metrics: dict[str, Any] = {"items": len(found.items)} | rows
     console = Console(quiet=not distributed.is_main())
     console.print(f"{len(found.items)} items", style="bold")
+    if found.labels_are_answers and table.judged:
+        metrics["labels_are_answers"] = True
+        console.print(OWN_ANSWERS)
+    if (table.identity < 0).all():
+        console.print("no item says which product it shows: no Recall@K")
     print_neighbors(rows, console)
     if arguments.tune_weights:
         tuned, metrics["other_half"] = _tune(found, table, roles, arguments.tune_weights)

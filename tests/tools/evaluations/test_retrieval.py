@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dataset_helpers import load_dataset
+from retrieval.build import MADE_BY
 from retrieval.deepfashion2 import Answer
 from retrieval.deepfashion2_files import read_answers, truth_of, write_answers, write_truth
 from retrieval.features import FeatureSchema
@@ -73,6 +74,16 @@ def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> N
     printed = capsys.readouterr().out
     for word in ("64 items", "weighted", "tuned on half", "P@10 color", "mAP"):
         assert word in printed
+
+
+def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys) -> None:
+    items = [Item(f"{i}.jpg#0", f"{i}.jpg", 0, None, "coat", {"color": "red"}) for i in range(3)]
+    about = {MADE_BY: {"garments": "whole photos"}}
+    with open_database(tmp_path / "own", schema=SCHEMA, create=True, about=about) as store:
+        store.add(items, np.concatenate([at([0, 5, 90]), at([0, 1, 2])], axis=1))
+    assert metrics_of(tmp_path, "--database", tmp_path / "own")["labels_are_answers"]
+    printed = capsys.readouterr().out
+    assert "the model's own answers" in printed and "no Recall@K" in printed
 
 
 def test_tables_name_queries_and_gallery(database: Path, tmp_path: Path) -> None:
