@@ -59,6 +59,8 @@ def train_detector(
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
         torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
         model = detector_task.build_model(config, train, load=not resuming)
+    if val and distributed.is_main():
+        report_leaks([train], {"val": val})
     transform = DetectorTransform(train, augmentation, seed=config.seed)
     task = Task(
         kind="detector",
@@ -84,11 +86,15 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
     if config.eval_every == 0 and not config.test_only:
         return train, None
     val = read(split="val", annotations=config.val_annotations)
-    if val.categories != train.categories:
+    if val.categories != train.categories and not config.class_agnostic:
+        same = set(val.categories) == set(train.categories)
         raise InputError(
             f"{config.data_path}: the validation split names the categories "
             f"{', '.join(val.categories)}, the training split {', '.join(train.categories)}"
+            f"{': give both the same order' if same else ''}"
         )
+    judged = int((~val.garment_crowd).sum())
+    require(judged > 0, f"{config.data_path}: the validation split has no garment to judge by")
     return train, val
 
 

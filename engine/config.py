@@ -131,7 +131,9 @@ class TrainingConfig:
     eval_every: int = setting(1, "epochs between evaluations, 0 = never")
     patience: int = setting(0, "stop after so many evaluations without a new best, 0 = never")
     resume: str = setting(
-        "auto", "auto: continue what is in --output-dir; none: start over; or a checkpoint file"
+        "auto",
+        "auto: continue what is in --output-dir; none: start over, at every restart; or a "
+        "checkpoint file to continue from where --output-dir is empty",
     )
 
     def __post_init__(self) -> None:

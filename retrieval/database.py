@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InputError
+from engine.lock import Lock
 from retrieval import folder as names
 from retrieval.features import FeatureSchema
 from retrieval.item_table import ItemTable
@@ -54,9 +55,9 @@ class LocalDatabase(DatabaseReader):
                 names.prepare(folder)
             elif not names.is_database(folder):
                 raise InputError(f"{folder}: no database there; build one first")
-            self._lock = None if read_only else names.WriterLock(folder)
+            self._lock = None if read_only else _lock(folder)
             if self._lock:
-                undo.callback(self._lock.release)
+                undo.callback(self._lock.close)
             # Looked at again: another process may have made it before we had the lock.
             if not names.is_database(folder):
                 layout = Layout(schema.dim, "float16" if half else "float32")
@@ -77,7 +78,7 @@ class LocalDatabase(DatabaseReader):
         self._table.close()
         self._view = None
         if self._lock:
-            self._lock.release()
+            self._lock.close()
 
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
         self._put_photos(batch, lambda: None)
@@ -232,6 +233,10 @@ class LocalDatabase(DatabaseReader):
             append(self._segments, self.layout, generation, start, vectors)
             checksums += block_checksums(self.layout, start, vectors, 0)
         return checksums
+
+
+def _lock(folder: Path) -> Lock:
+    return Lock(folder / names.LOCK, folder, "open it for reading only")
 
 
 def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a local database: what is in it, its description, and the lock of its writer.
+"""The folder of a local database: what is in it, and its description.
 
 DB/
     database.json    format, feature schema, layout; written last, so that it means "complete"
@@ -8,11 +8,8 @@ DB/
     lock             held by the one process that writes
 """
 
-import fcntl
 import json
 import logging
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +29,6 @@ SHARDS = "shards"
 LOCK = "lock"
 
 logger = logging.getLogger("weft")
-_held: set[Path] = set()  # by this process: its own locks would not stop it
 
 
 def is_database(folder: Path) -> bool:
@@ -117,47 +113,3 @@ def _layout(plain: object, schema: FeatureSchema, path: Path) -> Layout:
     except TypeError:
         pass
     raise InputError(f"{path}: damaged layout; restore a copy")
-
-
-class WriterLock:
-    """Held from creation until ``release``, or until the process ends in any way.
-
-    A record lock: unlike ``flock`` it is not inherited, so loader processes that outlive a killed
-    build for a moment don't block the next one.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = (folder / LOCK).resolve()
-        self.file = None
-        if self.path in _held:
-            raise InputError(f"{folder}: already open for writing in this process")
-        try:
-            self.file = self.path.open("a+")
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"{folder}: cannot be written ({reason}); open it for reading only"
-            ) from error
-        self._claim(folder)
-        _held.add(self.path)
-
-    def _claim(self, folder: Path) -> None:
-        try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            self.file.seek(0)
-            who = self.file.read(200).strip() or "another process"
-            self.file.close()
-            raise InputError(
-                f"{folder}: {who} is writing to it; wait for it, or open it for reading only"
-            ) from None
-        except OSError as error:  # some network file systems know no locks
-            logger.debug("no lock on %s: %s", folder, error)
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self.file.flush()
-
-    def release(self) -> None:
-        if self.path in _held and not self.file.closed:
-            _held.discard(self.path)
-            self.file.close()

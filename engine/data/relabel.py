@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from engine.data.labels import LabelSpace, index_by_text
+from engine.data.labels import ASPECTS, LabelSpace, index_by_text
 
 if TYPE_CHECKING:
     from engine.description.multitask import Multitask
@@ -32,6 +32,7 @@ def carry_over(
         The state, and how many values of each group of ``model`` were found in it.
     """
     own = model.state_dict()
+    attention = _attention(state, own, [a for a in ASPECTS if a in tasks], model.aspects)
     theirs = {g.name: (i, g) for i, g in enumerate(labels.answered_by(tasks))}
     carried = {n: t for n, t in state.items() if not n.startswith(("classifiers.", "criterion."))}
     found = {}
@@ -48,7 +49,21 @@ def carry_over(
             table[list(rows)] = source[list(rows.values())].to(table.dtype)
             carried[name] = table
             found[group.name] = len(rows)
-    return carried, found
+    return carried | attention, found
+
+
+def _attention(state: State, own: State, others: Sequence[str], aspects: Sequence[str]) -> State:
+    """The attention's maps, a row an aspect: those that both models have, by name."""
+    shared = [aspect for aspect in aspects if aspect in others]
+    carried = {}
+    for part in ("weight", "bias"):
+        name = f"aspect_heads.attention.look.{part}"
+        if name in own and name in state:
+            table = own[name].clone()
+            rows = state[name][[others.index(aspect) for aspect in shared]]
+            table[[aspects.index(aspect) for aspect in shared]] = rows.to(table.dtype)
+            carried[name] = table
+    return carried
 
 
 def carry_categories(

@@ -24,6 +24,7 @@ from engine import distributed
 from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
+from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
 from engine.training.loader import batches_of, to_device
@@ -91,6 +92,7 @@ class Trainer:
             model, config, device, settings=task.settings, steps_per_epoch=len(task.batches)
         )
         self.state.resume(task.kind, task.labels)
+        self.state.judge_best_by(task.best_metric)
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
@@ -100,22 +102,31 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train to the end and return the best evaluation (see ``TrainingState.best``)."""
+        state, lock = self.state, contextlib.nullcontext()
         if distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.folder / ".lock", self.folder, "choose another --output-dir")
             remove_stale_temporaries(self.folder)
-        step = self.state.step
-        self.log = RunLog(
-            self.folder, self.task.settings, first_step=step, total_steps=self.total_steps
-        )
+        with lock:
+            self.log = RunLog(
+                self.folder,
+                self.task.settings,
+                first_step=state.step,
+                total_steps=self.total_steps,
+                last_epochs={"train": state.epoch, "eval": state.evaluated_epoch},
+            )
+            self._fit()
+        return state.best
+
+    def _fit(self) -> None:
         try:
             # A run killed between an epoch's checkpoint and its evaluation owes the latter.
-            if step > self.state.evaluated_step and self._evaluation_is_due():
+            if self.state.step > self.state.evaluated_step and self._evaluation_is_due():
                 self._evaluate()
             if not self._should_stop():
                 self._run_steps()
         finally:
             self.log.close()
-        return self.state.best
 
     def _run_steps(self) -> None:
         state, config = self.state, self.config
@@ -137,14 +148,14 @@ class Trainer:
 
             # Checkpoint and evaluate
             if state.step % state.steps_per_epoch == 0:
-                self._save()
+                self._save(state.checkpoint(self.task.kind, self.task.labels))
                 if self._evaluation_is_due():
                     with window.paused():
                         self._evaluate()
                 if self._should_stop():
                     break
             elif state.step % config.checkpoint_every == 0:
-                self._save()
+                self._save(state.checkpoint(self.task.kind, self.task.labels))
 
     def _backbone_is_frozen(self) -> bool:
         return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
@@ -257,11 +268,13 @@ class Trainer:
         if not state.best or value > state.best["value"]:
             state.evaluations_since_best = 0
             state.best = {"step": state.step, "epoch": state.epoch, "value": value}
-            state.best["metrics"] = metrics
-        checkpoint = self._save()
+            state.best |= {"metric": self.task.best_metric, "metrics": metrics}
+        checkpoint = state.checkpoint(self.task.kind, self.task.labels)
         if distributed.is_main() and state.evaluations_since_best == 0:
             save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
         self.log.evaluation(state.step, state.epoch, metrics, state.best)
+        # Last, since it says that all of the above is done: a kill before it repeats the judging.
+        self._save(checkpoint)
         logger.info(
             "epoch %g: %s %.4f (best %.4f at epoch %g)",
             state.epoch, self.task.best_metric, value, state.best["value"], state.best["epoch"],
@@ -288,12 +301,10 @@ class Trainer:
         )  # fmt: skip
         return True
 
-    def _save(self) -> dict[str, Any]:
-        """Write checkpoint_latest.pt (rank 0); every rank calls it. Returns the checkpoint."""
-        checkpoint = self.state.checkpoint(self.task.kind, self.task.labels)
+    def _save(self, checkpoint: dict[str, Any]) -> None:
+        """Write checkpoint_latest.pt, on rank 0."""
         if distributed.is_main():
             save_checkpoint(checkpoint, self.folder / "checkpoint_latest.pt")
-        return checkpoint
 
     def _batches(self) -> Iterator[tuple]:
         """The rank's batches from the current step to the end."""

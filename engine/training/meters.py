@@ -39,6 +39,7 @@ from engine import distributed
 from engine.files import replacing
 
 # The metrics that curves.png shows: the detector's, the multitask model's.
+ROUNDING = 1e-4  # of epochs in the log
 DRAWN = ("/AP", "/AP50", "/top1", "/micro_f1", "/R@1")
 
 
@@ -48,23 +49,32 @@ class RunLog:
     Args:
         folder: the run's ``--output-dir``, created when missing.
         config: plain dict of settings, written to config.json.
-        first_step: the step training continues from; log lines past it are dropped, since a
-            killed run may have logged steps that its last checkpoint does not hold.
+        first_step: the step training continues from.
         total_steps: length of the progress bar.
+        last_epochs: kind of log line -> where those of the earlier part of the run end; lines past
+            it are dropped, since a killed run may have logged what its last checkpoint lacks.
     """
 
-    def __init__(self, folder: Path, config: dict, *, first_step: int, total_steps: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict,
+        *,
+        first_step: int,
+        total_steps: int,
+        last_epochs: dict[str, float],
+    ) -> None:
         self.folder = Path(folder)
         self.active = distributed.is_main()
         if not self.active:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", config | {"environment": _environment()})
-        self.records = _read_log(self.folder / "log.jsonl", first_step)
+        self.records = _read_log(self.folder / "log.jsonl", last_epochs)
         with replacing(self.folder / "log.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in self.records)
         self.lines = (self.folder / "log.jsonl").open("a", buffering=1)
-        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=first_step)
+        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=first_step + 1)
         self.progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -245,8 +255,11 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, kernel, mode="same") / weight
 
 
-def _read_log(path: Path, last_step: int) -> list[dict[str, Any]]:
-    """The lines of an earlier part of this run, up to a step; a cut last line is dropped."""
+def _read_log(path: Path, last_epochs: dict[str, float]) -> list[dict[str, Any]]:
+    """The lines of an earlier part of this run, up to an epoch; a cut last line is dropped.
+
+    By epochs, since a changed global batch changes what a step is.
+    """
     records = []
     if path.is_file():
         for line in path.read_text().splitlines():
@@ -254,7 +267,7 @@ def _read_log(path: Path, last_step: int) -> list[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if record["step"] <= last_step:
+            if record["epoch"] <= last_epochs[record["kind"]] + ROUNDING:
                 records.append(record)
     return records
 

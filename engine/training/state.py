@@ -11,6 +11,7 @@ from engine import distributed
 from engine.checkpoint import FORMAT, load_checkpoint
 from engine.config import TrainingConfig
 from engine.errors import InputError
+from engine.training.meters import flatten_scalars
 from engine.training.optim import WeightAverage, build_optimizer
 
 logger = logging.getLogger("weft")
@@ -26,7 +27,7 @@ class TrainingState:
         evaluations_since_best: for early stopping.
         bad_steps: skipped steps in a row.
         best: the best evaluation so far, {} before the first:
-            {"step", "epoch", "value", "metrics"}.
+            {"step", "epoch", "value", "metric", "metrics"}.
     """
 
     COUNTERS = ("step", "evaluated_step", "evaluations_since_best", "bad_steps", "best")
@@ -60,6 +61,11 @@ class TrainingState:
         return self.step / self.steps_per_epoch
 
     @property
+    def evaluated_epoch(self) -> float:
+        """Passes over the training set before the last evaluation."""
+        return self.evaluated_step / self.steps_per_epoch
+
+    @property
     def evaluated_model(self) -> nn.Module:
         """The weights that are judged and shipped: the average where there is one."""
         return self.average.model if self.average else self.model
@@ -87,6 +93,15 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
         }
 
+    def judge_best_by(self, metric: str) -> None:
+        """See to it that ``best`` holds the value of ``metric``; an earlier run may have held
+        another for decisive."""
+        if not self.best or self.best.get("metric", metric) == metric:
+            return
+        value = flatten_scalars(self.best["metrics"]).get(metric)
+        self.best = {} if value is None else self.best | {"metric": metric, "value": value}
+        self.evaluations_since_best = 0
+
     def resume(self, kind: str, labels: dict[str, Any]) -> None:
         """Take over the run that ``--resume`` names, when there is one.
 
@@ -96,7 +111,10 @@ class TrainingState:
         path = find_resume(self.config.resume, Path(self.config.output_dir))
         if path is None:
             return
-        checkpoint = load_checkpoint(path, kind)
+        try:
+            checkpoint = load_checkpoint(path, kind)
+        except InputError as error:
+            raise InputError(f"{error}; to start over choose another --output-dir") from error
         if "optimizer" not in checkpoint:
             raise InputError(f"{path}: weights without training state; give it as --weights")
         if checkpoint["categories"] != labels["categories"]:
@@ -133,8 +151,18 @@ class TrainingState:
         scale = self.steps_per_epoch / checkpoint["steps_per_epoch"]
         self.step = round(self.step * scale)
         self.evaluated_step = round(self.evaluated_step * scale)
+        if self.best:
+            self.best["step"] = round(self.best["step"] * scale)
         logger.info("continuing %s at step %d (epoch %.2f)", path, self.step, self.epoch)
         _report_changes(checkpoint["config"], self.settings)
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings side by side."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -146,19 +174,20 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 
 def find_resume(resume: str, folder: Path) -> Path | None:
-    """The checkpoint to continue from: the run folder's for "auto", none for "none", else a file.
+    """The checkpoint to continue from: the run folder's, for "none" none, else a file where the
+    run folder has none yet.
 
     All ranks call it, and all must see the same file: every rank reads it for itself.
     """
     if resume == "none":
         return None
-    if resume != "auto":
-        return Path(resume)
     path = folder / "checkpoint_latest.pt"
     seen = distributed.broadcast_object(distributed.gather_objects(path.is_file()))
     if any(seen) and not all(seen):
         raise InputError(f"only some ranks see {path}: --output-dir must be shared by all nodes")
-    return path if all(seen) else None
+    if all(seen):
+        return path
+    return None if resume == "auto" else Path(resume)
 
 
 def average_batch_norms(model: nn.Module) -> None:
@@ -177,10 +206,11 @@ def average_batch_norms(model: nn.Module) -> None:
 
 def _report_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     harmless = {"resume", "output_dir", "workers", "device", "log_every", "checkpoint_every"}
+    before, now = _flat(before), _flat(now)
     changed = [
         f"{name} {before[name]} -> {value}"
         for name, value in now.items()
         if name in before and name not in harmless and before[name] != value
     ]
-    if changed:
+    if changed and distributed.is_main():
         logger.warning("settings changed since the checkpoint: %s", "; ".join(changed))

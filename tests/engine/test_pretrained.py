@@ -21,11 +21,13 @@ def small(**settings) -> nn.Module:
     return build_detector(**defaults | settings)
 
 
-def crops_model(categories: int) -> nn.Module:
+def crops_model(categories: int, *aspects: str) -> nn.Module:
     values = tuple("abcdefg"[:categories])
     everything = Source("x", {"category": tuple(range(categories))})
     labels = LabelSpace((LabelGroup("category", values, True),), (everything,))
-    return build_multitask(labels, trunk="resnet18", weights="none", tasks=("category", "shape"))
+    return build_multitask(
+        labels, trunk="resnet18", weights="none", tasks=("category", *(aspects or ["shape"]))
+    )
 
 
 def saved(content, tmp_path):
@@ -190,6 +192,18 @@ def test_the_bodies_of_both_networks_fit_each_other(tmp_path):
         assert bool(heads) == (type(source) is type(target))
     report = load_weights(model, saved(checkpoint(crops_model(4).state_dict()), tmp_path))
     assert sorted(report.other_shape) == ["classifiers.0.bias", "classifiers.0.weight"]
+
+
+def test_an_attention_for_other_aspects_passes_on_those_that_both_have(tmp_path):
+    source, model = crops_model(2, "item", "color"), crops_model(2, "color", "shape")
+    nn.init.normal_(source.aspect_heads.attention.look.weight)
+    config = {"tasks": ["category", "item", "color"]}
+    content = {"format": 1, "kind": "multitask", "labels": source.labels.to_plain(),
+               "config": config, "model": source.state_dict()}  # fmt: skip
+    load_weights(model, saved(content, tmp_path))
+    mine, theirs = (m.aspect_heads.attention.look.weight for m in (model, source))
+    assert torch.equal(mine[0], theirs[1])  # color
+    assert not mine[1].any()  # shape, as it was built
 
 
 def test_imagenet_weights_of_each_body(monkeypatch):

@@ -5,6 +5,7 @@ DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``
 photo's ``source``), so that a converted DeepFashion2 loses nothing.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,9 @@ class _Annotations:
         self.entries = entries
         self.category_of = {category_id: index for index, category_id in enumerate(ids)}
         self.problems = problems
-        self.seen: set[int] = set()
+        self.seen: dict[int, tuple] = {}  # annotation id -> what has it
+        ids = [a.get("id") for a in annotations if isinstance(a, dict)]
+        self.fresh = itertools.count(1 + max((i for i in ids if isinstance(i, int)), default=0))
         self.by_photo: dict[int, list[tuple[int, dict]]] = {}
         for number, annotation in enumerate(annotations):
             with_photo = self._photo_of(annotation, number)
@@ -221,13 +224,17 @@ class _Annotations:
 
     def _garment(self, annotation: dict, number: int, entry: _Entry, where: str) -> Garment:
         annotation_id = checks.clean_integer(annotation.get("id", number + 1), "id")
-        if annotation_id in self.seen:
-            raise BadRecord("duplicate annotation id", f"id {annotation_id}")
-        self.seen.add(annotation_id)
         category_id = checks.clean_integer(annotation.get("category_id"), "category_id")
         if category_id not in self.category_of:
             raise BadRecord("unknown category id", f"category_id {category_id}")
         box = self._box(annotation.get("bbox"), entry, where)
+        about = entry.image_id, category_id, *box
+        if self.seen.get(annotation_id) == about:
+            raise BadRecord("duplicate annotation", f"id {annotation_id}")
+        if annotation_id in self.seen:  # some tools number the garments of each photo anew
+            self.problems.add("duplicate annotation id", f"{where}: id {annotation_id}")
+            annotation_id = next(self.fresh)
+        self.seen[annotation_id] = about
         area = checks.clean_number(annotation.get("area", (box[2:] - box[:2]).prod()))
         if not 0 <= area < np.inf:
             raise BadRecord("malformed annotation", f"area {area}")

@@ -136,13 +136,15 @@ def _read_lines(file: Path) -> list[list[str]]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except csv.Error as error:
-        raise InputError(f"{file}: is not a readable table ({error})") from None
+        raise InputError(
+            f"{file}: is not a readable table ({error}); a quote may lack its partner"
+        ) from None
     if not lines:
         raise InputError(f"{file}: is empty; its first line must name the columns")
     return lines

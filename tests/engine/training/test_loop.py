@@ -14,6 +14,8 @@ from engine import distributed
 from engine.checkpoint import load_checkpoint
 from engine.config import TrainingConfig, plain
 from engine.errors import InputError
+from engine.lock import Lock
+from engine.training import loop
 from engine.training.loop import Task, Trainer, global_batch
 from engine.training.samplers import Draw, GlobalBatches
 from tests.ranks import run_ranks
@@ -63,7 +65,7 @@ def score(model: nn.Module) -> dict:
 
 
 def make_trainer(folder: Path, net: nn.Module | None = None, *, points=14, bad=(), evaluate=score,
-                 **changes) -> Trainer:  # fmt: skip
+                 best_metric="fit/AP", **changes) -> Trainer:  # fmt: skip
     settings = {
         "epochs": 2, "batch_size": 2, "workers": 0, "lr": 0.05, "log_every": 1, "warmup_steps": 2,
         "checkpoint_every": 1, "ema_decay": 0.9, "lr_schedule": "cosine", "accumulate": 1,
@@ -75,8 +77,9 @@ def make_trainer(folder: Path, net: nn.Module | None = None, *, points=14, bad=(
     )  # fmt: skip
     labels = {"categories": ["point"], "category_ids": [1], "attributes": []}
     task = Task(
-        "detector", plain(config), labels, Points(points, bad), collate, batches, evaluate, "fit/AP"
-    )
+        "detector", plain(config), labels, Points(points, bad), collate, batches, evaluate,
+        best_metric,
+    )  # fmt: skip
     return Trainer(net or Net(), task, config, torch.device("cpu"))
 
 
@@ -268,11 +271,55 @@ def test_a_run_killed_before_its_evaluation_makes_up_for_it(tmp_path):
     assert best["step"] == 7
 
 
+def test_a_run_killed_while_it_saves_the_best_judges_again(tmp_path, monkeypatch):
+    def die(checkpoint, path):
+        if path.name == "checkpoint_best.pt":
+            raise Killed
+        save(checkpoint, path)
+
+    save = loop.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", die)
+        with pytest.raises(Killed):
+            make_trainer(tmp_path, epochs=1).fit()
+    best = make_trainer(tmp_path, epochs=1).fit()
+    assert (tmp_path / "checkpoint_best.pt").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"] == best
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines].count("eval") == 1
+
+
+def test_another_metric_to_judge_by_is_not_compared_with_the_last_one(tmp_path):
+    def judge(model):
+        return score(model) | {"other": {"AP": 5.0}}
+
+    first = make_trainer(tmp_path, epochs=1, evaluate=judge).fit()
+    trainer = make_trainer(tmp_path, epochs=1, evaluate=judge, best_metric="other/AP")
+    assert trainer.state.best == first | {"metric": "other/AP", "value": 5.0}
+    trainer = make_trainer(tmp_path, epochs=1, evaluate=judge, best_metric="third/AP")
+    assert trainer.state.best == {}
+
+
+def test_a_folder_trains_one_run_at_a_time(tmp_path):
+    lock = Lock(tmp_path / ".lock", tmp_path, "")
+    with pytest.raises(InputError, match="open for writing"):
+        make_trainer(tmp_path).fit()
+    lock.close()
+    make_trainer(tmp_path, epochs=1).fit()
+
+
+def test_a_file_to_continue_from_gives_way_to_the_runs_own(tmp_path):
+    train_and_die(tmp_path / "a", 3)
+    start = str(tmp_path / "a" / "checkpoint_latest.pt")
+    train_and_die(tmp_path / "b", 5, resume=start)
+    assert make_trainer(tmp_path / "b", resume=start).state.step == 5
+
+
 def test_run_folder_holds_what_was_promised(tmp_path):
     make_trainer(tmp_path).fit()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "log.jsonl", "curves.png", "tensorboard", "metrics.json",
-                     "checkpoint_latest.pt", "checkpoint_best.pt"}  # fmt: skip
+                     "checkpoint_latest.pt", "checkpoint_best.pt", ".lock"}  # fmt: skip
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
     assert {"loss", "loss_error", "loss_size", "lr", "seconds_per_step"} <= record.keys()
     assert record["loss"] == pytest.approx(record["loss_error"] + record["loss_size"])

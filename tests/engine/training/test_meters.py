@@ -21,11 +21,11 @@ def test_curves_show_main_metrics_only(metric: str, drawn: bool) -> None:
 def test_a_window_of_skipped_steps_stays_no_obstacle_for_a_continued_run(
     tmp_path: Path, losses: list[float]
 ) -> None:
-    log = RunLog(tmp_path, {}, first_step=0, total_steps=3)
+    log = RunLog(tmp_path, {}, first_step=0, total_steps=3, last_epochs={"train": 0, "eval": 0})
     for step, loss in enumerate(losses, 1):
         log.train_step(step, step / 3, VALUES | {"loss": loss})
     log.close()
-    again = RunLog(tmp_path, {}, first_step=2, total_steps=3)
+    again = RunLog(tmp_path, {}, first_step=2, total_steps=3, last_epochs={"train": 1, "eval": 0})
     again.evaluation(2, 2 / 3, {"mask": {"AP": 0.5}}, {})
     again.close()
     assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -129,7 +129,7 @@ FAULTS = [
     ("malformed annotation", change(0, image_id=None)),
     ("malformed annotation", lambda document: document["annotations"].__setitem__(0, [1, 2])),
     ("unknown category id", change(0, category_id=4)),
-    ("duplicate annotation id", change(2, id=11)),
+    ("duplicate annotation", change(2, **coco_document()["annotations"][0])),
     ("annotation of an unlisted photo", change(0, image_id=99)),
     ("malformed mask", change(2, segmentation=[[1, 2, 3, 4, 5]])),
     ("malformed mask", change(2, segmentation=[["a"] * 6])),
@@ -138,6 +138,15 @@ FAULTS = [
     ("mask size differs from the photo", change(0, segmentation=OTHER_SIZE)),
     ("empty mask", change(0, segmentation={"size": [45, 60], "counts": [45 * 60]})),
 ]
+
+
+def test_garments_numbered_anew_on_each_photo_are_all_kept(tmp_path: Path) -> None:
+    document = coco_document()
+    before = read(tmp_path, document).garment_annotation_id.tolist()
+    change(2, id=11)(document)
+    records = read(tmp_path, document)
+    assert counts(records) == {"duplicate annotation id": 1}
+    assert len(records.garment_box) == len(before) == len({*records.garment_annotation_id.tolist()})
 
 
 @pytest.mark.parametrize(("kind", "apply"), FAULTS)

@@ -161,6 +161,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
         ("file,color,Color\na.jpg,1,2\n", "column 'color' occurs twice"),
         (b"file,color\na.jpg,\xff\n", "is not UTF-8 at byte 17"),
         ("file,color\nnowhere.jpg,red\n", "its photos are not in"),
+        ('file,color\na.jpg,"red\nb.jpg,blue\n', "a quote may lack its partner"),
         ("file,color\na.jpg," + "x" * 200_000, "is not a readable table"),
     ],
 )

@@ -1,0 +1,45 @@
+"""One writer at a time, in this process and in others, and none after a kill."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.lock import Lock
+
+HOLD = """
+import sys
+from pathlib import Path
+from engine.lock import Lock
+lock = Lock(Path(sys.argv[1]), Path("db"), "look elsewhere")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_is_exclusive_in_a_process(tmp_path: Path) -> None:
+    with Lock(tmp_path / "lock", tmp_path, "wait"), pytest.raises(InputError, match="this process"):
+        Lock(tmp_path / "lock", tmp_path, "wait")
+    Lock(tmp_path / "lock", tmp_path, "wait").close()
+
+
+def test_another_process_is_named_and_its_death_frees(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    root = Path(__file__).parents[2]
+    other = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    )
+    assert other.stdout.readline() == "held\n"
+    words = f"db: process {other.pid} on .* is writing to it; wait for it, or look elsewhere"
+    with pytest.raises(InputError, match=words):
+        Lock(tmp_path / "lock", Path("db"), "look elsewhere")
+    other.kill()
+    other.wait()
+    Lock(tmp_path / "lock", Path("db"), "look elsewhere").close()
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="db: cannot be written"):
+        Lock(tmp_path / "nowhere" / "lock", Path("db"), "look elsewhere")
