@@ -250,9 +250,9 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
 
 
 def positive(text: str) -> int:
-    """Type of a flag: a whole number from 1 up."""
+    """Type of a flag: a whole number from 1 up, as far as counts of anything go."""
     value = int(text)
-    if value < 1:
+    if not 1 <= value < 2**31:
         raise ValueError
     return value
 

@@ -33,6 +33,7 @@ from retrieval.store import Item, PhotoEntry, check_rows, merge_entries
 from retrieval.view import ADVICE, View
 
 COPY_ROWS = 1 << 14  # of a compaction, in memory at a time
+TIDY_ROWS = 1 << 12  # of fewer rows it is not worth it
 
 
 class LocalDatabase(DatabaseReader):
@@ -175,12 +176,7 @@ class LocalDatabase(DatabaseReader):
         return count
 
     def verify(self, *, repair: bool = False) -> list[str]:
-        """Check the item table, and every block of vectors against its checksum.
-
-        Args:
-            repair: also drop the items whose vectors are damaged, and what is known of their
-                photos, so that the next build reads those photos again.
-        """
+        """Check the item table, and every block of vectors against its checksum."""
         if repair:
             self._require_writer()
         with self._reading() as view:
@@ -210,6 +206,11 @@ class LocalDatabase(DatabaseReader):
             items = self._table.items(rows.tolist())
             self._table.remove(rows)
             self._table.forget_states({item.photo for item in items.values()})
+
+    def tidy(self) -> None:
+        """Compact where more rows are dead than alive."""
+        if self._table.state().rows > max(2 * self.count(), TIDY_ROWS):
+            self.compact()
 
     def compact(self) -> None:
         """Give back the space of replaced and deleted rows. Needs room for a second copy."""

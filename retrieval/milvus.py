@@ -247,14 +247,18 @@ class MilvusStore(Store):
 
     # Upkeep
 
-    def verify(self) -> list[str]:
-        problems = []
+    def verify(self, *, repair: bool = False) -> list[str]:
+        problems, damaged = [], set()
         fields = ["key", "photo", "category", "tags", "record", "vector"]
         for page in self._pages(self._items, fields):
-            problems += [text for row in page if (text := rows.problem(row))]
+            found = {row["photo"]: text for row in page if (text := rows.problem(row))}
+            problems += found.values()
+            damaged |= found.keys()
         for photo, state in self.photos().items():
             if state.size == rows.UNFINISHED:
                 problems.append(f"{photo}: was being replaced when a process ended; build again")
+        if repair:
+            self.delete_photos(damaged)
         return problems
 
     def compact(self) -> None:

@@ -194,12 +194,20 @@ class Store(PhotoSink):
         write_export(self, folder)
 
     @abstractmethod
-    def verify(self) -> list[str]:
-        """Check everything stored against itself; a sentence for each problem found."""
+    def verify(self, *, repair: bool = False) -> list[str]:
+        """Check everything stored against itself; a sentence for each problem found.
+
+        Args:
+            repair: also drop the items that are damaged, and what is known of their photos, so that
+                the next build reads those photos again.
+        """
 
     @abstractmethod
     def compact(self) -> None:
         """Give back the space of replaced and deleted rows."""
+
+    def tidy(self) -> None:
+        """Compact the store if that is worth it."""
 
     def absorb_shards(self) -> int:
         """Commit what ``open_shard`` writers have finished; returns how many photos.

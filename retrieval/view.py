@@ -15,7 +15,7 @@ from engine.errors import InputError
 from retrieval.item_table import State
 from retrieval.segments import Layout, Mapped, map_segment
 
-ADVICE = "restore the file, or drop them with verify(repair=True) and build again"
+ADVICE = "restore the file, or read their photos again: tools/build_database.py ... --repair"
 
 
 @dataclass

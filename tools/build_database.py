@@ -11,10 +11,12 @@ colors and a vector for each of item, color, texture and shape (tools/search.py 
 
 Run it again to continue after a kill, or when photos are new or have changed; those that are gone
 from the disk are forgotten, whatever else is in the database stays. With --dataset the set's
-labels are stored instead of the model's, and what the set no longer lists is forgotten.
+labels are stored instead of the model's, and what the set no longer lists is forgotten. --repair
+checks every vector first and reads the photos of damaged ones again.
 """
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -57,6 +59,8 @@ from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database, open_shard
 
 LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
+logger = logging.getLogger("weft")
+
 ABSORB_SECONDS = 30.0  # how often rank 0 commits what all ranks have finished
 MOST_VALUES = 20  # of a group of attributes that do not exclude each other
 MOST_NAMED = 20  # unreadable photos in the printed summary
@@ -84,6 +88,7 @@ def build(arguments: argparse.Namespace) -> None:
     if store:
         store.absorb_shards()
         report(store, plan, time.monotonic() - started)
+        store.tidy()
         store.close()
     distributed.shutdown()
 
@@ -156,6 +161,9 @@ def open_and_plan(
         root = absolute(arguments.root or store.about.get(ROOT, found[0]))
         names = below(root, *found)
         store.absorb_shards()
+        if arguments.repair:
+            for problem in store.verify(repair=True):
+                logger.warning("%s", problem)
         plan = plan_build(
             store,
             root,
@@ -236,6 +244,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--root", type=Path, metavar="FOLDER",
         help="folder that photos are named from (default: as in the database; for a new one the "
         "deepest folder that holds all PHOTOS)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repair", action="store_true",
+        help="check all that is stored first, and read the photos of damaged items again",
     )  # fmt: skip
     parser.add_argument(
         "--features", choices=FEATURES,

@@ -52,8 +52,8 @@ class DescriberSettings:
 
     def __post_init__(self) -> None:
         require(self.top_k >= 1, f"--top-k {self.top_k}: must be at least 1")
-        sentence = f"--temperature {self.temperature}: must be positive"
-        require(0 < self.temperature < float("inf"), sentence)
+        sentence = f"--temperature {self.temperature}: must be from 0.001 to 1000"
+        require(0.001 <= self.temperature <= 1000, sentence)
 
 
 @dataclass(slots=True)

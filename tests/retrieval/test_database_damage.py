@@ -116,6 +116,19 @@ def test_repaired_photos_are_new_to_the_next_build(location: str) -> None:
         assert assert_whole(store) == PHOTOS
 
 
+def test_tidying_waits_until_most_rows_are_dead(location: str, monkeypatch) -> None:
+    monkeypatch.setattr(database, "TIDY_ROWS", 10)
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        store.add([make_item(n) for n in range(17)], unit_rows(17))
+        sizes = []
+        for _ in range(2):
+            store.add([make_item(n) for n in range(17)], unit_rows(17))
+            store.tidy()
+            sizes.append(store._table.state().rows)
+        assert sizes == [34, 17]
+        assert store.count() == 17 and store.verify() == []
+
+
 @pytest.mark.parametrize("cut", [0, 33, None], ids=["empty", "cut", "missing"])
 def test_a_cut_or_missing_segment(location: str, cut: int | None, caplog) -> None:
     filled(location).close()

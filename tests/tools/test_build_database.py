@@ -93,6 +93,34 @@ def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
         assert store.about["root"] == str(tmp_path / "photos")
 
 
+def test_damaged_vectors_are_read_again_on_request(command: tuple, tmp_path: Path, capsys) -> None:
+    run(*command)
+    before = contents(tmp_path / "db")
+    (segment,) = (tmp_path / "db" / "segments").iterdir()
+    with segment.open("r+b") as file:
+        file.write(b"\xff\xff\xff\x7f")
+    assert run(*command).seen == []
+    assert len(run(*command, "--repair").seen) == 7  # all in one block
+    assert "damaged" in capsys.readouterr().err
+    assert contents(tmp_path / "db").keys() == before.keys()
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.verify() == []
+
+
+def test_photos_stay_where_another_argument_or_a_lock_hides_them(
+    command: tuple, tmp_path: Path
+) -> None:
+    run(*command)
+    before = contents(tmp_path / "db").keys()
+    assert not build_database.is_gone(tmp_path / "photos/1.png")
+    assert not build_database.is_gone(tmp_path / ("x" * 300))
+    assert build_database.is_gone(tmp_path / "photos/1.png/below")
+    assert build_database.is_gone(tmp_path / "photos/none.png")
+    (tmp_path / "empty").mkdir()  # a second folder, so that photos are named from further above
+    run(*command[:1], tmp_path / "empty", tmp_path / "photos/../photos/sub", *command[1:])
+    assert contents(tmp_path / "db").keys() == before
+
+
 def test_only_what_changed_is_done_again(command: tuple, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     assert len(run(*command).seen) == 7

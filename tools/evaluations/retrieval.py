@@ -78,6 +78,11 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
     judged_file = arguments.protocol == "deepfashion2"
     sentence = "--results: only with --protocol deepfashion2"
     require(arguments.results is None or judged_file, sentence)
+    held = arguments.database or arguments.vectors
+    require(not (arguments.results and held), "--results: judged instead of --database, --vectors")
+    require(arguments.items is None or arguments.vectors, "--items: only goes with --vectors")
+    both = (arguments.queries is None) == (arguments.gallery is None)
+    require(both or not arguments.results, "--results: --queries and --gallery go together")
     unused = ["query_views", "gallery_view", "tune_weights", "labels"]
     unused += [] if arguments.results else ["queries", "gallery"]
     for name in unused if arguments.protocol else ["dataset"]:
