@@ -59,7 +59,7 @@ def infer(arguments: argparse.Namespace) -> None:
     categories = checkpoint["categories"]
     settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
     describer = model_flags.build_describer(arguments, device)
-    similar = open_similar(arguments, describer)
+    similar = open_similar(arguments, describer, categories)
 
     header = describe_run(arguments, settings, similar) if distributed.is_main() else {}
     run, root, pending = open_together(arguments, header)
@@ -92,7 +92,9 @@ def infer(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
-def open_similar(arguments: argparse.Namespace, describer: Describer | None) -> SimilarItems | None:
+def open_similar(
+    arguments: argparse.Namespace, describer: Describer | None, categories: list[str]
+) -> SimilarItems | None:
     """The database to look for similar items in, if one was given."""
     if arguments.database is None:
         return None
@@ -101,6 +103,7 @@ def open_similar(arguments: argparse.Namespace, describer: Describer | None) -> 
         describer,
         k=arguments.similar,
         weights=arguments.aspect_weights,
+        categories=categories if arguments.same_category else None,
     )
 
 
@@ -220,6 +223,10 @@ def parse_arguments() -> argparse.Namespace:
     alike.add_argument(
         "--similar", type=model_flags.positive, default=5, metavar="N",
         help="how many items to list a garment (default: 5)",
+    )  # fmt: skip
+    alike.add_argument(
+        "--same-category", action="store_true",
+        help="list only items of the garment's own category, as the detector names it",
     )  # fmt: skip
     alike.add_argument(
         "--aspect-weights", metavar="ASPECT=NUMBER,...",

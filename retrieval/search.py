@@ -122,6 +122,7 @@ def find_similar(
     weights: Mapping[str, float] | None = None,
     filter: Filter | None = None,
     exclude_same_photo: bool = False,
+    same_category: bool = False,
 ) -> list[list[Hit]]:
     """The most similar items for each query; a stored item never finds itself.
 
@@ -132,13 +133,18 @@ def find_similar(
         weights: per aspect; None: all alike.
         filter: which items may be found.
         exclude_same_photo: leave out what is on the query's own photo, where that is in the store.
+        same_category: of a query whose category is known find only items of that category.
 
     Raises:
         InputError: weights, k or filter that make no sense.
     """
     weights = equal_weights(store.schema) if weights is None else weights
-    base = filter or Filter()
-    pairs = [(_without_itself(base, q, store, exclude_same_photo), q) for q in queries]
+    pairs = []
+    for query in queries:
+        own = filter or Filter()
+        if same_category and query.category:
+            own = replace(own, categories=(query.category,))
+        pairs.append((_without_itself(own, query, store, exclude_same_photo), query))
     found = []
     for own, group in groupby(pairs, key=lambda pair: pair[0]):
         vectors = np.stack([query.vector for _, query in group])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.errors import InputError
@@ -30,16 +31,28 @@ class SimilarItems:
         describer: the multitask model at hand, if there is one.
         k: items a garment.
         weights: as ``retrieval.features.parse_weights`` reads them; None: all aspects alike.
+        categories: the detector's, to find only items of a garment's own; None: of any.
 
     Raises:
         InputError: no database there, one of other features, or weights that make no sense.
     """
 
     def __init__(
-        self, location: str, describer: Describer | None, *, k: int, weights: str | None
+        self,
+        location: str,
+        describer: Describer | None,
+        *,
+        k: int,
+        weights: str | None,
+        categories: Sequence[str] | None,
     ) -> None:
         self.store = open_database(location, read_only=True)
-        self.k = k
+        self.k, self.categories = k, categories
+        if categories is not None:
+            stored = self.store.labels()[0]
+            sentence = f"{self.store.name}: its items are {', '.join(stored) or 'of no category'}, "
+            sentence += f"the detector finds {', '.join(categories)}; leave out --same-category"
+            require(not stored.keys().isdisjoint(categories), sentence)
         self.embedder = embedder_for(self.store.schema, describer, self.store.name)
         schema = self.store.schema
         self.weights = parse_weights(weights) if weights else equal_weights(schema)
@@ -52,7 +65,8 @@ class SimilarItems:
             states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
         return {"database": self.store.name, "photos": states.hexdigest(),
                 "features": self.store.schema.to_plain(), "about": self.store.about,
-                "k": self.k, "weights": self.weights}  # fmt: skip
+                "k": self.k, "weights": self.weights,
+                "same_category": self.categories is not None}  # fmt: skip
 
     def find(
         self,
@@ -69,9 +83,18 @@ class SimilarItems:
             descriptions: what the describer said of the garments.
         """
         vectors = self.embedder.vectors(photo, found, descriptions or ())
-        queries = [Query(path.name, vector, path) for vector in vectors]
+        names = [self.categories[label - 1] if self.categories else None for label in found.labels]
+        queries = [
+            Query(path.name, vector, path, category=name)
+            for vector, name in zip(vectors, names, strict=True)
+        ]
         return find_similar(
-            self.store, queries, weights=self.weights, k=self.k, exclude_same_photo=True
+            self.store,
+            queries,
+            weights=self.weights,
+            k=self.k,
+            exclude_same_photo=True,
+            same_category=self.categories is not None,
         )
 
     def entries(self, hits: Sequence[Hit], output: Path | None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoState, open_database
-from tests.fake_detector import make_photos, one_garment, write_weights
+from tests.fake_detector import CATEGORIES, make_photos, one_garment, write_weights
 from tests.test_infer import fails, run
 
 
@@ -29,7 +29,9 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
             photo = read_photo(stock / name)
             _, vectors = embedder.describe(photo, one_garment(photo))
             box = tuple(one_garment(photo).boxes[0].tolist())
-            store.put_photo(PhotoState(name, 1, 1), [Item(f"{name}#1", name, 1, box)], vectors)
+            kind = CATEGORIES[0] if name == "3.png" else "cloak"
+            item = Item(f"{name}#1", name, 1, box, kind)
+            store.put_photo(PhotoState(name, 1, 1), [item], vectors)
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights,
                "--multitask-weights", "none", "--database", location, "--similar", "2",
                "--aspect-weights", "color=1"]  # fmt: skip
@@ -45,6 +47,12 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert outside and "picture" not in outside[0], "a picture from outside the root"
     assert similar[0]["picture"] in (tmp_path / "out/index.html").read_text()
     assert run(*command).seen == []
+    assert len(run(*command, "--same-category").seen) == 3
+    document = json.loads((tmp_path / "out/garments.json").read_text())
+    for garment in (garment for photo in document["photos"] for garment in photo["garments"]):
+        keys = [item["key"] for item in garment["similar"]]
+        assert keys == (["3.png#1"] if garment["category"] == CATEGORIES[0] else [])
+    assert len(run(*command).seen) == 3
     with open_database(location) as store:
         store.delete_photos(["0.png"])
     assert len(run(*command).seen) == 3, "another database, other neighbors"

@@ -54,6 +54,7 @@ def search(arguments: argparse.Namespace) -> None:
             weights=weights,
             filter=as_stored(store, filter_of(arguments)),
             exclude_same_photo=arguments.exclude_same_photo,
+            same_category=arguments.same_category,
         )
         root = arguments.root or store.about.get(ROOT)
     answers = list(zip(queries, found, strict=True))
@@ -153,6 +154,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     only.add_argument(
         "--category", action="append", default=[], metavar="NAME",
         help="of this category; repeat it for one of several",
+    )  # fmt: skip
+    only.add_argument(
+        "--same-category", action="store_true",
+        help="of the category that the detector, or the database, gives the query",
     )  # fmt: skip
     only.add_argument(
         "--attribute", action="append", default=[], metavar="NAME=VALUE",

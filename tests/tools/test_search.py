@@ -118,6 +118,8 @@ def test_filters_leave_out(database: Path, capsys) -> None:
     }.items():
         run(*flags, *unknown, code=2)
         assert words in capsys.readouterr().err
+    same = answer(capsys, "wide/red.png#1", "--database", database, "--same-category")
+    assert set(keys_of(same)) == {"wide/blue.png#1", "wide/green.png#1"}
     run(*flags, "--folder", "nowhere")
     assert "no item passes" in capsys.readouterr().out
 
