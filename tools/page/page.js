@@ -504,7 +504,7 @@ function showHits(hits, weights, spent) {
   if (!hits.length && filtered) return showNothing("Nothing passes these filters", "Fewer filters find more.", "Clear filters", clearFilters);
   if (!hits.length) return showNothing("Nothing else is stored", "Add photos with tools/build_database.py.");
   $("nothing").hidden = true;
-  $("status").textContent = `${hits.length} found in ${spent} ms`;
+  $("status").textContent = `the ${hits.length} most similar, in ${spent} ms`;
   place(hits.map((hit) => {
     const card = cardOf(hit.item);
     card.score.textContent = hit.score.toFixed(2);

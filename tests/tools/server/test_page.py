@@ -85,7 +85,7 @@ def results(page: Page) -> list[str]:
 
 def settled(page: Page) -> list[str]:
     """The results once they stay as they are."""
-    expect(page.locator("#status")).to_contain_text("found in")
+    expect(page.locator("#status")).to_contain_text("most similar, in")
     before = None
     while (now := results(page)) != before:
         before = now
