@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
 from engine.errors import InputError
@@ -22,12 +23,13 @@ class Lock:
         path: of a file that exists to be locked.
         guarded: what it guards, for people.
         advice: what to do when another process holds it.
+        patience: seconds to wait for that process, which may have been killed a moment ago.
 
     Raises:
         InputError: it is held, here or elsewhere, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, guarded: Path, advice: str) -> None:
+    def __init__(self, path: Path, guarded: Path, advice: str, patience: float = 0) -> None:
         self.path = path.resolve()
         if self.path in _held:
             raise InputError(f"{guarded}: already open for writing in this process")
@@ -36,23 +38,31 @@ class Lock:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"{guarded}: cannot be written ({reason}); {advice}") from error
-        self._claim(guarded, advice)
+        self._claim(guarded, advice, time.monotonic() + patience)
         _held.add(self.path)
 
-    def _claim(self, guarded: Path, advice: str) -> None:
-        try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            self.file.seek(0)
-            who = self.file.read(200).strip() or "another process"
-            self.file.close()
-            sentence = f"{guarded}: {who} is writing to it; wait for it, or {advice}"
-            raise InputError(sentence) from None
-        except OSError as error:  # some network file systems know no locks
-            logger.debug("no lock on %s: %s", guarded, error)
+    def _claim(self, guarded: Path, advice: str, deadline: float) -> None:
+        if time.monotonic() < deadline and not self._try(guarded):
+            logger.info("%s: waiting for another process that writes to it", guarded)
+        while not self._try(guarded):
+            if time.monotonic() >= deadline:
+                self.file.seek(0)
+                who = self.file.read(200).strip() or "another process"
+                self.file.close()
+                raise InputError(f"{guarded}: {who} is writing to it; wait for it, or {advice}")
+            time.sleep(0.2)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self.file.flush()
+
+    def _try(self, guarded: Path) -> bool:
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError as error:  # some network file systems know no locks
+            logger.debug("no lock on %s: %s", guarded, error)
+        return True
 
     def close(self) -> None:
         """Let the next one in."""

@@ -251,9 +251,9 @@ class MilvusStore(Store):
         problems, damaged = [], set()
         fields = ["key", "photo", "category", "tags", "record", "vector"]
         for page in self._pages(self._items, fields):
-            found = {row["photo"]: text for row in page if (text := rows.problem(row))}
-            problems += found.values()
-            damaged |= found.keys()
+            found = [(row["photo"], text) for row in page if (text := rows.problem(row))]
+            problems += [text for _, text in found]
+            damaged |= {photo for photo, _ in found}
         for photo, state in self.photos().items():
             if state.size == rows.UNFINISHED:
                 problems.append(f"{photo}: was being replaced when a process ended; build again")

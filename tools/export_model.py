@@ -73,13 +73,13 @@ def main(argv: list[str] | None = None) -> int:
 def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
     config = checkpoint["config"]
     original = build_from_checkpoint(checkpoint)
-    export_detector(original, checkpoint, arguments.output)
-    exported = load_onnx(arguments.output, "detector")
     sides = config.get("test_short_side", 800), config.get("test_max_side", 1333)
     photos = [
         _fitted(photo, full_size, detector_size(*full_size, *sides))
         for photo, full_size in _photos(arguments, sides[0])
     ]
+    export_detector(original, checkpoint, arguments.output)
+    exported = load_onnx(arguments.output, "detector")
     if config.get("test_mirror", False):
         original = functools.partial(original, mirror=True)
     differences = compare_detectors(original, exported, photos)
@@ -96,14 +96,14 @@ def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tup
     config = checkpoint["config"]
     original = build_multitask_from_checkpoint(checkpoint)
     side = config["crop_size"]
-    export_multitask(original, checkpoint, side, arguments.output)
-    exported = load_onnx(arguments.output, "multitask")
     cut = [
         cut_crop(photo, np.array([0.0, 0.0, *full_size]), side, margin=0.0, full_size=full_size)
         for photo, full_size in _photos(arguments, side)
     ]
     crops = torch.stack([torch.from_numpy(crop).permute(2, 0, 1) for crop, _ in cut])
     masks = torch.stack([torch.from_numpy(mask) for _, mask in cut])
+    export_multitask(original, checkpoint, side, arguments.output)
+    exported = load_onnx(arguments.output, "multitask")
     differences = compare_multitask(original, exported, crops, masks)
     return differences, original, exported, list(crops.split(1))
 

@@ -35,6 +35,8 @@ from engine.training.state import TrainingState
 
 logger = logging.getLogger("weft")
 
+LAST_BREATH = 60.0  # seconds that the processes of a killed run may take to end
+
 
 @dataclass(frozen=True)
 class Task:
@@ -105,7 +107,8 @@ class Trainer:
         state, lock = self.state, contextlib.nullcontext()
         if distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = Lock(self.folder / ".lock", self.folder, "choose another --output-dir")
+            advice = "choose another --output-dir"
+            lock = Lock(self.folder / ".lock", self.folder, advice, patience=LAST_BREATH)
             remove_stale_temporaries(self.folder)
         with lock:
             self.log = RunLog(

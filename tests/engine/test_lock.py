@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,9 @@ def test_another_process_is_named_and_its_death_frees(tmp_path: Path) -> None:
     words = f"db: process {other.pid} on .* is writing to it; wait for it, or look elsewhere"
     with pytest.raises(InputError, match=words):
         Lock(tmp_path / "lock", Path("db"), "look elsewhere")
-    other.kill()
+    threading.Timer(0.5, other.kill).start()
+    Lock(tmp_path / "lock", Path("db"), "look elsewhere", patience=30).close()
     other.wait()
-    Lock(tmp_path / "lock", Path("db"), "look elsewhere").close()
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
