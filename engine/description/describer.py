@@ -224,24 +224,30 @@ class Describer:
         }
 
     def _rank(self, logits: dict[str, Tensor], words: Sequence[str]) -> list[dict[str, Ranked]]:
-        """Per garment, which the detector calls by one of ``words``, each group's likeliest values.
-
-        Where the vocabulary has no sure word for a category, because it lacks that kind of
-        garment, another set's that has the detector's word may be surer.
-        """
+        """Per garment, called by one of ``words`` by the detector, its groups' likeliest values."""
         ranked: list[dict[str, Ranked]] = [{} for _ in words]
         for name, rows in logits.items():
             group = self.model.labels.group(name)
             chosen = _probabilities(rows, group, self.vocabulary[name], self.settings)
-            for i, (entry, word) in enumerate(zip(ranked, words, strict=True)):
-                entry[name] = chosen[i]
-                if name != CATEGORY or chosen[i][0][1] >= SURE or self.settings.vocabulary:
-                    continue
-                for vocabulary in self._vocabularies_with(group, word):
-                    (other,) = _probabilities(rows[i : i + 1], group, vocabulary, self.settings)
-                    if other[0][0] == word and other[0][1] > chosen[i][0][1]:
-                        entry[name] = other
-                        break
+            if name == CATEGORY and not self.settings.vocabulary:
+                chosen = [
+                    self._surer(row, group, word, values)
+                    for row, word, values in zip(rows.split(1), words, chosen, strict=True)
+                ]
+            for entry, values in zip(ranked, chosen, strict=True):
+                entry[name] = values
+        return ranked
+
+    def _surer(self, row: Tensor, group: LabelGroup, word: str, ranked: Ranked) -> Ranked:
+        """``ranked``, unless it is unsure and a set that has the detector's word is surer of it.
+
+        A vocabulary that lacks a kind of garment has no right word for it.
+        """
+        if ranked[0][1] < SURE:
+            for vocabulary in self._vocabularies_with(group, word):
+                (other,) = _probabilities(row, group, vocabulary, self.settings)
+                if other[0][0] == word and other[0][1] > ranked[0][1]:
+                    return other
         return ranked
 
     def _vocabularies_with(self, group: LabelGroup, word: str) -> list[tuple[int, ...]]:

@@ -136,6 +136,7 @@ let turn = 0;
 async function take(file) {
   if (!file) return;
   complain("");
+  await started; // a photo may be dropped before it is known what the server takes
   if (!stats?.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
   const most = stats.uploads.most_bytes;
   if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
@@ -699,4 +700,4 @@ async function start() {
   draw();
 }
 
-start();
+const started = start();
