@@ -42,14 +42,16 @@ class Lock:
         _held.add(self.path)
 
     def _claim(self, guarded: Path, advice: str, deadline: float) -> None:
-        if time.monotonic() < deadline and not self._try(guarded):
-            logger.info("%s: waiting for another process that writes to it", guarded)
+        told = False
         while not self._try(guarded):
             if time.monotonic() >= deadline:
                 self.file.seek(0)
                 who = self.file.read(200).strip() or "another process"
                 self.file.close()
                 raise InputError(f"{guarded}: {who} is writing to it; wait for it, or {advice}")
+            if not told:
+                logger.info("%s: waiting for another process that writes to it", guarded)
+                told = True
             time.sleep(0.2)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -151,14 +151,14 @@ class Trainer:
 
             # Checkpoint and evaluate
             if state.step % state.steps_per_epoch == 0:
-                self._save(state.checkpoint(self.task.kind, self.task.labels))
+                self._save(self._checkpoint())
                 if self._evaluation_is_due():
                     with window.paused():
                         self._evaluate()
                 if self._should_stop():
                     break
             elif state.step % config.checkpoint_every == 0:
-                self._save(state.checkpoint(self.task.kind, self.task.labels))
+                self._save(self._checkpoint())
 
     def _backbone_is_frozen(self) -> bool:
         return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
@@ -272,7 +272,7 @@ class Trainer:
             state.evaluations_since_best = 0
             state.best = {"step": state.step, "epoch": state.epoch, "value": value}
             state.best |= {"metric": self.task.best_metric, "metrics": metrics}
-        checkpoint = state.checkpoint(self.task.kind, self.task.labels)
+        checkpoint = self._checkpoint()
         if distributed.is_main() and state.evaluations_since_best == 0:
             save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
         self.log.evaluation(state.step, state.epoch, metrics, state.best)
@@ -303,6 +303,10 @@ class Trainer:
             patience, name, best["value"], best["epoch"],
         )  # fmt: skip
         return True
+
+    def _checkpoint(self) -> dict[str, Any]:
+        """The run as it stands; every rank calls it."""
+        return self.state.checkpoint(self.task.kind, self.task.labels)
 
     def _save(self, checkpoint: dict[str, Any]) -> None:
         """Write checkpoint_latest.pt, on rank 0."""
