@@ -160,7 +160,7 @@ def describe(
         descriptions = hits = None
         if isinstance(found, Detections):
             if describer:
-                descriptions = describer.describe(photo, found, categories)
+                found, descriptions = describer.describe(photo, found, categories)
             if similar:
                 hits = similar.find(root / key[0], photo, found, descriptions)
         yield key, found, descriptions, hits, photo

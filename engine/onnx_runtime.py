@@ -4,7 +4,8 @@
 ``METADATA``, what a checkpoint says about a network: kind, config, categories, labels. Nothing in
 it can run code.
 
-    detector   image u8[3,32·h,32·w], size i64[2] -> boxes, scores, labels, roi_masks (D garments)
+    detector   image u8[3,32·h,32·w], size i64[2] -> boxes, scores, labels, probabilities,
+               roi_masks (D garments)
     multitask  images u8[B,3,S,S], masks u8[B,S,S] (, route i64[B]) -> logits/GROUP ...,
                aspects/ASPECT ... (, boxes)
 """
@@ -22,7 +23,7 @@ from engine.detection.detector import SIZE_DIVISOR
 from engine.errors import InputError
 
 METADATA = "weft"
-FORMAT = 2
+FORMAT = 3
 LOGITS, ASPECTS = "logits/", "aspects/"
 
 
@@ -54,8 +55,8 @@ class OnnxDetector(OnnxModel):
             images: u8[3,H,W] RGB each.
 
         Returns:
-            As the detector: boxes f32[D,4], scores f32[D], labels i64[D], and with a mask head
-            roi_masks f16[D,28,28], on the CPU.
+            As the detector: boxes f32[D,4], scores f32[D], labels i64[D], probabilities f32[D,C],
+            and with a mask head roi_masks f16[D,28,28], on the CPU.
         """
         return [self._detect(image) for image in images]
 

@@ -100,7 +100,7 @@ def entries(
             state.error = str(found).removeprefix(f"{found.path}: ")
             yield state, [], np.zeros((0, embedder.schema.dim), np.float32)
             continue
-        descriptions, vectors = embedder.describe(photo, found, source.categories)
+        found, descriptions, vectors = embedder.describe(photo, found, source.categories)
         yield state, source.items(name, found, descriptions), vectors
 
 

@@ -1,7 +1,7 @@
 """Garments on photos -> descriptions and vectors: the model's, classical descriptors, or both.
 
     embedder = GarmentEmbedder(describer, "both")
-    descriptions, vectors = embedder.describe(photo, found)      # f32[N,D], for a database
+    found, descriptions, vectors = embedder.describe(photo, found)   # f32[N,D], for a database
 
 A garment goes through the network once, for words and vectors alike, and always through the same
 code: what a photo's garment is when it is stored, it is when it is searched for.
@@ -71,22 +71,23 @@ class GarmentEmbedder:
 
     def describe(
         self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
-    ) -> tuple[list[Description], np.ndarray]:
-        """Words and vectors of a photo's garments.
+    ) -> tuple[Detections, list[Description], np.ndarray]:
+        """Names, words and vectors of a photo's garments.
 
         Args:
             photo, found, categories: as for ``Describer.describe``.
 
         Returns:
-            A description each (without a model: colors only), and f32[N,D].
+            The garments as ``Describer.describe`` calls them, a description each (without a model:
+            colors only), and f32[N,D].
         """
         if self.describer:
-            descriptions = self.describer.describe(photo, found, categories)
+            found, descriptions = self.describer.describe(photo, found, categories)
         else:
             crops, masks = cut_garments(_to_tensor(photo), found, self.cut)
             pairs = zip(crops.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True)
             descriptions = [Description({}, dominant_colors(*pair), {}) for pair in pairs]
-        return descriptions, self.vectors(photo, found, descriptions)
+        return found, descriptions, self.vectors(photo, found, descriptions)
 
     def vectors(
         self, photo: np.ndarray, found: Detections, descriptions: Sequence[Description]

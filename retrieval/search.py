@@ -90,7 +90,7 @@ class QueryReader:
     ) -> list[Query]:
         if isinstance(found, PhotoError):
             raise found
-        _, vectors = self.embedder.describe(photo, found, categories)
+        found, _, vectors = self.embedder.describe(photo, found, categories)
         queries = []
         for i, vector in enumerate(vectors):
             category = categories[found.labels[i] - 1] if categories else None

@@ -27,7 +27,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     ) as store:
         for name in ("0.png", "1.png", "3.png", "../photos/0.png"):
             photo = read_photo(stock / name)
-            _, vectors = embedder.describe(photo, one_garment(photo))
+            _, _, vectors = embedder.describe(photo, one_garment(photo))
             box = tuple(one_garment(photo).boxes[0].tolist())
             kind = CATEGORIES[0] if name == "3.png" else "cloak"
             item = Item(f"{name}#1", name, 1, box, kind)

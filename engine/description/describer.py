@@ -17,6 +17,7 @@ from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
 from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
+from engine.description.second_opinion import answers_in, reconsidered
 from engine.detection.detections import Detections
 from engine.pixels.crops import cut_crops
 from engine.precision import autocast
@@ -159,21 +160,23 @@ class Describer:
 
     def describe(
         self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
-    ) -> list[Description]:
+    ) -> tuple[Detections, list[Description]]:
         """Describe the garments of one photo.
 
         Args:
             photo: u8[H,W,3] RGB, upright; possibly decoded at 1/2, 1/4 or 1/8 of the size that the
                 detections refer to.
             found: its garments.
-            categories: the detector's; where the category head has branches they choose the branch,
-                and where the model is unsure they help to choose the word.
+            categories: the detector's, [] where garments are given; where the category head has
+                branches they choose the branch, and where the model is unsure they help to choose
+                the word.
 
         Returns:
-            One description per garment, in the order of ``found``.
+            The garments, under the names that both networks agree on
+            (``engine.description.second_opinion``), and one description of each.
         """
         if len(found) == 0:
-            return []
+            return found, []
         pixels = torch.from_numpy(photo).to(self.device).permute(2, 0, 1)
         crops, masks = cut_garments(pixels, found, self.cut)
         colors = [
@@ -188,16 +191,26 @@ class Describer:
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
         logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
+        found = self._renamed(found, categories, logits)
         words = [categories[label - 1] if categories else "" for label in found.labels]
         labels = self._rank(logits, words)
         vectors = {
             aspect: F.normalize(_mean([a["aspects"][aspect] for a in answers]), dim=1).cpu().numpy()
             for aspect in self.aspects
         }
-        return [
+        return found, [
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
             for i in range(len(found))
         ]
+
+    def _renamed(
+        self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
+    ) -> Detections:
+        answers = answers_in(self.model.labels, categories)
+        if answers is None or CATEGORY not in logits:
+            return found
+        opinions = (logits[CATEGORY][:, answers] / self.settings.temperature).softmax(dim=1)
+        return reconsidered(found, opinions.cpu().numpy())
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""

@@ -1,6 +1,7 @@
 """What the detector found in one photo, and its form in COCO result files."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class Detections:
         scores: f32 [N], 0..1, descending (f64 when read from a file).
         labels: int64 [N], category index + 1.
         masks: N run-length masks of the whole photo's size; None from a box-only model.
+        probabilities: f32 [N, C], the detector's, of each category; None from elsewhere.
     """
 
     width: int
@@ -26,9 +28,22 @@ class Detections:
     scores: np.ndarray
     labels: np.ndarray
     masks: list[Rle] | None
+    probabilities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def only(self, rows: Sequence[int]) -> "Detections":
+        """Some of the garments, in the order of ``rows``."""
+        rows = list(rows)
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else [self.masks[row] for row in rows],
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
+        )
 
 
 def to_coco_results(

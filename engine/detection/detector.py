@@ -70,8 +70,8 @@ class Detector(nn.Module):
         Returns:
             In training {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness",
             "loss_rpn_box_reg"}: scalars. In evaluation, per image, best first: boxes f32[N,4]
-            xyxy px inside the image, scores f32[N], labels i64[N] 1..C, and roi_masks f16[N,28,28]
-            probabilities when the model has a mask head.
+            xyxy px inside the image, scores f32[N], labels i64[N] 1..C, probabilities f32[N,C] of
+            each category, and roi_masks f16[N,28,28] probabilities when the model has a mask head.
         """
         if not images:
             return []

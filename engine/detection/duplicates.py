@@ -21,14 +21,7 @@ def drop_duplicates(detections: Detections, overlap: float) -> Detections:
     for index in range(len(detections)):
         if not (iou[index, kept] > overlap).any():
             kept.append(index)
-    return Detections(
-        detections.width,
-        detections.height,
-        detections.boxes[kept],
-        detections.scores[kept],
-        detections.labels[kept],
-        None if detections.masks is None else [detections.masks[index] for index in kept],
-    )
+    return detections.only(kept)
 
 
 def _overlaps(detections: Detections) -> np.ndarray:

@@ -21,8 +21,8 @@ def read_output(
     A box is halfway between what the box head says and the mask's own bounds.
 
     Args:
-        output: boxes f32[N,4] xyxy in pixels of the picture, scores f32[N], labels i64[N] and, of a
-            model with masks, roi_masks f16[N,M,M].
+        output: boxes f32[N,4] xyxy in pixels of the picture, scores f32[N], labels i64[N],
+            maybe probabilities f32[N,C] and, of a model with masks, roi_masks f16[N,M,M].
         picture: u8[h,w,3] RGB, the photo as the network saw it.
         full_size: (width, height) of the photo.
         score_threshold: garments with a lower score are left out.
@@ -44,7 +44,9 @@ def read_output(
         masks = paste_to_rles(finer, grown * scale, height, width)
         boxes = _tightened(boxes, masks)
     labels = output["labels"][order].astype(np.int64)
-    return Detections(width, height, boxes, scores[order], labels, masks)
+    probabilities = output.get("probabilities")
+    probabilities = None if probabilities is None else probabilities[order].astype(np.float32)
+    return Detections(width, height, boxes, scores[order], labels, masks, probabilities)
 
 
 def _tightened(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:

@@ -102,7 +102,7 @@ def detect_photos(
     neighbors (up to the last bits of float arithmetic, which the batch's size may change).
 
     Args:
-        model: puts out, per image, boxes, scores, labels and maybe roi_masks; set to eval mode.
+        model: puts out, per image, what a ``Detector`` does; set to eval mode.
             It is called with ``mirror=True`` where the settings say so.
         photos: (key, file) pairs; the key comes back with the result.
         settings: sizes, batching, threads, precision.

@@ -177,7 +177,7 @@ class RegionHeads(nn.Module):
         image_sizes: list[tuple[int, int]],
         mirrored: Pyramid | None = None,
     ) -> list[dict[str, Tensor]]:
-        """Per image ``boxes``, ``scores``, ``labels`` and ``roi_masks``, best score first.
+        """Per image what ``Detector.forward`` tells, best score first.
 
         With the pyramid of the images' mirror images, every proposal is looked at in both, and
         boxes, scores and masks are the means.
@@ -227,10 +227,15 @@ class RegionHeads(nn.Module):
         ).all(-1)
         kept[:, 0] = False
         rows, labels = kept.nonzero(as_tuple=True)
-        boxes, scores = boxes[rows, labels], scores[rows, labels]
+        boxes, probabilities, scores = boxes[rows, labels], scores[rows, 1:], scores[rows, labels]
         kept = batched_nms(boxes, scores, labels, self.nms_threshold)
         kept = kept[: self.detections_per_image]
-        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+        return {
+            "boxes": boxes[kept],
+            "scores": scores[kept],
+            "labels": labels[kept],
+            "probabilities": probabilities[kept],
+        }
 
 
 def mask_targets(

@@ -83,17 +83,17 @@ def only(found: Detections, photo: np.ndarray, i: int) -> Detections:
 def test_vectors_follow_the_schema_and_their_own_crop_only(features: str, describer) -> None:
     embedder = GarmentEmbedder(describer, features)
     photo, found = garments(7)
-    descriptions, together = embedder.describe(photo, found)
+    _, descriptions, together = embedder.describe(photo, found)
     assert embedder.schema.names == ASPECTS
     assert together.shape == (7, embedder.schema.dim) and len(descriptions) == 7
     for name in ASPECTS:
         part = together[:, embedder.schema.slice(name)]
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1, atol=1e-5)
-    alone = embedder.describe(photo, only(found, photo, 6))[1]
+    alone = embedder.describe(photo, only(found, photo, 6))[2]
     np.testing.assert_allclose(alone[0], together[6], atol=2e-3)
     assert abs(together[5] - together[6]).max() > 1e-2
     nothing = embedder.describe(photo, detections(photo, [], []))
-    assert nothing[0] == [] and nothing[1].shape == (0, embedder.schema.dim)
+    assert nothing[1] == [] and nothing[2].shape == (0, embedder.schema.dim)
 
 
 def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
@@ -104,10 +104,10 @@ def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
         describer.model, "describe", lambda *rows: calls.append(len(rows[0])) or describe(*rows)
     )
     embedder = GarmentEmbedder(describer, "both")
-    descriptions, vectors = embedder.describe(photo, found)
+    _, descriptions, vectors = embedder.describe(photo, found)
     assert calls == [3]
     assert [name for name, _ in descriptions[0].labels["category"]]
-    again = embedder.vectors(photo, found, describer.describe(photo, found))
+    again = embedder.vectors(photo, *describer.describe(photo, found))
     np.testing.assert_allclose(vectors, again, atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
     described = classical(*cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks))
     kinds = {f: GarmentEmbedder(describer, f) for f in ("both", "multitask")}
-    rows = {f: embedder.describe(photo, found)[1] for f, embedder in kinds.items()}
+    rows = {f: embedder.describe(photo, found)[2] for f, embedder in kinds.items()}
     for name in ASPECTS:
         joint, learned = (rows[f][:, kinds[f].schema.slice(name)] for f in kinds)
         share = MODEL_SHARES[name]
@@ -138,7 +138,7 @@ def test_joining_keeps_unit_length() -> None:
 def test_descriptors_are_those_of_the_crops_and_need_no_model() -> None:
     photo, found = garments(2)
     embedder = GarmentEmbedder(None, "descriptors")
-    descriptions, vectors = embedder.describe(photo, found)
+    _, descriptions, vectors = embedder.describe(photo, found)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
     cut = embedder.cut
     crops, masks = cut_crops(tensor, found.boxes, cut.size, margin=cut.margin, masks=found.masks)
@@ -176,7 +176,7 @@ def test_a_model_trained_on_masks_with_background_gets_them(checkpoint: dict) ->
     without = copy.deepcopy(checkpoint)
     without["config"]["background"] = False
     rows = [
-        GarmentEmbedder(describer_of(c), "multitask").describe(photo, found)[1]
+        GarmentEmbedder(describer_of(c), "multitask").describe(photo, found)[2]
         for c in (checkpoint, without)
     ]
     assert abs(rows[0] - rows[1]).max() > 1e-3
@@ -202,7 +202,7 @@ def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
     assert both.schema.names == ASPECTS
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
     crops = cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks)
-    shape = both.describe(photo, found)[1][:, both.schema.slice("shape")]
+    shape = both.describe(photo, found)[2][:, both.schema.slice("shape")]
     np.testing.assert_allclose(shape, DescriptorEmbedder(SIDE, 0.1)(*crops)["shape"], atol=1e-5)
     with pytest.raises(InputError, match="without aspects"):
         GarmentEmbedder(describer_of(checkpoint_with("category")), "multitask")

@@ -88,7 +88,13 @@ class Python(nn.Module):
         height, width = image.shape[1:]
         padded = F.pad(image, (0, -width % 32, 0, -height % 32), value=99)
         found = self.graph(padded, torch.tensor([height, width]))
-        return [dict(zip(("boxes", "scores", "labels", "roi_masks"), found, strict=False))]
+        return [
+            dict(
+                zip(
+                    ("boxes", "scores", "labels", "probabilities", "roi_masks"), found, strict=False
+                )
+            )
+        ]
 
 
 @pytest.mark.parametrize("mirror", [True, False])
@@ -131,9 +137,8 @@ def test_a_graph_that_finds_nothing() -> None:
     model = copy.deepcopy(detector())
     model.roi_heads.score_threshold = 1.0
     with torch.no_grad():
-        boxes, scores, labels, masks = DetectorGraph(model)(photo(*SIZE), torch.tensor(SIZE))
-    assert (boxes.shape, masks.shape) == ((0, 4), (0, 28, 28))
-    assert len(scores) == len(labels) == 0
+        found = DetectorGraph(model)(photo(*SIZE), torch.tensor(SIZE))
+    assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 2), (0, 28, 28)]
 
 
 def test_multitask_graph_names_its_outputs() -> None:
@@ -207,7 +212,7 @@ def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
     canvas = np.zeros((3, *SIZE), np.uint8)
     # On a photo without pixels there is no room for a box.
     found = session.run(None, {"image": canvas, "size": np.array([0, 0])})
-    assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 28, 28)]
+    assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 2), (0, 28, 28)]
 
 
 def test_exported_multitask(tmp_path: Path) -> None:
@@ -243,6 +248,7 @@ def test_differences_are_noticed() -> None:
         "boxes": torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [60, 60, 70, 70]]),
         "scores": torch.tensor([0.9, 0.8, 0.05]),
         "labels": torch.tensor([1, 2, 1]),
+        "probabilities": torch.tensor([[0.9, 0.0], [0.1, 0.8], [0.05, 0.02]]),
         "roi_masks": torch.zeros(3, 28, 28),
     }
     same = Differences()
@@ -255,6 +261,7 @@ def test_differences_are_noticed() -> None:
     changes = {
         "box_px": {"boxes": mine["boxes"] + 0.25},
         "score": {"scores": mine["scores"] - 0.01},
+        "probability": {"probabilities": mine["probabilities"] - 0.01},
         "mask": {"roi_masks": mine["roi_masks"] + 0.5},
         "lost": {"labels": mine["labels"] + 1},
     }

@@ -26,7 +26,7 @@ class Differences:
         lost: sure garments of either that the other does not have.
         box_px, score, mask: of sure garments that both have; mask in probability.
         cosine: the smallest between two vectors of one aspect (1 without any).
-        probability: of any label.
+        probability: of any label, or of any category of a sure garment.
     """
 
     garments: int = 0
@@ -69,6 +69,8 @@ def compare_garments(found: Differences, mine: dict, theirs: dict) -> None:
     columns = overlap[rows].argmax(1)
     found.box_px = max(found.box_px, _largest(mine["boxes"][rows], theirs["boxes"][columns]))
     found.score = max(found.score, _largest(mine["scores"][rows], theirs["scores"][columns]))
+    shares = (mine["probabilities"][rows], theirs["probabilities"][columns])
+    found.probability = max(found.probability, _largest(*shares))
     if "roi_masks" in mine:
         masks = mine["roi_masks"][rows].float(), theirs["roi_masks"][columns].float()
         found.mask = max(found.mask, _largest(*masks))

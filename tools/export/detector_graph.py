@@ -26,7 +26,7 @@ Picture = tuple[Tensor, Tensor]  # of ``DetectorGraph._picture``
 
 
 class DetectorGraph(nn.Module):
-    """Padded photo -> boxes, scores, labels and (with a mask head) masks of its garments.
+    """Padded photo -> its garments.
 
     Args:
         detector: in evaluation mode.
@@ -47,8 +47,8 @@ class DetectorGraph(nn.Module):
             size: i64[2], height and width of the photo.
 
         Returns:
-            boxes f32[D,4] xyxy px, scores f32[D] in descending order, labels i64[D] from 1, and
-            with a mask head roi_masks f32[D,28,28]. D may be 0.
+            boxes f32[D,4] xyxy px, scores f32[D] in descending order, labels i64[D] from 1,
+            probabilities f32[D,C], and with a mask head roi_masks f32[D,28,28]. D may be 0.
         """
         limit = size.flip(0).repeat(2).float()
         maps = self.detector.backbone(self._normalized(image, size))
@@ -57,14 +57,15 @@ class DetectorGraph(nn.Module):
         if self.mirror:
             mirrored = self._normalized(_mirrored(image, size[1]), size)
             pictures.append(self._picture(self.detector.backbone(mirrored)))
-        boxes, scores, labels = self._detections(pictures, proposals, real, limit)
+        found = self._detections(pictures, proposals, real, limit)
         if self.detector.roi_heads.mask_head is None:
-            return boxes, scores, labels
+            return found
+        boxes, _, labels, _ = found
         masks = self._masks(pictures[0], boxes, labels)
         if self.mirror:
             again = self._masks(pictures[1], mirror_boxes(boxes, limit[0]), labels)
             masks = (masks + again.flip(2)) / 2
-        return boxes, scores, labels, masks
+        return *found, masks
 
     def _normalized(self, image: Tensor, size: Tensor) -> Tensor:
         y, x = (torch.arange(side, device=image.device) for side in image.shape[1:])
@@ -123,7 +124,8 @@ class DetectorGraph(nn.Module):
 
     def _detections(
         self, pictures: list[Picture], proposals: Tensor, real: Tensor, limit: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes, scores, labels and probabilities."""
         heads = self.detector.roi_heads
         boxes, scores = self._judge(pictures[0], proposals)
         if self.mirror:
@@ -136,11 +138,11 @@ class DetectorGraph(nn.Module):
         rows, labels = ((scores > heads.score_threshold) & large & real[:, None]).nonzero(
             as_tuple=True
         )
-        boxes, scores = boxes[rows, labels], scores[rows, labels]
+        boxes, probabilities, scores = boxes[rows, labels], scores[rows], scores[rows, labels]
         kept = nms(_apart(boxes, labels.float(), limit), scores, heads.nms_threshold)
         few = torch.arange(kept.shape[0], device=kept.device) < heads.detections_per_image
         kept = kept[few]
-        return boxes[kept], scores[kept], labels[kept] + 1
+        return boxes[kept], scores[kept], labels[kept] + 1, probabilities[kept]
 
     def _judge(self, picture: Picture, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes f32[R,1+C,4] and scores f32[R,1+C] of proposals f32[R,4]."""

@@ -30,7 +30,7 @@ def export_detector(detector: Detector, checkpoint: dict[str, Any], path: Path) 
     graph = DetectorGraph(detector, mirror=checkpoint["config"].get("test_mirror", False)).eval()
     inputs = (torch.zeros(3, *EXAMPLE, dtype=torch.uint8), torch.tensor(EXAMPLE))
     sides = {axis: SIZE_DIVISOR * torch.export.Dim(f"cells{axis}", min=1) for axis in (1, 2)}
-    outputs = ["boxes", "scores", "labels"]
+    outputs = ["boxes", "scores", "labels", "probabilities"]
     outputs += ["roi_masks"] if detector.roi_heads.mask_head is not None else []
     shapes = {"image": sides, "size": None}
     _write(graph, inputs, ["image", "size"], outputs, shapes, _metadata(checkpoint), path)

@@ -68,7 +68,7 @@ class Vision:
             garments = self._detect(photo, full_size)
             if len(garments):
                 found, names = garments, self.finder.categories
-        descriptions, vectors = self.embedder.describe(photo, found, names)
+        found, descriptions, vectors = self.embedder.describe(photo, found, names)
         own = [names[label - 1] for label in found.labels] if names else []
         return Sight(found, own, descriptions, vectors)
 
@@ -81,12 +81,5 @@ class Vision:
     def _detect(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
         finder = self.finder
         found = detect_photo(finder.model, photo, full_size, finder.settings, finder.device)
-        return first(drop_duplicates(found, finder.overlap), MOST_GARMENTS)
-
-
-def first(found: Detections, count: int) -> Detections:
-    """The surest garments only."""
-    masks = None if found.masks is None else found.masks[:count]
-    size = found.width, found.height
-    parts = (found.boxes[:count], found.scores[:count], found.labels[:count])
-    return Detections(*size, *parts, masks)
+        found = drop_duplicates(found, finder.overlap)
+        return found.only(range(min(len(found), MOST_GARMENTS)))

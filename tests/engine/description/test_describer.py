@@ -38,6 +38,10 @@ def describer(checkpoint, **settings) -> Describer:
     return Describer(checkpoint, torch.device("cpu"), DescriberSettings(**settings))
 
 
+def described(checkpoint, photo, found, categories=(), **settings):
+    return describer(checkpoint, **settings).describe(photo, found, categories)[1]
+
+
 def photo_with(count: int) -> tuple[np.ndarray, Detections]:
     """Colored rectangles on gray, and perfect detections of them."""
     rng = np.random.default_rng(count)
@@ -58,7 +62,7 @@ def photo_with(count: int) -> tuple[np.ndarray, Detections]:
 
 def test_probabilities_are_those_of_the_chosen_vocabulary(checkpoint):
     photo, found = photo_with(3)
-    for entry in describer(checkpoint, top_k=3).describe(photo, found):
+    for entry in described(checkpoint, photo, found, top_k=3):
         assert list(entry.labels) == ["category", "color", "parts"]
         names, values = zip(*entry.labels["category"], strict=True)
         assert set(names) == {"shirt", "jeans", "hat"}  # the first set's words
@@ -71,7 +75,7 @@ def test_probabilities_are_those_of_the_chosen_vocabulary(checkpoint):
 
 def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
     photo, found = photo_with(2)
-    entry = describer(checkpoint, vocabulary="street", top_k=1).describe(photo, found)[0]
+    entry = described(checkpoint, photo, found, vocabulary="street", top_k=1)[0]
     assert {n for n, _ in entry.labels["category"]} < {"top", "jeans", "shorts"}
     assert len(entry.labels["category"]) == len(entry.labels["color"]) == 1
     with pytest.raises(InputError, match=r"vocabulary x: the model knows those of shop, street"):
@@ -104,8 +108,8 @@ def test_vocabularies_fall_back_group_by_group():
 
 def test_temperature_flattens_without_reordering(checkpoint):
     photo, found = photo_with(1)
-    sharp = describer(checkpoint).describe(photo, found)[0].labels["color"]
-    flat = describer(checkpoint, temperature=50).describe(photo, found)[0].labels["color"]
+    sharp = described(checkpoint, photo, found)[0].labels["color"]
+    flat = described(checkpoint, photo, found, temperature=50)[0].labels["color"]
     assert [n for n, _ in sharp] == [n for n, _ in flat]
     assert flat[0][1] == pytest.approx(1 / 3, abs=0.02)
     assert flat[0][1] < sharp[0][1]
@@ -113,11 +117,11 @@ def test_temperature_flattens_without_reordering(checkpoint):
 
 def test_a_garment_is_described_alike_alone_and_among_many(checkpoint):
     photo, found = photo_with(33)  # more than a batch
-    together = describer(checkpoint).describe(photo, found)
+    together = described(checkpoint, photo, found)
     for i in (0, 32):
         one = Detections(320, 240, found.boxes[i : i + 1], found.scores[i : i + 1],
                          found.labels[i : i + 1], found.masks[i : i + 1])  # fmt: skip
-        alone = describer(checkpoint).describe(photo, one)[0]
+        alone = described(checkpoint, photo, one)[0]
         for aspect, vector in alone.vectors.items():
             assert vector @ together[i].vectors[aspect] > 0.9999
         assert alone.colors == together[i].colors
@@ -125,7 +129,7 @@ def test_a_garment_is_described_alike_alone_and_among_many(checkpoint):
 
 def test_no_garments_give_no_descriptions(checkpoint):
     photo, found = photo_with(0)
-    assert describer(checkpoint).describe(photo, found) == []
+    assert described(checkpoint, photo, found) == []
 
 
 def test_averaging_makes_mirror_images_alike(checkpoint):
@@ -137,11 +141,12 @@ def test_averaging_makes_mirror_images_alike(checkpoint):
                        found.scores, found.labels, [mask])  # fmt: skip
     plain = describer(checkpoint)
     both = [
-        plain.describe(*pair)[0].vectors["item"] for pair in ((photo, found), (mirrored, other))
+        plain.describe(*pair)[1][0].vectors["item"] for pair in ((photo, found), (mirrored, other))
     ]
     averaging = describer(checkpoint, tta=True)
     better = [
-        averaging.describe(*pair)[0].vectors["item"] for pair in ((photo, found), (mirrored, other))
+        averaging.describe(*pair)[1][0].vectors["item"]
+        for pair in ((photo, found), (mirrored, other))
     ]
     assert better[0] @ better[1] > both[0] @ both[1] - 1e-6
     assert better[0] @ both[0] < 1 - 1e-7  # it does average something
@@ -150,7 +155,7 @@ def test_averaging_makes_mirror_images_alike(checkpoint):
 def test_a_photo_decoded_at_half_size_is_described_nearly_alike(checkpoint):
     photo, found = photo_with(2)
     half = photo.reshape(120, 2, 160, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
-    full, reduced = (describer(checkpoint).describe(p, found) for p in (photo, half))
+    full, reduced = (described(checkpoint, p, found) for p in (photo, half))
     for a, b in zip(full, reduced, strict=True):
         assert a.vectors["color"] @ b.vectors["color"] > 0.99
         assert a.colors[0][0] == b.colors[0][0]
@@ -159,7 +164,29 @@ def test_a_photo_decoded_at_half_size_is_described_nearly_alike(checkpoint):
 def test_the_detectors_category_chooses_the_branch(checkpoint):
     photo, found = photo_with(2)
     categories = ["jeans", "unheard of"]
-    first, second = describer(checkpoint).describe(photo, found, categories)
+    first, second = described(checkpoint, photo, found, categories)
     assert first.labels["category"][0] == ("jeans", 1.0)  # shirt and hat are not lower body
-    free = describer(checkpoint).describe(photo, found)[1]
+    free = described(checkpoint, photo, found)[1]
     assert second.labels == free.labels
+
+
+def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(checkpoint):
+    photo, found = photo_with(5)
+    found.probabilities = np.full((5, 3), 0.2, np.float32)
+    found.probabilities[np.arange(5), found.labels - 1] = 0.4
+    logits = torch.full((5, 5), -9.0)
+    logits[:, [1, 2, 3]] = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [5, 0, 0], [0, 0, 0]])
+    subject = describer(checkpoint)
+    network = subject.model.describe
+
+    def answers(*rows):
+        return network(*rows) | {"logits": network(*rows)["logits"] | {"category": logits}}
+
+    subject.model.describe = answers
+    street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
+    renamed, _ = subject.describe(photo, found, street)
+    assert renamed.labels.tolist() == [1, 2, 3, 1, 1]  # the last: no opinion, so it stays
+    same, _ = subject.describe(photo, found, [*street, "cape"])
+    assert same.labels.tolist() == found.labels.tolist()
+    given, _ = subject.describe(photo, found)
+    assert given.labels.tolist() == found.labels.tolist()

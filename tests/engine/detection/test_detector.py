@@ -205,7 +205,8 @@ def test_box_only_detector_has_no_mask_parts():
     boxes_only = {k: v for k, v in target([[5, 5, 60, 80]], [2]).items() if "mask" not in k}
     assert "loss_mask" not in detector.train()([photo(96, 64)], [boxes_only])
     with torch.no_grad():
-        assert set(detector.eval()([photo(96, 64)])[0]) == {"boxes", "scores", "labels"}
+        found = detector.eval()([photo(96, 64)])[0]
+    assert set(found) == {"boxes", "scores", "labels", "probabilities"}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -268,6 +269,10 @@ def test_mirror_images_share_every_judgment_with_their_photos():
         back += torch.tensor([width, 0.0, width, 0])
         torch.testing.assert_close(one["boxes"], back, rtol=0, atol=1e-3)
         torch.testing.assert_close(one["roi_masks"], two["roi_masks"].flip(-1))
+        rows = torch.arange(len(one["labels"]))
+        assert torch.equal(one["probabilities"][rows, one["labels"] - 1], one["scores"])
+        assert (one["probabilities"].sum(dim=1) < 1).all()  # the rest is background
+        torch.testing.assert_close(one["probabilities"], two["probabilities"])
 
 
 def test_boxes_stay_inside_each_photo_and_are_sorted():

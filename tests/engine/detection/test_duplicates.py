@@ -48,3 +48,12 @@ def test_one_keeps_all_and_none_stays_none() -> None:
     assert len(drop_duplicates(detections(boxes), 1.0)) == 3
     assert len(drop_duplicates(detections(boxes), 0.99)) == 1
     assert len(drop_duplicates(detections([], []), 0.5)) == 0
+
+
+def test_only_takes_every_part_along() -> None:
+    found = detections([[10, 10, 50, 50], [0, 0, 9, 9], [20, 20, 30, 30]])
+    found.probabilities = np.arange(6, dtype=np.float32).reshape(3, 2)
+    some = found.only([2, 0])
+    assert some.labels.tolist() == [3, 1] and some.boxes[:, 0].tolist() == [20, 10]
+    assert some.probabilities.tolist() == [[4, 5], [0, 1]] and some.masks is None
+    assert len(found.only(range(0))) == 0 and found.only([]).probabilities.shape == (0, 2)

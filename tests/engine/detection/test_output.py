@@ -13,6 +13,7 @@ def read(boxes: list, scores: list, masks: np.ndarray, threshold: float = 0.0) -
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
         "scores": np.array(scores, np.float32),
         "labels": np.arange(1, len(scores) + 1),
+        "probabilities": np.outer(scores, [1, 2, 3]).astype(np.float32),
         "roi_masks": masks.astype(np.float16),
     }
     return read_output(output, np.zeros((64, 64, 3), np.uint8), (128, 128), threshold)
@@ -26,6 +27,7 @@ def test_vague_masks_cost_rank() -> None:
     found = read([[4, 4, 30, 30]] * 3, [0.9, 0.8, 0.3], masks, threshold=0.28)
     np.testing.assert_array_equal(found.labels, [2, 1], "the third falls below the threshold")
     np.testing.assert_allclose(found.scores, [0.8, 0.72], rtol=1e-3)
+    np.testing.assert_allclose(found.probabilities[:, 1], [1.6, 1.8], rtol=1e-6)
 
 
 def test_boxes_go_half_the_way_to_their_masks() -> None:

@@ -1,0 +1,77 @@
+"""Names are those that the product of both networks' probabilities holds likeliest."""
+
+import numpy as np
+import pytest
+
+from engine.data.labels import CATEGORY, LabelGroup, LabelSpace, Source
+from engine.description.second_opinion import answers_in, reconsidered
+from engine.detection.detections import Detections
+
+VALUES = ("Shirt", "Top", "bag", "Dress", "hat")
+SPACE = LabelSpace(
+    (LabelGroup(CATEGORY, VALUES, True),),
+    (Source("phone", {CATEGORY: (0, 3, 4)}), Source("street", {CATEGORY: (1, 2, 3)})),
+)
+
+
+def found(probabilities: list) -> Detections:
+    """Garments that the detector calls what it holds likeliest."""
+    rows = np.float32(probabilities)
+    boxes = np.tile(np.float32([0, 0, 5, 7]), (len(rows), 1))
+    return Detections(5, 7, boxes, rows.max(axis=1), rows.argmax(axis=1) + 1, None, rows)
+
+
+def test_the_words_are_those_of_a_set_with_just_the_same_categories() -> None:
+    assert answers_in(SPACE, ["dress", "top", "Bag"]) == [3, 1, 2]
+    assert answers_in(SPACE, ["hat", "shirt", "dress"]) == [4, 0, 3]
+
+
+@pytest.mark.parametrize(
+    "categories", [[], ["top", "bag"], ["top", "bag", "dress", "hat"], ["top", "bag", "cape"]]
+)
+def test_of_other_sets_the_words_may_mean_something_else(categories: list[str]) -> None:
+    assert answers_in(SPACE, categories) is None
+
+
+def test_a_model_without_categories_has_no_opinion() -> None:
+    colors = LabelSpace((LabelGroup("color", ("red",), True),), (Source("a", {"color": (0,)}),))
+    assert answers_in(colors, ["red"]) is None
+
+
+@pytest.mark.parametrize(
+    ("detector", "opinion", "expected"),
+    [
+        ([0.8, 0.1, 0.1], [0.2, 0.7, 0.1], 1),  # .855·.2 = .171, .200·.7 = .140
+        ([0.8, 0.1, 0.1], [0.15, 0.75, 0.1], 2),  # .128, .150
+        ([0.8, 0.0, 0.1], [0.01, 0.98, 0.01], 1),  # out of the question
+        ([0.2, 0.1, 0.6], [0.7, 0.1, 0.2], 1),  # .227, .020, .140
+        ([0.1, 0.9, 0.0], [1 / 3, 1 / 3, 1 / 3], 2),
+    ],
+)
+def test_the_product_decides(detector: list, opinion: list, expected: int) -> None:
+    before = found([detector])
+    after = reconsidered(before, np.float32([opinion]))
+    assert after.labels.tolist() == [expected]
+    assert after.labels.dtype == np.int64
+    assert before.labels.tolist() == [np.argmax(detector) + 1]  # untouched
+    assert after.scores is before.scores and after.boxes is before.boxes
+
+
+def test_garments_do_not_depend_on_each_other() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.full(5, 0.3), 13)
+    opinions = rng.dirichlet(np.full(5, 0.3), 13).astype(np.float32)
+    together = reconsidered(found(rows), opinions).labels
+    alone = [
+        reconsidered(found([row]), opinion[None]).labels[0]
+        for row, opinion in zip(rows, opinions, strict=True)
+    ]
+    assert together.tolist() == alone
+    assert 0 < (together != found(rows).labels).sum() < 13
+
+
+def test_nothing_found_and_nothing_known() -> None:
+    assert len(reconsidered(found(np.zeros((1, 3))).only([]), np.zeros((0, 3), np.float32))) == 0
+    assert reconsidered(found([[0.7]]), np.ones((1, 1), np.float32)).labels.tolist() == [1]
+    given = Detections(5, 7, np.zeros((1, 4)), np.ones(1), np.int64([2]), None)
+    assert reconsidered(given, np.float32([[0.9, 0.1]])) is given
