@@ -4,7 +4,7 @@ The answer is the same to the last bit on any number of processes: products are 
 precision over a fixed grid of query blocks, and scores equal to nine decimals count as tied.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,11 +147,6 @@ def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict
     scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
     scores["MRR"] = 1 / (rank[first] + 1)
     return scores
-
-
-def means(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
-    """Mean of each named score over the queries that could be measured; NaN where none could."""
-    return {name: mean_of_known(scores[name]) for name in names}
 
 
 def mean_of_known(values: np.ndarray) -> float:
