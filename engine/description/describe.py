@@ -78,19 +78,17 @@ def evaluate_multitask(
     Returns:
         {part: what ``engine.judging.multitask_metrics.judge_part`` returns}.
     """
-    metrics = {}
-    for part in parts:
-        found = describe(model, part, settings, device)
-        if found is not None:
-            metrics[part.name] = judge_part(
-                part,
-                found,
-                labels,
-                views=settings.views,
-                max_queries=settings.max_queries,
-                details=settings.details,
-            )
-    return distributed.broadcast_object(metrics)
+    return {
+        part.name: judge_part(
+            part,
+            describe(model, part, settings, device),
+            labels,
+            views=settings.views,
+            max_queries=settings.max_queries,
+            details=settings.details,
+        )
+        for part in parts
+    }
 
 
 def describe(
