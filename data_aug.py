@@ -102,7 +102,7 @@ class DetectorTransform:
         seed: of all randomness.
 
     Raises:
-        InputError: copy-paste is asked for where garments have no masks.
+        InputError: copy-paste or repainting is asked for where garments have no masks.
     """
 
     def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
