@@ -102,12 +102,13 @@ class DetectorTransform:
         seed: of all randomness.
 
     Raises:
-        InputError: copy-paste is asked for where garments have no masks.
+        InputError: copy-paste or repainting is asked for where garments have no masks.
     """
 
     def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
+        self.with_masks = records.has_masks  # once: it looks at every garment of the set
         for name in ("copy_paste", "repaint"):
-            if getattr(settings, name) and not records.has_masks:
+            if getattr(settings, name) and not self.with_masks:
                 flag = flag_of(name)
                 raise InputError(f"{flag}: not every garment of {records.root} has a mask")
         self.records = records
@@ -136,7 +137,7 @@ class DetectorTransform:
             picture, garments = self._paste(rng, picture, garments)
         if self.settings.repaint:
             self._repaint(rng, picture, garments)
-        target = shapes.pack(garments, size, with_masks=self.records.has_masks)
+        target = shapes.pack(garments, size, with_masks=self.with_masks)
         return geometry.channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
 
     def _draw_short_side(self, draw: Draw) -> int:
@@ -195,8 +196,8 @@ class DetectorTransform:
 
     def _garments(self, photo: Photo, matrix: np.ndarray, size: Size) -> list[Shape]:
         """The photo's garments that can be seen in the sample."""
-        with_mask = self.records.has_masks
-        placed = (shapes.place(g, matrix, size, with_mask=with_mask) for g in photo.garments)
+        masks = self.with_masks
+        placed = (shapes.place(g, matrix, size, with_mask=masks) for g in photo.garments)
         return [shape for shape in placed if shape]
 
     def _repaint(

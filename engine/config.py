@@ -205,7 +205,9 @@ class DetectorConfig(TrainingConfig):
         "evaluation and inference: average over the photo and its mirror image, twice the work",
     )
     aspect_ratio_group_factor: int = setting(
-        3, "batches hold photos of similar shape: 2k+1 groups between 1:2 and 2:1, -1 = no grouping"
+        3,
+        "batches hold photos of similar shape, told apart at 2k+1 ratios from 1:2 to 2:1 (0: at "
+        "1:1 only), -1 = no grouping",
     )
     repeat_threshold: float = setting(
         0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"

@@ -66,12 +66,15 @@ def _adopt_slurm_variables() -> None:
         return
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) <= 1 or "SLURM_PROCID" not in os.environ:
         return
-    hosts = subprocess.run(
-        ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    command = ["scontrol", "show", "hostnames", nodes]
+    try:
+        hosts = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError(
+            f"cannot run scontrol to tell the first of the nodes {nodes} ({error}): start with "
+            "torchrun, as tools/launch_slurm.sh does"
+        ) from error
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
@@ -181,7 +184,7 @@ def first_on_each_machine() -> Iterator[None]:
             barrier()
 
 
-def configure_logging(verbose: bool = False) -> logging.Logger:
+def configure_logging() -> logging.Logger:
     """The project's logger: rank 0 speaks, other ranks only warn, their rank named in the line."""
     logger = logging.getLogger("weft")
     logger.handlers.clear()
@@ -189,7 +192,6 @@ def configure_logging(verbose: bool = False) -> logging.Logger:
     prefix = "" if is_main() else f"[rank {rank()}] "
     handler.setFormatter(logging.Formatter(prefix + "%(message)s"))
     logger.addHandler(handler)
-    level = logging.DEBUG if verbose else logging.INFO
-    logger.setLevel(level if is_main() else logging.WARNING)
+    logger.setLevel(logging.INFO if is_main() else logging.WARNING)
     logger.propagate = False
     return logger

@@ -35,10 +35,10 @@ class Lock:
             raise InputError(f"{guarded}: already open for writing in this process")
         try:
             self.file = self.path.open("a+")
+            self._claim(guarded, advice, time.monotonic() + patience)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"{guarded}: cannot be written ({reason}); {advice}") from error
-        self._claim(guarded, advice, time.monotonic() + patience)
         _held.add(self.path)
 
     def _claim(self, guarded: Path, advice: str, deadline: float) -> None:

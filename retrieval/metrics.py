@@ -1,7 +1,6 @@
-"""How well a search finds what it should, measured by all processes together.
+"""How well a search finds what it should, in numbers, and the weights that make it find more.
 
-Every process holds the same vectors, takes whole blocks of queries, and gets the same answer; the
-numbers do not depend on how many there are. The arithmetic is in ``engine.judging.ranking``.
+All processes measure together; the arithmetic is in ``engine.judging.ranking``.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,46 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from engine import distributed
 from engine.judging.bootstrap import mean_interval
-from engine.judging.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
+from engine.judging.ranking import Exclusion, mean_of_known, rank_on_all
 
 WEIGHT_STEPS = 4  # weights are tried in quarters, then refined around the best
-
-
-def rank_on_all(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    query_ids: np.ndarray,
-    gallery_ids: np.ndarray,
-    *,
-    ks: Sequence[int] = (1, 5, 10, 20),
-    exclude: Sequence[Exclusion] = (),
-) -> dict[str, np.ndarray]:
-    """``engine.judging.ranking.rank_queries`` with the queries shared out; all ranks call it.
-
-    Returns:
-        The same on every rank.
-    """
-    blocks = query_blocks(len(queries), len(gallery))
-    share = [blocks[i] for i in distributed.shard(len(blocks))]
-    scores = rank_queries(
-        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=share
-    )
-    rows = np.array([i for block in share for i in block], np.int64)
-    gathered = distributed.gather_objects({k: values[rows] for k, values in scores.items()})
-    merged = None
-    if gathered is not None:
-        merged = {k: np.concatenate([part[k] for part in gathered]) for k in scores}
-    return distributed.broadcast_object(merged)
-
-
-def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
-    """``judging.ranking.nearest`` with the queries shared out; all ranks call it, all get it."""
-    blocks = query_blocks(len(queries), len(gallery))
-    share = [blocks[i] for i in distributed.shard(len(blocks))]
-    gathered = distributed.gather_objects(nearest(queries, gallery, k, blocks=share))
-    return distributed.broadcast_object(None if gathered is None else np.concatenate(gathered))
 
 
 def rank_metrics(

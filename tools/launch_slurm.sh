@@ -33,7 +33,8 @@ requeue() {
 }
 trap requeue USR1
 
-srun --kill-on-bad-exit=1 "$python" -m torch.distributed.run \
+# The processors are named again, since from SLURM 22.05 on srun takes only one of the job's.
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "$python" -m torch.distributed.run \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$gpus" \
     --rdzv_backend=c10d --rdzv_endpoint="$head_node:$((20000 + SLURM_JOB_ID % 20000))" \
     --rdzv_id="$SLURM_JOB_ID" --max_restarts=3 \

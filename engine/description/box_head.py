@@ -63,7 +63,9 @@ class BoxHead(nn.Module):
 
     def forward(self, pooled: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """f32[B,pooled], f32[B,channels,H,W] -> f32[B,4] xyxy shares, local f32[B,features]."""
-        center, size = self.box(F.gelu(self.hidden(pooled))).sigmoid().chunk(2, dim=1)
+        # Half precision would move a side by a pixel.
+        sides = self.box(F.gelu(self.hidden(pooled))).float().sigmoid()
+        center, size = sides.chunk(2, dim=1)
         boxes = torch.cat([center - size / 2, center + size / 2], dim=1)
         inside = soft_roi_align(features, boxes, GRID).flatten(1)
         return boxes, F.gelu(self.local(inside))

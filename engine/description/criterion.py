@@ -27,6 +27,7 @@ from engine.description.losses import (
     supervised_contrast,
     view_contrast,
 )
+from engine.distributed import world_size
 
 TEMPERATURE = 0.1
 TRIPLET_MARGIN = 0.2
@@ -160,10 +161,8 @@ class Criterion(nn.Module):
             kinds = [targets["identity"]]
         else:
             kinds = [targets["labels"][name] for name in self._names(aspect)]
-        alike = torch.zeros(
-            len(targets["source"]), len(gather_rows(targets["source"])), dtype=torch.bool,
-            device=targets["source"].device,
-        )  # fmt: skip
+        count = len(targets["source"])
+        alike = targets["source"].new_zeros(count, count * world_size(), dtype=torch.bool)
         for kind in kinds:
             alike |= (kind[:, None] == gather_rows(kind)) & (kind >= 0)[:, None]
         return alike

@@ -66,8 +66,6 @@ def evaluate_multitask(
     parts: Sequence[EvaluationPart],
     settings: DescribeSettings,
     device: torch.device,
-    *,
-    progress: bool = False,
 ) -> dict[str, Any]:
     """Judge a multitask model with all ranks; every rank calls it and gets the same answer.
 
@@ -76,24 +74,21 @@ def evaluate_multitask(
         labels: the model's label space.
         parts: the sets to judge it on.
         settings, device: how and where to run.
-        progress: show a bar on rank 0.
 
     Returns:
         {part: what ``engine.judging.multitask_metrics.judge_part`` returns}.
     """
-    metrics = {}
-    for part in parts:
-        found = describe(model, part, settings, device, progress=progress)
-        if found is not None:
-            metrics[part.name] = judge_part(
-                part,
-                found,
-                labels,
-                views=settings.views,
-                max_queries=settings.max_queries,
-                details=settings.details,
-            )
-    return distributed.broadcast_object(metrics)
+    return {
+        part.name: judge_part(
+            part,
+            describe(model, part, settings, device),
+            labels,
+            views=settings.views,
+            max_queries=settings.max_queries,
+            details=settings.details,
+        )
+        for part in parts
+    }
 
 
 def describe(
@@ -123,7 +118,8 @@ def describe_shard(
         model: see ``evaluate_multitask``.
         dataset: dataset[Draw(0, i, 0, 0)] -> (image u8 [3, S, S], target with "mask" u8 [S, S]) of
             garment i; raises PhotoError where the photo cannot be read.
-        settings, device, progress: see ``evaluate_multitask``.
+        settings, device: see ``evaluate_multitask``.
+        progress: show a bar on rank 0.
     """
     count, size = len(dataset), settings.batch_size
     share = distributed.shard(-(-count // size))

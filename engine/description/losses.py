@@ -133,6 +133,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def _own_columns(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of this rank's rows, here and in what ``gather_rows`` makes of them: i64[B] each."""
+    row = torch.arange(len(rows), device=rows.device)
+    return row, row + rank() * len(rows)
+
+
 def view_contrast(
     anchors: Tensor, keys: Tensor, chosen: Tensor, same: Tensor, temperature: float
 ) -> Tensor:
@@ -150,12 +156,11 @@ def view_contrast(
     Returns:
         f32 scalar.
     """
-    count = len(anchors)
     everyone = gather_rows(keys)
     logits = anchors @ everyone.T / temperature
-    own = torch.arange(count, device=anchors.device) + rank() * count
+    row, own = _own_columns(anchors)
     same = same.clone()
-    same[torch.arange(count), own] = False
+    same[row, own] = False
     logits = logits.masked_fill(same, IMPOSSIBLE)
     return global_mean(F.cross_entropy(logits, own, reduction="none"), chosen)
 
@@ -171,11 +176,10 @@ def supervised_contrast(vectors: Tensor, identities: Tensor, temperature: float)
     Returns:
         f32 scalar, the mean over anchors that have a positive anywhere.
     """
-    count = len(vectors)
     everyone, theirs = gather_rows(vectors), gather_rows(identities)
-    own = torch.arange(count, device=vectors.device) + rank() * count
-    not_self = torch.ones(count, len(everyone), dtype=torch.bool, device=vectors.device)
-    not_self[torch.arange(count), own] = False
+    row, own = _own_columns(vectors)
+    not_self = torch.ones(len(row), len(everyone), dtype=torch.bool, device=vectors.device)
+    not_self[row, own] = False
     logits = (vectors @ everyone.T / temperature).masked_fill(
         ~(not_self & (theirs >= 0)), IMPOSSIBLE
     )
@@ -198,14 +202,13 @@ def batch_hard_triplet(vectors: Tensor, identities: Tensor, margin: float) -> Te
     Returns:
         f32 scalar, the mean over anchors that have a positive and a negative anywhere.
     """
-    count = len(vectors)
     everyone, theirs = gather_rows(vectors), gather_rows(identities)
     cosine = vectors @ everyone.T
-    own = torch.arange(count, device=vectors.device) + rank() * count
+    row, own = _own_columns(vectors)
     labeled = (identities >= 0)[:, None] & (theirs >= 0)
     alike = identities[:, None] == theirs
     positive, negative = labeled & alike, labeled & ~alike
-    positive[torch.arange(count), own] = False
+    positive[row, own] = False
     hardest_positive = cosine.masked_fill(~positive, 2).amin(dim=1)
     hardest_negative = cosine.masked_fill(~negative, -2).amax(dim=1)
     loss = F.relu(hardest_negative - hardest_positive + margin)

@@ -97,7 +97,7 @@ class Multitask(nn.Module):
         """
         Args:
             images: u8[B,3,S,S] RGB, S a multiple of 32.
-            targets: in training, as collated by ``dataset_helpers.collate_crops``.
+            targets: in training, as collated by ``engine.data.crop_dataset.collate_crops``.
 
         Returns:
             In training {loss name: scalar}; in evaluation what ``describe`` returns.
@@ -108,7 +108,11 @@ class Multitask(nn.Module):
         if "view" in targets:  # crops and views in one pass through the trunk
             images = torch.cat([images, targets["view"]])
             masks = torch.cat([masks, targets["view_mask"]])
-        return self.criterion(self._read(images, masks, None), targets)
+        found = self._read(images, masks, None)
+        # Not under autocast: in half precision a cosine has three digits, and a temperature of 0.1
+        # takes one of them.
+        with torch.autocast(images.device.type, enabled=False):
+            return self.criterion(found, targets)
 
     def describe(
         self, images: Tensor, masks: Tensor | None = None, route: Tensor | None = None

@@ -29,7 +29,7 @@ from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
-from engine.pixels.geometry import detector_size, resize
+from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
@@ -196,9 +196,9 @@ def _to_tensor(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, i
 
 def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
     """The photo as small as ``read_photo`` makes JPEGs: many huge PNGs may be on their way."""
-    height, width = photo.shape[:2]
-    factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(height, width) >= f * min_short_side)
-    return resize(photo, (width, height), (-(-width // factor), -(-height // factor)))
+    full_size = photo.shape[1::-1]
+    factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(full_size) >= f * min_short_side)
+    return shrink(photo, full_size, 1 / factor)[0]
 
 
 def _run(
@@ -306,7 +306,6 @@ def evaluate_detector(
     *,
     class_agnostic: bool = False,
     truth: GroundTruth | None = None,
-    progress: bool = False,
 ) -> dict[str, Any]:
     """Judge a detector on a dataset with all ranks; every rank calls it and gets the same answer.
 
@@ -315,14 +314,13 @@ def evaluate_detector(
         records: the dataset.
         class_agnostic: merge all categories into one.
         truth: the packed ground truth of ``records``, when it is evaluated on repeatedly.
-        progress: show a bar on rank 0.
 
     Returns:
         {"box": the 12 COCO numbers, "mask": the same (where model and dataset have masks),
         "per_class": {kind: {category: {"AP", "AP50", "AP75", "garments"}}}, "photos": count,
         "unreadable": count of the photos that could not be read and count as without detections}.
     """
-    shard = predict_shard(model, records, settings, device, progress=progress)
+    shard = predict_shard(model, records, settings, device)
     predictions = gather_predictions(shard, records.image_ids)
     metrics = None
     if predictions is not None:

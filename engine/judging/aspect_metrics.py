@@ -19,7 +19,7 @@ A photo never finds itself or a garment on it. Garments whose identity or label 
 neither asked for nor found. "queries" counts the garments that had something to find.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from engine.data.packing import SOURCES
 from engine.judging.bootstrap import mean_interval
-from engine.judging.ranking import Exclusion, mean_of_known, rank_queries
+from engine.judging.ranking import Exclusion, mean_of_known, rank_on_all
 
 KS = (1, 5, 10, 20)
 LABEL_K = 10
@@ -112,9 +112,8 @@ def aspect_metrics(
     *,
     max_queries: int | None = None,
     intervals: bool = False,
-    rank: Callable[..., dict[str, np.ndarray]] = rank_queries,
 ) -> dict[str, Any]:
-    """The numbers described at the top of this file, for one aspect.
+    """The numbers described at the top of this file, for one aspect; all ranks call it.
 
     Args:
         vectors: float [n, d], unit length.
@@ -122,12 +121,11 @@ def aspect_metrics(
         roles: who asks and who is searched.
         max_queries: ask with so many queries only, evenly picked, where there are more.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
-        rank: ``engine.judging.ranking.rank_queries``, or what does the same on several ranks.
 
     Returns:
         Only what can be measured; {} where that is nothing.
     """
-    search = _Search(vectors, table, max_queries, rank)
+    search = _Search(vectors, table, max_queries)
     scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
@@ -145,7 +143,6 @@ class _Search:
     vectors: np.ndarray
     table: GarmentTable
     max_queries: int | None
-    rank: Callable[..., dict[str, np.ndarray]]
 
     def same_garment(self, roles: Roles) -> dict[str, np.ndarray]:
         table = self.table
@@ -185,7 +182,7 @@ class _Search:
     ) -> dict[str, np.ndarray]:
         if self.max_queries is not None and len(queries) > self.max_queries:
             queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
-        return self.rank(
+        return rank_on_all(
             self.vectors[queries],
             self.vectors[gallery],
             ids[queries],

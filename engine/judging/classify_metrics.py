@@ -64,17 +64,15 @@ def report(answers: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> st
     )
 
 
-def attribute_scores(
-    scores: np.ndarray, targets: np.ndarray, *, threshold: float = 0.0
-) -> dict[str, np.ndarray | float]:
-    """Multi-label attributes at one threshold: a logit of 0 is a probability of one half.
+def attribute_scores(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray | float]:
+    """Multi-label attributes, "yes" where the logit is above 0: a probability of one half.
 
     Returns:
         "precision", "recall", "f1": float64 [V], 0 where the denominator is 0; "positives":
         int64 [V]; "macro_f1" over the attributes with a positive; "micro_f1" from the counts of all
         together; "hamming": share of the known entries that are answered wrongly.
     """
-    yes, known = scores > threshold, targets != 0
+    yes, known = scores > 0, targets != 0
     hits = (yes & (targets > 0)).sum(axis=0)
     said, positives = (yes & known).sum(axis=0), (targets > 0).sum(axis=0)
     f1 = _ratio(2 * hits, said + positives)

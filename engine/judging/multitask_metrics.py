@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from engine import distributed
 from engine.data.labels import LabelGroup, LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.judging.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics, roles_of
@@ -74,18 +75,21 @@ class Descriptions:
 
 def judge_part(
     part: EvaluationPart,
-    found: Descriptions,
+    found: Descriptions | None,
     labels: LabelSpace,
     *,
     views: ViewRoles | None = None,
     max_queries: int | None = None,
     details: bool = False,
 ) -> dict[str, Any]:
-    """All numbers of one set.
+    """All numbers of one set; every rank calls it and gets the same answer.
+
+    Rank 0 judges the labels; the search, whose work grows with the square of the garments, is
+    shared out.
 
     Args:
         part: the set.
-        found: what the model says about all its readable garments.
+        found: what the model says about all its readable garments; None on ranks other than 0.
         labels: the model's label space.
         views, max_queries: see ``engine.judging.aspect_metrics``.
         details: add bootstrap intervals and the scores of single attributes.
@@ -95,6 +99,21 @@ def judge_part(
         where a group and an aspect of one name share an entry. Groups that the model has no head
         for, or that no readable garment is labelled in, are left out.
     """
+    metrics = distributed.broadcast_object(found and _judge_labels(part, found, labels, details))
+    garments, aspects = distributed.broadcast_object(found and (found.garments, found.aspects))
+    table = garment_table(part, garments)
+    roles = roles_of(table, views)
+    for aspect, vectors in aspects.items():
+        scores = aspect_metrics(vectors, table, roles, max_queries=max_queries, intervals=details)
+        if scores:
+            metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
+    return metrics
+
+
+def _judge_labels(
+    part: EvaluationPart, found: Descriptions, labels: LabelSpace, details: bool
+) -> dict[str, Any]:
+    """What ``judge_part`` returns, but for the aspects."""
     metrics: dict[str, Any] = {
         "garments": len(found.garments),
         "unreadable": len(found.unreadable),
@@ -111,12 +130,6 @@ def judge_part(
     if len(multi_label) > 1:
         scores, targets = (np.concatenate(side, axis=1) for side in zip(*multi_label, strict=True))
         metrics["all attributes"] = grouped_recall(scores, targets)
-    table = garment_table(part, found.garments)
-    roles = roles_of(table, views)
-    for aspect, vectors in found.aspects.items():
-        scores = aspect_metrics(vectors, table, roles, max_queries=max_queries, intervals=details)
-        if scores:
-            metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
     return metrics
 
 

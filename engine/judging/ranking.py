@@ -1,13 +1,17 @@
 """Ranks a gallery for each query and scores the order: Recall@K, P@K, mAP, MRR, per query.
 
-The answer is the same to the last bit on any number of processes: products are taken in double
-precision over a fixed grid of query blocks, and scores equal to nine decimals count as tied.
+Functions that end in ``_on_all`` share the queries out: every process holds the same vectors, takes
+whole blocks of queries and gets the answer of all. It is the same to the last bit on any number of
+processes: products are taken in double precision over a fixed grid of query blocks, and scores
+equal to nine decimals count as tied.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from engine import distributed
 
 BLOCK_BYTES = 32 << 20  # of one block's scores; sorting them takes a few times as much
 DECIMALS = 9  # float64 products of float32 unit vectors differ by 1e-15 between kernels
@@ -78,6 +82,33 @@ def rank_queries(
     return scores
 
 
+def rank_on_all(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    *,
+    ks: Sequence[int] = (1, 5, 10, 20),
+    exclude: Sequence[Exclusion] = (),
+) -> dict[str, np.ndarray]:
+    """``rank_queries`` with the queries shared out; all ranks call it.
+
+    Returns:
+        The same on every rank.
+    """
+    blocks = query_blocks(len(queries), len(gallery))
+    share = [blocks[i] for i in distributed.shard(len(blocks))]
+    scores = rank_queries(
+        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=share
+    )
+    rows = np.array([i for block in share for i in block], np.int64)
+    gathered = distributed.gather_objects({k: values[rows] for k, values in scores.items()})
+    merged = None
+    if gathered is not None:
+        merged = {k: np.concatenate([part[k] for part in gathered]) for k in scores}
+    return distributed.broadcast_object(merged)
+
+
 def nearest(
     queries: np.ndarray, gallery: np.ndarray, k: int, *, blocks: Iterable[range] | None = None
 ) -> np.ndarray:
@@ -100,6 +131,14 @@ def nearest(
         best = np.sort(keys if k == count else np.partition(keys, k, axis=1)[:, :k], axis=1)
         found.append(best % max(count, 1))
     return np.concatenate(found)
+
+
+def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+    """``nearest`` with the queries shared out; all ranks call it, all get it."""
+    blocks = query_blocks(len(queries), len(gallery))
+    share = [blocks[i] for i in distributed.shard(len(blocks))]
+    gathered = distributed.gather_objects(nearest(queries, gallery, k, blocks=share))
+    return distributed.broadcast_object(None if gathered is None else np.concatenate(gathered))
 
 
 def _keys(similar: np.ndarray) -> np.ndarray:
@@ -147,11 +186,6 @@ def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict
     scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
     scores["MRR"] = 1 / (rank[first] + 1)
     return scores
-
-
-def means(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
-    """Mean of each named score over the queries that could be measured; NaN where none could."""
-    return {name: mean_of_known(scores[name]) for name in names}
 
 
 def mean_of_known(values: np.ndarray) -> float:

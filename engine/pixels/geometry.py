@@ -30,7 +30,7 @@ def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
 
     Bilinear once it is less than twice too large, averaging whole blocks before that.
     """
-    small, factor = _shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
+    small, factor = shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
     if full_size[0] % factor or full_size[1] % factor:
         # The last blocks reach past the photo's edge; OpenCV's resize cannot leave them out.
         return warp(photo, full_size, stretching(full_size, size), size, None)
@@ -90,7 +90,7 @@ def warp(
     photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill | None
 ) -> np.ndarray:
     """``place`` for any affine map; without a color the photo's edge goes on where it ends."""
-    photo, factor = _shrink(photo, full_size, map_scale(matrix))
+    photo, factor = shrink(photo, full_size, map_scale(matrix))
     # OpenCV counts from the centers of pixels on both sides.
     matrix = translation(-0.5, -0.5) @ matrix @ scaling(factor, factor) @ translation(0.5, 0.5)
     border = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
@@ -99,7 +99,7 @@ def warp(
     )
 
 
-def _shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
+def shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
     """Average whole blocks as far as ``scale`` (of the full size) allows.
 
     Returns the photo and how many times smaller than ``full_size`` it is now.

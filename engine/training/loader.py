@@ -69,6 +69,8 @@ def batches_of(
         collate_fn=_Collate(collate),
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if config.workers else None,
+        # Named, since from Python 3.14 on the default would copy the records into each process.
+        multiprocessing_context="fork" if config.workers else None,
     )
     for batch in loader:
         if isinstance(batch, InputError):

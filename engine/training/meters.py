@@ -38,8 +38,8 @@ from torch.utils.tensorboard import SummaryWriter
 from engine import distributed
 from engine.files import replacing
 
-# The metrics that curves.png shows: the detector's, the multitask model's.
 ROUNDING = 1e-4  # of epochs in the log
+# The metrics that curves.png shows: the detector's, the multitask model's.
 DRAWN = ("/AP", "/AP50", "/top1", "/micro_f1", "/R@1")
 
 

@@ -25,15 +25,15 @@ def aspect_groups(sizes: np.ndarray, factor: int) -> np.ndarray:
 
     Args:
         sizes: int [N, 2], width and height in pixels.
-        factor: k >= 0 gives 2k+1 borders evenly spaced in log ratio between 1:2 and 2:1;
-            -1 puts all photos in one group.
+        factor: k >= 1 gives 2k+1 borders evenly spaced in log ratio between 1:2 and 2:1, 0 the one
+            at 1:1; -1 puts all photos in one group.
 
     Returns:
         int [N], group of each photo.
     """
     if factor < 0:
         return np.zeros(len(sizes), dtype=np.int64)
-    borders = 2.0 ** np.linspace(-1, 1, 2 * factor + 1)
+    borders = 2.0 ** np.linspace(-1, 1, 2 * factor + 1) if factor else np.ones(1)
     return np.digitize(sizes[:, 0] / sizes[:, 1], borders)
 
 

@@ -64,6 +64,9 @@ def test_srun_variables_become_torchrun_variables(monkeypatch) -> None:
     for name in distributed.TORCHRUN_VARIABLES:
         monkeypatch.setenv(name, "set so that monkeypatch removes it afterwards")
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", "")  # in a container, say
+    with pytest.raises(InputError, match=r"scontrol .* node\[7-8\]"):
+        distributed.init("cpu")
 
     class Answer:
         stdout = "node7\nnode8\n"

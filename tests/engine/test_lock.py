@@ -44,3 +44,5 @@ def test_another_process_is_named_and_its_death_frees(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="db: cannot be written"):
         Lock(tmp_path / "nowhere" / "lock", Path("db"), "look elsewhere")
+    with pytest.raises(InputError, match="db: cannot be written"):
+        Lock(Path("/dev/full"), Path("db"), "look elsewhere")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engine.judging import ranking
-from engine.judging.ranking import Exclusion, rank_queries
-from retrieval.metrics import rank_metrics, rank_on_all, tune_weights
+from engine.judging.ranking import Exclusion, rank_on_all, rank_queries
+from retrieval.metrics import rank_metrics, tune_weights
 from tests.ranks import run_ranks
 
 

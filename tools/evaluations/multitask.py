@@ -61,7 +61,7 @@ MOST_CLASSES_DRAWN = 150
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Describe every set's garments with all ranks; rank 0 judges, prints and writes."""
+    """Describe and judge every set's garments with all ranks; rank 0 prints and writes."""
     settings = _settings(arguments)
     device = start(arguments)
     checkpoint = load_checkpoint(arguments.weights, "multitask")
@@ -71,12 +71,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
-        if found is None:
-            continue
         metrics[part.name] = judge_part(
             part, found, model.labels, views=settings.views, max_queries=None, details=True
         )
-        if arguments.output_dir:
+        if arguments.output_dir and found is not None:
             _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
             if found.aspects:
                 ending = _as_file_name(part.name)

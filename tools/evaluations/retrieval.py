@@ -46,7 +46,7 @@ from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect
 from engine.judging.multitask_tables import print_neighbors
 from engine.training.meters import write_json
 from retrieval.features import parse_weights
-from retrieval.metrics import rank_on_all, tune_weights
+from retrieval.metrics import tune_weights
 from retrieval.store import open_database
 from retrieval.stored_set import StoredSet, from_files, from_store
 from tools.evaluations import search_protocols
@@ -137,7 +137,7 @@ def _measure(
     rows = {name: found.aspect(name) for name in found.schema.names}
     rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
     return {
-        name: aspect_metrics(vectors, table, roles, intervals=True, rank=rank_on_all)
+        name: aspect_metrics(vectors, table, roles, intervals=True)
         for name, vectors in rows.items()
     }
 
@@ -159,7 +159,6 @@ def _tune(
             table,
             _asking(roles, half),
             max_queries=TUNING_QUERIES,
-            rank=rank_on_all,
         )
         if metric not in numbers:
             known = ", ".join(numbers) or "nothing"

@@ -15,6 +15,7 @@ from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
 from engine.judging.multitask_tables import print_rows
+from engine.judging.ranking import nearest_on_all
 from retrieval.deepfashion2 import KS, RESULTS, Answer, judge_answers, summarize
 from retrieval.deepfashion2_files import (
     read_answers,
@@ -23,7 +24,6 @@ from retrieval.deepfashion2_files import (
     truth_of,
     write_answers,
 )
-from retrieval.metrics import nearest_on_all
 from retrieval.protocols import CONSUMER2SHOP_KS, INSHOP_KS, image_recall
 from retrieval.store import Item
 from retrieval.stored_set import StoredSet

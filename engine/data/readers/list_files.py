@@ -58,10 +58,10 @@ class ListFiles:
                 return path
         return None
 
-    def rows(self, path: Path, *, header: bool = True) -> list[str]:
-        """The rows of a list with a count, and a header unless there is none."""
+    def rows(self, path: Path) -> list[str]:
+        """The rows of a list, without its count and its header."""
         lines = read_lines(path)
-        count, body = lines[0].strip() if lines else "", lines[1 + header :]
+        count, body = lines[0].strip() if lines else "", lines[2:]
         body = [line for line in body if line.strip()]
         if not count.isdigit():
             raise InputError(f"{path}: its first line must be the number of rows; is it that list?")

@@ -97,7 +97,7 @@ class Problems:
             problem.examples.append(example)
 
     def add_traits(self, traits: tuple[str, ...], example: str) -> None:
-        """Note what is unusual about a photo (``engine.pixels.photos.TRAITS``)."""
+        """Note what is unusual about a photo (``engine.pixels.photo_files.TRAITS``)."""
         for trait in traits:
             self.add(f"photo {trait}", example)
 

@@ -1,6 +1,7 @@
 """Running a (made-up) multitask model over garments, on one and on several ranks."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from engine.description.describe import (
     gather_descriptions,
 )
 from engine.errors import InputError
+from engine.judging import ranking
 from engine.judging.multitask_metrics import EvaluationPart
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
@@ -24,6 +26,7 @@ from tests.ranks import run_ranks
 COUNT = 23
 BOX = np.array([0, 0, 8, 8.0])
 CPU = torch.device("cpu")
+IN_ORDER = ranking._in_order
 
 
 def garments() -> PhotoRecords:
@@ -98,8 +101,20 @@ def shard_of(batch_size: int) -> tuple[list[int], list[int] | None]:
     return shard.garments.tolist(), found and found.garments.tolist()
 
 
+def judged() -> tuple[dict, int]:
+    """The metrics, and how many queries this rank searched with."""
+    searched = []
+
+    def in_order(similar: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        searched.append(len(similar))
+        return IN_ORDER(similar, *more)
+
+    with patch.object(ranking, "_in_order", in_order), patch.object(ranking, "BLOCK_BYTES", 1600):
+        return evaluate(broken=(4, 22)), sum(searched)
+
+
 def on_a_rank() -> tuple:
-    return evaluate(broken=(4, 22)), shard_of(5), shard_of(100)
+    return judged(), shard_of(5), shard_of(100)
 
 
 def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
@@ -108,7 +123,9 @@ def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
     assert alone["set"]["garments"] == alone["set"]["category"]["labelled"] == COUNT - 2
     others = [i for i in range(COUNT) if i != 4]
     first, second = run_ranks(2, on_a_rank)
-    assert first[0] == second[0] == alone
+    assert first[0][0] == second[0][0] == alone
+    assert first[0][1] + second[0][1] == judged()[1]  # the search is shared out, too
+    assert min(first[0][1], second[0][1]) > 0.3 * judged()[1]
     assert first[1] == ([0, 1, 2, 3, *range(5, 10)], others)
     assert second[1] == (list(range(10, COUNT)), None)
     assert first[2] == ([], others)  # one batch for two ranks

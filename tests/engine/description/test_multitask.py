@@ -121,6 +121,19 @@ def test_colors_are_read_in_full_precision_under_autocast():
         assert torch.equal(part, expected)
 
 
+def test_losses_are_taken_in_full_precision_under_autocast():
+    model = build_multitask(SPACE, trunk="resnet18", weights="none", tasks=TASKS)
+    model.criterion = Criterion(SPACE, TASKS, ASPECT_DIMS)
+    model.train().dropout.p = 0
+    targets = batch()
+    images, masks = torch.cat([crops(7), targets["view"]]), torch.cat([targets["mask"]] * 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(crops(7), targets)
+        found = model._read(images, masks, None)
+    assert found["boxes"].dtype == torch.float32
+    torch.testing.assert_close(losses, model.criterion(found, targets))
+
+
 @torch.no_grad()
 def test_attention_starts_as_the_mean_inside_the_mask():
     attention = Attention(5, 6, 3)

@@ -230,6 +230,18 @@ def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -
     assert (found.width, found.height) == (644, 515)
 
 
+def test_a_reduced_photo_lies_where_boxes_divided_by_its_factor_do(tmp_path: Path) -> None:
+    """Also at the right and lower end, of a photo that is no multiple of the factor."""
+    pixels = np.zeros((517, 645, 3), np.uint8)
+    pixels[508:512], pixels[:, 640:644] = 255, 255
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    settings = PredictSettings(short_side=128, max_side=400, workers=0)
+    _, photo = run([("a", tmp_path / "a.png")], settings, keep_photo=True)["a"]
+    assert photo.shape == (130, 162, 3)
+    assert np.flatnonzero(photo[0, :, 0]).tolist() == [160]
+    assert np.flatnonzero(photo[:, 0, 0]).tolist() == [127]
+
+
 def test_long_photos_are_decoded_for_the_size_that_the_long_side_allows(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", 1600, 160, (255, 51, 102))
     settings = PredictSettings(short_side=100, max_side=200, workers=0)

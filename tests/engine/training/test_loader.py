@@ -1,5 +1,6 @@
 """Batches from loader processes: in order, and errors as the sentences they are."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,18 @@ def test_an_input_error_arrives_as_it_was_raised_after_the_batches_before(worker
     with pytest.raises(PhotoError) as caught:
         next(made)
     assert str(caught.value) == "a photo.jpg: ends early; export it again"
+
+
+@pytest.fixture
+def spawning():
+    """Python's default way to start processes is one that copies what they need."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+def test_loader_processes_share_the_dataset_whatever_python_does_by_default(spawning):
+    numbers = Numbers()
+    with Path(__file__).open() as numbers.uncopied:
+        assert list(batches(numbers, 1)) == [(2, 3), (5,), (7, 11, 13)]

@@ -41,11 +41,11 @@ def test_batches_hold_one_group_but_for_the_leftovers():
 
 
 def test_aspect_groups_of_hand_made_shapes():
-    sizes = np.array([[100, 300], [100, 100], [101, 100], [300, 100]])
-    assert aspect_groups(sizes, -1).tolist() == [0, 0, 0, 0]
-    assert aspect_groups(sizes, 0).tolist() == [0, 1, 1, 1]  # the one border is 1:2
-    low, square, wider, high = aspect_groups(sizes, 3)
-    assert low < square == wider < high
+    sizes = np.array([[100, 300], [100, 150], [100, 100], [101, 100], [300, 100]])
+    assert aspect_groups(sizes, -1).tolist() == [0, 0, 0, 0, 0]
+    assert aspect_groups(sizes, 0).tolist() == [0, 0, 1, 1, 1]  # upright or not
+    low, upright, square, wider, high = aspect_groups(sizes, 3)
+    assert low < upright < square == wider < high
 
 
 def test_repeat_factors_by_hand():
