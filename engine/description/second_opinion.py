@@ -1,8 +1,8 @@
 """What a garment is called where two networks know the words: the detector and the multitask model.
 
 The detector names a garment by a 7x7 map of it, between all the others of its photo; the multitask
-model by a crop of it at full resolution, and it may have learned from photos of other kinds. Where a
-set that it learned from has exactly the detector's categories, both answer the same question.
+model by a crop of it at full resolution, and it may have learned from photos of other kinds. Where
+a set that it learned from has exactly the detector's categories, both answer the same question.
 """
 
 from collections.abc import Sequence
