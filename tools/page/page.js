@@ -108,10 +108,12 @@ function logIn() {
         return;
       }
       $("token").value = $("login-error").textContent = "";
-      $("login").close();
       asking = null;
+      $("login").close();
       done();
     };
+    // Closed by Escape it comes back: whatever the page has asked waits for the token.
+    $("login").onclose = () => asking && $("login").showModal();
     $("login").showModal();
   });
   return asking;
@@ -488,7 +490,6 @@ async function search() {
   } finally {
     clearTimeout(waiting);
     $("results").classList.remove("busy");
-    $("results").removeAttribute("aria-busy");
   }
 }
 
@@ -600,6 +601,7 @@ function place(wanted) {
   const before = new Map([...box.children].map((one) => [one, still ? null : one.getBoundingClientRect()]));
   const focused = document.activeElement;
   box.replaceChildren(...wanted.map((card) => card.element));
+  box.removeAttribute("aria-busy");
   if (focused !== document.activeElement && box.contains(focused)) focused.focus({ preventScroll: true });
   cards = new Map(wanted.map((card) => [card.element.dataset.key, card]));
   if (still) return;

@@ -97,6 +97,7 @@ def settled(page: Page) -> list[str]:
 def test_the_whole_story(open_page, address: str, device: dict) -> None:
     page = open_page(address, **device)
     expect(page.locator("#results .card .pick img").first).to_be_visible()
+    assert page.locator("#results").get_attribute("aria-busy") is None
 
     page.set_input_files("#file", PHOTO)
     expect(page.locator("#outlines path")).to_have_count(2)
@@ -153,7 +154,8 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
     page.get_by_role("button", name="Remove the filter skirt").click()
     expect(page.locator("#results .card")).not_to_have_count(len(wanted))
     empty = open_page(f"{address}/?{query(0)}&a.color=no+such")
-    expect(empty.locator("#nothing-text")).to_have_text("Nothing passes these filters")
+    said = empty.get_by_role("status").filter(has_text="Nothing passes these filters")
+    expect(said).to_be_visible()  # and read aloud
     empty.get_by_role("button", name="Clear filters").click()
     assert len(settled(empty)) == 24
     empty.get_by_role("button", name="Show more").click()
@@ -259,6 +261,8 @@ def test_the_token_is_asked_for_once(open_page, service: Service) -> None:
     with running(service, token=TOKEN) as address:
         page = open_page(f"{address}/?{query(1)}")
         expect(page.locator("#login")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#login")).to_be_visible()  # nothing else would ask for it again
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#login-error")).to_have_text("That is not the token.")
