@@ -18,6 +18,7 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item
 from tools import build_database, search
+from tools.searching.answers import summary
 from tools.searching.contact_sheet import write_sheet
 
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
@@ -210,3 +211,8 @@ def test_vectors_are_those_of_the_database(database: Path) -> None:
     with open_database(database, read_only=True) as store:
         stored = store.vectors(["slim/green.png#1"])[0]
     np.testing.assert_allclose(query.vector, stored, atol=1e-6)
+
+
+def test_labels_without_values_are_told_by_their_names() -> None:
+    item = Item("a#1", "a", 1, None, "dress", {"floral": "yes", "color": "red", "lace": "yes"})
+    assert summary(Hit(item, 1, {})) == "dress, floral, red, lace"

@@ -275,6 +275,8 @@ function drawUpload(chosen) {
 
 const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
 const plain = (name) => name.replaceAll("_", " ");
+// A label that has no values is stored as an attribute of that name, with "yes".
+const word = (name, value) => (value === "yes" ? plain(name) : value);
 const likely = (values) => values.filter((one, i) => i === 0 || (i === 1 && one.probability >= 0.05));
 const percent = (share) => `${Math.round(100 * share)} %`;
 const SVG = "http://www.w3.org/2000/svg";
@@ -428,11 +430,11 @@ function filter(name, isCategory, values) {
 }
 
 function drawChosen() {
-  const chosen = [...state.categories].map((value) => [state.categories, value]);
-  for (const values of state.attributes.values()) for (const value of values) chosen.push([values, value]);
+  const chosen = [...state.categories].map((value) => [state.categories, value, value]);
+  for (const [name, values] of state.attributes) for (const value of values) chosen.push([values, value, word(name, value)]);
   $("chosen").hidden = !chosen.length || !state.query;
-  $("chosen").replaceChildren(...chosen.map(([values, value]) => {
-    const button = make("button", { type: "button", "aria-label": `Remove the filter ${value}` }, `${value} ×`);
+  $("chosen").replaceChildren(...chosen.map(([values, value, text]) => {
+    const button = make("button", { type: "button", "aria-label": `Remove the filter ${text}` }, `${text} ×`);
     button.onclick = () => {
       values.delete(value);
       filtersChanged();
@@ -552,7 +554,7 @@ function cardOf(item) {
   const title = item.category ?? "garment";
   // The title is the detector's word; the second opinion beside it would only confuse.
   const { described_category: _, ...attributes } = item.attributes;
-  const what = Object.values(attributes).join(" · ");
+  const what = Object.entries(attributes).map(([name, value]) => word(name, value)).join(" · ");
   const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
   pick.onclick = () => {
     go({ key: item.key });

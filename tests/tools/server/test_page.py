@@ -4,19 +4,22 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from retrieval.store import open_database
+from retrieval.store import Item, open_database
 from tests.tools.server.world import (
     COUNT,
+    SCHEMA,
     make_database,
     make_item,
     make_service,
     photo_bytes,
     running,
+    unit_rows,
 )
 from tools.server.limits import Limits
 from tools.server.service import Service
@@ -164,6 +167,26 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
 
 def query(number: int) -> str:
     return "key=" + make_item(number).key.replace("#", "%23")
+
+
+def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> None:
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        items = [
+            Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "<b>dress</b>", {"big_floral": "yes", "cut": n})
+            for n in ('"A" line', "wide")
+        ]
+        store.add(items, unit_rows(2))
+    with (
+        open_database(tmp_path / "db", read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        page = open_page(f"{address}/?key=wide.jpg%231&a.big_floral=yes")
+        settled(page)
+        card = page.locator("#results .card")
+        expect(card.locator(".what")).to_have_text('big floral · "A" line')
+        expect(card.locator(".name")).to_contain_text("<b>dress</b>")
+        page.get_by_role("button", name="Remove the filter big floral").click()
+        expect(page).to_have_url(re.compile(r"1$"))
 
 
 def test_with_the_keyboard_alone(open_page, address: str) -> None:
