@@ -161,6 +161,7 @@ async function take(file) {
     complain(error.message);
     drawQuery();
   } finally {
+    if (upload?.url !== url) URL.revokeObjectURL(url); // the browser keeps the photo as long
     if (mine === turn) {
       clearTimeout(slow);
       $("work").hidden = true;

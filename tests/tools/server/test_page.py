@@ -240,6 +240,18 @@ def test_dropped_and_pasted_photos(open_page, address: str) -> None:
 
 def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monkeypatch) -> None:
     page = open_page(address)
+    page.evaluate(
+        """() => {
+            window.kept = new Set();
+            const { createObjectURL, revokeObjectURL } = URL;
+            URL.createObjectURL = (file) => {
+                const url = createObjectURL.call(URL, file);
+                kept.add(url);
+                return url;
+            };
+            URL.revokeObjectURL = (url) => revokeObjectURL.call(URL, url, kept.delete(url));
+        }"""
+    )
     trouble = page.locator("#trouble-text")
     page.set_input_files("#file", PHOTO | {"buffer": b"no photo"})
     expect(trouble).to_contain_text("Not a photo")
@@ -247,6 +259,9 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     expect(trouble).to_contain_text("larger than")
     page.set_input_files("#file", PHOTO | {"buffer": photo_bytes(30, 60)})
     expect(page.locator("#caption")).to_contain_text("No garment was recognized")
+    page.set_input_files("#file", PHOTO | {"buffer": b"no photo either"})
+    expect(trouble).to_contain_text("Not a photo")
+    assert page.evaluate("kept.size") == 1, "of the photo that is shown"
     gone = open_page(f"{address}/?handle=long-gone")
     expect(gone.locator("#nothing-text")).to_contain_text("forgotten")
     unknown = open_page(f"{address}/?key=no-such")
