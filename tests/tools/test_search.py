@@ -198,6 +198,10 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "all weights are 0" in fails("slim/red.png#1", *at, "--weights", "color=0")
     assert "NAME=VALUE" in fails("slim/red.png#1", *at, "--attribute", "red")
     assert "no database" in fails("x", "--database", tmp_path)
+    both = ("--category", "top", "--same-category")
+    assert "--same-category: not with --category" in fails("slim/red.png#1", *at, *both)
+    for flag in (("--same-category",), ("--garment", "2")):
+        assert f"{flag[0]}: not with --whole-photo" in fails("x.jpg", *at, *flag, "--whole-photo")
     (tmp_path / "text.jpg").write_text("no photo")
     assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
 
