@@ -171,7 +171,7 @@ def test_a_server_from_the_shell(tmp_path: Path) -> None:
 def test_who_never_asks_is_hung_up_on(tmp_path: Path) -> None:
     """As a process of its own: the time is short in it only."""
     location = make_database(tmp_path)
-    short = "import sys; from tools.server import impatient; impatient.HEAD_SECONDS = 0.3; "
+    short = "import sys; from tools.server import impatient; impatient.HEAD_SECONDS = 1; "
     flags = ["--database", str(location), "--browse-only", "--port", "0"]
     code = f"{short}from tools import serve; serve.main({flags!r})"
     process = subprocess.Popen(
