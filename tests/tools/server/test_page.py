@@ -169,6 +169,26 @@ def query(number: int) -> str:
     return "key=" + make_item(number).key.replace("#", "%23")
 
 
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, device: dict) -> None:
+    """Photos are often named by their digest."""
+    long = "0123456789abcdef" * 6
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        items = [
+            Item(f"{n}{long}#1", f"{n}{long}", 1, None, n + long, {"cut": n + long}) for n in "ab"
+        ]
+        store.add(items, unit_rows(2))
+    with (
+        open_database(tmp_path / "db", read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        page = open_page(f"{address}/?key=a{long}%231&category=b{long}", **device)
+        settled(page)
+        expect(page.locator("#facts td").first).to_be_visible()
+        page.locator("summary", has_text="cut").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"]
+
+
 def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> None:
     with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
         items = [
