@@ -166,7 +166,7 @@ class ItemTable:
     def label_counts(self) -> dict[str, dict[str, int]]:
         counted: dict[str, dict[str, int]] = {}
         counts = "SELECT word, count(*) AS n FROM labels GROUP BY word"
-        query = f"SELECT name, value, n FROM words JOIN ({counts}) ON word = id"
+        query = f"SELECT name, value, n FROM words JOIN ({counts}) ON word = id ORDER BY id"
         for name, value, count in self.connection.execute(query):
             counted.setdefault(name, {})[value] = count
         return counted
@@ -219,7 +219,7 @@ class ItemTable:
 
     def _label(self, labels: Iterable[tuple[int, str, str]]) -> None:
         labels = list(labels)
-        words = {(name, value) for _, name, value in labels}
+        words = dict.fromkeys((name, value) for _, name, value in labels)  # same order every time
         self.connection.executemany(
             "INSERT OR IGNORE INTO words (name, value) VALUES (?, ?)", words
         )
