@@ -139,7 +139,8 @@ async function take(file) {
   if (!file) return;
   complain("");
   await started; // a photo may be dropped before it is known what the server takes
-  if (!stats?.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
+  if (!stats) return complain("The server did not answer. Reload the page.");
+  if (!stats.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
   const most = stats.uploads.most_bytes;
   if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
   const mine = ++turn;
@@ -255,6 +256,7 @@ function drawQuery() {
   else if (state.query) {
     $("photo").hidden = true;
     $("caption").textContent = "A garment of an uploaded photo. The photo itself was not kept.";
+    document.title = "Photo · Weft";
   }
 }
 

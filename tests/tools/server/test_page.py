@@ -135,6 +135,7 @@ def test_the_whole_story(open_page, address: str, device: dict) -> None:
 
     page.go_back()
     expect(page.locator("#caption")).to_contain_text("not kept")  # reloaded: the photo is gone
+    expect(page).to_have_title("Photo · Weft")
     assert settled(page) == by_color
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -282,6 +283,12 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     page.set_input_files("#file", PHOTO | {"buffer": b"no photo either"})
     expect(trouble).to_contain_text("Not a photo")
     assert page.evaluate("kept.size") == 1, "of the photo that is shown"
+    silent = open_page(address)
+    silent.route("**/api/stats", lambda route: route.abort())
+    silent.reload()
+    expect(silent.locator("#nothing-text")).to_have_text("The server does not answer properly")
+    silent.set_input_files("#file", PHOTO)
+    expect(silent.locator("#trouble-text")).to_contain_text("did not answer")
     gone = open_page(f"{address}/?handle=long-gone")
     expect(gone.locator("#nothing-text")).to_contain_text("forgotten")
     unknown = open_page(f"{address}/?key=no-such")
