@@ -118,6 +118,8 @@ def _neighbors(
         console.print(OWN_ANSWERS)
     if (table.identity < 0).all():
         console.print("no item says which product it shows: no Recall@K")
+    elif not any(rows.values()):
+        console.print("no two photos share a product, nor a label to judge by: nothing to measure")
     print_neighbors(rows, console)
     if arguments.tune_weights:
         tuned, metrics["other_half"] = _tune(found, table, roles, arguments.tune_weights)
