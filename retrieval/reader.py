@@ -213,7 +213,15 @@ class DatabaseReader(Store):
             for query in ranked:
                 if len(query.rows) > k + MANY_TIES:
                     self._break_ties(query, view.rows, k)
-            items = self._table.items({int(row) for query in ranked for row in query.rows})
+            rows = {int(row) for query in ranked for row in query.rows}
+            items = self._table.items(rows)
+        if len(items) < len(rows):
+            if state == view.state:  # searching again would find the same for ever
+                raise InputError(
+                    f"{self._table.path}: lists no item for some of the vectors; it is damaged: "
+                    "restore a copy, or build the database again"
+                )
+            raise _MovedError  # deleted while we searched: others come after them
         return [self._best(query, items, k) for query in ranked]
 
     def _break_ties(self, ranked: _Ranked, rows: int, k: int) -> None:
@@ -233,9 +241,7 @@ class DatabaseReader(Store):
         ranked.cosines = ranked.cosines[keep]
 
     def _best(self, ranked: _Ranked, items: Mapping[int, Item], k: int) -> list[Hit]:
-        found = [items.get(int(row)) for row in ranked.rows]
-        if any(item is None for item in found):  # deleted while we searched: others come after them
-            raise _MovedError
+        found = [items[int(row)] for row in ranked.rows]
         order = best_first(ranked.scores, [item.key for item in found], k)
         names, cosines = self.schema.names, ranked.cosines.tolist()
         return [

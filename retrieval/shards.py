@@ -117,7 +117,7 @@ class Shard:
     def is_finished(self) -> bool:
         """True when its writer has closed it or is gone. Ask before reading to the end."""
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("r+b") as file:  # NFS locks only what may be written
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # held; or a file system without locks, where nobody can tell
             return False

@@ -76,7 +76,7 @@ PhotoEntry = tuple[PhotoState, Sequence[Item], np.ndarray]
 
 
 def item_key(photo: str, garment: int) -> str:
-    """The key of a photo's garment: ``folder/photo.jpg#0``."""
+    """The key of a photo's garment: ``folder/photo.jpg#1``."""
     return f"{photo}#{garment}"
 
 

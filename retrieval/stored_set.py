@@ -2,6 +2,8 @@
 
 import csv
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,9 +152,12 @@ def from_files(vectors: Path, table: Path) -> StoredSet:
 
 def _read_vectors(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise ValueError("a single array, as .npy files hold it")
+        with content as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: no readable .npz of vectors ({error})") from error
     parts = {
         k: v.astype(np.float32) for k, v in arrays.items() if v.ndim == 2 and v.dtype.kind == "f"

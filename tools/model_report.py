@@ -19,6 +19,8 @@ and what visibly changes it, by gradients (with random weights unless --weights 
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,13 +70,13 @@ def report(arguments: argparse.Namespace) -> None:
     device = distributed.init(arguments.device)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    network = build(arguments)
-    inputs = _move(network.inputs, device)
-    network.model.to(device)
+    with _told_by_size(arguments.size):
+        network = build(arguments)
+        inputs = _move(network.inputs, device)
+        rows = count(network.model.to(device), *inputs)
     summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
     console.print(f"{network.title}, {_input_text(network, arguments.batch_size)}", style="bold")
 
-    rows = count(network.model, *inputs)
     macs, parameters = sum(row.macs for row in rows), sum(row.parameters for row in rows)
     summary |= {"parameters": parameters, "macs": macs, "flops": 2 * macs}
     print_costs(console, rows, arguments.sort, arguments.top)
@@ -94,11 +96,27 @@ def report(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
+@contextmanager
+def _told_by_size(size: tuple[int, int] | None) -> Iterator[None]:
+    """InputError for what a network, run for the first time, says of pictures of that --size."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        if size is None:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"--size {size[0]} {size[1]}: the network cannot take such a picture ({reason}); give "
+            "another size"
+        ) from error
+
+
 def _fields(network: Network, arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Fields of all layers; with --output-dir the effective ones of each stride's last map too."""
     body = network.body.cpu()
     try:
-        graph = trace(body, normalize(noise(network.size)))
+        with _told_by_size(arguments.size):
+            graph = trace(body, normalize(noise(network.size)))
         found = fields(graph)
     except InputError as error:
         console.print(f"no receptive fields: {error}")

@@ -39,7 +39,7 @@ from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
 from engine.errors import exits_cleanly
-from engine.files import digest, replacing
+from engine.files import absolute, digest, replacing
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
     add_running_flags,
@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         }
         outline_all(finder, photos, folder, basis)
         records = [record for record in journal.read(folder) if record["photo"] in photos]
-        roots = [part.root for part in (*added, *judged)]
-        root = Path(os.path.commonpath([*photos, *roots]))
+        roots = [absolute(part.root) for part in (*added, *judged)]
+        root = Path(os.path.commonpath([*(Path(photo).parent for photo in photos), *roots]))
         train = Document(finder.categories, root)
         for part in added * arguments.add_times:
             train.add_set(part)
@@ -172,7 +172,7 @@ def load_outlined(
 
 
 def choose(arguments: argparse.Namespace) -> dict[str, str]:
-    """Photo -> the category of its garment: photos of one garment with a word that is known.
+    """Absolute path -> the category of its garment: photos of one with a word that is known.
 
     Raises:
         InputError: there are none.
@@ -186,7 +186,7 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
                 continue
             word = records.category_name(int(records.garment_category[first]))
             if word in words:
-                by_category.setdefault(words[word], []).append(str(records.path(index)))
+                by_category.setdefault(words[word], []).append(str(absolute(records.path(index))))
     require(bool(by_category), "--words: no photo has any of them")
     chance = random.Random(0)
     chosen = {}
@@ -244,7 +244,7 @@ class Document:
     def add_set(self, records: PhotoRecords) -> None:
         for index in range(len(records)):
             height, width = records.sizes[index].tolist()[::-1]
-            self._add_image(records.path(index), height, width)
+            self._add_image(absolute(records.path(index)), height, width)
             for entry in annotations(records, [index]):
                 place = records.category_ids.index(entry["category_id"])
                 self._add_garment(records.categories[place], entry)

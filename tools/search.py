@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed, model_flags
-from engine.config import require
+from engine.config import flag_of, require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
 from engine.files import exists
@@ -179,7 +179,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     model_flags.add_multitask_flag(parser)
     model_flags.add_detector_flags(parser)
     model_flags.add_running_flags(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    require(
+        not (arguments.same_category and arguments.category),
+        "--same-category: not with --category, which says which",
+    )
+    for flag in ("same_category", "garment"):
+        require(
+            not (arguments.whole_photo and getattr(arguments, flag)),
+            f"{flag_of(flag)}: not with --whole-photo, which asks no detector",
+        )
+    return arguments
 
 
 @exits_cleanly

@@ -10,7 +10,7 @@ texture and shape, as its sliders say. The API is described under /docs; for exa
 
     curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/api/detect
     curl -H 'Content-Type: application/json' http://127.0.0.1:8000/api/search \\
-         -d '{"key": "shirts/1607.jpg#0", "weights": {"color": 1}, "k": 5}'
+         -d '{"key": "shirts/1607.jpg#1", "weights": {"color": 1}, "k": 5}'
 
 Uploaded photos are never written to a disk; the vectors of their garments are forgotten after half
 an hour. Beyond this machine a token is wanted, and TLS is the business of a proxy in front.

@@ -299,7 +299,8 @@ def dilate(model: nn.Module, image: Tensor, halvings: int) -> None:
     coarsest = max(max(graph.strides[node]) for node in graph.maps())
     limit = coarsest / 2**halvings
     if halvings < 0 or limit < 1:
-        raise InputError(f"--dilate {halvings}: the network halves the map {coarsest:g} times")
+        most = int(coarsest).bit_length() - 1
+        raise InputError(f"--dilate {halvings}: the network halves the map {most} times")
     for node in graph.maps():
         if graph.window(node) and max(graph.strides[node]) > limit:
             before = max(graph.strides[graph.sources(node)[0]])

@@ -57,6 +57,17 @@ class TestContractInHalfPrecision(StoreContract):
         assert store.count() == 0
 
 
+def test_labels_come_in_the_order_they_came_in(location: str) -> None:
+    """Not in that of a set, by which pages would show filters in another order every time."""
+    names = [f"label {n}" for n in (7, 3, 9, 1, 8, 2, 6)]
+    items = [Item(f"{i}#1", f"{i}", 1, attributes=dict.fromkeys(names, f"{i}")) for i in range(3)]
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        store.add(items, unit_rows(3))
+        found = store.labels()[1]
+    assert list(found) == names
+    assert all(list(values) == ["0", "1", "2"] for values in found.values())
+
+
 # Opening.
 
 

@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,14 @@ def test_a_copied_folder_is_the_same_database(location: str, tmp_path: Path) -> 
     shutil.copytree(location, tmp_path / "copy")
     with open_database(tmp_path / "copy", read_only=True) as copy:
         assert copy.search(unit_rows(1), weights=EQUAL, k=5) == hits
+
+
+def test_a_table_that_lacks_items_is_told_not_searched_for_ever(location: str) -> None:
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        store.add([make_item(i) for i in range(5)], unit_rows(5))
+    with sqlite3.connect(Path(location) / "items.sqlite") as connection:
+        connection.execute("DELETE FROM items WHERE row = 2")
+    with open_database(location, read_only=True) as store:
+        with pytest.raises(InputError, match=r"items\.sqlite: lists no item"):
+            store.search(unit_rows(1), weights=EQUAL, k=5)
+        assert "4 rows are listed, 5 were written" in store.verify()[0]

@@ -1,9 +1,12 @@
 """Shares of a build: handed over whole, whatever is killed or damaged."""
 
+import errno
+import fcntl
 import os
 import random
 import resource
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -57,6 +60,23 @@ def test_shards_are_absorbed_while_they_are_written(location: str, monkeypatch) 
         assert assert_whole(store) == 5
     with open_database(location) as store:
         assert store.absorb_shards() == 0 and not journal.exists()
+
+
+def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatch) -> None:
+    """NFS gives an exclusive lock only to those who may write."""
+    flock = fcntl.flock
+
+    def nfs_flock(file: IO, operation: int) -> None:
+        mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        if operation & fcntl.LOCK_EX and mode == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", nfs_flock)
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        build_shard(location, 0)
+        assert store.absorb_shards() > 0
+        assert list(Path(location).glob("shards/*")) == []
 
 
 def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> None:

@@ -103,6 +103,18 @@ def test_bad_vectors_are_named(tmp_path: Path) -> None:
     (tmp_path / "v.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"v\.npz"):
         from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+    np.save(tmp_path / "v.npy", unit(1, 2))
+    with pytest.raises(InputError, match=r"v\.npy: no readable .npz"):
+        from_files(tmp_path / "v.npy", tmp_path / "t.csv")
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "v.npz", item=np.random.default_rng(0).random((100, 9)))
+        whole = (tmp_path / "v.npz").read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 255
+        for damaged in (whole[:300], bytes(flipped)):
+            (tmp_path / "v.npz").write_bytes(damaged)
+            with pytest.raises(InputError, match=r"v\.npz: no readable .npz"):
+                from_files(tmp_path / "v.npz", tmp_path / "t.csv")
     for wrong in (np.zeros(3), np.full((1, 2), np.nan), np.array(["a"])):
         np.savez(tmp_path / "v.npz", item=wrong)
         with pytest.raises(InputError, match="holds no vectors"):

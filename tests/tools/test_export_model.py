@@ -207,6 +207,30 @@ def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> No
     assert results[1]["boxes"][:, 2].max() <= 33
 
 
+def test_many_crops_go_through_a_few_at_a_time() -> None:
+    """A folder of hundreds of photos does not fit into memory as one batch."""
+    sizes = []
+
+    class Watched(nn.Module):
+        groups = GROUPS[:1]
+
+        def __init__(self, off: int) -> None:
+            super().__init__()
+            self.off = off
+
+        def describe(self, images: Tensor, masks: Tensor) -> dict:
+            sizes.append(len(images))
+            logits = images.float().mean((1, 2, 3))[:, None].repeat(1, 3)
+            logits[:, 0] += self.off * (images[:, 0, 0, 0] == 40)
+            return {"logits": {"category": logits}, "aspects": {}}
+
+    crops = torch.arange(41, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
+    masks = torch.ones(41, 8, 8, dtype=torch.uint8)
+    assert compare_multitask(Watched(0), Watched(0), crops, masks).acceptable
+    assert not compare_multitask(Watched(0), Watched(1), crops, masks).acceptable, "the last one"
+    assert max(sizes) == 16 and sum(sizes) == 4 * 41
+
+
 def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
     session = load_onnx(exported_detector).session
     canvas = np.zeros((3, *SIZE), np.uint8)

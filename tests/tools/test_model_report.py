@@ -112,6 +112,8 @@ def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
         (("resnet18", "--drop-last", 9), "--drop-last 9"),
         (("detector", "--drop-last", 1), "are for torchvision's networks"),
         (("multitask", "--size", 64, 96), "square"),
+        (("vit_b_16", "--size", 96, 96), "--size 96 96: the network cannot take such a picture"),
+        (("googlenet", "--size", 7, 7, "--drop-last", 1), "--size 7 7: the network cannot take"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -132,3 +133,19 @@ def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):
         run(shop, tmp_path / "out")
     assert ended.value.code == 2
     assert "choose another --output-dir" in capsys.readouterr().err
+
+
+def test_names_lead_down_from_the_folder_of_all(shop, tmp_path, detector, monkeypatch):
+    run(shop, tmp_path / "street")
+    (tmp_path / "street" / "val.json").write_bytes((tmp_path / "street/train.json").read_bytes())
+    shutil.copytree(shop, tmp_path / "other")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    added = ("--add", f"coco:{tmp_path / 'street'}:images={shop / 'images'}")
+    names = [i["file_name"] for i in run(Path("../other"), Path("out"), *added)["images"]]
+    assert sorted(names) == [f"{f}/images/{n}.png" for f in ("other", "shop") for n in (0, 1, 3)]
+
+
+def test_one_photo_is_named_from_its_folder(shop, tmp_path, detector):
+    (shop / "labels.csv").write_text("file_name,category,split\n0.png,Tee,train\n")
+    assert [image["file_name"] for image in run(shop, tmp_path / "out")["images"]] == ["0.png"]

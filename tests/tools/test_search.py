@@ -18,6 +18,7 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item
 from tools import build_database, search
+from tools.searching.answers import summary
 from tools.searching.contact_sheet import write_sheet
 
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
@@ -197,6 +198,10 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "all weights are 0" in fails("slim/red.png#1", *at, "--weights", "color=0")
     assert "NAME=VALUE" in fails("slim/red.png#1", *at, "--attribute", "red")
     assert "no database" in fails("x", "--database", tmp_path)
+    both = ("--category", "top", "--same-category")
+    assert "--same-category: not with --category" in fails("slim/red.png#1", *at, *both)
+    for flag in (("--same-category",), ("--garment", "2")):
+        assert f"{flag[0]}: not with --whole-photo" in fails("x.jpg", *at, *flag, "--whole-photo")
     (tmp_path / "text.jpg").write_text("no photo")
     assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
 
@@ -210,3 +215,8 @@ def test_vectors_are_those_of_the_database(database: Path) -> None:
     with open_database(database, read_only=True) as store:
         stored = store.vectors(["slim/green.png#1"])[0]
     np.testing.assert_allclose(query.vector, stored, atol=1e-6)
+
+
+def test_labels_without_values_are_told_by_their_names() -> None:
+    item = Item("a#1", "a", 1, None, "dress", {"floral": "yes", "color": "red", "lace": "yes"})
+    assert summary(Hit(item, 1, {})) == "dress, floral, red, lace"

@@ -23,7 +23,8 @@ those of the other half; the gallery stays whole.
                           detection for --min-iou; where the rest was lost. --results judges an
                           official result file instead, --queries and --gallery may then be the
                           official truth files instead of --dataset
-Items are matched to the dataset's photos by file name.
+Items are matched to the dataset's photos by place, where the folder that the database was built
+from is still there, else by file name.
 
 --output-dir gets metrics.json (0..1) and, for deepfashion2, results_ASPECT.json in the official
 shape.
@@ -117,6 +118,8 @@ def _neighbors(
         console.print(OWN_ANSWERS)
     if (table.identity < 0).all():
         console.print("no item says which product it shows: no Recall@K")
+    elif not any(rows.values()):
+        console.print("no two photos share a product, nor a label to judge by: nothing to measure")
     print_neighbors(rows, console)
     if arguments.tune_weights:
         tuned, metrics["other_half"] = _tune(found, table, roles, arguments.tune_weights)

@@ -108,10 +108,12 @@ function logIn() {
         return;
       }
       $("token").value = $("login-error").textContent = "";
-      $("login").close();
       asking = null;
+      $("login").close();
       done();
     };
+    // Closed by Escape it comes back: whatever the page has asked waits for the token.
+    $("login").onclose = () => asking && $("login").showModal();
     $("login").showModal();
   });
   return asking;
@@ -137,7 +139,8 @@ async function take(file) {
   if (!file) return;
   complain("");
   await started; // a photo may be dropped before it is known what the server takes
-  if (!stats?.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
+  if (!stats) return complain("The server did not answer. Reload the page.");
+  if (!stats.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
   const most = stats.uploads.most_bytes;
   if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
   const mine = ++turn;
@@ -159,6 +162,7 @@ async function take(file) {
     complain(error.message);
     drawQuery();
   } finally {
+    if (upload?.url !== url) URL.revokeObjectURL(url); // the browser keeps the photo as long
     if (mine === turn) {
       clearTimeout(slow);
       $("work").hidden = true;
@@ -252,6 +256,7 @@ function drawQuery() {
   else if (state.query) {
     $("photo").hidden = true;
     $("caption").textContent = "A garment of an uploaded photo. The photo itself was not kept.";
+    document.title = "Photo · Weft";
   }
 }
 
@@ -273,6 +278,8 @@ function drawUpload(chosen) {
 
 const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
 const plain = (name) => name.replaceAll("_", " ");
+// A label that has no values is stored as an attribute of that name, with "yes".
+const word = (name, value) => (value === "yes" ? plain(name) : value);
 const likely = (values) => values.filter((one, i) => i === 0 || (i === 1 && one.probability >= 0.05));
 const percent = (share) => `${Math.round(100 * share)} %`;
 const SVG = "http://www.w3.org/2000/svg";
@@ -426,11 +433,11 @@ function filter(name, isCategory, values) {
 }
 
 function drawChosen() {
-  const chosen = [...state.categories].map((value) => [state.categories, value]);
-  for (const values of state.attributes.values()) for (const value of values) chosen.push([values, value]);
+  const chosen = [...state.categories].map((value) => [state.categories, value, value]);
+  for (const [name, values] of state.attributes) for (const value of values) chosen.push([values, value, word(name, value)]);
   $("chosen").hidden = !chosen.length || !state.query;
-  $("chosen").replaceChildren(...chosen.map(([values, value]) => {
-    const button = make("button", { type: "button", "aria-label": `Remove the filter ${value}` }, `${value} ×`);
+  $("chosen").replaceChildren(...chosen.map(([values, value, text]) => {
+    const button = make("button", { type: "button", "aria-label": `Remove the filter ${text}` }, `${text} ×`);
     button.onclick = () => {
       values.delete(value);
       filtersChanged();
@@ -488,7 +495,6 @@ async function search() {
   } finally {
     clearTimeout(waiting);
     $("results").classList.remove("busy");
-    $("results").removeAttribute("aria-busy");
   }
 }
 
@@ -551,7 +557,7 @@ function cardOf(item) {
   const title = item.category ?? "garment";
   // The title is the detector's word; the second opinion beside it would only confuse.
   const { described_category: _, ...attributes } = item.attributes;
-  const what = Object.values(attributes).join(" · ");
+  const what = Object.entries(attributes).map(([name, value]) => word(name, value)).join(" · ");
   const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
   pick.onclick = () => {
     go({ key: item.key });
@@ -600,6 +606,7 @@ function place(wanted) {
   const before = new Map([...box.children].map((one) => [one, still ? null : one.getBoundingClientRect()]));
   const focused = document.activeElement;
   box.replaceChildren(...wanted.map((card) => card.element));
+  box.removeAttribute("aria-busy");
   if (focused !== document.activeElement && box.contains(focused)) focused.focus({ preventScroll: true });
   cards = new Map(wanted.map((card) => [card.element.dataset.key, card]));
   if (still) return;

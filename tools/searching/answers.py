@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.files import printable
+from retrieval.garment_sources import YES
 from retrieval.search import Query
 from retrieval.store import Hit
 
@@ -39,7 +40,9 @@ def print_answers(
 
 def summary(hit: Hit) -> str:
     """The item's category and first labels."""
-    labels = [hit.item.category or "", *list(hit.item.attributes.values())[:MOST_LABELS]]
+    attributes = list(hit.item.attributes.items())[:MOST_LABELS]
+    words = [name if value == YES else value for name, value in attributes]
+    labels = [hit.item.category or "", *words]
     return ", ".join(dict.fromkeys(label for label in labels if label))
 
 

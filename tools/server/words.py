@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Field(max_length=1000)]
-KEY = "shirts/1607.jpg#0"
+KEY = "shirts/1607.jpg#1"
 HANDLE = "Zq0m2hS4b1tV0cJ3xw7yAA"
 BOX = [41.5, 20.0, 172.25, 240.0]
 ASPECTS = {"item": 0.81, "color": 0.94, "texture": 0.72, "shape": 0.88}
@@ -103,7 +103,7 @@ class StoredItem(BaseModel):
     """A garment of the database."""
 
     model_config = ConfigDict(json_schema_extra={"example": {
-        "key": KEY, "photo": "shirts/1607.jpg", "garment": 0, "box": BOX, "category": "Shirts",
+        "key": KEY, "photo": "shirts/1607.jpg", "garment": 1, "box": BOX, "category": "Shirts",
         "attributes": {"gender": "Men"}, "identity": None, "extra": {},
     }})  # fmt: skip
     key: str

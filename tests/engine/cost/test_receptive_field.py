@@ -206,7 +206,7 @@ def test_what_cannot_be_dilated_is_refused() -> None:
         image = torch.empty(1, 3, 64, 64)
         with pytest.raises(InputError, match=r"features\.15 \(maxpool2d\) cannot"):
             dilate(models.vgg11().eval(), image, 2)
-        with pytest.raises(InputError, match="--dilate 6"):
+        with pytest.raises(InputError, match="--dilate 6: the network halves the map 5 times"):
             dilate(models.resnet18().eval(), image, 6)
 
 

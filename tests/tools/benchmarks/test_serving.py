@@ -2,6 +2,9 @@
 
 import argparse
 
+import cv2
+import numpy as np
+
 from tools.benchmarks import serving
 
 
@@ -19,3 +22,11 @@ def test_a_small_run(capsys) -> None:
     assert len(results["memory_mib"]) == 3
     serving.show(results | {"machine": {"processor": "x", "cores": 2, "load": 1}})
     assert "search, 3 clients" in capsys.readouterr().out
+
+
+def test_a_photo_costs_what_it_costs_those_who_drop_one() -> None:
+    """A picture of something, through both networks."""
+    assert "none" not in serving.model_flags("detector.pt")
+    _, path, photo, _ = serving.photo_request()
+    pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert path == "/api/detect" and min(pixels.shape) >= 500

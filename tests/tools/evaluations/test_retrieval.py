@@ -86,6 +86,15 @@ def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys
     assert "the model's own answers" in printed and "no Recall@K" in printed
 
 
+def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:
+    items = [Item(f"{i}.jpg#1", f"{i}.jpg", 1, identity=f"P{i}") for i in range(3)]
+    with open_database(tmp_path / "once", schema=SCHEMA, create=True) as store:
+        store.add(items, np.concatenate([at([0, 5, 90]), at([0, 1, 2])], axis=1))
+    found = metrics_of(tmp_path, "--database", tmp_path / "once")
+    assert found == {"items": 3, "item": {}, "color": {}}
+    assert "no two photos share a product" in capsys.readouterr().out
+
+
 def test_tables_name_queries_and_gallery(database: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("photo\n0.jpg\n2.jpg\n")
     found = metrics_of(tmp_path, "--database", database, "--queries", tmp_path / "q.csv")

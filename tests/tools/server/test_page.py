@@ -4,19 +4,22 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from retrieval.store import open_database
+from retrieval.store import Item, open_database
 from tests.tools.server.world import (
     COUNT,
+    SCHEMA,
     make_database,
     make_item,
     make_service,
     photo_bytes,
     running,
+    unit_rows,
 )
 from tools.server.limits import Limits
 from tools.server.service import Service
@@ -97,6 +100,7 @@ def settled(page: Page) -> list[str]:
 def test_the_whole_story(open_page, address: str, device: dict) -> None:
     page = open_page(address, **device)
     expect(page.locator("#results .card .pick img").first).to_be_visible()
+    assert page.locator("#results").get_attribute("aria-busy") is None
 
     page.set_input_files("#file", PHOTO)
     expect(page.locator("#outlines path")).to_have_count(2)
@@ -131,6 +135,7 @@ def test_the_whole_story(open_page, address: str, device: dict) -> None:
 
     page.go_back()
     expect(page.locator("#caption")).to_contain_text("not kept")  # reloaded: the photo is gone
+    expect(page).to_have_title("Photo · Weft")
     assert settled(page) == by_color
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -153,7 +158,8 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
     page.get_by_role("button", name="Remove the filter skirt").click()
     expect(page.locator("#results .card")).not_to_have_count(len(wanted))
     empty = open_page(f"{address}/?{query(0)}&a.color=no+such")
-    expect(empty.locator("#nothing-text")).to_have_text("Nothing passes these filters")
+    said = empty.get_by_role("status").filter(has_text="Nothing passes these filters")
+    expect(said).to_be_visible()  # and read aloud
     empty.get_by_role("button", name="Clear filters").click()
     assert len(settled(empty)) == 24
     empty.get_by_role("button", name="Show more").click()
@@ -162,6 +168,46 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
 
 def query(number: int) -> str:
     return "key=" + make_item(number).key.replace("#", "%23")
+
+
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, device: dict) -> None:
+    """Photos are often named by their digest."""
+    long = "0123456789abcdef" * 6
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        items = [
+            Item(f"{n}{long}#1", f"{n}{long}", 1, None, n + long, {"cut": n + long}) for n in "ab"
+        ]
+        store.add(items, unit_rows(2))
+    with (
+        open_database(tmp_path / "db", read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        page = open_page(f"{address}/?key=a{long}%231&category=b{long}", **device)
+        settled(page)
+        expect(page.locator("#facts td").first).to_be_visible()
+        page.locator("summary", has_text="cut").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"]
+
+
+def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> None:
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        items = [
+            Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "<b>dress</b>", {"big_floral": "yes", "cut": n})
+            for n in ('"A" line', "wide")
+        ]
+        store.add(items, unit_rows(2))
+    with (
+        open_database(tmp_path / "db", read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        page = open_page(f"{address}/?key=wide.jpg%231&a.big_floral=yes")
+        settled(page)
+        card = page.locator("#results .card")
+        expect(card.locator(".what")).to_have_text('big floral · "A" line')
+        expect(card.locator(".name")).to_contain_text("<b>dress</b>")
+        page.get_by_role("button", name="Remove the filter big floral").click()
+        expect(page).to_have_url(re.compile(r"1$"))
 
 
 def test_with_the_keyboard_alone(open_page, address: str) -> None:
@@ -215,6 +261,18 @@ def test_dropped_and_pasted_photos(open_page, address: str) -> None:
 
 def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monkeypatch) -> None:
     page = open_page(address)
+    page.evaluate(
+        """() => {
+            window.kept = new Set();
+            const { createObjectURL, revokeObjectURL } = URL;
+            URL.createObjectURL = (file) => {
+                const url = createObjectURL.call(URL, file);
+                kept.add(url);
+                return url;
+            };
+            URL.revokeObjectURL = (url) => revokeObjectURL.call(URL, url, kept.delete(url));
+        }"""
+    )
     trouble = page.locator("#trouble-text")
     page.set_input_files("#file", PHOTO | {"buffer": b"no photo"})
     expect(trouble).to_contain_text("Not a photo")
@@ -222,6 +280,15 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     expect(trouble).to_contain_text("larger than")
     page.set_input_files("#file", PHOTO | {"buffer": photo_bytes(30, 60)})
     expect(page.locator("#caption")).to_contain_text("No garment was recognized")
+    page.set_input_files("#file", PHOTO | {"buffer": b"no photo either"})
+    expect(trouble).to_contain_text("Not a photo")
+    assert page.evaluate("kept.size") == 1, "of the photo that is shown"
+    silent = open_page(address)
+    silent.route("**/api/stats", lambda route: route.abort())
+    silent.reload()
+    expect(silent.locator("#nothing-text")).to_have_text("The server does not answer properly")
+    silent.set_input_files("#file", PHOTO)
+    expect(silent.locator("#trouble-text")).to_contain_text("did not answer")
     gone = open_page(f"{address}/?handle=long-gone")
     expect(gone.locator("#nothing-text")).to_contain_text("forgotten")
     unknown = open_page(f"{address}/?key=no-such")
@@ -259,6 +326,8 @@ def test_the_token_is_asked_for_once(open_page, service: Service) -> None:
     with running(service, token=TOKEN) as address:
         page = open_page(f"{address}/?{query(1)}")
         expect(page.locator("#login")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#login")).to_be_visible()  # nothing else would ask for it again
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#login-error")).to_have_text("That is not the token.")
