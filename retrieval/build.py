@@ -92,16 +92,22 @@ def entries(
     root: Path,
     states: Sequence[PhotoState],
 ) -> Iterable[PhotoEntry]:
-    """Read photos and describe their garments; unreadable ones become entries without items."""
+    """Read photos and describe their garments.
+
+    Photos that cannot be read, or whose vectors are not finite, become entries without items.
+    """
     by_name = {state.photo: state for state in states}
     for name, found, photo in source.find(root, by_name):
         state = by_name[name]
-        if isinstance(found, PhotoError):
-            state.error = str(found).removeprefix(f"{found.path}: ")
+        try:
+            if isinstance(found, PhotoError):
+                raise found
+            found, descriptions, vectors = embedder.describe(photo, found, source.categories)
+        except InputError as error:
+            state.error = str(error).removeprefix(f"{root / name}: ")
             yield state, [], np.zeros((0, embedder.schema.dim), np.float32)
-            continue
-        found, descriptions, vectors = embedder.describe(photo, found, source.categories)
-        yield state, source.items(name, found, descriptions), vectors
+        else:
+            yield state, source.items(name, found, descriptions), vectors
 
 
 def hand_over(found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[[], None]) -> None:

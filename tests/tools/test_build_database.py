@@ -11,12 +11,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from engine.detection import finder
+from engine.errors import InputError
 from engine.model_flags import SCORE_THRESHOLD
-from retrieval import build
+from retrieval import build, embedders
 from retrieval.store import open_database
 from tests import ranks
 from tests.fake_detector import CATEGORIES, FakeDetector, make_photos, write_weights
@@ -91,6 +93,27 @@ def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
     assert "8 photos, 8 of them now" in printed
     with open_database(tmp_path / "db", read_only=True) as store:
         assert store.about["root"] == str(tmp_path / "photos")
+
+
+def test_a_photo_whose_vectors_are_no_numbers_stops_nothing(
+    command: tuple, tmp_path: Path, capsys
+) -> None:
+    true, calls = embedders.GarmentEmbedder.vectors, []
+
+    def vectors(self, *garments) -> np.ndarray:
+        rows = true(self, *garments)
+        calls.append(len(rows))
+        if len(calls) == 4:
+            raise InputError("features 'item' hold values that are not finite")
+        return rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedders.GarmentEmbedder, "vectors", vectors)
+        run(*command)
+    assert len(contents(tmp_path / "db")) == 6
+    assert "png: features 'item' hold values that are not finite" in capsys.readouterr().out
+    assert len(run(*command).seen) == 1, "it gets another chance"
+    assert len(contents(tmp_path / "db")) == 7
 
 
 def test_damaged_vectors_are_read_again_on_request(command: tuple, tmp_path: Path, capsys) -> None:
