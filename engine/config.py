@@ -108,8 +108,8 @@ class TrainingConfig:
     compile: bool = setting(False, "compile the backbone with torch.compile")
     optimizer: str = setting("sgd", "update rule", choices=("sgd", "adamw"))
     lr: float | None = setting(
-        None, "learning rate, used as given; without it, the optimizer's base rate scaled linearly "
-        "with the global batch (sgd: 0.02 per 16 photos, adamw: 0.0002 per 16)",
+        None, "learning rate, used as given; without it, 0.02 for sgd or 0.0002 for adamw at a "
+        "global batch of 16, scaled with the batch (sgd) or its square root (adamw)",
     )  # fmt: skip
     backbone_lr_factor: float = setting(
         1.0, "the rate of the backbone's body, which comes pretrained, as a multiple of the rest's"

@@ -91,12 +91,15 @@ def _choose_device(device: str) -> torch.device:
     if not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch sees no GPU here; use --device cpu")
     # The local rank, never the global one: rank 8 of a second node is that node's GPU 0.
-    if local_rank() >= torch.cuda.device_count():
+    index, count = local_rank(), torch.cuda.device_count()
+    own_gpu = "SLURM_GPUS_PER_TASK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+    if count == 1 and own_gpu:  # srun, not torchrun, shows every process its own GPU only
+        index = 0
+    if index >= count:
         raise InputError(
-            f"local rank {local_rank()} has no GPU: this node has {torch.cuda.device_count()}; "
-            "lower --nproc_per_node"
+            f"local rank {index} has no GPU: this node has {count}; lower --nproc_per_node"
         )
-    chosen = torch.device("cuda", local_rank())
+    chosen = torch.device("cuda", index)
     torch.cuda.set_device(chosen)
     return chosen
 

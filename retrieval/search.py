@@ -163,8 +163,9 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     categories, attributes = store.labels()
     wanted: dict[str, tuple[str, ...]] = {}
     for name, values in filter.attributes.items():
-        for stored in _spellings("attribute", [name], attributes):
-            wanted[stored] = _spellings(f"attribute {name}", values, attributes[stored])
+        # Items must have all that is asked for, so of one word's spellings a single one counts.
+        stored = name if name in attributes else _spellings("attribute", [name], attributes)[0]
+        wanted[stored] = _spellings(f"attribute {name}", values, attributes[stored])
     spelled = _spellings("category", filter.categories, categories)
     return replace(filter, categories=spelled, attributes=wanted)
 

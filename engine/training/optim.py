@@ -15,13 +15,15 @@ BASE_BATCH = 16
 
 
 def base_lr(config: TrainingConfig, global_batch: int) -> float:
-    """The peak learning rate: ``--lr`` as given, else the optimizer's base rate scaled linearly.
+    """The peak learning rate: ``--lr`` as given, else the optimizer's base rate, scaled.
 
-    Linear scaling with the global batch after Goyal et al. 2017 (arXiv 1706.02677).
+    With the global batch for SGD (Goyal et al. 2017, arXiv 1706.02677), with its root for AdamW,
+    whose steps do not grow with the gradient (Malladi et al. 2022, arXiv 2205.10287).
     """
     if config.lr is not None:
         return config.lr
-    return BASE_LR[config.optimizer] * global_batch / BASE_BATCH
+    larger = global_batch / BASE_BATCH
+    return BASE_LR[config.optimizer] * (larger if config.optimizer == "sgd" else math.sqrt(larger))
 
 
 def lr_factor(step: int, config: TrainingConfig, steps_per_epoch: int) -> float:

@@ -47,6 +47,33 @@ def test_half_set_environment_is_an_error_not_a_lone_run(monkeypatch) -> None:
         distributed.init("cpu")
 
 
+@pytest.mark.parametrize(
+    ("count", "rank", "slurm", "torchrun", "expected"),
+    [
+        (8, 3, False, True, 3),
+        (1, 3, True, False, 0),  # srun --gpus-per-task=1
+        (8, 3, True, False, 3),
+        (1, 1, True, True, None),  # two of torchrun's processes cannot share the task's one
+        (1, 1, False, False, None),
+    ],
+)
+def test_every_process_takes_its_own_gpu(
+    monkeypatch, count: int, rank: int, slurm: bool, torchrun: bool, expected: int | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    variables = {"SLURM_GPUS_PER_TASK": slurm, "TORCHELASTIC_RUN_ID": torchrun}
+    for name, present in variables.items():
+        monkeypatch.setenv(name, "1") if present else monkeypatch.delenv(name, raising=False)
+    if expected is None:
+        with pytest.raises(InputError, match=r"local rank 1 has no GPU: this node has 1"):
+            distributed._choose_device("auto")
+    else:
+        assert distributed._choose_device("auto") == torch.device("cuda", expected)
+
+
 def test_cuda_without_a_gpu_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="no GPU"):

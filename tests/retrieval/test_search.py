@@ -12,7 +12,14 @@ from engine.errors import InputError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import parse_weights
 from retrieval.pictures import cut_box, item_picture, photo_name, photo_path, shrink
-from retrieval.search import Query, QueryReader, equal_weights, find_similar, stored_queries
+from retrieval.search import (
+    Query,
+    QueryReader,
+    as_stored,
+    equal_weights,
+    find_similar,
+    stored_queries,
+)
 from retrieval.store import Filter, Store, open_database
 from tests.retrieval.store_contract import EQUAL, SCHEMA, by_hand, make_item, unit_rows
 
@@ -46,6 +53,19 @@ def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarra
         assert keys_of(hits) == expected
     with pytest.raises(InputError, match="nowhere"):
         stored_queries(store, ["nowhere"])
+
+
+def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
+    assert as_stored(store, Filter(attributes={"COLOR": ("RED",)})) == Filter(
+        attributes={"color": ("red",)}
+    )
+    odd = make_item(COUNT)
+    odd.attributes = {"Color": "Red"}
+    store.add([odd], unit_rows(COUNT + 1)[-1:])
+    assert as_stored(store, Filter(attributes={"Color": ("red",)})).attributes == {
+        "Color": ("Red",)
+    }, "an item has one of the two names only"
+    assert len(as_stored(store, Filter(attributes={"COLOR": ("red",)})).attributes) == 1
 
 
 def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def config(**changes) -> TrainingConfig:
 def test_the_default_rate_scales_with_the_global_batch_and_a_given_rate_does_not():
     assert base_lr(config(), 16) == 0.02
     assert base_lr(config(), 4) == 0.005
-    assert base_lr(config(optimizer="adamw"), 32) == 0.0004
+    assert base_lr(config(optimizer="adamw"), 64) == 0.0004
     assert base_lr(config(lr=0.3), 4) == 0.3
 
 
