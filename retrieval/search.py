@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config import require
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder, given_garments, whole_photo
 from engine.errors import InputError
@@ -168,6 +169,17 @@ def as_stored(store: Store, filter: Filter) -> Filter:
         wanted[stored] = _spellings(f"attribute {name}", values, attributes[stored])
     spelled = _spellings("category", filter.categories, categories)
     return replace(filter, categories=spelled, attributes=wanted)
+
+
+def require_known(store: Store, categories: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: no item is of any of the categories, which one of its own kind is sought for.
+    """
+    stored = store.labels()[0]
+    sentence = f"{store.name}: its items are {', '.join(stored) or 'of no category'}; "
+    sentence += f"sought are {', '.join(categories)}; leave out --same-category"
+    require(not stored.keys().isdisjoint(categories), sentence)
 
 
 def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:

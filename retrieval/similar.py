@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.errors import InputError
@@ -16,7 +15,7 @@ from engine.outputs.results import write_jpeg
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT, item_picture, photo_path
-from retrieval.search import Query, equal_weights, find_similar
+from retrieval.search import Query, equal_weights, find_similar, require_known
 from retrieval.store import Hit, Item, open_database
 
 FOLDER = "similar"  # of the results folder
@@ -49,10 +48,7 @@ class SimilarItems:
         self.store = open_database(location, read_only=True)
         self.k, self.categories = k, categories
         if categories is not None:
-            stored = self.store.labels()[0]
-            sentence = f"{self.store.name}: its items are {', '.join(stored) or 'of no category'}, "
-            sentence += f"the detector finds {', '.join(categories)}; leave out --same-category"
-            require(not stored.keys().isdisjoint(categories), sentence)
+            require_known(self.store, categories)
         self.embedder = embedder_for(self.store.schema, describer, self.store.name)
         schema = self.store.schema
         self.weights = parse_weights(weights) if weights else equal_weights(schema)

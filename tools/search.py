@@ -32,6 +32,7 @@ from retrieval.search import (
     as_stored,
     equal_weights,
     find_similar,
+    require_known,
     stored_queries,
 )
 from retrieval.store import Filter, Store, open_database
@@ -47,6 +48,9 @@ def search(arguments: argparse.Namespace) -> None:
             weights = parse_weights(arguments.weights)
         normalized_weights(weights, store.schema)  # refused before any photo is read
         queries = read_queries(arguments, store)
+        own = list(dict.fromkeys(query.category for query in queries if query.category))
+        if arguments.same_category and own:
+            require_known(store, own)
         found = find_similar(
             store,
             queries,

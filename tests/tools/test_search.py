@@ -139,6 +139,11 @@ def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, caps
     assert [q["garment"] for q in second["queries"]] == [2]
     run(*flags, "--garment", 3, code=2)
     assert "--garment 3, but it has 2" in capsys.readouterr().err
+    labels["categories"] = ["cape", "boot"]
+    torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
+    run(*flags, "--same-category", code=2)
+    words = "sought are cape, boot; leave out --same-category"
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> None:
