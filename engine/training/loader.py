@@ -1,5 +1,6 @@
 """A rank's batches, made by loader processes ahead of the network."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,8 +70,8 @@ def batches_of(
         collate_fn=_Collate(collate),
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if config.workers else None,
-        # Named, since from Python 3.14 on the default would copy the records into each process.
-        multiprocessing_context="fork" if config.workers else None,
+        # From Python 3.14 on Linux's default would copy the records into each process.
+        multiprocessing_context="fork" if config.workers and sys.platform == "linux" else None,
     )
     for batch in loader:
         if isinstance(batch, InputError):
