@@ -226,7 +226,7 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     alike.add_argument(
         "--same-category", action="store_true",
-        help="list only items of the garment's own category, as the detector names it",
+        help="list only items of the garment's own category, as the results name it",
     )  # fmt: skip
     alike.add_argument(
         "--aspect-weights", metavar="ASPECT=NUMBER,...",

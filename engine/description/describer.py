@@ -237,7 +237,7 @@ class Describer:
         }
 
     def _rank(self, logits: dict[str, Tensor], words: Sequence[str]) -> list[dict[str, Ranked]]:
-        """Per garment, called by one of ``words`` by the detector, its groups' likeliest values."""
+        """Per garment, called by one of ``words``, its groups' likeliest values."""
         ranked: list[dict[str, Ranked]] = [{} for _ in words]
         for name, rows in logits.items():
             group = self.model.labels.group(name)
@@ -252,7 +252,7 @@ class Describer:
         return ranked
 
     def _surer(self, row: Tensor, group: LabelGroup, word: str, ranked: Ranked) -> Ranked:
-        """``ranked``, unless it is unsure and a set that has the detector's word is surer of it.
+        """``ranked``, unless it is unsure and a set that has the garment's word is surer of it.
 
         A vocabulary that lacks a kind of garment has no right word for it.
         """
@@ -264,7 +264,7 @@ class Describer:
         return ranked
 
     def _vocabularies_with(self, group: LabelGroup, word: str) -> list[tuple[int, ...]]:
-        """Those of the sets that know a category by the detector's own word for it."""
+        """Those of the sets that know a category by just this word."""
         if word not in group.values:
             return []
         number = group.values.index(word)

@@ -36,6 +36,12 @@ def query_blocks(queries: int, gallery: int) -> list[range]:
     return [range(start, min(start + rows, queries)) for start in range(0, queries, rows)]
 
 
+def _own_blocks(queries: int, gallery: int) -> list[range]:
+    """This process's share of ``query_blocks``."""
+    blocks = query_blocks(queries, gallery)
+    return [blocks[i] for i in distributed.shard(len(blocks))]
+
+
 def rank_queries(
     queries: np.ndarray,
     gallery: np.ndarray,
@@ -96,8 +102,7 @@ def rank_on_all(
     Returns:
         The same on every rank.
     """
-    blocks = query_blocks(len(queries), len(gallery))
-    share = [blocks[i] for i in distributed.shard(len(blocks))]
+    share = _own_blocks(len(queries), len(gallery))
     scores = rank_queries(
         queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=share
     )
@@ -135,8 +140,7 @@ def nearest(
 
 def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
     """``nearest`` with the queries shared out; all ranks call it, all get it."""
-    blocks = query_blocks(len(queries), len(gallery))
-    share = [blocks[i] for i in distributed.shard(len(blocks))]
+    share = _own_blocks(len(queries), len(gallery))
     gathered = distributed.gather_objects(nearest(queries, gallery, k, blocks=share))
     return distributed.broadcast_object(None if gathered is None else np.concatenate(gathered))
 

@@ -555,7 +555,7 @@ function cardOf(item) {
   let card = cards.get(item.key);
   if (card) return card;
   const title = item.category ?? "garment";
-  // The title is the detector's word; the second opinion beside it would only confuse.
+  // The title is the item's category; the model's own word beside it would only confuse.
   const { described_category: _, ...attributes } = item.attributes;
   const what = Object.entries(attributes).map(([name, value]) => word(name, value)).join(" · ");
   const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
