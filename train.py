@@ -45,7 +45,7 @@ from engine.judging.metric_tables import print_metrics
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
 from engine.training.loader import as_lists
-from engine.training.loop import Task, Trainer
+from engine.training.loop import Task, Trainer, sole_writer
 from engine.training.state import find_resume
 
 
@@ -165,11 +165,11 @@ def run(
     show: Callable[[dict[str, Any], Console], None],
 ) -> None:
     """Fit, or with --test-only evaluate and show the metrics."""
-    trainer = Trainer(model, task, config, device)
     if not config.test_only:
-        trainer.fit()
+        with sole_writer(Path(config.output_dir)):
+            Trainer(model, task, config, device).fit()
         return
-    metrics = trainer.evaluate_only()
+    metrics = Trainer(model, task, config, device).evaluate_only()
     if distributed.is_main():
         show(metrics, Console())
 

@@ -75,6 +75,35 @@ def step_seed(seed: int, step: int, rank: int, micro: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank, micro]).generate_state(1, np.uint64)[0])
 
 
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """The run folder to oneself; all ranks enter before they read what to continue from.
+
+    Waits for the processes of a killed run to end, which may still write a checkpoint.
+
+    Raises:
+        InputError: on every rank, when another run keeps writing, or nothing can be written.
+    """
+    lock, trouble, advice = None, None, "choose another --output-dir"
+    if distributed.is_main():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
+            remove_stale_temporaries(folder)
+        except InputError as error:
+            trouble = str(error)
+        except OSError as error:
+            trouble = f"{folder}: cannot be written ({error.strerror}); {advice}"
+    trouble = distributed.broadcast_object(trouble)
+    if trouble is not None:
+        raise InputError(trouble)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
+
+
 class Trainer:
     """Trains ``model`` on ``task`` as ``config`` says, continuing what the run folder holds.
 
@@ -103,25 +132,18 @@ class Trainer:
         self._enter_stage()
 
     def fit(self) -> dict[str, Any]:
-        """Train to the end and return the best evaluation (see ``TrainingState.best``)."""
-        state, lock = self.state, contextlib.nullcontext()
-        if distributed.is_main():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            advice = "choose another --output-dir"
-            lock = Lock(self.folder / ".lock", self.folder, advice, patience=LAST_BREATH)
-            remove_stale_temporaries(self.folder)
-        with lock:
-            self.log = RunLog(
-                self.folder,
-                self.task.settings,
-                first_step=state.step,
-                total_steps=self.total_steps,
-                last_epochs={"train": state.epoch, "eval": state.evaluated_epoch},
-            )
-            self._fit()
-        return state.best
+        """Train to the end, as the folder's ``sole_writer``.
 
-    def _fit(self) -> None:
+        Returns:
+            The best evaluation (see ``TrainingState.best``).
+        """
+        self.log = RunLog(
+            self.folder,
+            self.task.settings,
+            first_step=self.state.step,
+            total_steps=self.total_steps,
+            last_epochs={"train": self.state.epoch, "eval": self.state.evaluated_epoch},
+        )
         try:
             # A run killed between an epoch's checkpoint and its evaluation owes the latter.
             if self.state.step > self.state.evaluated_step and self._evaluation_is_due():
@@ -130,6 +152,7 @@ class Trainer:
                 self._run_steps()
         finally:
             self.log.close()
+        return self.state.best
 
     def _run_steps(self) -> None:
         state, config = self.state, self.config

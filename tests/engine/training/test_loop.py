@@ -1,6 +1,7 @@
 """The training loop on a tiny network: exact resume, equal splits, skipped steps, early stop."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+import train
 from engine import distributed
 from engine.checkpoint import load_checkpoint
-from engine.config import TrainingConfig, plain
+from engine.config import DetectorConfig, TrainingConfig, plain
 from engine.errors import InputError
 from engine.lock import Lock
 from engine.training import loop
-from engine.training.loop import Task, Trainer, global_batch
+from engine.training.loop import Task, Trainer, global_batch, sole_writer
 from engine.training.samplers import Draw, GlobalBatches
 from tests.ranks import run_ranks
 
@@ -302,10 +304,41 @@ def test_another_metric_to_judge_by_is_not_compared_with_the_last_one(tmp_path):
 
 def test_a_folder_trains_one_run_at_a_time(tmp_path):
     lock = Lock(tmp_path / ".lock", tmp_path, "")
-    with pytest.raises(InputError, match="open for writing"):
-        make_trainer(tmp_path).fit()
+    with pytest.raises(InputError, match="open for writing"), sole_writer(tmp_path):
+        pass
     lock.close()
-    make_trainer(tmp_path, epochs=1).fit()
+    with sole_writer(tmp_path):
+        make_trainer(tmp_path, epochs=1).fit()
+
+
+def refused(folder: str) -> str:
+    try:
+        with sole_writer(Path(folder)):
+            return ""
+    except InputError as error:
+        return str(error)
+
+
+def test_all_processes_hear_that_a_folder_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    first, second = run_ranks(2, refused, str(tmp_path / "file"))
+    assert first == second
+    assert "file" in first
+
+
+def test_a_run_goes_on_from_what_a_dying_one_wrote_last(tmp_path, monkeypatch):
+    train_and_die(tmp_path / "dying", 3)
+    planned = make_trainer(tmp_path / "run")
+
+    def wait_for_the_other(*details, **more) -> Lock:
+        shutil.copy(tmp_path / "dying" / "checkpoint_latest.pt", tmp_path / "run")
+        return Lock(*details, **more)
+
+    monkeypatch.setattr(loop, "Lock", wait_for_the_other)
+    config = DetectorConfig(data_path="", **vars(planned.config))
+    train.run(Net(), planned.task, config, torch.device("cpu"), show=print)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["step"] == 4
 
 
 def test_a_file_to_continue_from_gives_way_to_the_runs_own(tmp_path):
@@ -319,7 +352,7 @@ def test_run_folder_holds_what_was_promised(tmp_path):
     make_trainer(tmp_path).fit()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "log.jsonl", "curves.png", "tensorboard", "metrics.json",
-                     "checkpoint_latest.pt", "checkpoint_best.pt", ".lock"}  # fmt: skip
+                     "checkpoint_latest.pt", "checkpoint_best.pt"}  # fmt: skip
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
     assert {"loss", "loss_error", "loss_size", "lr", "seconds_per_step"} <= record.keys()
     assert record["loss"] == pytest.approx(record["loss_error"] + record["loss_size"])
