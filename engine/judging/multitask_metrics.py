@@ -92,7 +92,7 @@ def judge_part(
         found: what the model says about all its readable garments; None on ranks other than 0.
         labels: the model's label space.
         views, max_queries: see ``engine.judging.aspect_metrics``.
-        details: add bootstrap intervals and the scores of single attributes.
+        details: add bootstrap intervals and the scores of single attributes, and show progress.
 
     Returns:
         {"garments": count, "unreadable": count, group: ``judge_group``, aspect: ``aspect_metrics``}
@@ -104,7 +104,14 @@ def judge_part(
     table = garment_table(part, garments)
     roles = roles_of(table, views)
     for aspect, vectors in aspects.items():
-        scores = aspect_metrics(vectors, table, roles, max_queries=max_queries, intervals=details)
+        scores = aspect_metrics(
+            vectors,
+            table,
+            roles,
+            max_queries=max_queries,
+            intervals=details,
+            watch=f"judging by {aspect}" if details else None,
+        )
         if scores:
             metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
     return metrics

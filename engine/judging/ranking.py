@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.progress import track
 
 from engine import distributed
 
@@ -96,15 +97,20 @@ def rank_on_all(
     *,
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
+    watch: str | None = None,
 ) -> dict[str, np.ndarray]:
     """``rank_queries`` with the queries shared out; all ranks call it.
+
+    Args:
+        watch: title of a progress bar of rank 0's share; None: no bar.
 
     Returns:
         The same on every rank.
     """
     share = _own_blocks(len(queries), len(gallery))
+    seen = track(share, watch, transient=True) if watch and distributed.is_main() else share
     scores = rank_queries(
-        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=share
+        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=seen
     )
     rows = np.array([i for block in share for i in block], np.int64)
     gathered = distributed.gather_objects({k: values[rows] for k, values in scores.items()})
@@ -146,8 +152,12 @@ def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarr
 
 
 def _keys(similar: np.ndarray) -> np.ndarray:
-    """int64, ascending from the highest score; scores in -1 .. 1 that tie get the same."""
-    return np.rint(similar * -(10.0**DECIMALS)).astype(np.int64)
+    """int64, ascending from the highest score; scores in -1 .. 1 that tie get the same.
+
+    The scores are overwritten: fresh memory would cost more than the arithmetic.
+    """
+    similar *= -(10.0**DECIMALS)
+    return np.rint(similar, out=similar).astype(np.int64)
 
 
 def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +181,8 @@ def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) ->
     keys += 2 * np.arange(count)
     keys += relevant
     keys.sort(axis=1)
-    return (keys % 2).astype(bool)
+    keys &= 1
+    return keys.astype(bool)
 
 
 def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
