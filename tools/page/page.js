@@ -5,7 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const STEP = 24; // results at first, and for each "Show more"
 const MOST = 192;
-const MOST_VALUES = 80; // an attribute with more values makes no filter
+const MOST_VALUES = 80; // that a filter shows at once; typing finds the others
 const SLOW = 4000; // milliseconds after which waiting is explained
 
 const state = { query: null, weights: {}, categories: new Set(), attributes: new Map(), k: STEP };
@@ -400,36 +400,47 @@ const tint = (element, aspect) => element.style.setProperty("--hue", `var(--${as
 // Filters.
 
 function drawFilters() {
-  const groups = [["category", stats.categories], ...Object.entries(stats.attributes)];
-  const usable = groups.filter(([, values]) => Object.keys(values).length > 1 && Object.keys(values).length <= MOST_VALUES);
+  const groups = [["category", stats.categories, () => state.categories]];
+  for (const [name, values] of Object.entries(stats.attributes)) groups.push([name, values, () => valuesOf(name)]);
+  const usable = groups.filter(([, values]) => Object.keys(values).length > 1);
   const box = $("filters");
-  if (!box.children.length) {
-    box.append(...usable.map(([name, values], i) => filter(name, i === 0 && values === stats.categories, values)));
-  }
+  if (!box.children.length) box.append(...usable.map(([name, values, picked]) => filter(name, values, picked)));
   box.hidden = !usable.length || !state.query;
-  for (const input of box.querySelectorAll("input")) input.checked = picked(input).has(input.value);
-  for (const one of box.children) {
-    const count = one.querySelectorAll(":checked").length;
-    one.querySelector(".count").textContent = count || "";
-    one.querySelector(".count").hidden = !count;
-  }
+  for (const one of box.children) one.refresh();
   drawChosen();
 }
 
-const picked = (input) => (input.dataset.attribute === undefined ? state.categories : valuesOf(input.dataset.attribute));
-
-function filter(name, isCategory, values) {
-  const options = Object.entries(values).sort((one, other) => other[1] - one[1]).map(([value, count]) => {
-    const input = make("input", { type: "checkbox", value });
-    if (!isCategory) input.dataset.attribute = name;
-    input.onchange = () => {
-      picked(input)[input.checked ? "add" : "delete"](value);
-      filtersChanged();
-    };
-    return make("label", {}, input, value, make("span", { class: "number" }, count.toLocaleString()));
-  });
-  const summary = make("summary", {}, plain(name), make("span", { class: "count" }));
-  return make("details", { class: "filter" }, summary, make("div", { class: "options", role: "group", "aria-label": plain(name) }, ...options));
+function filter(name, values, picked) {
+  const sorted = Object.entries(values).sort((one, other) => other[1] - one[1]);
+  const options = make("div", {});
+  const draw = (text) => {
+    const found = sorted.filter(([value]) => value.toLowerCase().includes(text.trim().toLowerCase())).slice(0, MOST_VALUES);
+    options.replaceChildren(...found.map(([value, number]) => {
+      const input = make("input", { type: "checkbox", value, checked: picked().has(value) });
+      input.onchange = () => {
+        picked()[input.checked ? "add" : "delete"](value);
+        filtersChanged();
+      };
+      return make("label", {}, input, value, make("span", { class: "number" }, number.toLocaleString()));
+    }));
+    if (!found.length) options.textContent = "Nothing of this name";
+  };
+  draw("");
+  const list = make("div", { class: "options", role: "group", "aria-label": plain(name) }, options);
+  if (sorted.length > MOST_VALUES) {
+    const find = `Find one of ${sorted.length.toLocaleString()}`;
+    const field = make("input", { type: "search", placeholder: find, "aria-label": find });
+    field.oninput = () => draw(field.value);
+    list.prepend(field);
+  }
+  const count = make("span", { class: "count" });
+  const details = make("details", { class: "filter" }, make("summary", {}, plain(name), count), list);
+  details.refresh = () => {
+    for (const input of options.querySelectorAll("input")) input.checked = picked().has(input.value);
+    count.textContent = picked().size || "";
+    count.hidden = !picked().size;
+  };
+  return details;
 }
 
 function drawChosen() {

@@ -166,6 +166,39 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
     expect(empty.locator("#results .card")).to_have_count(COUNT - 1)
 
 
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_filter_of_many_values_is_searched(open_page, tmp_path: Path, device: dict) -> None:
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        items = [
+            Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "top", {"brand": f"Brand {n:02d}"})
+            for n in range(97)
+        ]
+        store.add(items, unit_rows(97))
+    with (
+        open_database(tmp_path / "db", read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        page = open_page(f"{address}/?key=0.jpg%231", **device)
+        settled(page)
+        page.locator("summary", has_text="brand").click()
+        expect(page.locator(".options label")).to_have_count(80)
+        find = page.get_by_role("searchbox", name="Find one of 97")
+        find.fill("brand 9")
+        expect(page.locator(".options label")).to_have_count(7)
+        page.locator(".options label", has_text="Brand 93").click()
+        expect(page.locator("#results .card")).to_have_count(1)
+        find.fill("")
+        expect(page.locator(".filter .count")).to_have_text("1")
+        find.fill("no such")
+        expect(page.locator(".options")).to_have_text("Nothing of this name")
+        assert results(page) == ["93.jpg#1"]
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Remove the filter Brand 93").click()
+        page.locator("summary", has_text="brand").click()
+        find.fill("93")
+        expect(page.locator(".options input:checked")).to_have_count(0)
+
+
 def query(number: int) -> str:
     return "key=" + make_item(number).key.replace("#", "%23")
 
