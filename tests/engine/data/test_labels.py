@@ -55,6 +55,13 @@ def test_a_value_that_one_set_spells_in_two_ways_is_one():
     assert space.sources[0].vocabulary == {"category": (0, 1)}
     assert encode_labels(space, two)["category"].tolist() == [0, 0, 1]
 
+    group = AttributeGroup("parts", 0, 3, False)
+    garments = [(-1, [1, 0, -1]), (-1, [-1, -1, 1]), (-1, [0, -1, 0]), (-1, [-1, 1, -1])]
+    two = records([], garments, ["Zip", "hood", "zip"], [group])
+    space = merge_labels([two], ["two"])
+    assert space.group("parts").values == ("Zip", "hood")
+    assert encode_labels(space, two)["parts"].tolist() == [[1, 0], [1, -1], [0, -1], [-1, 1]]
+
 
 def test_labels_are_numbered_in_the_merged_space():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
