@@ -69,6 +69,12 @@ class PredictSettings:
         require(self.max_side >= self.short_side, sizes)
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
+    @classmethod
+    def as_evaluated(cls, config: dict[str, Any]) -> "PredictSettings":
+        """Sizes and mirror as a detector's checkpoint says; the defaults where it does not."""
+        names = ("short_side", "max_side", "mirror")
+        return cls(**{name: config[f"test_{name}"] for name in names if f"test_{name}" in config})
+
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which the detector sees a photo of the given one."""
         return detector_size(*full_size, self.short_side, self.max_side)
