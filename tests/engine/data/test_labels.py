@@ -48,6 +48,12 @@ def test_questions_merge_and_vocabularies_stay_apart():
     assert space.sources[1].vocabulary == {"category": (2, 1), "color": (1, 2)}
 
 
+def test_what_no_garment_answers_is_not_asked():
+    for category, asked in ((0, ["category"]), (-1, [])):
+        only = records(["Hat"], [(category, [])])
+        assert [g.name for g in merge_labels([only], ["only"]).groups] == asked
+
+
 def test_a_value_that_one_set_spells_in_two_ways_is_one():
     two = records(["Hat", "hat", "Bag"], [(0, []), (1, []), (2, [])], [], [])
     space = merge_labels([two], ["two"])
@@ -72,6 +78,8 @@ def test_labels_are_numbered_in_the_merged_space():
     assert phone["category"].tolist() == [2, 1]
     assert phone["color"].tolist() == [1, 2]
     assert phone["parts"].tolist() == [[0, 0], [0, 0]]  # silence is not a no
+    colorless = encode_labels(space, records(["Hat"], [(0, []), (-1, [])]))
+    assert colorless["color"].tolist() == [-1, -1] and colorless["category"].tolist() == [2, -1]
 
 
 def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():
