@@ -33,6 +33,10 @@ from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
+# Pixels of the short side of photos that are handed along, if they have so many: what the detector
+# needs is too coarse for crops of single garments and for pictures to look at.
+KEPT_SHORT_SIDE = 720
+
 logger = logging.getLogger("weft")
 
 
@@ -118,7 +122,8 @@ def detect_photos(
     Yields:
         (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
         for a photo that cannot be read. ``photo`` is uint8 [H, W, 3] RGB, upright and possibly at
-        1/2, 1/4 or 1/8 of the size that the boxes refer to; None where unreadable or unwanted.
+        1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
+        None where unreadable or unwanted.
     """
     model.eval()
     pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
@@ -183,16 +188,17 @@ def watch(results: Iterable, count: int) -> Iterable:
 
 
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
-    """Decode no more than the detector's size needs, and resize to it."""
+    """Decode no more than is needed, and resize to the detector's size."""
     try:
         item.width, item.height = full_size = photo_size(item.path)
         size = settings.size_of(full_size)
-        photo = read_photo(item.path, min_short_side=min(size))
+        needed = max(min(size), KEPT_SHORT_SIDE) if keep_photo else min(size)
+        photo = read_photo(item.path, min_short_side=needed)
     except PhotoError as error:
         item.error = error
         return item
     item.image = _to_tensor(photo, full_size, size)
-    item.photo = _halved(photo, min(size)) if keep_photo else None
+    item.photo = _halved(photo, needed) if keep_photo else None
     return item
 
 
