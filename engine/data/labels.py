@@ -185,7 +185,8 @@ def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str
     known: dict[str, str] = {}
     for records in parts:
         for category, branch in zip(records.categories, records.category_groups, strict=False):
-            known.setdefault(category.casefold(), branch)
+            if branch:
+                known.setdefault(category.casefold(), branch)
     branches = tuple(known.get(category.casefold(), "") for category in categories)
     if not any(branches):
         raise InputError("--category-branches: none of the sets says upper, lower or full body")

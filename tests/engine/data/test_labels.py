@@ -54,6 +54,16 @@ def test_what_no_garment_answers_is_not_asked():
         assert [g.name for g in merge_labels([only], ["only"]).groups] == asked
 
 
+def test_the_first_set_that_says_so_tells_a_categorys_branch():
+    sets = [records(["Hat", "Dress"], [(0, []), (1, [])]) for _ in range(3)]
+    for one, groups in zip(sets, ([], ["", "full"], ["upper", "lower"]), strict=True):
+        one.category_groups = groups
+    space = merge_labels(sets, ["a", "b", "c"], category_branches=True)
+    assert space.group("category").branches == ("upper", "full")
+    with pytest.raises(InputError, match="--category-branches"):
+        merge_labels(sets[:1], ["a"], category_branches=True)
+
+
 def test_a_value_that_one_set_spells_in_two_ways_is_one():
     two = records(["Hat", "hat", "Bag"], [(0, []), (1, []), (2, [])], [], [])
     space = merge_labels([two], ["two"])
