@@ -176,6 +176,8 @@ def load_dataset(
         raise InputError(f"{path}: no such folder; give the dataset's root")
     if annotations is not None and name not in ("coco", "csv"):
         raise InputError(f"annotations={annotations}: {name} has none to choose; leave it out")
+    if images is not None and name == "deepfashion2":
+        raise InputError(f"images={images}: {name} has its photos in <split>/image; leave it out")
     columns = {"category": category, "identity": identity, "attributes": attributes}
     if name == "csv":
         records = opening.open_csv(root, split, annotations, images, **columns)

@@ -218,11 +218,11 @@ def predict_settings(
     exported = config.get("exported", False)
     sentence = "--mirror: an exported detector does what it was exported with; leave it out"
     require(not exported or arguments.mirror is None, sentence)
+    evaluated = PredictSettings.as_evaluated(config)
     return PredictSettings(
-        short_side=arguments.short_side
-        or config.get("test_short_side", PredictSettings.short_side),
-        max_side=arguments.max_side or config.get("test_max_side", PredictSettings.max_side),
-        mirror=not exported and mirror_of(arguments, config),
+        short_side=arguments.short_side or evaluated.short_side,
+        max_side=arguments.max_side or evaluated.max_side,
+        mirror=not exported and mirror_of(arguments, evaluated),
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,
@@ -230,10 +230,9 @@ def predict_settings(
     )
 
 
-def mirror_of(arguments: argparse.Namespace, config: dict[str, Any]) -> bool:
+def mirror_of(arguments: argparse.Namespace, evaluated: PredictSettings) -> bool:
     """As the user chose, else as the detector was evaluated."""
-    chosen = arguments.mirror
-    return bool(config.get("test_mirror", False) if chosen is None else chosen)
+    return evaluated.mirror if arguments.mirror is None else arguments.mirror
 
 
 def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ class SimilarItems:
             picture = item_picture(root, item, PICTURE_SIDE)
             if picture is None:
                 return None
-            # Whoever finds it there takes it for whole.
-            part = output / f"{name}.{os.getpid()}.part"
+            # Whoever finds it there takes it for whole; others may be at it just now.
+            part = output / f"{name}.{os.getpid()}.{threading.get_ident()}.part"
             write_jpeg(part, picture)
             part.replace(output / name)
         return name

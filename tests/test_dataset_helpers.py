@@ -251,6 +251,8 @@ def test_labels_that_are_not_wanted(tmp_path: Path) -> None:
         load_dataset("deepfashion2", root, attributes=["color"])
     with pytest.raises(InputError, match="deepfashion2 has none to choose"):
         load_dataset("deepfashion2", root, annotations="x.json")
+    with pytest.raises(InputError, match=r"^images=elsewhere: deepfashion2 has its photos in"):
+        load_dataset("deepfashion2", root, images="elsewhere")
 
 
 def test_spec_of_a_dataset_in_a_mix() -> None:

@@ -1,14 +1,20 @@
 """infer.py --database: similar items in garments.json and on the page."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.outputs.results import write_jpeg
 from engine.pixels.photos import read_photo
+from retrieval import similar as similar_items
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema
-from retrieval.store import Item, PhotoState, open_database
+from retrieval.similar import SimilarItems
+from retrieval.store import Hit, Item, PhotoState, open_database
 from tests.fake_detector import CATEGORIES, make_photos, one_garment, write_weights
 from tests.test_infer import fails, run
 
@@ -56,6 +62,27 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     with open_database(location) as store:
         store.delete_photos(["0.png"])
     assert len(run(*command).seen) == 3, "another database, other neighbors"
+
+
+def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch) -> None:
+    embedder, stock = GarmentEmbedder(None, "descriptors"), make_photos(tmp_path / "stock", 1)
+    about = {"root": str(stock)}
+    open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
+    similar = SimilarItems(str(tmp_path / "db"), None, k=1, weights=None, categories=None)
+    both = threading.Barrier(2, timeout=30)
+
+    def write_together(path: Path, picture: np.ndarray) -> None:
+        write_jpeg(path, picture)
+        both.wait()
+
+    monkeypatch.setattr(similar_items, "write_jpeg", write_together)
+    hits = [Hit(Item("0.png#1", "0.png", 1), 1.0, {})]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: similar.entries(hits, tmp_path), range(2))
+    assert one == other
+    assert [path.name for path in (tmp_path / "similar").iterdir()] == [
+        Path(one[0]["picture"]).name
+    ]
 
 
 def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, capsys) -> None:

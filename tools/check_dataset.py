@@ -18,7 +18,6 @@ Exit code: 0 clean, 1 problems found, 2 nothing could be checked.
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from rich.console import Console
 
 from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
 from engine.config import require
+from engine.data.readers.parallel import own_cores
 from engine.data.readers.problems import Problem, Problems
 from engine.data.records import PhotoRecords
 from engine.distributed import configure_logging
@@ -116,7 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the report to this file")
     parser.add_argument("--samples", type=int, default=16, help="photos drawn (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="which photos are drawn")
-    cores = min(len(os.sched_getaffinity(0)), 16)
+    cores = min(own_cores(), 16)
     parser.add_argument(
         "-j", "--workers", type=int, default=cores, help=f"processes (default here: {cores})"
     )

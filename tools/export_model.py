@@ -30,11 +30,12 @@ from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.detection.detector import build_from_checkpoint
+from engine.detection.predict import PredictSettings
 from engine.errors import InputError, exits_cleanly
 from engine.onnx_runtime import load_onnx
 from engine.pixels.crops import cut_crop
 from engine.pixels.find_photos import find_photos
-from engine.pixels.geometry import detector_size, resize
+from engine.pixels.geometry import resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.training.meters import write_json
 from tools.benchmarks.timing import Way, compare, machine, timed
@@ -71,16 +72,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
-    config = checkpoint["config"]
+    settings = PredictSettings.as_evaluated(checkpoint["config"])
     original = build_from_checkpoint(checkpoint)
-    sides = config.get("test_short_side", 800), config.get("test_max_side", 1333)
     photos = [
-        _fitted(photo, full_size, detector_size(*full_size, *sides))
-        for photo, full_size in _photos(arguments, sides[0])
+        _fitted(photo, full_size, settings.size_of(full_size))
+        for photo, full_size in _photos(arguments, settings.short_side)
     ]
     export_detector(original, checkpoint, arguments.output)
     exported = load_onnx(arguments.output, "detector")
-    if config.get("test_mirror", False):
+    if settings.mirror:
         original = functools.partial(original, mirror=True)
     differences = compare_detectors(original, exported, photos)
     items = [[photo] for photo in photos]

@@ -39,10 +39,11 @@ from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
 from engine.errors import exits_cleanly
-from engine.files import absolute, digest, replacing
+from engine.files import absolute, replacing
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
     add_running_flags,
+    detection_basis,
     detector_checkpoint,
     positive,
     predict_settings,
@@ -66,8 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     photos = choose(arguments)
     folder, lock = claim(arguments.output_dir)
     with lock:
-        basis = {
-            "weights": digest(arguments.detector_weights),
+        basis = detection_basis(arguments, finder.settings) | {
             "absent": sorted(set(arguments.absent)),
             "alone": arguments.alone,
         }
@@ -132,7 +132,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     for word in arguments.words:
         require(all(word.partition("=")), f"--words {word}: write WORD=CATEGORY")
     arguments.words = dict(word.partition("=")[::2] for word in arguments.words)
-    arguments.score_threshold = UNLIKELY
+    arguments.score_threshold, arguments.overlap = UNLIKELY, 1.0
     return arguments
 
 
@@ -145,7 +145,7 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
     device = distributed.init(arguments.device)
     checkpoint = detector_checkpoint(arguments)
     settings = predict_settings(arguments, checkpoint["config"], device)
-    finder = GarmentFinder(checkpoint, settings, overlap=1.0, device=device)
+    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
     known = ", ".join(finder.categories)
     for word, category in arguments.words.items():
         require(category in finder.categories, f"--words {word}={category}: name one of {known}")
@@ -203,7 +203,7 @@ def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, bas
         finder: the detector.
         photos: photo -> the category of its garment.
         folder: of the journal.
-        basis: what else outlines depend on: "weights", "absent" and "alone".
+        basis: what else outlines depend on, "absent" and "alone" among it.
     """
 
     def valid(record: Record) -> bool:

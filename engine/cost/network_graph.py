@@ -268,7 +268,7 @@ def without_last(graph: NetworkGraph, blocks: int) -> GraphModule:
     firsts: dict[str, Node] = {}
     for node in graph.maps():
         if graph.operation(node) == "conv2d":
-            firsts.setdefault(_block_of(graph, node), node)
+            firsts.setdefault(_block_of(node), node)
     if not 0 <= blocks < len(firsts):
         raise InputError(f"--drop-last {blocks}: the network has {len(firsts)} blocks, keep one")
     if blocks == 0:
@@ -277,7 +277,7 @@ def without_last(graph: NetworkGraph, blocks: int) -> GraphModule:
     return upto(graph, graph.sources(entry)[0])
 
 
-def _block_of(graph: NetworkGraph, node: Node) -> str:
+def _block_of(node: Node) -> str:
     """Path of the block that a node is in."""
     stack = [place for place in node.meta["nn_module_stack"].values() if place[0]]
     outermost, kind = stack[0]

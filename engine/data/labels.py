@@ -185,7 +185,8 @@ def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str
     known: dict[str, str] = {}
     for records in parts:
         for category, branch in zip(records.categories, records.category_groups, strict=False):
-            known.setdefault(category.casefold(), branch)
+            if branch:
+                known.setdefault(category.casefold(), branch)
     branches = tuple(known.get(category.casefold(), "") for category in categories)
     if not any(branches):
         raise InputError("--category-branches: none of the sets says upper, lower or full body")
@@ -226,9 +227,10 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
             encoded[group.name] = lookup[own] if own is not None else np.full(count, -1)
         else:
             table = np.zeros((count, len(group.values)), np.int8)
-            for column, value in enumerate(values):
-                if value.casefold() in index:
-                    table[:, index[value.casefold()]] = own[:, column]
+            texts = np.array([value.casefold() for value in values])
+            for text in set(texts.tolist()) & index.keys():
+                # Of a value that the set spells in two ways, yes under one is yes.
+                table[:, index[text]] = own[:, texts == text].max(axis=1)
             encoded[group.name] = table
     return encoded
 

@@ -179,8 +179,12 @@ class PhotoRecords:
     def garment(self, g: int) -> tuple[int, Garment]:
         """Row ``g`` of the garment columns, and the index of its photo."""
         g = range(len(self.garment_category))[g]
-        photo = int(np.searchsorted(self.garment_offsets, g, side="right")) - 1
+        photo = self.photo_of(g)
         return photo, self._garment(g, *self.sizes[photo].tolist())
+
+    def photo_of(self, g: int) -> int:
+        """Index of the photo that one garment is on; of all garments at once: ``garment_photo``."""
+        return int(np.searchsorted(self.garment_offsets, g, side="right")) - 1
 
     def with_columns(self, columns: dict[str, np.ndarray], **about) -> "PhotoRecords":
         """The same photos with some columns, or names (constructor's arguments), exchanged."""

@@ -41,7 +41,7 @@ def settings_of(config: MultitaskConfig, augmentation: MultitaskAugmentation) ->
     require("box" not in config.tasks or augmentation.whole_photo, sentence)
     sentence = "--tasks box: give category or attributes too, which read what the box holds"
     require("box" not in config.tasks or {"category", "attributes"} & {*config.tasks}, sentence)
-    crops = {"crop_size": augmentation.crop_size, "margin": augmentation.margin}
+    crops = {name: getattr(augmentation, name) for name in ("crop_size", "margin", "background")}
     return plain(config) | crops | {"augmentation": plain(augmentation)}
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -58,8 +57,13 @@ def global_batches(
         one_shape: every sample has the same shape, so grouping would only hurt the mixing.
     """
     factor = -1 if one_shape else config.aspect_ratio_group_factor
-    photo_of = np.repeat(np.arange(len(train)), np.diff(train.garment_offsets))
-    factors = repeat_factors(photo_of, train.garment_category, len(train), config.repeat_threshold)
+    learned = ~train.garment_crowd
+    factors = repeat_factors(
+        train.garment_photo[learned],
+        train.garment_category[learned],
+        len(train),
+        config.repeat_threshold,
+    )
     return GlobalBatches(
         groups=aspect_groups(train.sizes, factor),
         factors=factors,

@@ -33,6 +33,10 @@ from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 
+# Pixels of the short side of photos that are handed along, if they have so many: what the detector
+# needs is too coarse for crops of single garments and for pictures to look at.
+KEPT_SHORT_SIDE = 720
+
 logger = logging.getLogger("weft")
 
 
@@ -68,6 +72,12 @@ class PredictSettings:
         sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
         require(self.max_side >= self.short_side, sizes)
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
+
+    @classmethod
+    def as_evaluated(cls, config: dict[str, Any]) -> "PredictSettings":
+        """Sizes and mirror as a detector's checkpoint says; the defaults where it does not."""
+        names = ("short_side", "max_side", "mirror")
+        return cls(**{name: config[f"test_{name}"] for name in names if f"test_{name}" in config})
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which the detector sees a photo of the given one."""
@@ -112,7 +122,8 @@ def detect_photos(
     Yields:
         (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
         for a photo that cannot be read. ``photo`` is uint8 [H, W, 3] RGB, upright and possibly at
-        1/2, 1/4 or 1/8 of the size that the boxes refer to; None where unreadable or unwanted.
+        1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
+        None where unreadable or unwanted.
     """
     model.eval()
     pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
@@ -177,16 +188,17 @@ def watch(results: Iterable, count: int) -> Iterable:
 
 
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
-    """Decode no more than the detector's size needs, and resize to it."""
+    """Decode no more than is needed, and resize to the detector's size."""
     try:
         item.width, item.height = full_size = photo_size(item.path)
         size = settings.size_of(full_size)
-        photo = read_photo(item.path, min_short_side=min(size))
+        needed = max(min(size), KEPT_SHORT_SIDE) if keep_photo else min(size)
+        photo = read_photo(item.path, min_short_side=needed)
     except PhotoError as error:
         item.error = error
         return item
     item.image = _to_tensor(photo, full_size, size)
-    item.photo = _halved(photo, min(size)) if keep_photo else None
+    item.photo = _halved(photo, needed) if keep_photo else None
     return item
 
 

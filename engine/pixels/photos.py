@@ -29,6 +29,10 @@ REDUCED_DECODE = {
     8: 64 | cv2.IMREAD_COLOR_RGB,
 }
 
+# EXIF orientations whose rows, and whose columns, are in reverse order once the two have been
+# swapped where need be.
+UPSIDE_DOWN, MIRRORED = (3, 4, 7, 8), (2, 3, 6, 7)
+
 
 def photo_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in pixels of the upright photo, from its header.
@@ -63,7 +67,8 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
         min_short_side: allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, the smallest of
             them whose short side is still at least this many pixels. Pixel (x, y) of a photo
             decoded at 1/f covers pixels [fx, fx + f) × [fy, fy + f) of the full one and its shape
-            is rounded up, so f = round(full / decoded).
+            is rounded up, so f = round(full / decoded). (Hence not at 1/f where EXIF turns an
+            incomplete last block into the first.)
 
     Returns:
         uint8 [H, W, 3], RGB, upright (EXIF applied), contiguous.
@@ -83,7 +88,7 @@ def decode_photo(data: bytes, name: Path | str, *, min_short_side: int | None = 
         raise PhotoError("truncated", name, "the file is cut off; copy it again or remove it")
     if not header.is_jpeg or header.components == 4:
         return _decode_with_pillow(file, header, name)
-    factor = _reduction(min(header.width, header.height), min_short_side)
+    factor = _reduction(header, min_short_side)
     flags = REDUCED_DECODE[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         photo = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -94,11 +99,18 @@ def decode_photo(data: bytes, name: Path | str, *, min_short_side: int | None = 
     return _upright(photo, header.orientation)
 
 
-def _reduction(short_side: int, min_short_side: int | None) -> int:
-    """Largest factor of 8, 4, 2, 1 that leaves the short side long enough."""
+def _reduction(header: Header, min_short_side: int | None) -> int:
+    """Largest factor of 8, 4, 2, 1 that leaves the short side long enough and blocks in place."""
     if min_short_side is None:
         return 1
-    return next(f for f in (8, 4, 2, 1) if f == 1 or -(-short_side // f) >= min_short_side)
+    width, height = header.upright_size
+    flipped = [height] * (header.orientation in UPSIDE_DOWN)
+    flipped += [width] * (header.orientation in MIRRORED)
+    for factor in (8, 4, 2):
+        enough = -(-min(width, height) // factor) >= min_short_side
+        if enough and all(side % factor == 0 for side in flipped):
+            return factor
+    return 1
 
 
 def _decode_with_pillow(file: BinaryIO, header: Header, path: Path | str) -> np.ndarray:
@@ -135,8 +147,8 @@ def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation (EXIF 2.32, tag 274: where row 0 and column 0 of the scene lie)."""
     if orientation >= 5:
         photo = photo.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if orientation in UPSIDE_DOWN:
         photo = photo[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in MIRRORED:
         photo = photo[:, ::-1]
     return np.ascontiguousarray(photo)

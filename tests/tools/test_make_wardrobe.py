@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from dataset_helpers import load_dataset
+from engine.data.readers.deepfashion2 import LANDMARKS
 from tools import make_wardrobe
 from tools.wardrobe.annotate import annotate_item, outline_mask
 from tools.wardrobe.canvas import Canvas, Light, owner_code
 from tools.wardrobe.colors import NAMED, lab_to_rgb, rgb_to_lab
-from tools.wardrobe.garments import CATEGORIES, LANDMARK_COUNTS, draw_garment
+from tools.wardrobe.garments import CATEGORIES, draw_garment
 from tools.wardrobe.patterns import Cut
 from tools.wardrobe.scenes import outfit_of
 from tools.wardrobe.shapes import Ribbon
@@ -120,7 +121,7 @@ def test_landmarks_have_deepfashion2s_counts_and_lie_in_the_photo(items) -> None
     for photo, item in items:
         height, width = cv2.imread(str(photo)).shape[:2]
         x, y, v = np.array(item["landmarks"]).reshape(-1, 3).T
-        assert len(v) == LANDMARK_COUNTS[item["category_id"] - 1]
+        assert len(v) == LANDMARKS[item["category_id"] - 1]
         assert ((x >= 0) & (x < width) & (y >= 0) & (y < height)).all()
         assert (x[v == 0] == 0).all()
         assert (y[v == 0] == 0).all()

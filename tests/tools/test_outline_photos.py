@@ -94,9 +94,10 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
     assert run(shop, tmp_path / "out") == first
     assert detector == []
     assert len(run(shop, tmp_path / "out", "--most", "1")["images"]) <= 1
-    detector.clear()
-    run(shop, tmp_path / "out", "--absent", "bag")
-    assert detector, "told something else, it has to look again"
+    for told in (["--absent", "bag"], ["--short-side", "64"], ["--mirror"]):
+        detector.clear()
+        run(shop, tmp_path / "out", *told)
+        assert detector, "told something else, it has to look again"
 
 
 def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):

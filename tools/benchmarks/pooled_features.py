@@ -91,7 +91,7 @@ def cached_features(
         PhotoError: a photo that cannot be read: a floor over fewer garments would not compare.
     """
     known = _read_cache(file)
-    keys = [_key(records, garment) for garment in range(len(records.garment_photo))]
+    keys = [_key(records, garment) for garment in range(len(records.garment_category))]
     missing = [garment for garment, key in enumerate(keys) if key not in known]
     for start in track(range(0, len(missing), batch), f"features of {len(missing)} garments"):
         some = missing[start : start + batch]
@@ -114,20 +114,20 @@ def share_photos(one: PhotoRecords, other: PhotoRecords) -> bool:
 
 def _window(records: PhotoRecords, garment: int) -> tuple[int, int, int, int]:
     """The garment's box in whole pixels."""
-    photo = int(records.garment_photo[garment])
+    photo = records.photo_of(garment)
     return whole_pixels(records.garment_box[garment], tuple(records.sizes[photo].tolist()))
 
 
 def _key(records: PhotoRecords, garment: int) -> str:
     """The photo's path, with the box where it is not the whole photo."""
-    photo, window = int(records.garment_photo[garment]), _window(records, garment)
+    photo, window = records.photo_of(garment), _window(records, garment)
     path = str(records.path(photo).resolve())
     return path if window == (0, 0, *records.sizes[photo].tolist()) else f"{path}#{window}"
 
 
 def _cut(records: PhotoRecords, garment: int) -> np.ndarray:
     x1, y1, x2, y2 = _window(records, garment)
-    return read_photo(records.path(int(records.garment_photo[garment])))[y1:y2, x1:x2]
+    return read_photo(records.path(records.photo_of(garment)))[y1:y2, x1:x2]
 
 
 def _read_cache(file: Path) -> dict[str, np.ndarray]:

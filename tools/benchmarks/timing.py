@@ -55,11 +55,9 @@ def compare(ours: Way, reference: Way, *, items: int, rounds: int) -> dict[str, 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """Where the figures come from."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),

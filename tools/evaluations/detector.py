@@ -89,12 +89,12 @@ def _predict(
     checkpoint: dict, records: PhotoRecords, arguments: argparse.Namespace, device: torch.device
 ) -> Predictions | None:
     """Every photo's detections on rank 0."""
-    config = checkpoint["config"]
+    evaluated = PredictSettings.as_evaluated(checkpoint["config"])
     short_side, max_side = arguments.short_side, arguments.max_side
     settings = PredictSettings(
-        short_side=config["test_short_side"] if short_side is None else short_side,
-        max_side=config["test_max_side"] if max_side is None else max_side,
-        mirror=mirror_of(arguments, config),
+        short_side=evaluated.short_side if short_side is None else short_side,
+        max_side=evaluated.max_side if max_side is None else max_side,
+        mirror=mirror_of(arguments, evaluated),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,

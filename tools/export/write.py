@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from engine.description.multitask import Multitask
 from engine.detection.detector import SIZE_DIVISOR, Detector
+from engine.detection.predict import PredictSettings
 from engine.files import replacing
 from engine.onnx_runtime import FORMAT, METADATA
 from tools.export.detector_graph import DetectorGraph
@@ -27,7 +28,8 @@ EXAMPLE = (5 * SIZE_DIVISOR, 7 * SIZE_DIVISOR)
 
 def export_detector(detector: Detector, checkpoint: dict[str, Any], path: Path) -> None:
     """Write a detector for photos of any size, padded to multiples of 32 pixels."""
-    graph = DetectorGraph(detector, mirror=checkpoint["config"].get("test_mirror", False)).eval()
+    mirror = PredictSettings.as_evaluated(checkpoint["config"]).mirror
+    graph = DetectorGraph(detector, mirror=mirror).eval()
     inputs = (torch.zeros(3, *EXAMPLE, dtype=torch.uint8), torch.tensor(EXAMPLE))
     sides = {axis: SIZE_DIVISOR * torch.export.Dim(f"cells{axis}", min=1) for axis in (1, 2)}
     outputs = ["boxes", "scores", "labels", "probabilities"]

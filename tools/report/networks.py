@@ -21,6 +21,7 @@ from engine.detection.detector import (
     build_detector,
     build_from_checkpoint,
 )
+from engine.detection.predict import PredictSettings
 from engine.errors import InputError
 from engine.pretrained import CLASSIFIER, read_state
 
@@ -152,8 +153,8 @@ def _detector(arguments: argparse.Namespace) -> Network:
         model = build_detector(num_classes=13, backbone=arguments.backbone, load=False).eval()
     model.roi_heads.score_threshold = 0.0
     model.roi_heads.detections_per_image = arguments.garments
-    short = config.get("test_short_side", 800)
-    size = arguments.size or (_rounded(min(1.5 * short, config.get("test_max_side", 1333))), short)
+    seen = PredictSettings.as_evaluated(config)
+    size = arguments.size or (_rounded(min(1.5 * seen.short_side, seen.max_side)), seen.short_side)
     images = [noise(size) for _ in range(arguments.batch_size)]
     title = f"detector {model.arch} {model.backbone.name}, {arguments.garments} garments per photo"
     canvas = (_rounded(size[0]), _rounded(size[1]))

@@ -9,13 +9,11 @@ from engine.description.describer import Description
 from engine.detection.detections import Detections
 from engine.detection.duplicates import drop_duplicates
 from engine.detection.finder import GarmentFinder, whole_photo
-from engine.detection.predict import detect_photo
-from engine.pixels.geometry import detector_size
+from engine.detection.predict import KEPT_SHORT_SIDE, detect_photo
 from retrieval.embedders import GarmentEmbedder
 from tools.server.limits import Limits
 from tools.server.uploads import open_upload
 
-SHORT_SIDE = 600  # pixels of a photo that no detector sees: enough for the crop of all of it
 MOST_GARMENTS = 30
 
 
@@ -74,9 +72,8 @@ class Vision:
 
     def _short_side(self, width: int, height: int) -> int:
         if self.finder is None:
-            return SHORT_SIDE
-        settings = self.finder.settings
-        return min(detector_size(width, height, settings.short_side, settings.max_side))
+            return KEPT_SHORT_SIDE
+        return max(min(self.finder.settings.size_of((width, height))), KEPT_SHORT_SIDE)
 
     def _detect(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
         finder = self.finder

@@ -203,7 +203,3 @@ class Figure:
         knee[0] += side * self.knees[i]
         knee[2] += abs(self.knees[i]) * 1.2
         return np.stack([hip, knee, ankle])
-
-    def px_per_cm(self) -> float:
-        """Scale of the photo at the trunk."""
-        return self.camera.scale

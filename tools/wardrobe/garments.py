@@ -16,7 +16,6 @@ CATEGORIES = (
     "sling", "shorts", "trousers", "skirt", "short sleeve dress", "long sleeve dress",
     "vest dress", "sling dress",
 )  # fmt: skip
-LANDMARK_COUNTS = (25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19)
 
 TOPS, OUTERWEAR, BOTTOMS, DRESSES = (1, 2, 5, 6), (3, 4), (7, 8, 9), (10, 11, 12, 13)
 

@@ -10,7 +10,6 @@ from tools.wardrobe.colors import HAIR_LAB, SKIN_LAB, lab_to_rgb, toned
 from tools.wardrobe.figures import Figure
 from tools.wardrobe.shapes import curve, ellipse, moved, normals
 
-HAIR_STYLES = ("short", "bob", "long", "bun", "ponytail", "buzz", "beanie")
 SHOE_STYLES = ("sneaker", "flat", "boot", "barefoot")
 
 # Radii along a limb as (share of its length, share of the stature).

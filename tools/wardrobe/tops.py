@@ -169,11 +169,11 @@ def trunk_outline(upper: Upper, top: np.ndarray, hem: np.ndarray) -> np.ndarray:
     for s in (-1, 1):
         heights = np.linspace(upper.pit, upper.hem, 18)[:-1]
         side = shell.edge(s, heights)
-        sides.append(np.concatenate([_armhole(upper, top[0 if s < 0 else -1], s), side]))
+        sides.append(np.concatenate([_armhole(upper, s), side]))
     return np.concatenate([top, sides[1], hem[::-1], sides[0][::-1]])
 
 
-def _armhole(upper: Upper, start: np.ndarray, s: int) -> np.ndarray:
+def _armhole(upper: Upper, s: int) -> np.ndarray:
     """From the end of the upper edge to just above the armpit."""
     shell, figure = upper.shell, upper.figure
     pit = shell.edge(s, upper.pit)
@@ -187,7 +187,7 @@ def _armhole(upper: Upper, start: np.ndarray, s: int) -> np.ndarray:
     if figure.facing < 0:
         shoulder = shell.back(-s * outer, upper.slope(outer))
     inward = shell.edge(s * 0.86, upper.slope(outer) + 0.55 * (upper.pit - upper.slope(outer)))
-    return np.concatenate([curve([shoulder, inward, pit], 12)[:-1]])
+    return curve([shoulder, inward, pit], 12)[:-1]
 
 
 def shoulder_point(upper: Upper, side: int) -> np.ndarray:

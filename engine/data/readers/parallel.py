@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -30,12 +31,12 @@ def map_chunks(
     if len(items) < WORTH_PROCESSES:
         yield from map(function, chunks)
         return
-    cores = min(len(os.sched_getaffinity(0)), 32)
-    # fork: the children start at once and only read files; spawn would import torch in each.
-    context = multiprocessing.get_context("fork")
+    # fork: the children start at once and only read files; spawn would import torch in each. Only
+    # Linux's libraries survive it.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     # Ctrl-C reaches the children too; the parent alone should answer it.
     ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    with ProcessPoolExecutor(cores, mp_context=context, **ignore) as pool:
+    with ProcessPoolExecutor(min(own_cores(), 32), mp_context=context, **ignore) as pool:
         results = pool.map(function, chunks)
         try:
             with progress_bar() as progress:
@@ -46,6 +47,13 @@ def map_chunks(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def own_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on a Mac
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def progress_bar() -> Progress:

@@ -48,12 +48,35 @@ def test_questions_merge_and_vocabularies_stay_apart():
     assert space.sources[1].vocabulary == {"category": (2, 1), "color": (1, 2)}
 
 
+def test_what_no_garment_answers_is_not_asked():
+    for category, asked in ((0, ["category"]), (-1, [])):
+        only = records(["Hat"], [(category, [])])
+        assert [g.name for g in merge_labels([only], ["only"]).groups] == asked
+
+
+def test_the_first_set_that_says_so_tells_a_categorys_branch():
+    sets = [records(["Hat", "Dress"], [(0, []), (1, [])]) for _ in range(3)]
+    for one, groups in zip(sets, ([], ["", "full"], ["upper", "lower"]), strict=True):
+        one.category_groups = groups
+    space = merge_labels(sets, ["a", "b", "c"], category_branches=True)
+    assert space.group("category").branches == ("upper", "full")
+    with pytest.raises(InputError, match="--category-branches"):
+        merge_labels(sets[:1], ["a"], category_branches=True)
+
+
 def test_a_value_that_one_set_spells_in_two_ways_is_one():
     two = records(["Hat", "hat", "Bag"], [(0, []), (1, []), (2, [])], [], [])
     space = merge_labels([two], ["two"])
     assert space.group("category").values == ("Hat", "Bag")
     assert space.sources[0].vocabulary == {"category": (0, 1)}
     assert encode_labels(space, two)["category"].tolist() == [0, 0, 1]
+
+    group = AttributeGroup("parts", 0, 3, False)
+    garments = [(-1, [1, 0, -1]), (-1, [-1, -1, 1]), (-1, [0, -1, 0]), (-1, [-1, 1, -1])]
+    two = records([], garments, ["Zip", "hood", "zip"], [group])
+    space = merge_labels([two], ["two"])
+    assert space.group("parts").values == ("Zip", "hood")
+    assert encode_labels(space, two)["parts"].tolist() == [[1, 0], [1, -1], [0, -1], [-1, 1]]
 
 
 def test_labels_are_numbered_in_the_merged_space():
@@ -65,6 +88,8 @@ def test_labels_are_numbered_in_the_merged_space():
     assert phone["category"].tolist() == [2, 1]
     assert phone["color"].tolist() == [1, 2]
     assert phone["parts"].tolist() == [[0, 0], [0, 0]]  # silence is not a no
+    colorless = encode_labels(space, records(["Hat"], [(0, []), (-1, [])]))
+    assert colorless["color"].tolist() == [-1, -1] and colorless["category"].tolist() == [2, -1]
 
 
 def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():

@@ -90,6 +90,7 @@ def test_columns_agree_with_the_objects() -> None:
     np.testing.assert_array_equal(records.garment_box, [g.box for g in garments])
     owners = [i for i, photo in enumerate(photos) for _ in photo.garments]
     assert records.garment_photo.tolist() == owners
+    assert [records.photo_of(g) for g in range(len(owners))] == owners
     expected = [g.segmentation is not None for g in garments]
     assert records.garment_has_mask.tolist() == expected
     assert not records.has_masks

@@ -8,8 +8,11 @@ from pycocotools import mask as coco_mask
 from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.description.describer import Describer, DescriberSettings, choose_vocabulary
 from engine.description.multitask import build_multitask
+from engine.description.multitask_config import MultitaskConfig
+from engine.description.multitask_task import settings_of
 from engine.detection.detections import Detections
 from engine.errors import InputError
+from engine.pixels.view_transform import MultitaskAugmentation
 
 BRANCHES = ("upper", "upper", "lower", "lower", "")
 SPACE = LabelSpace(
@@ -58,6 +61,16 @@ def photo_with(count: int) -> tuple[np.ndarray, Detections]:
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(count) % 2 + 1
     return photo, Detections(320, 240, boxes, np.ones(count, np.float32), labels, masks)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_crops_are_cut_as_the_training_says(checkpoint, background):
+    trained = MultitaskConfig(
+        output_dir="unused", dataset=("csv:x",), trunk="resnet18", tasks=TASKS
+    )
+    augmentation = MultitaskAugmentation(crop_size=96, margin=0.25, background=background)
+    cut = describer(checkpoint | {"config": settings_of(trained, augmentation)}).cut
+    assert (cut.size, cut.margin, cut.background) == (96, 0.25, background)
 
 
 def test_probabilities_are_those_of_the_chosen_vocabulary(checkpoint):

@@ -25,7 +25,7 @@ from engine.detection.predict import (
     predict_shard,
 )
 from engine.judging.coco_columns import GroundTruth
-from engine.pixels.photos import PhotoError, read_photo
+from engine.pixels.photos import PhotoError
 from engine.precision import PRECISIONS
 from tests.ranks import run_ranks
 
@@ -208,45 +208,6 @@ def test_one_bad_photo_does_not_stop_the_others(tmp_path: Path) -> None:
         errors = {k: r for k, (r, _) in results.items() if isinstance(r, PhotoError)}
         assert {key: error.kind for key, error in errors.items()} == {3: "empty", 5: "missing"}
         assert all((photo is None) == (key in errors) for key, (_, photo) in results.items())
-
-
-def test_large_photos_are_decoded_reduced_and_handed_along(tmp_path: Path) -> None:
-    path = write_photo(tmp_path / "a.jpg", 644, 515, (255, 51, 102))
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    found, photo = run([("a", path)], settings, keep_photo=True)["a"]
-    assert photo.shape == (129, 161, 3)
-    np.testing.assert_array_equal(photo, read_photo(path, min_short_side=128))
-    assert (found.width, found.height) == (644, 515)
-    np.testing.assert_allclose(found.boxes[0], [322, 257.5, 644, 515], atol=3)
-    assert run([("a", path)], settings)["a"][1] is None
-
-
-def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -> None:
-    path = write_photo(tmp_path / "a.png", 644, 515, (255, 51, 102))
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    found, photo = run([("a", path)], settings, keep_photo=True)["a"]
-    assert photo.shape == (129, 161, 3)
-    assert (photo == (255, 51, 102)).all()
-    assert (found.width, found.height) == (644, 515)
-
-
-def test_a_reduced_photo_lies_where_boxes_divided_by_its_factor_do(tmp_path: Path) -> None:
-    """Also at the right and lower end, of a photo that is no multiple of the factor."""
-    pixels = np.zeros((517, 645, 3), np.uint8)
-    pixels[508:512], pixels[:, 640:644] = 255, 255
-    cv2.imwrite(str(tmp_path / "a.png"), pixels)
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    _, photo = run([("a", tmp_path / "a.png")], settings, keep_photo=True)["a"]
-    assert photo.shape == (130, 162, 3)
-    assert np.flatnonzero(photo[0, :, 0]).tolist() == [160]
-    assert np.flatnonzero(photo[:, 0, 0]).tolist() == [127]
-
-
-def test_long_photos_are_decoded_for_the_size_that_the_long_side_allows(tmp_path: Path) -> None:
-    path = write_photo(tmp_path / "a.jpg", 1600, 160, (255, 51, 102))
-    settings = PredictSettings(short_side=100, max_side=200, workers=0)
-    _, photo = run([("a", path)], settings, keep_photo=True)["a"]
-    assert photo.shape == (20, 200, 3)
 
 
 @pytest.mark.parametrize("workers", [0, 3])

@@ -118,6 +118,24 @@ def test_reduced_decode(tmp_path: Path, minimum: int | None, factor: int) -> Non
     assert np.abs(photo[: 399 // factor, : 599 // factor] - mean).max() < 12
 
 
+@pytest.mark.parametrize("size", [(600, 400), (597, 400), (600, 395), (597, 395), (596, 396)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reduced_pixels_lie_where_they_should_however_the_photo_was_held(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    best = {"quality": 100, "subsampling": 0}
+    path = write(tmp_path, encode(picture(*size), exif=exif, **best))
+    full, reduced = read_photo(path).astype(float), read_photo(path, min_short_side=40)
+    factor = round(max(full.shape) / max(reduced.shape))
+    for y, x in ((0, 0), (20, 7), (20, 30)):
+        block = full[factor * y : factor * (y + 1), factor * x : factor * (x + 1)]
+        assert np.abs(reduced[y, x] - block.mean(axis=(0, 1))).max() < 4
+    if orientation == 1 or size == (600, 400):
+        assert factor == 8
+
+
 def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
     data = encode(picture(), quality=95)
     from_file = read_photo(write(tmp_path, data), min_short_side=10)
