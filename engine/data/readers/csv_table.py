@@ -28,7 +28,6 @@ FILE_COLUMNS = ("file_name", "path", "image", "file")
 IDENTITY_COLUMNS = ("identity", "item_id")
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 RESERVED = {"category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}  # never attributes by themselves
-OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
 # A column is free text if it has more values than this, and more than half as many as entries.
 MOST_VALUES = 20
 
@@ -204,7 +203,7 @@ def _choose_rows(
 def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:
     if "split" not in table:
         return list(range(len(next(iter(table.values()), []))))
-    for name in (split.lower(), *OTHER_SPLIT_NAMES.get(split.lower(), ())):
+    for name in (split.lower(), *checks.OTHER_SPLIT_NAMES.get(split.lower(), ())):
         rows = [row for row, entry in enumerate(table["split"]) if entry.lower() == name]
         if rows:
             return rows
