@@ -174,6 +174,9 @@ def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Pa
     moved = (tmp_path / "moved", *command[1:], "--root", tmp_path / "moved")
     assert run(*moved).seen == []
     assert set(contents(tmp_path / "db")) == set(before)
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.about["root"] == str(tmp_path / "moved")
+    assert run(*moved[:-2]).seen == [], "the database knows where its photos are now"
 
 
 def test_other_settings_are_refused(command: tuple, tmp_path: Path, capsys) -> None:
