@@ -32,7 +32,7 @@ from retrieval.search import (
     as_stored,
     equal_weights,
     find_similar,
-    require_known,
+    kinds_of,
     stored_queries,
 )
 from retrieval.store import Filter, Store, open_database
@@ -49,8 +49,7 @@ def search(arguments: argparse.Namespace) -> None:
         normalized_weights(weights, store.schema)  # refused before any photo is read
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
-        if arguments.same_category and own:
-            require_known(store, own)
+        kinds = kinds_of(store, own) if arguments.same_category and own else None
         found = find_similar(
             store,
             queries,
@@ -58,7 +57,7 @@ def search(arguments: argparse.Namespace) -> None:
             weights=weights,
             filter=as_stored(store, filter_of(arguments)),
             exclude_same_photo=arguments.exclude_same_photo,
-            same_category=arguments.same_category,
+            kinds=kinds,
         )
         root = arguments.root or store.about.get(ROOT)
     answers = list(zip(queries, found, strict=True))

@@ -139,6 +139,11 @@ def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, caps
     assert [q["garment"] for q in second["queries"]] == [2]
     run(*flags, "--garment", 3, code=2)
     assert "--garment 3, but it has 2" in capsys.readouterr().err
+    labels["categories"] = ["TOP", "Hat"]
+    torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
+    own = answer(capsys, *flags, "--same-category")
+    assert set(keys_of(own)) == {f"wide/{color}.png#1" for color in COLORS}, "capitals aside"
+    assert keys_of(own, 1) == []
     labels["categories"] = ["cape", "boot"]
     torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
     run(*flags, "--same-category", code=2)
