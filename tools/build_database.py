@@ -234,9 +234,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="folder, new or of an earlier build, or a Milvus collection: http://host:19530#name",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", action="append", default=[], metavar="FORMAT:PATH[:key=value]...",
+        "--dataset", nargs="+", action="extend", default=[],
+        metavar="FORMAT:PATH[:key=value]...",
         help="take boxes, masks, labels and identities of an annotated set (formats and keys as "
-        "for train.py multitask; split=NAME chooses the part); repeat it for more of its splits",
+        "for train.py multitask; split=NAME chooses the part); name more of its splits behind it",
     )  # fmt: skip
     parser.add_argument(
         "--whole-photo", action="store_true",
