@@ -72,7 +72,7 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
     root, names = find_photos(photos)
     folder, lock = claim(output)
     digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
-    stamps = {name: _stamp(root / name, digest) for name in names}
+    stamps = {name: stamp_of(root / name, digest) for name in names}
     done = journal.merge(folder, lambda record: _holds(record, stamps, output))
     pending = [(name, stamps[name]) for name in names if name not in done]
     others = sum(exists(root / name) for name in done.difference(names))
@@ -98,7 +98,8 @@ def claim(output: Path) -> tuple[Path, IO]:
     return folder, lock
 
 
-def _stamp(photo: Path, digest: str) -> Stamp:
+def stamp_of(photo: Path, digest: str) -> Stamp:
+    """By which a journal line holds; ``digest``: of all that it depends on beside the photo."""
     try:
         status = photo.stat()
     except OSError:  # reading the photo will tell what is wrong with it
