@@ -242,7 +242,7 @@ class LocalDatabase(DatabaseReader):
 
 
 def _lock(folder: Path) -> Lock:
-    return Lock(folder / names.LOCK, folder, "open it for reading only")
+    return Lock(folder / names.LOCK, folder, "name another database")
 
 
 def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:
