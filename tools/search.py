@@ -22,7 +22,7 @@ from engine import distributed, model_flags
 from engine.config import flag_of, require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
-from engine.files import exists
+from engine.files import exists, require_other
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
@@ -183,6 +183,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     model_flags.add_detector_flags(parser)
     model_flags.add_running_flags(parser)
     arguments = parser.parse_args(argv)
+    if arguments.contact_sheet:
+        require_other(arguments.contact_sheet, map(Path, arguments.queries), "--contact-sheet")
     require(
         not (arguments.same_category and arguments.category),
         "--same-category: not with --category, which says which",

@@ -212,6 +212,10 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "--same-category: not with --category" in fails("slim/red.png#1", *at, *both)
     for flag in (("--same-category",), ("--garment", "2")):
         assert f"{flag[0]}: not with --whole-photo" in fails("x.jpg", *at, *flag, "--whole-photo")
+    photo = shutil.copy(database.parent / "photos/slim/red.png", tmp_path)
+    before = Path(photo).read_bytes()
+    sheet = ("--whole-photo", "--contact-sheet", photo)
+    assert "--contact-sheet" in fails(photo, *at, *sheet) and Path(photo).read_bytes() == before
     (tmp_path / "text.jpg").write_text("no photo")
     assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
 
