@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     finder = open_finder(arguments)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments)
-    folder, lock = claim(arguments.output_dir)
+    folder, lock = claim(arguments.output_dir, ("train.json", "val.json"))
     with lock:
         basis = {
             "weights": digest(arguments.detector_weights),

@@ -148,6 +148,19 @@ def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):
     assert says in capsys.readouterr().err
 
 
+def test_a_sets_own_annotations_are_not_written_over(shop, tmp_path, detector, capsys):
+    run(shop, tmp_path / "street")
+    own = tmp_path / "own" / "train.json"
+    own.parent.mkdir()
+    own.write_bytes((tmp_path / "street" / "train.json").read_bytes())
+    before = own.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        run(shop, own.parent, "--add", f"coco:{own.parent}:images={shop}/images:val=none")
+    assert ended.value.code == 2
+    assert "holds train.json, which no run wrote" in " ".join(capsys.readouterr().err.split())
+    assert own.read_bytes() == before
+
+
 def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):
     (tmp_path / "out").touch()
     with pytest.raises(SystemExit) as ended:
