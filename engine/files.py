@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -62,6 +62,17 @@ def exists(path: str | Path) -> bool:
 def is_file(path: str | Path) -> bool:
     """Whether a file is seen there, as ``exists``."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def require_other(output: Path, sources: Iterable[Path], flag: str) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        InputError: ``output``, named by ``flag``, is the same file as one of the sources.
+    """
+    for source in sources:
+        if exists(output) and exists(source) and output.samefile(source):
+            raise InputError(f"{flag} {output}: is the file to be read; name another")
 
 
 def printable(name: str) -> str:

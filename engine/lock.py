@@ -38,7 +38,9 @@ class Lock:
             self._claim(guarded, advice, time.monotonic() + patience)
         except OSError as error:
             reason = error.strerror or error
-            raise InputError(f"{guarded}: cannot be written ({reason}); {advice}") from error
+            raise InputError(
+                f"{guarded}: cannot be written ({reason}); make it writable, or {advice}"
+            ) from error
         _held.add(self.path)
 
     def _claim(self, guarded: Path, advice: str, deadline: float) -> None:

@@ -144,11 +144,12 @@ def below(root: Path, found_root: Path, names: list[str]) -> list[str]:
     start = absolute(found_root)
     if start == root:
         return names
-    names = [os.path.relpath(f"{start}/{name}", root) for name in names]
-    for name in names:
+    paths = [f"{start}/{name}" for name in names]
+    names = [os.path.relpath(path, root) for path in paths]
+    for path, name in zip(paths, names, strict=True):
         require(
             not name.startswith("../"),
-            f"{root / name}: not below {root}, from which this database's photos are named; give "
+            f"{path}: not below {root}, from which this database's photos are named; give "
             "--root FOLDER where the photos have moved, or build another database",
         )
     return names

@@ -81,6 +81,11 @@ class LocalDatabase(DatabaseReader):
         if self._lock:
             self._lock.close()
 
+    def note(self, about: Mapping[str, Any]) -> None:
+        self._require_writer()
+        names.write_description(self.folder, self.schema, self.layout, about)
+        self.about = dict(about)
+
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
         self._put_photos(batch, lambda: None)
 
@@ -237,7 +242,7 @@ class LocalDatabase(DatabaseReader):
 
 
 def _lock(folder: Path) -> Lock:
-    return Lock(folder / names.LOCK, folder, "open it for reading only")
+    return Lock(folder / names.LOCK, folder, "name another database")
 
 
 def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:

@@ -56,12 +56,12 @@ class ItemTable:
     """One connection. Used by one thread at a time; never carried through a fork."""
 
     def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
-        self.path = path
+        self.path, self._place = path, path.absolute()
         mode = "rwc" if create else "rw"
         with self._clear_errors():
             # "rw" falls back to reading by itself where the file is write-protected.
             self.connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
+                f"{self._place.as_uri()}?mode={mode}",
                 uri=True,
                 timeout=BUSY_SECONDS,
                 isolation_level=None,
@@ -71,6 +71,7 @@ class ItemTable:
                 self.connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
             self.connection.execute(f"PRAGMA query_only = {int(read_only)}")
             self.state()
+        self._file = self._file_in_place()
 
     def close(self) -> None:
         self.connection.close()
@@ -79,6 +80,7 @@ class ItemTable:
     def reading(self) -> Iterator[State]:
         """A transaction that sees one state of everything. Short: it holds up the writer."""
         with self._clear_errors():
+            self._require_in_place()
             self.connection.execute("BEGIN")
             try:
                 yield self.state()
@@ -89,6 +91,7 @@ class ItemTable:
     def writing(self) -> Iterator[State]:
         """A transaction that is committed when the block ends without an error."""
         with self._clear_errors():
+            self._require_in_place()
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.state()
@@ -99,6 +102,19 @@ class ItemTable:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def _file_in_place(self) -> tuple[int, int] | None:
+        """Which file lies there now."""
+        try:
+            status = self._place.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _require_in_place(self) -> None:
+        """SQLite goes on with a deleted file for ever, whatever is built in its place."""
+        if self._file_in_place() != self._file:
+            raise InputError(f"{self.path}: was removed or replaced meanwhile; start again")
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

@@ -25,6 +25,8 @@ from retrieval.store import Filter, Hit, Item, Store
 
 MOST_NAMED = 40  # words of a store, in an error
 
+Kinds = Mapping[str, tuple[str, ...]]  # a query's category -> those of a store that are the same
+
 
 @dataclass(slots=True)
 class Query:
@@ -123,7 +125,7 @@ def find_similar(
     weights: Mapping[str, float] | None = None,
     filter: Filter | None = None,
     exclude_same_photo: bool = False,
-    same_category: bool = False,
+    kinds: Kinds | None = None,
 ) -> list[list[Hit]]:
     """The most similar items for each query; a stored item never finds itself.
 
@@ -134,7 +136,7 @@ def find_similar(
         weights: per aspect; None: all alike.
         filter: which items may be found.
         exclude_same_photo: leave out what is on the query's own photo, where that is in the store.
-        same_category: of a query whose category is known find only items of that category.
+        kinds: which categories' items to find for a query of a category; None: of any.
 
     Raises:
         InputError: weights, k or filter that make no sense.
@@ -143,8 +145,8 @@ def find_similar(
     pairs = []
     for query in queries:
         own = filter or Filter()
-        if same_category and query.category:
-            own = replace(own, categories=(query.category,))
+        if kinds is not None and query.category:
+            own = replace(own, categories=kinds[query.category])
         pairs.append((_without_itself(own, query, store, exclude_same_photo), query))
     found = []
     for own, group in groupby(pairs, key=lambda pair: pair[0]):
@@ -171,19 +173,26 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     return replace(filter, categories=spelled, attributes=wanted)
 
 
-def require_known(store: Store, categories: Sequence[str]) -> None:
-    """
+def kinds_of(store: Store, categories: Sequence[str]) -> Kinds:
+    """How a store spells each of the categories, capitals aside; itself where it has no such items.
+
     Raises:
         InputError: no item is of any of the categories, which one of its own kind is sought for.
     """
     stored = store.labels()[0]
+    found = _alike(categories, stored)
     sentence = f"{store.name}: its items are {', '.join(stored) or 'of no category'}; "
     sentence += f"sought are {', '.join(categories)}; leave out --same-category"
-    require(not stored.keys().isdisjoint(categories), sentence)
+    require(any(found.values()), sentence)
+    return {text: tuple(words) or (text,) for text, words in found.items()}
+
+
+def _alike(texts: Sequence[str], known: Iterable[str]) -> dict[str, list[str]]:
+    return {text: [k for k in known if k.casefold() == text.casefold()] for text in texts}
 
 
 def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
-    found = {text: [k for k in known if k.casefold() == text.casefold()] for text in texts}
+    found = _alike(texts, known)
     for text, stored in found.items():
         if not stored:
             shown = ", ".join(sorted(known)[:MOST_NAMED])

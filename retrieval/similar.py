@@ -16,7 +16,7 @@ from engine.outputs.results import write_jpeg
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT, item_picture, photo_path
-from retrieval.search import Query, equal_weights, find_similar, require_known
+from retrieval.search import Query, equal_weights, find_similar, kinds_of
 from retrieval.store import Hit, Item, open_database
 
 FOLDER = "similar"  # of the results folder
@@ -48,8 +48,7 @@ class SimilarItems:
     ) -> None:
         self.store = open_database(location, read_only=True)
         self.k, self.categories = k, categories
-        if categories is not None:
-            require_known(self.store, categories)
+        self.kinds = None if categories is None else kinds_of(self.store, categories)
         self.embedder = embedder_for(self.store.schema, describer, self.store.name)
         schema = self.store.schema
         self.weights = parse_weights(weights) if weights else equal_weights(schema)
@@ -91,7 +90,7 @@ class SimilarItems:
             weights=self.weights,
             k=self.k,
             exclude_same_photo=True,
-            same_category=self.categories is not None,
+            kinds=self.kinds,
         )
 
     def entries(self, hits: Sequence[Hit], output: Path | None) -> list[dict[str, Any]]:

@@ -119,14 +119,20 @@ class Store(PhotoSink):
 
     Attributes:
         schema: of the features.
-        about: what whoever made the store noted, never changed since: where the photos lie, how
-            garments were found on them.
+        about: what whoever made the store noted: where the photos lie, how garments were found on
+            them.
         name: its folder or address, without a password.
     """
 
     schema: FeatureSchema
     name: str
     about: dict[str, Any]
+
+    def note(self, about: Mapping[str, Any]) -> None:
+        """Exchange ``about``, now and for who opens the store later.
+
+        A Milvus collection keeps what it was made with.
+        """
 
     @abstractmethod
     def add(self, items: Sequence[Item], vectors: np.ndarray) -> None:

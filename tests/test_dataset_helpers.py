@@ -68,7 +68,7 @@ def test_annotation_file_and_image_folder_can_be_named(tmp_path: Path, monkeypat
     assert len(load_dataset("coco", "data", split="any", **named)) == 3
     with pytest.raises(InputError, match="no such image folder"):
         load_dataset("coco", "data", images="nowhere")
-    with pytest.raises(InputError, match="its photos are not in"):
+    with pytest.raises(InputError, match=r"its photos are not in .*data: .* called '1\.jpg'; name"):
         load_dataset("coco", "data")
 
 
@@ -79,6 +79,17 @@ def test_image_folder_is_the_one_that_holds_the_photos(tmp_path: Path, folder: s
     for photo in (tmp_path / "images").glob("*"):
         photo.rename(tmp_path / folder / photo.name)
     assert len(load_dataset("coco", tmp_path)) == 3  # the empty images/ does not count
+
+
+def test_an_export_of_roboflow_has_its_file_among_the_photos(tmp_path: Path) -> None:
+    for folder in ("train", "valid"):
+        write_coco(tmp_path)
+        (tmp_path / "images").rename(tmp_path / folder)
+        (tmp_path / "train.json").rename(tmp_path / folder / "_annotations.coco.json")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        assert load_dataset("coco", tmp_path, split=split).root == tmp_path / folder
+    named = "valid/_annotations.coco.json"
+    assert load_dataset("coco", tmp_path, split="x", annotations=named).root == tmp_path / "valid"
 
 
 def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -178,6 +178,19 @@ def test_results_inside_the_photos_are_no_photos(tmp_path: Path, weights: Path) 
     assert run(*command, photos).seen == []
 
 
+def test_what_is_not_a_runs_is_not_written_over(tmp_path: Path, weights: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    command = (photos, "--weights", weights, "--no-pictures", "--output-dir")
+    (tmp_path / "site").mkdir()
+    page = tmp_path / "site" / "index.html"
+    page.write_text("somebody's own")
+    assert "site: holds index.html, which no run wrote" in fails(capsys, *command, page.parent)
+    assert page.read_text() == "somebody's own" and [*page.parent.iterdir()] == [page]
+    make_photos(photos / "crops", 2)  # a second run would take them for the first one's pictures
+    assert "photos: holds crops, which no run wrote" in fails(capsys, *command, photos)
+    assert len(run(*command, tmp_path / "out").seen) == 4
+
+
 def test_memory_is_bounded(tmp_path: Path, weights: Path, monkeypatch) -> None:
     """Photos in flight (detected, their journal line not written) stay few."""
     fake, most = FakeDetector(), 0

@@ -35,7 +35,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
             photo = read_photo(stock / name)
             _, _, vectors = embedder.describe(photo, one_garment(photo))
             box = tuple(one_garment(photo).boxes[0].tolist())
-            kind = CATEGORIES[0] if name == "3.png" else "cloak"
+            kind = CATEGORIES[0].upper() if name == "3.png" else "cloak"
             item = Item(f"{name}#1", name, 1, box, kind)
             store.put_photo(PhotoState(name, 1, 1), [item], vectors)
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights,

@@ -171,6 +171,8 @@ def open_and_plan(
             is_gone=lambda name: annotated or is_gone(root / name),
             is_stored=source.are_stored if annotated else None,
         )
+        if store.about.get(ROOT) != str(root):  # else nobody finds the photos that have moved
+            store.note({**store.about, ROOT: str(root)})
         store.delete_photos(plan.vanished)
     except BaseException:
         store.close()
@@ -232,9 +234,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="folder, new or of an earlier build, or a Milvus collection: http://host:19530#name",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", action="append", default=[], metavar="FORMAT:PATH[:key=value]...",
+        "--dataset", nargs="+", action="extend", default=[],
+        metavar="FORMAT:PATH[:key=value]...",
         help="take boxes, masks, labels and identities of an annotated set (formats and keys as "
-        "for train.py multitask; split=NAME chooses the part); repeat it for more of its splits",
+        "for train.py multitask; split=NAME chooses the part); name more of its splits behind it",
     )  # fmt: skip
     parser.add_argument(
         "--whole-photo", action="store_true",
@@ -242,8 +245,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--root", type=Path, metavar="FOLDER",
-        help="folder that photos are named from (default: as in the database; for a new one the "
-        "deepest folder that holds all PHOTOS)",
+        help="folder that photos are named from, where they have moved as well (default: as in the "
+        "database; for a new one the deepest folder that holds all PHOTOS)",
     )  # fmt: skip
     parser.add_argument(
         "--repair", action="store_true",

@@ -37,8 +37,8 @@ from engine.data.readers.deepfashion2 import ALL_LANDMARKS, spread_landmarks
 from engine.data.readers.parallel import progress_bar
 from engine.data.records import Garment, PhotoRecords
 from engine.distributed import configure_logging
-from engine.errors import InputError, exits_cleanly
-from engine.files import replacing
+from engine.errors import exits_cleanly
+from engine.files import exists, replacing, require_other
 
 UNKNOWN_ID = 0
 
@@ -80,12 +80,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
     finders = {"coco": partial(find_annotations, split=arguments.split), "csv": find_table}
-    if arguments.dataset not in finders or not arguments.output.exists():
-        return
-    find = finders[arguments.dataset]
-    source = find(Path(arguments.path), annotations=arguments.annotations)
-    if source.samefile(arguments.output):
-        raise InputError(f"--output {arguments.output}: is the file to be read; name another")
+    if arguments.dataset in finders and exists(arguments.output):
+        find = finders[arguments.dataset]
+        source = find(Path(arguments.path), annotations=arguments.annotations)
+        require_other(arguments.output, [source], "--output")
 
 
 def write_document(file: IO[str], records: PhotoRecords) -> None:

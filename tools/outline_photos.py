@@ -49,7 +49,7 @@ from engine.model_flags import (
     predict_settings,
 )
 from engine.outputs import journal
-from engine.outputs.photo_run import claim
+from engine.outputs.photo_run import claim, stamp_of
 from engine.pixels.photos import read_photo
 from tools.convert_dataset import annotations
 from tools.outlining.outline import outline
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     finder = open_finder(arguments)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments)
-    folder, lock = claim(arguments.output_dir)
+    folder, lock = claim(arguments.output_dir, ("train.json", "val.json"))
     with lock:
         basis = detection_basis(arguments, finder.settings) | {
             "absent": sorted(set(arguments.absent)),
@@ -160,7 +160,7 @@ def load_outlined(
     """The sets of --add: to train on, to judge by.
 
     Raises:
-        InputError: they have categories that the detector does not know.
+        InputError: they have categories that the detector does not know, or garments without one.
     """
     specs = [parse_spec(text) for text in arguments.add]
     added = [load_spec(spec, spec.split) for spec in specs]
@@ -168,6 +168,8 @@ def load_outlined(
     for records in (*added, *judged):
         strange = sorted(set(records.categories) - set(categories))
         require(not strange, f"{records.root}: the detector knows no {', '.join(strange)}")
+        unnamed = int((records.garment_category < 0).sum())
+        require(unnamed == 0, f"{records.root}: {unnamed} garments have no category; name them")
     return added, judged
 
 
@@ -179,15 +181,18 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
     """
     words, specs = arguments.words, [parse_spec(text) for text in arguments.datasets]
     by_category: dict[str, list[str]] = {}
+    there: set[str] = set()
     for records in (load_spec(spec, spec.split) for spec in specs):
         for index in range(len(records)):
             first, end = records.garment_offsets[index : index + 2].tolist()
             if end - first != 1:
                 continue
             word = records.category_name(int(records.garment_category[first]))
+            there.add(word)
             if word in words:
                 by_category.setdefault(words[word], []).append(str(absolute(records.path(index))))
-    require(bool(by_category), "--words: no photo has any of them")
+    known = ", ".join(sorted(there)) or "more garments than one, or none"
+    require(bool(by_category), f"--words: no photo has any of them; the photos have {known}")
     chance = random.Random(0)
     chosen = {}
     for category, paths in sorted(by_category.items()):
@@ -197,7 +202,7 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, basis: Record) -> None:
-    """Journal a record of each photo that has none by this category and basis.
+    """Journal a record of each photo that has none by this category, basis and state of the file.
 
     Args:
         finder: the detector.
@@ -206,16 +211,21 @@ def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, bas
         basis: what else outlines depend on, "absent" and "alone" among it.
     """
 
+    expected = {
+        path: {"known": category, "stamp": stamp_of(Path(path), "")} | basis
+        for path, category in photos.items()
+    }
+
     def valid(record: Record) -> bool:
-        same = all(record.get(name) == value for name, value in basis.items())
-        return same and record.get("known") == photos.get(record["photo"])
+        wanted = expected.get(record["photo"])
+        return wanted is not None and all(record.get(k) == v for k, v in wanted.items())
 
     done = journal.merge(folder, valid)
     left = [path for path in photos if path not in done]
     found = finder.find((path, Path(path)) for path in left)
     with journal.Appender(folder, 0) as appender:
         for path, result, photo in watch(found, len(left)):
-            record = {"photo": path, "known": photos[path]} | basis
+            record = {"photo": path} | expected[path]
             appender.add(record | outlined(record, result, photo, finder.categories))
     journal.merge(folder, valid)
 

@@ -25,6 +25,7 @@ from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
 from engine.config import require
 from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
+from engine.files import require_other
 from engine.model_flags import positive
 
 # Settings that name places on the machine of the training.
@@ -36,6 +37,7 @@ ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    require_other(arguments.output, arguments.checkpoints, "--output")
     checkpoints = [weights_of(load_checkpoint(path)) for path in arguments.checkpoints]
     for path, checkpoint in zip(arguments.checkpoints, checkpoints, strict=True):
         require_same_network(path, checkpoint, arguments.checkpoints[-1], checkpoints[-1])

@@ -22,7 +22,7 @@ from engine import distributed, model_flags
 from engine.config import flag_of, require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
-from engine.files import exists
+from engine.files import exists, require_other
 from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
@@ -32,7 +32,7 @@ from retrieval.search import (
     as_stored,
     equal_weights,
     find_similar,
-    require_known,
+    kinds_of,
     stored_queries,
 )
 from retrieval.store import Filter, Store, open_database
@@ -49,8 +49,7 @@ def search(arguments: argparse.Namespace) -> None:
         normalized_weights(weights, store.schema)  # refused before any photo is read
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
-        if arguments.same_category and own:
-            require_known(store, own)
+        kinds = kinds_of(store, own) if arguments.same_category and own else None
         found = find_similar(
             store,
             queries,
@@ -58,7 +57,7 @@ def search(arguments: argparse.Namespace) -> None:
             weights=weights,
             filter=as_stored(store, filter_of(arguments)),
             exclude_same_photo=arguments.exclude_same_photo,
-            same_category=arguments.same_category,
+            kinds=kinds,
         )
         root = arguments.root or store.about.get(ROOT)
     answers = list(zip(queries, found, strict=True))
@@ -184,6 +183,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     model_flags.add_detector_flags(parser)
     model_flags.add_running_flags(parser)
     arguments = parser.parse_args(argv)
+    if arguments.contact_sheet:
+        require_other(arguments.contact_sheet, map(Path, arguments.queries), "--contact-sheet")
     require(
         not (arguments.same_category and arguments.category),
         "--same-category: not with --category, which says which",

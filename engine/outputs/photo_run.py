@@ -16,7 +16,10 @@ from engine.errors import InputError
 from engine.files import exists
 from engine.outputs import journal
 from engine.outputs.journal import Record
-from engine.pixels.find_photos import MARKER, find_photos
+from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS, find_photos
+
+WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
+           *PICTURE_FOLDERS)  # fmt: skip
 
 Stamp = list  # [bytes, modification time in ns, digest]; empty when the file cannot be asked
 
@@ -67,25 +70,37 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
         basis: JSON-ready; all that results depend on beside the photo (weights, settings).
 
     Raises:
-        InputError: no photos, an output folder that cannot be written or that another run is using.
+        InputError: no photos, an output folder that cannot be written, that another run is using or
+            that holds other things under the results' names.
     """
     root, names = find_photos(photos)
-    folder, lock = claim(output)
+    folder, lock = claim(output, WRITTEN)
     digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
-    stamps = {name: _stamp(root / name, digest) for name in names}
+    stamps = {name: stamp_of(root / name, digest) for name in names}
     done = journal.merge(folder, lambda record: _holds(record, stamps, output))
     pending = [(name, stamps[name]) for name in names if name not in done]
     others = sum(exists(root / name) for name in done.difference(names))
     return PhotoRun(root, names, pending, others, folder, lock)
 
 
-def claim(output: Path) -> tuple[Path, IO]:
+def claim(output: Path, written: Sequence[str]) -> tuple[Path, IO]:
     """The journal's folder in a results folder, both made when missing, and its lock.
 
+    Args:
+        output: the results folder.
+        written: names of what a run writes there, or removes.
+
     Raises:
-        InputError: the results folder cannot be written, or another run is using it.
+        InputError: the results folder cannot be written, another run is using it, or it holds
+            such a name without a journal: not a run's, but somebody's own.
     """
     folder = output / MARKER
+    for name in written:
+        if exists(output / name) and not exists(folder):
+            raise InputError(
+                f"{output}: holds {name}, which no run wrote and this one would write over; choose "
+                "another --output-dir"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = journal.lock(folder)
@@ -98,7 +113,8 @@ def claim(output: Path) -> tuple[Path, IO]:
     return folder, lock
 
 
-def _stamp(photo: Path, digest: str) -> Stamp:
+def stamp_of(photo: Path, digest: str) -> Stamp:
+    """By which a journal line holds; ``digest``: of all that it depends on beside the photo."""
     try:
         status = photo.stat()
     except OSError:  # reading the photo will tell what is wrong with it

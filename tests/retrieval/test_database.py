@@ -1,6 +1,7 @@
 """The local database: every store's contract, opening, processes side by side, search."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,21 @@ def test_an_open_reader_sees_every_commit(location: str) -> None:
         assert reader.keys() == writer.keys() and reader.verify() == []
         before = writer.search(row, weights=EQUAL, k=9)
         assert reader.search(row, weights=EQUAL, k=9) == before
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_database_that_was_removed_is_told_by_who_has_it_open(location: str, again: bool) -> None:
+    filled(location).close()
+    reader, writer = open_database(location, read_only=True), open_database(location)
+    shutil.rmtree(location)
+    if again:
+        filled(location + "2").close()
+        shutil.copytree(location + "2", location)
+    for use in (reader.count, lambda: writer.add([make_item(1)], unit_rows(1))):
+        with pytest.raises(InputError, match="removed or replaced meanwhile; start again"):
+            use()
+    reader.close()
+    writer.close()
 
 
 def test_a_search_survives_what_the_writer_does_meanwhile(location: str, monkeypatch) -> None:

@@ -174,6 +174,9 @@ def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Pa
     moved = (tmp_path / "moved", *command[1:], "--root", tmp_path / "moved")
     assert run(*moved).seen == []
     assert set(contents(tmp_path / "db")) == set(before)
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.about["root"] == str(tmp_path / "moved")
+    assert run(*moved[:-2]).seen == [], "the database knows where its photos are now"
 
 
 def test_other_settings_are_refused(command: tuple, tmp_path: Path, capsys) -> None:
@@ -230,6 +233,16 @@ def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
     assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
     assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
     assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
+
+
+def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "set", 5)
+    names = {"train": "0.png", "val": "1.png"}
+    rows = [{"file_name": name, "split": split} for split, name in names.items()]
+    train, val = (f"csv:{write_table(photos, rows)}:split={split}" for split in names)
+    for number, more in enumerate(([val], ["--dataset", val])):
+        run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
+        assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
 
 
 def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:

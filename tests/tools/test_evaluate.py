@@ -175,6 +175,36 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert message in errors[0]
 
 
+def test_categories_go_by_their_names(dataset: Path, weights: Path, capsys) -> None:
+    def judged(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
+        changed = json.loads(content) | {"categories": categories}
+        rows = [row for row in changed["annotations"] if row["category_id"] in new_id]
+        for row in rows:
+            row["category_id"] = new_id[row["category_id"]]
+        (dataset / "val.json").write_text(json.dumps(changed | {"annotations": rows}))
+        out = dataset / name
+        data = ("--data-path", dataset, "--output-dir", out, "--device", "cpu")
+        assert run("detector", "--weights", weights, *data) == 0
+        metrics = json.loads((out / "metrics.json").read_text())
+        # The file speaks the set's numbers: read back, it is judged alike.
+        assert run("detector", "--predictions", out / "coco_results.json", *data) == 0
+        assert json.loads((out / "metrics.json").read_text()) == metrics
+        return metrics, json.loads((out / "coco_results.json").read_text())
+
+    content = (dataset / "val.json").read_text()
+    coat, dress = json.loads(content)["categories"]
+    metrics, results = judged("same", [coat, dress], {3: 3, 8: 8})
+    others = [{"id": 0, "name": "dress"}, {"id": 5, "name": "coat"}]
+    other_metrics, other_results = judged("others", others, {3: 5, 8: 0})
+    for result in other_results:
+        result["category_id"] = {0: 8, 5: 3}[result["category_id"]]
+    assert other_results == results
+    assert other_metrics["per_class"]["mask"]["coat"] == metrics["per_class"]["mask"]["coat"]
+    fewer_metrics, fewer_results = judged("fewer", [dress], {8: 8})
+    assert fewer_results == [result for result in results if result["category_id"] == 8]
+    assert fewer_metrics["box"]["AP"] == metrics["per_class"]["box"]["dress"]["AP"]
+
+
 def test_weights_for_other_categories_are_refused(dataset: Path, weights: Path, capsys) -> None:
     content = json.loads((dataset / "val.json").read_text())
     content["categories"][0]["name"] = "hat"

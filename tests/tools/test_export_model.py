@@ -311,3 +311,11 @@ def test_bad_input_is_one_sentence(arguments, message, exported_detector, capsys
     run(weights, *arguments[1:], "--output", exported_detector.with_name("x.onnx"), code=2)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_the_checkpoint_is_not_written_over(tmp_path: Path, capsys) -> None:
+    weights = tmp_path / "trained.pt"
+    weights.write_bytes(b"days of work")
+    run(weights, "--output", weights, code=2)
+    assert "is the file to be read; name another" in capsys.readouterr().err
+    assert weights.read_bytes() == b"days of work"

@@ -100,6 +100,27 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
         assert detector, "told something else, it has to look again"
 
 
+def test_a_photo_that_was_exchanged_is_outlined_again(shop, tmp_path, detector):
+    first = run(shop, tmp_path / "out")
+    picture = cv2.imread(str(shop / "images" / "1.png"))
+    cv2.imwrite(str(shop / "images" / "1.png"), np.pad(picture, ((0, 9), (0, 0), (0, 0)), "edge"))
+    detector.clear()
+    document = run(shop, tmp_path / "out")
+    assert detector == ["1.png"]
+    heights = {image["file_name"]: image["height"] for image in document["images"]}
+    assert heights == {"0.png": SIDE, "1.png": SIDE + 9, "3.png": SIDE}
+    assert len(document["annotations"]) == len(first["annotations"])
+
+
+def test_a_set_to_add_names_each_garment(shop, tmp_path, detector, capsys):
+    run(shop, tmp_path / "street")
+    with pytest.raises(SystemExit) as ended:
+        run(shop, tmp_path / "out", "--add", f"coco:{tmp_path / 'street'}:images={shop}/images:"
+            "val=none:category=none")  # fmt: skip
+    assert ended.value.code == 2
+    assert "3 garments have no category" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):
     first = run(shop, tmp_path / "street")
     (tmp_path / "street" / "val.json").write_bytes((tmp_path / "street/train.json").read_bytes())
@@ -117,7 +138,7 @@ def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detecto
     [
         (["--words", "Tee"], "write WORD=CATEGORY"),
         (["--words", "Tee=gown"], "name one of top, bag"),
-        (["--words", "Cape=top"], "no photo has any of them"),
+        (["--words", "Cape=top"], "no photo has any of them; the photos have Bag, Shirt, Tee"),
         (["--absent", "gown"], "--absent gown: name one of top, bag"),
     ],
 )
@@ -126,6 +147,19 @@ def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):
         run(shop, tmp_path / "out", *flags)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_sets_own_annotations_are_not_written_over(shop, tmp_path, detector, capsys):
+    run(shop, tmp_path / "street")
+    own = tmp_path / "own" / "train.json"
+    own.parent.mkdir()
+    own.write_bytes((tmp_path / "street" / "train.json").read_bytes())
+    before = own.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        run(shop, own.parent, "--add", f"coco:{own.parent}:images={shop}/images:val=none")
+    assert ended.value.code == 2
+    assert "holds train.json, which no run wrote" in " ".join(capsys.readouterr().err.split())
+    assert own.read_bytes() == before
 
 
 def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):

@@ -70,3 +70,12 @@ def test_what_does_not_go_together_is_refused(tmp_path, capsys, other, flags, sa
     assert run(*files, "--output", tmp_path / "c.pt", *flags) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "c.pt").exists()
+
+
+def test_a_checkpoint_is_not_written_over(tmp_path, capsys):
+    files = write(tmp_path / "a.pt", 1.0), write(tmp_path / "b.pt", 3.0)
+    before = files[0].read_bytes()
+    (tmp_path / "sub").mkdir()
+    assert run(*files, "--output", tmp_path / "sub" / ".." / "a.pt") == 2
+    assert "is the file to be read; name another" in capsys.readouterr().err
+    assert files[0].read_bytes() == before

@@ -139,6 +139,11 @@ def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, caps
     assert [q["garment"] for q in second["queries"]] == [2]
     run(*flags, "--garment", 3, code=2)
     assert "--garment 3, but it has 2" in capsys.readouterr().err
+    labels["categories"] = ["TOP", "Hat"]
+    torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
+    own = answer(capsys, *flags, "--same-category")
+    assert set(keys_of(own)) == {f"wide/{color}.png#1" for color in COLORS}, "capitals aside"
+    assert keys_of(own, 1) == []
     labels["categories"] = ["cape", "boot"]
     torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
     run(*flags, "--same-category", code=2)
@@ -207,6 +212,10 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "--same-category: not with --category" in fails("slim/red.png#1", *at, *both)
     for flag in (("--same-category",), ("--garment", "2")):
         assert f"{flag[0]}: not with --whole-photo" in fails("x.jpg", *at, *flag, "--whole-photo")
+    photo = shutil.copy(database.parent / "photos/slim/red.png", tmp_path)
+    before = Path(photo).read_bytes()
+    sheet = ("--whole-photo", "--contact-sheet", photo)
+    assert "--contact-sheet" in fails(photo, *at, *sheet) and Path(photo).read_bytes() == before
     (tmp_path / "text.jpg").write_text("no photo")
     assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
 

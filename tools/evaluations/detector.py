@@ -7,18 +7,21 @@
 It prints COCO's twelve numbers for boxes and masks, AP per category and, where they are annotated,
 AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subset the garments
 outside it are ignored: finding or missing one neither helps nor hurts. Last comes what infer.py
-would show at each --score-threshold, and how much of it is right.
+would show at each --score-threshold, and how much of it is right. Categories go by their names;
+what the network finds of categories that the dataset does not have is left out.
 
 --output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
 that there was nothing to measure.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -63,10 +66,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
         category_ids = records.category_ids
     else:
         class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
+        categories, category_ids = checkpoint["categories"], checkpoint["category_ids"]
         if not class_agnostic:
-            _check_categories(checkpoint["categories"], records, arguments)
-        category_ids = checkpoint["category_ids"]
+            _check_categories(categories, records, arguments)
         predictions = _predict(checkpoint, records, arguments, device)
+        if not class_agnostic and predictions is not None:
+            predictions = _in_numbers_of(records, predictions, categories)
+            category_ids = records.category_ids
     if distributed.is_main():
         metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
         if arguments.output_dir:
@@ -79,10 +85,30 @@ def _check_categories(
     categories: list[str], records: PhotoRecords, arguments: argparse.Namespace
 ) -> None:
     require(
-        categories == records.categories,
+        set(records.categories) <= set(categories),
         f"{arguments.weights} finds {', '.join(categories)}; {arguments.data_path} is annotated "
         f"with {', '.join(records.categories)}: use --class-agnostic to judge the boxes alone",
     )
+
+
+def _in_numbers_of(
+    records: PhotoRecords, predictions: Predictions, categories: list[str]
+) -> Predictions:
+    """The predictions with the set's labels, without those of categories that it does not have.
+
+    Args:
+        records: of the set.
+        predictions: with label k for ``categories[k - 1]``.
+        categories: the network's, in any order.
+    """
+    numbers = {name: label for label, name in enumerate(records.categories, start=1)}
+    label_of = np.array([0, *(numbers.get(name, 0) for name in categories)])
+
+    def translated(found: Detections) -> Detections:
+        known = found.only(np.flatnonzero(label_of[found.labels]))
+        return dataclasses.replace(known, labels=label_of[known.labels])
+
+    return {id_: found and translated(found) for id_, found in predictions.items()}
 
 
 def _predict(

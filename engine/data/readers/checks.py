@@ -4,7 +4,6 @@ engine.data.records or raises BadRecord; the reader then counts it and leaves ph
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,9 +14,11 @@ from pycocotools import mask as coco_mask
 from engine.data.readers.problems import BadRecord, Problems, shorten
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
+from engine.files import is_file
 from engine.pixels.masks import to_rle
 
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")  # DeepFashion2's four, each 1..3
+OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
 BOX_TOLERANCE = 2.0  # pixels by which annotators' boxes may leave the photo without being clipped
 
 
@@ -25,11 +26,21 @@ def choose_folder(names: Sequence[str], folders: Sequence[Path], listing: Path) 
     """The first folder that holds any of the photos that ``listing`` names."""
     names = [name for name in names if "\0" not in name]
     for folder in folders:
-        # os.path, since Path.is_file raises on names that are too long for the file system.
-        if not names or any(os.path.isfile(folder / name) for name in names):  # noqa: PTH113
+        below = (_portable(folder, name) for name in names)
+        if not names or any(is_file(folder / name) for name in below if name[:1] != "/"):
             return folder
-    looked = ", ".join(map(str, folders))
-    raise InputError(f"{listing}: its photos are not in {looked}; name the image folder")
+    looked, example = ", ".join(map(str, folders)), shorten("".join(names[:1]), 120)
+    raise InputError(
+        f"{listing}: its photos are not in {looked}: the first is called {example}; name the "
+        "image folder"
+    )
+
+
+def _portable(folder: Path, name: str) -> str:
+    """A listed name as it goes on from the folder: tools write some absolute, or for Windows."""
+    if "\\" in name and not is_file(folder / name):
+        name = name.replace("\\", "/")
+    return name.removeprefix(f"{folder}/")
 
 
 def load_json(path: Path) -> Any:
@@ -43,7 +54,7 @@ def load_json(path: Path) -> Any:
             "the file is cut off or damaged, copy it again"
         ) from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: is not readable JSON ({error})") from None
+        raise InputError(f"{path}: is not readable JSON ({error}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -117,6 +128,8 @@ def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.nda
         return None
     if not isinstance(polygons, list):
         raise BadRecord("malformed mask", f"segmentation {shorten(polygons)}")
+    if not isinstance(polygons[0], list):  # VIA writes an only polygon without the list around it
+        polygons = [polygons]
     cleaned = []
     for polygon in polygons:
         points = clean_numbers(polygon, "malformed mask", 2)
@@ -190,7 +203,7 @@ class PhotoFolder:
         """The file's path; refuses absolute names, ``..`` and links that lead out."""
         if not isinstance(file_name, str) or not _is_utf8(file_name) or "\0" in file_name:
             raise BadRecord("malformed photo entry", f"file name {shorten(file_name)}")
-        name = PurePosixPath(file_name)
+        name = PurePosixPath(_portable(self.root, file_name))
         if not name.parts:
             raise BadRecord("malformed photo entry", "no file name")
         path = self.root / name

@@ -31,6 +31,9 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None) -> 
     else:
         candidates = [root / f"{split}.json", root / "annotations" / f"{split}.json"]
         candidates += sorted((root / "annotations").glob(f"instances_{split}*.json"))
+        # Roboflow's export has the file among the photos, and calls validation "valid".
+        names = (split, *checks.OTHER_SPLIT_NAMES.get(split, ()))
+        candidates += [root / name / "_annotations.coco.json" for name in names]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -38,15 +41,15 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None) -> 
     raise InputError(f"no annotation file for {root}: looked for {looked}; name it explicitly")
 
 
-def find_images(root: Path, split: str, images: str | Path | None) -> list[Path]:
-    """Folders that may hold the photos, the likeliest first."""
+def find_images(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
+    """Folders that may hold the photos that ``listing`` names, the likeliest first."""
     if images is not None:
         found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
         if not found:
             raise InputError(f"{images}: no such image folder")
         return found[:1]
-    candidates = (root / "images", root / split, root / f"{split}2017", root)
-    return [folder for folder in candidates if folder.is_dir()]
+    candidates = (root / "images", root / split, root / f"{split}2017", root, listing.parent)
+    return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
 
 
 def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str, str]]:
@@ -130,7 +133,7 @@ class _Entry:
         self.image_id = checks.clean_integer(image.get("id"), "id", kind)
         self.path = folder.path(image.get("file_name"))
         self.width, self.height = (
-            None if key not in image else checks.clean_integer(image[key], key, kind)
+            None if image.get(key) is None else checks.clean_integer(image[key], key, kind)
             for key in ("width", "height")
         )
         source = image.get("source", "")
@@ -235,7 +238,8 @@ class _Annotations:
             self.problems.add("duplicate annotation id", f"{where}: id {annotation_id}")
             annotation_id = next(self.fresh)
         self.seen[annotation_id] = about
-        area = checks.clean_number(annotation.get("area", (box[2:] - box[:2]).prod()))
+        area = annotation.get("area")
+        area = checks.clean_number((box[2:] - box[:2]).prod() if area is None else area)
         if not 0 <= area < np.inf:
             raise BadRecord("malformed annotation", f"area {area}")
         style = self._integer_or(annotation, "style", 0)
@@ -279,4 +283,7 @@ class _Annotations:
         return landmarks
 
     def _integer_or(self, annotation: dict, key: str, default: int) -> int:
-        return checks.clean_integer(annotation.get(key, default), key)
+        try:
+            return checks.clean_integer(annotation.get(key, default), key)
+        except BadRecord:  # other sets call something else by DeepFashion2's words
+            return default

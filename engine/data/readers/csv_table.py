@@ -1,7 +1,7 @@
 """A table of photos: one row a photo, or one row a garment where rows have boxes.
 
     file_name,category,identity,split,color,pattern          labels.csv
-    a/1.jpg,dress,D-17,train,red,                            blank = unknown
+    a/1.jpg,dress,D-17,train,red,                            blank or nan = unknown
 
 ``file_name`` may also be called path, image or file, ``identity`` also item_id; x1, y1, x2, y2 give
 a garment's box in pixels (blank: the whole photo). Every other column is a question with exclusive
@@ -28,9 +28,10 @@ FILE_COLUMNS = ("file_name", "path", "image", "file")
 IDENTITY_COLUMNS = ("identity", "item_id")
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 RESERVED = {"category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}  # never attributes by themselves
-OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
 # A column is free text if it has more values than this, and more than half as many as entries.
 MOST_VALUES = 20
+
+NO_ANSWERS = {"nan", "<na>", "null"}  # blanks as data frames and databases write them
 
 Table = dict[str, list[str]]  # column -> its entries, stripped, "" = blank
 
@@ -125,7 +126,7 @@ def _parse(file: Path, problems: Problems) -> Table:
             problems.add("malformed row", f"{detail}: {','.join(line)[:60]}")
     columns = zip(*whole, strict=True) if whole else ([] for _ in names)
     return {
-        name: [entry.strip() for entry in column]
+        name: ["" if entry.strip().lower() in NO_ANSWERS else entry.strip() for entry in column]
         for name, column in zip(names, columns, strict=True)
         if name  # spreadsheets leave columns of row numbers without one
     }
@@ -204,7 +205,7 @@ def _choose_rows(
 def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:
     if "split" not in table:
         return list(range(len(next(iter(table.values()), []))))
-    for name in (split.lower(), *OTHER_SPLIT_NAMES.get(split.lower(), ())):
+    for name in (split.lower(), *checks.OTHER_SPLIT_NAMES.get(split.lower(), ())):
         rows = [row for row, entry in enumerate(table["split"]) if entry.lower() == name]
         if rows:
             return rows

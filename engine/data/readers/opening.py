@@ -30,7 +30,7 @@ def open_coco(
 ) -> PhotoRecords:
     """A split of a COCO dataset."""
     file = coco.find_annotations(root, split, annotations)
-    folders = coco.find_images(root, split, images)
+    folders = coco.find_images(root, split, images, file)
     key = {"name": "coco", "split": split, "annotations": str(file.resolve())}
     return load_or_build(key | _places(folders), lambda: coco.read(file, folders))
 
@@ -47,7 +47,7 @@ def open_csv(
 ) -> PhotoRecords:
     """A split of a table, with these columns."""
     file = csv_table.find_table(root, table)
-    folders = coco.find_images(root, split, images)
+    folders = coco.find_images(root, split, images, file)
     columns = {"category": category, "identity": identity, "attributes": attributes}
     key = {"name": "csv", "split": split, "table": str(file.resolve()), "columns": str(columns)}
     return load_or_build(
@@ -65,7 +65,7 @@ def open_listed(name: str, root: Path, split: str, images: str | Path | None) ->
     """A split of one of the benchmarks that are LISTED."""
     folders = deepfashion_common.image_folders(root)
     if images is not None:
-        folders = coco.find_images(root, split, images)
+        folders = coco.find_images(root, split, images, root)
     key = {"name": name, "split": split, "root": str(root.resolve())}
     return load_or_build(key | _places(folders), lambda: LISTED[name](root, folders, split))
 

@@ -14,7 +14,7 @@ from engine.data.readers import coco
 from engine.data.readers.problems import CONSEQUENCES
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
-from tests.datasets import coco_document, rectangle_rle, write_coco
+from tests.datasets import coco_document, rectangle_rle, write_coco, write_photo
 
 
 def read(root: Path, document: Any) -> PhotoRecords:
@@ -199,6 +199,45 @@ def test_short_polygons_are_left_out_and_the_garment_stays(tmp_path: Path) -> No
     records = read(tmp_path, document)
     assert counts(records) == {"polygon of fewer than 3 points": 2}
     assert len(records.garment_box) == 4 and len(records[0].garments[1].segmentation) == 1
+
+
+def test_as_annotation_tools_write_it(tmp_path: Path) -> None:
+    document = coco_document()
+    expected = read(tmp_path, document)
+    document["images"][0]["file_name"] = "day\\1.jpg"  # from a Windows machine
+    for image in document["images"]:
+        image |= {"width": None, "height": None}
+    for annotation in document["annotations"]:
+        annotation |= {"area": None, "style": "casual", "pair_id": {}}
+    document["annotations"][2]["segmentation"] = document["annotations"][2]["segmentation"][0]
+    write_photo(tmp_path / "images" / "day" / "1.jpg", 60, 45)
+    records = read(tmp_path, document)
+    assert not records.problems and records.file_name_of(0) == "day/1.jpg"
+    assert records.sizes.tolist() == expected.sizes.tolist()
+    assert records.garment_area.tolist() == [48, 45, 4096, 48]
+    assert (records.garment_style == 0).all() and (records.garment_pair_id == -1).all()
+    np.testing.assert_array_equal(records.points, expected.points)
+
+
+def test_absolute_names_count_from_the_folder_that_holds_them(tmp_path: Path) -> None:
+    document = coco_document()
+    for image in document["images"]:
+        image["file_name"] = f"{tmp_path}/images/{image['file_name']}"
+    write_coco(tmp_path, document)
+    (tmp_path / "other").mkdir()
+    folders = [tmp_path / "other", tmp_path / "images"]
+    records, _ = coco.read(tmp_path / "train.json", folders)
+    assert [records.file_name_of(i) for i in range(3)] == ["1.jpg", "2.jpg", "3.jpg"]
+    with pytest.raises(InputError, match=r"not in .*other: the first .*images/1\.jpg'; name"):
+        coco.read(tmp_path / "train.json", folders[:1])
+
+
+def test_a_backslash_in_a_name_that_has_one_stays(tmp_path: Path) -> None:
+    document = coco_document()
+    document["images"][0]["file_name"] = "day\\1.jpg"
+    for name in ("day\\1.jpg", "day/1.jpg"):
+        write_photo(tmp_path / "images" / name, 60, 45)
+    assert read(tmp_path, document).file_name_of(0) == "day\\1.jpg"
 
 
 def test_bad_landmarks_leave_the_garment(tmp_path: Path) -> None:

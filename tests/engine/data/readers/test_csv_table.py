@@ -56,6 +56,14 @@ def test_columns(tmp_path: Path) -> None:
     assert not records.problems and not records.has_masks
 
 
+def test_blanks_of_other_programs_are_no_answers(tmp_path: Path) -> None:
+    names = TABLE.replace("b.jpg,,D1,,", "b.jpg,nan,D1,<NA>,").replace("dress,,", "dress,NULL,")
+    found, expected = read(tmp_path, names), read(tmp_path)
+    for column, values in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[column], values)
+    assert (found.categories, found.identities) == (expected.categories, expected.identities)
+
+
 def test_splits_share_numbers_and_names(tmp_path: Path) -> None:
     train, val = read(tmp_path), read(tmp_path, split="val")
     assert val.image_ids.tolist() == [3] and val.garment_identity.tolist() == [1]
