@@ -105,6 +105,7 @@ def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:
 
 
 def test_broken_photos_are_left_out_counted_and_named(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.WARNING, "weft")
     document = coco_document()
     for i in range(4, 10):
         document["images"].append({"id": i, "file_name": f"{i}.jpg", "width": 30, "height": 20})
