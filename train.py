@@ -40,7 +40,7 @@ from engine.description import multitask_task
 from engine.description.fit_anchors import fit_anchors
 from engine.description.multitask_config import MultitaskConfig
 from engine.detection import detector_task
-from engine.errors import InputError, exits_cleanly
+from engine.errors import exits_cleanly
 from engine.judging.metric_tables import print_metrics
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
@@ -86,13 +86,14 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
     if config.eval_every == 0 and not config.test_only:
         return train, None
     val = read(split="val", annotations=config.val_annotations)
-    if val.categories != train.categories and not config.class_agnostic:
-        same = set(val.categories) == set(train.categories)
-        raise InputError(
-            f"{config.data_path}: the validation split names the categories "
-            f"{', '.join(val.categories)}, the training split {', '.join(train.categories)}"
-            f"{': give both the same order' if same else ''}"
+    if not config.class_agnostic:
+        strange = [name for name in val.categories if name not in train.categories]
+        require(
+            not strange,
+            f"{config.data_path}: the validation split has the categories {', '.join(strange)}, "
+            f"the training split only {', '.join(train.categories)}",
         )
+        val = val.in_categories_of(train)
     judged = int((~val.garment_crowd).sum())
     require(judged > 0, f"{config.data_path}: the validation split has no garment to judge by")
     return train, val

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from engine.checkpoint import load_checkpoint
+from engine.config import DetectorConfig
+from engine.errors import InputError
+from tests.datasets import coco_document, write_coco
 from tests.kills import kill_at_step
+from train import load_splits
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -67,6 +71,22 @@ def test_a_run_killed_mid_epoch_ends_bit_for_bit_like_an_uninterrupted_one(
         assert all(torch.equal(whole[part][name], cut[part][name]) for name in whole[part])
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut/log.jsonl").open()]
     assert steps == [*range(1, 9), 8]
+
+
+def test_validation_photos_go_by_the_categories_names(tmp_path):
+    document = coco_document()
+    write_coco(tmp_path, document)
+    document["categories"] = [{"id": 8, "name": "top"}, {"id": 3, "name": "skirt"}]
+    write_coco(tmp_path, document, "val")
+    config = DetectorConfig(data_path=str(tmp_path), output_dir=str(tmp_path / "run"))
+    train, val = load_splits(config)
+    assert train.garment_category.tolist() == [0, 1, 1, 0]
+    assert (val.categories, val.category_ids) == (train.categories, train.category_ids)
+    assert val.garment_category.tolist() == [1, 0, 0, 1]
+    document["categories"][0]["name"] = "hat"
+    write_coco(tmp_path, document, "val")
+    with pytest.raises(InputError, match="has the categories hat, the training split only top, s"):
+        load_splits(config)
 
 
 def test_run_folder_test_only_and_class_agnostic(wardrobe, tmp_path):

@@ -191,6 +191,14 @@ class PhotoRecords:
         kept = {key: value for key, value in vars(self).items() if key != "columns"}
         return PhotoRecords(self.columns | columns, **(kept | about))
 
+    def in_categories_of(self, other: "PhotoRecords") -> "PhotoRecords":
+        """The same garments in the categories of another set, which has all of theirs."""
+        numbers = np.array([*map(other.categories.index, self.categories), -1])
+        column = numbers[self.garment_category].astype(self.garment_category.dtype)
+        names = ("categories", "category_ids", "category_groups")
+        about = {name: getattr(other, name) for name in names}
+        return self.with_columns({"garment_category": column}, **about)
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> "PhotoRecords":
         """The photos at ``indices``, in that order, as records of their own."""
         indices = np.arange(len(self))[np.asarray(indices, dtype=np.int64)]

@@ -148,7 +148,9 @@ class Trainer:
             # A run killed between an epoch's checkpoint and its evaluation owes the latter.
             if self.state.step > self.state.evaluated_step and self._evaluation_is_due():
                 self._evaluate()
-            if not self._should_stop():
+            if self.state.step >= self.total_steps:
+                logger.info("all %d epochs are done; raise --epochs to go on", self.config.epochs)
+            elif not self._should_stop():
                 self._run_steps()
         finally:
             self.log.close()

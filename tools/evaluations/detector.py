@@ -62,7 +62,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         )
     class_agnostic = arguments.class_agnostic
     if checkpoint is None:
-        predictions = read_results(arguments.predictions, records) if distributed.is_main() else {}
+        predictions = {}
+        if distributed.is_main():
+            predictions = read_results(
+                arguments.predictions, records, class_agnostic=class_agnostic
+            )
         category_ids = records.category_ids
     else:
         class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from engine.data.packing import SOURCES
 from engine.data.readers import checks
@@ -21,6 +22,7 @@ from engine.data.readers.parallel import check_photos
 from engine.data.readers.problems import BadRecord, Problems, shorten
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.errors import InputError
+from engine.pixels.masks import to_rle
 from engine.pixels.photo_files import Header, PhotoError
 
 
@@ -230,7 +232,12 @@ class _Annotations:
         category_id = checks.clean_integer(annotation.get("category_id"), "category_id")
         if category_id not in self.category_of:
             raise BadRecord("unknown category id", f"category_id {category_id}")
-        box = self._box(annotation.get("bbox"), entry, where)
+        segmentation = self._segmentation(annotation.get("segmentation"), entry, where)
+        bbox = annotation.get("bbox")
+        if bbox is None and segmentation is not None:
+            rle = to_rle(segmentation, entry.height, entry.width)
+            bbox = coco_mask.toBbox(rle).tolist()
+        box = self._box(bbox, entry, where)
         about = entry.image_id, category_id, *box
         if self.seen.get(annotation_id) == about:
             raise BadRecord("duplicate annotation", f"id {annotation_id}")
@@ -248,7 +255,7 @@ class _Annotations:
             category=self.category_of[category_id],
             box=box,
             area=area,
-            segmentation=self._segmentation(annotation.get("segmentation"), entry, where),
+            segmentation=segmentation,
             crowd=annotation.get("iscrowd") in (1, True),
             annotation_id=annotation_id,
             identity=checks.identity_of(pair_id, style),

@@ -19,10 +19,17 @@ from engine.errors import InputError
 from engine.pixels.masks import to_rle
 
 
-def read_results(path: Path, records: PhotoRecords) -> dict[int, Detections]:
+def read_results(
+    path: Path, records: PhotoRecords, *, class_agnostic: bool = False
+) -> dict[int, Detections]:
     """Detections for every photo of ``records``, empty where the file has none.
 
     Numbers stay as precise as in the file, and detections of equal score in its order.
+
+    Args:
+        path: the file.
+        records: the dataset.
+        class_agnostic: category ids do not count; those that the dataset lacks become label 1.
 
     Raises:
         InputError: not such a list, or any entry that does not fit the dataset, named by its
@@ -32,7 +39,8 @@ def read_results(path: Path, records: PhotoRecords) -> dict[int, Detections]:
     entries = checks.load_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: a COCO result file is a JSON list of detections")
-    reader = _Reader(records, with_masks=bool(entries) and "segmentation" in _first(entries))
+    with_masks = bool(entries) and "segmentation" in _first(entries)
+    reader = _Reader(records, with_masks=with_masks, class_agnostic=class_agnostic)
     for position, entry in enumerate(entries):
         try:
             reader.add(entry)
@@ -48,8 +56,8 @@ def _first(entries: list) -> dict:
 class _Reader:
     """Checks entries one by one and sorts them by photo."""
 
-    def __init__(self, records: PhotoRecords, *, with_masks: bool) -> None:
-        self.with_masks = with_masks
+    def __init__(self, records: PhotoRecords, *, with_masks: bool, class_agnostic: bool) -> None:
+        self.with_masks, self.class_agnostic = with_masks, class_agnostic
         self.sizes = dict(zip(records.image_ids.tolist(), records.sizes.tolist(), strict=True))
         self.labels = {id_: label for label, id_ in enumerate(records.category_ids, start=1)}
         self.found: dict[int, list[tuple]] = {image_id: [] for image_id in self.sizes}
@@ -61,15 +69,20 @@ class _Reader:
         image_id = entry.get("image_id")
         if type(image_id) is not int or image_id not in self.sizes:
             raise _bad(f"image_id {shorten(image_id)} is not one of the dataset's usable photos")
-        category_id = entry.get("category_id")
-        if type(category_id) is not int or category_id not in self.labels:
-            raise _bad(f"category_id {shorten(category_id)} is not one of the dataset's")
+        label = self._label(entry.get("category_id"))
         score = checks.clean_number(entry.get("score"))
         if not math.isfinite(score):
             raise _bad(f"score {score}")
         mask = self._mask(entry, *self.sizes[image_id])
         box = _box(entry, mask)
-        self.found[image_id].append((score, self.labels[category_id], box, mask))
+        self.found[image_id].append((score, label, box, mask))
+
+    def _label(self, category_id: Any) -> int:
+        if type(category_id) is int and category_id in self.labels:
+            return self.labels[category_id]
+        if not self.class_agnostic:
+            raise _bad(f"category_id {shorten(category_id)} is not one of the dataset's")
+        return 1
 
     def _mask(self, entry: dict, width: int, height: int) -> Rle | None:
         if not self.with_masks:

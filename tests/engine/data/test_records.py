@@ -189,3 +189,18 @@ def test_what_comes_out_is_the_callers_own() -> None:
         records.garment_box[0] = 0
     with pytest.raises(AttributeError, match="no attribute 'garment_color'"):
         _ = records.garment_color
+
+
+def test_garments_in_the_categories_of_another_set() -> None:
+    records = records_of(random_photos())
+    about = {"categories": ["d", "c", "a", "b"], "category_ids": [1, 2, 3, 4]}
+    other = records.with_columns({}, **about)
+    moved = records.in_categories_of(other)
+    assert (moved.categories, moved.category_ids) == (other.categories, other.category_ids)
+    names = [records.category_name(c) for c in records.garment_category.tolist()]
+    assert [moved.category_name(c) for c in moved.garment_category.tolist()] == names
+    assert len({*names}) == 3
+    unnamed = records.with_columns(
+        {"garment_category": np.full_like(records.garment_category, -1)}, categories=[]
+    )
+    assert (unnamed.in_categories_of(other).garment_category == -1).all()

@@ -79,6 +79,17 @@ def test_missing_values_have_defaults(tmp_path: Path) -> None:
     assert records.garment_area.tolist() == [48, 45, 4096, 48]
 
 
+def test_a_garment_without_a_box_has_that_of_its_mask(tmp_path: Path) -> None:
+    document = coco_document()
+    expected = read(tmp_path, document).garment_box
+    for annotation in document["annotations"]:
+        annotation["bbox"] = None
+    del document["annotations"][0]["bbox"]
+    records = read(tmp_path, document)
+    assert not records.problems
+    np.testing.assert_allclose(records.garment_box, expected, atol=0.5)  # whole pixels
+
+
 @pytest.mark.parametrize("empty", [[], None, {}, "absent"])
 def test_boxes_only(tmp_path: Path, empty: Any) -> None:
     document = coco_document()
@@ -122,7 +133,7 @@ FAULTS = [
     ("box not finite", change(0, bbox=[1, 3, 10**400, 6])),
     ("malformed annotation", change(0, bbox=[4, 3, 8])),
     ("malformed annotation", change(0, bbox=["4", "3", "8", "6"])),
-    ("malformed annotation", change(0, bbox=None)),
+    ("malformed annotation", change(0, bbox=None, segmentation=None)),
     ("malformed annotation", change(0, area="big")),
     ("malformed annotation", change(0, area=-1)),
     ("malformed annotation", change(0, id="eleven")),

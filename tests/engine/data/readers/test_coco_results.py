@@ -102,6 +102,12 @@ def test_an_empty_mask_is_merely_wrong(tmp_path: Path, records: PhotoRecords) ->
     assert judge(GroundTruth(records), found)["mask"]["AP"] == 0
 
 
+def test_without_categories_their_ids_do_not_count(tmp_path: Path, records: PhotoRecords) -> None:
+    path = write(tmp_path / "r.json", [entry(category_id=1), entry(category_id=None)])
+    found = read_results(path, records, class_agnostic=True)
+    assert found[3].labels.tolist() == [1, 1]
+
+
 def test_no_detections_at_all(tmp_path: Path, records: PhotoRecords) -> None:
     found = read_results(write(tmp_path / "r.json", []), records)
     assert {image_id: len(one) for image_id, one in found.items()} == {40: 0, 3: 0}
