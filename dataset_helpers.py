@@ -22,9 +22,9 @@ import torch
 from engine.data.readers import opening, selection
 from engine.data.readers.opening import DATASETS
 from engine.data.records import PhotoRecords
+from engine.data.stand_ins import StandIns
 from engine.distributed import is_main
 from engine.errors import InputError
-from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 
 OPTIONS = (
@@ -212,7 +212,7 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
             logger.log(level, "%s: %s", title, problem.line())
 
 
-class DetectionDataset(torch.utils.data.Dataset):
+class DetectionDataset(StandIns):
     """Training samples of the detector, drawn by ``engine.training.samplers``.
 
     Args:
@@ -238,32 +238,17 @@ class DetectionDataset(torch.utils.data.Dataset):
             raise InputError(
                 f"{records.root}: some garments have no category; train a class-agnostic detector"
             )
+        super().__init__(str(records.root), strict=strict)
         self.records = records
         self.transform = transform
         self.class_agnostic = class_agnostic
-        self.strict = strict
-        self._warned: set[Path] = set()
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """uint8 [3, H, W] and its target; the next readable photo stands in for a broken one."""
-        for step in range(len(self)):
-            stand_in = draw._replace(index=(draw.index + step) % len(self))
-            try:
-                image, target = self.transform(stand_in)
-            except PhotoError as error:
-                if self.strict:
-                    raise
-                self._warn_once(error)
-                continue
-            if self.class_agnostic:
-                target["labels"] = torch.ones_like(target["labels"])
-            return image, target
-        raise InputError(f"{self.records.root}: not one photo can be read")
-
-    def _warn_once(self, error: PhotoError) -> None:
-        if error.path not in self._warned:
-            self._warned.add(error.path)
-            logger.warning("left out: %s", error)
+    def _sample(self, draw: Draw) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """uint8 [3, H, W] and its target."""
+        image, target = self.transform(draw)
+        if self.class_agnostic:
+            target["labels"] = torch.ones_like(target["labels"])
+        return image, target

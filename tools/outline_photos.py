@@ -14,8 +14,9 @@ always takes for something else (hair for a hat, fists for shoes) it unlearns by
 where each photo shows its one garment on a floor or a bed, --alone says so: what else is seen there
 (a strip of the floor above trousers for a top) is none.
 
---output-dir gets train.json and, if the sets of --add have a val part (or val=NAME), val.json; the
-folder that file names are relative to is printed. The tool can be killed at any time and goes on.
+--output-dir gets train.json and, from the sets of --add, val.json (val=NAME in a set says which
+part is judged by, val=none that none is); the folder that file names are relative to is printed.
+The tool can be killed at any time and goes on.
 """
 
 import argparse

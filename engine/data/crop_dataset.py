@@ -4,7 +4,6 @@ A garment's position counts through all sets: set 0's garments, then set 1's, an
 sample says which set it is from and carries the labels that this set has; the others are unknown.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,16 +12,13 @@ import torch
 from torch import Tensor
 
 from engine.data.records import Garment, PhotoRecords
-from engine.errors import InputError
-from engine.pixels.photo_files import PhotoError
+from engine.data.stand_ins import StandIns
 from engine.training.samplers import Draw
 
 Sample = tuple[Tensor, dict[str, Tensor | dict[str, Tensor]]]
 
-logger = logging.getLogger("weft")
 
-
-class CropDataset(torch.utils.data.Dataset):
+class CropDataset(StandIns):
     """Crops with their labels, drawn by ``engine.training.mixing`` or one after another.
 
     Args:
@@ -41,33 +37,16 @@ class CropDataset(torch.utils.data.Dataset):
         *,
         strict: bool = False,
     ) -> None:
+        places = ", ".join(str(records.root) for records, _ in parts)
+        super().__init__(places, strict=strict)
         self.parts = list(parts)
         self.transform = transform
-        self.strict = strict
         counts = [len(records.garment_category) for records, _ in self.parts]
         self.starts = np.cumsum([0, *counts])
         self.identities = number_identities([records for records, _ in self.parts])
-        self._warned: set[Path] = set()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
-
-    def __getitem__(self, draw: Draw) -> Sample:
-        """uint8 [3, S, S] and its target; the next readable photo stands in for a broken one.
-
-        The target is the transform's, and: "source" int64 [], the number of the set; "identity"
-        int64 [], unique over all sets, -1 unknown; "labels", for each group int64 [] or int8 [V].
-        """
-        for step in range(len(self)):
-            stand_in = draw._replace(index=(draw.index + step) % len(self))
-            try:
-                return self._sample(stand_in)
-            except PhotoError as error:
-                if self.strict:
-                    raise
-                self._warn_once(error)
-        places = ", ".join(str(records.root) for records, _ in self.parts)
-        raise InputError(f"{places}: not one photo can be read")
 
     def place(self, index: int) -> tuple[int, int]:
         """The set that garment ``index`` is from, and its row there."""
@@ -75,6 +54,11 @@ class CropDataset(torch.utils.data.Dataset):
         return part, index - int(self.starts[part])
 
     def _sample(self, draw: Draw) -> Sample:
+        """uint8 [3, S, S] and its target.
+
+        The target is the transform's, and: "source" int64 [], the number of the set; "identity"
+        int64 [], unique over all sets, -1 unknown; "labels", for each group int64 [] or int8 [V].
+        """
         part, row = self.place(draw.index)
         records, labels = self.parts[part]
         photo, garment = records.garment(row)
@@ -83,11 +67,6 @@ class CropDataset(torch.utils.data.Dataset):
         target["identity"] = torch.tensor(int(self.identities[draw.index]))
         target["labels"] = {name: torch.tensor(values[row]) for name, values in labels.items()}
         return image, target
-
-    def _warn_once(self, error: PhotoError) -> None:
-        if error.path not in self._warned:
-            self._warned.add(error.path)
-            logger.warning("left out: %s", error)
 
 
 def number_identities(parts: Sequence[PhotoRecords]) -> np.ndarray:
