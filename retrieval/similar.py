@@ -60,6 +60,7 @@ class SimilarItems:
         for name, state in sorted(self.store.photos().items()):
             states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
         return {"database": self.store.name, "photos": states.hexdigest(),
+                "labels": self.store.labels(),
                 "features": self.store.schema.to_plain(), "about": self.store.about,
                 "k": self.k, "weights": self.weights,
                 "same_category": self.categories is not None}  # fmt: skip

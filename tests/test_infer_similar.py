@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,10 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     with open_database(location) as store:
         store.delete_photos(["0.png"])
     assert len(run(*command).seen) == 3, "another database, other neighbors"
+    with open_database(location) as store:
+        (item,), vectors = store.get(["1.png#1"]), store.vectors(["1.png#1"])
+        store.put_photo(PhotoState("1.png", 1, 1), [replace(item, category="cape")], vectors)
+    assert len(run(*command).seen) == 3, "the same photo, other labels"
 
 
 def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch) -> None:
