@@ -30,6 +30,11 @@ def test_vague_masks_cost_rank() -> None:
     np.testing.assert_allclose(found.probabilities[:, 1], [1.6, 1.8], rtol=1e-6)
 
 
+def test_a_score_at_the_threshold_is_enough() -> None:
+    found = read([[4, 4, 30, 30]] * 2, [0.5, 0.49], np.ones((2, 28, 28)), threshold=0.5)
+    np.testing.assert_array_equal(found.labels, [1])
+
+
 def test_boxes_go_half_the_way_to_their_masks() -> None:
     masks = np.zeros((2, 28, 28))
     masks[0, 7:14, 14:] = 1  # of the second, nothing
