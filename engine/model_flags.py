@@ -12,7 +12,7 @@ import torch
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.description.describer import Describer, DescriberSettings
-from engine.detection.predict import PredictSettings
+from engine.detection.predict import KEPT_SHORT_SIDE, PredictSettings
 from engine.files import digest
 from engine.onnx_runtime import load_exported
 
@@ -245,6 +245,7 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
         "max_side": settings.max_side,
         "mirror": settings.mirror,
         "precision": settings.precision,
+        "kept_short_side": KEPT_SHORT_SIDE,  # of what crops and vectors are made
     }
 
 
