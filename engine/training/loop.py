@@ -84,7 +84,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         InputError: on every rank, when another run keeps writing, or nothing can be written.
     """
-    lock, trouble, advice = None, None, "choose another --output-dir"
+    lock, trouble, advice = contextlib.nullcontext(), None, "choose another --output-dir"
     if distributed.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +97,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
     trouble = distributed.broadcast_object(trouble)
     if trouble is not None:
         raise InputError(trouble)
-    try:
+    with lock:
         yield
-    finally:
-        if lock is not None:
-            lock.close()
 
 
 class Trainer:

@@ -400,14 +400,17 @@ const tint = (element, aspect) => element.style.setProperty("--hue", `var(--${as
 // Filters.
 
 function drawFilters() {
-  const groups = [["category", stats.categories, () => state.categories]];
-  for (const [name, values] of Object.entries(stats.attributes)) groups.push([name, values, () => valuesOf(name)]);
-  const usable = groups.filter(([, values]) => Object.keys(values).length > 1);
   const box = $("filters");
-  if (!box.children.length) box.append(...usable.map(([name, values, picked]) => filter(name, values, picked)));
-  box.hidden = !usable.length || !state.query;
+  if (!box.children.length) box.append(...filters());
+  box.hidden = !box.children.length || !state.query;
   for (const one of box.children) one.refresh();
   drawChosen();
+}
+
+function filters() {
+  const groups = [["category", stats.categories, () => state.categories]];
+  for (const [name, values] of Object.entries(stats.attributes)) groups.push([name, values, () => valuesOf(name)]);
+  return groups.filter(([, values]) => Object.keys(values).length > 1).map((group) => filter(...group));
 }
 
 function filter(name, values, picked) {

@@ -233,11 +233,7 @@ class _Annotations:
         if category_id not in self.category_of:
             raise BadRecord("unknown category id", f"category_id {category_id}")
         segmentation = self._segmentation(annotation.get("segmentation"), entry, where)
-        bbox = annotation.get("bbox")
-        if bbox is None and segmentation is not None:
-            rle = to_rle(segmentation, entry.height, entry.width)
-            bbox = coco_mask.toBbox(rle).tolist()
-        box = self._box(bbox, entry, where)
+        box = self._box(annotation.get("bbox"), segmentation, entry, where)
         about = entry.image_id, category_id, *box
         if self.seen.get(annotation_id) == about:
             raise BadRecord("duplicate annotation", f"id {annotation_id}")
@@ -265,7 +261,12 @@ class _Annotations:
             **{grade: checks.clean_grade(annotation.get(grade)) for grade in checks.GRADES},
         )
 
-    def _box(self, bbox: Any, entry: _Entry, where: str) -> np.ndarray:
+    def _box(
+        self, bbox: Any, segmentation: list | dict | None, entry: _Entry, where: str
+    ) -> np.ndarray:
+        """The garment's box, or its mask's."""
+        if bbox is None and segmentation is not None:
+            bbox = coco_mask.toBbox(to_rle(segmentation, entry.height, entry.width)).tolist()
         if not isinstance(bbox, list) or len(bbox) != 4:
             raise BadRecord("malformed annotation", f"bbox {shorten(bbox)}")
         x, y, width, height = map(checks.clean_number, bbox)

@@ -11,6 +11,8 @@ from engine.detection.predict import PredictSettings
 from engine.pixels.photos import read_photo
 from tests.engine.detection.test_predict import assert_same, run, write_photo
 
+SETTINGS = PredictSettings(short_side=128, max_side=400, workers=0)
+
 
 @pytest.fixture
 def kept_small(monkeypatch) -> None:
@@ -32,20 +34,18 @@ def test_photos_that_are_handed_along_stay_fine_enough_for_crops(tmp_path: Path,
 @pytest.mark.usefixtures("kept_small")
 def test_large_photos_are_decoded_reduced_and_handed_along(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", 644, 515, (255, 51, 102))
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    found, photo = run([("a", path)], settings, keep_photo=True)["a"]
+    found, photo = run([("a", path)], SETTINGS, keep_photo=True)["a"]
     assert photo.shape == (129, 161, 3)
     np.testing.assert_array_equal(photo, read_photo(path, min_short_side=128))
     assert (found.width, found.height) == (644, 515)
     np.testing.assert_allclose(found.boxes[0], [322, 257.5, 644, 515], atol=3)
-    assert run([("a", path)], settings)["a"][1] is None
+    assert run([("a", path)], SETTINGS)["a"][1] is None
 
 
 @pytest.mark.usefixtures("kept_small")
 def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.png", 644, 515, (255, 51, 102))
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    found, photo = run([("a", path)], settings, keep_photo=True)["a"]
+    found, photo = run([("a", path)], SETTINGS, keep_photo=True)["a"]
     assert photo.shape == (129, 161, 3)
     assert (photo == (255, 51, 102)).all()
     assert (found.width, found.height) == (644, 515)
@@ -57,8 +57,7 @@ def test_a_reduced_photo_lies_where_boxes_divided_by_its_factor_do(tmp_path: Pat
     pixels = np.zeros((517, 645, 3), np.uint8)
     pixels[508:512], pixels[:, 640:644] = 255, 255
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
-    settings = PredictSettings(short_side=128, max_side=400, workers=0)
-    _, photo = run([("a", tmp_path / "a.png")], settings, keep_photo=True)["a"]
+    _, photo = run([("a", tmp_path / "a.png")], SETTINGS, keep_photo=True)["a"]
     assert photo.shape == (130, 162, 3)
     assert np.flatnonzero(photo[0, :, 0]).tolist() == [160]
     assert np.flatnonzero(photo[:, 0, 0]).tolist() == [127]

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def open_page(browser: Browser) -> Iterator:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@contextmanager
+def served(place: Path, items: list[Item]) -> Iterator[str]:
+    """The address of a page of a new database, without networks."""
+    with open_database(place, schema=SCHEMA, create=True) as store:
+        store.add(items, unit_rows(len(items)))
+    with (
+        open_database(place, read_only=True) as store,
+        running(make_service(store, None, LIMITS)) as address,
+    ):
+        yield address
 
 
 def results(page: Page) -> list[str]:
@@ -168,16 +181,11 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_filter_of_many_values_is_searched(open_page, tmp_path: Path, device: dict) -> None:
-    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
-        items = [
-            Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "top", {"brand": f"Brand {n:02d}"})
-            for n in range(97)
-        ]
-        store.add(items, unit_rows(97))
-    with (
-        open_database(tmp_path / "db", read_only=True) as store,
-        running(make_service(store, None, LIMITS)) as address,
-    ):
+    items = [
+        Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "top", {"brand": f"Brand {n:02d}"})
+        for n in range(97)
+    ]
+    with served(tmp_path / "db", items) as address:
         page = open_page(f"{address}/?key=0.jpg%231", **device)
         settled(page)
         page.locator("summary", has_text="brand").click()
@@ -207,15 +215,8 @@ def query(number: int) -> str:
 def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, device: dict) -> None:
     """Photos are often named by their digest."""
     long = "0123456789abcdef" * 6
-    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
-        items = [
-            Item(f"{n}{long}#1", f"{n}{long}", 1, None, n + long, {"cut": n + long}) for n in "ab"
-        ]
-        store.add(items, unit_rows(2))
-    with (
-        open_database(tmp_path / "db", read_only=True) as store,
-        running(make_service(store, None, LIMITS)) as address,
-    ):
+    items = [Item(f"{n}{long}#1", f"{n}{long}", 1, None, n + long, {"cut": n + long}) for n in "ab"]
+    with served(tmp_path / "db", items) as address:
         page = open_page(f"{address}/?key=a{long}%231&category=b{long}", **device)
         settled(page)
         expect(page.locator("#facts td").first).to_be_visible()
@@ -224,16 +225,11 @@ def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, devic
 
 
 def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> None:
-    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
-        items = [
-            Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "<b>dress</b>", {"big_floral": "yes", "cut": n})
-            for n in ('"A" line', "wide")
-        ]
-        store.add(items, unit_rows(2))
-    with (
-        open_database(tmp_path / "db", read_only=True) as store,
-        running(make_service(store, None, LIMITS)) as address,
-    ):
+    items = [
+        Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "<b>dress</b>", {"big_floral": "yes", "cut": n})
+        for n in ('"A" line', "wide")
+    ]
+    with served(tmp_path / "db", items) as address:
         page = open_page(f"{address}/?key=wide.jpg%231&a.big_floral=yes")
         settled(page)
         card = page.locator("#results .card")
