@@ -4,6 +4,7 @@ The shipped weights are the defaults. A script takes the groups of flags that it
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     work.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
-        help="of the network's arithmetic; the shorter ones are faster on a GPU (default: fp32)",
+        help="of the network's arithmetic; the shorter ones are faster on a GPU, bf16 on a CPU "
+        "that has it, too (default: fp32)",
     )  # fmt: skip
     work.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -251,15 +253,15 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
 
 def positive(text: str) -> int:
     """Type of a flag: a whole number from 1 up, as far as counts of anything go."""
-    value = int(text)
-    if not 1 <= value < 2**31:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        if 1 <= int(text) < 2**31:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 up")
 
 
 def share(text: str) -> float:
     """Type of a flag: a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")

@@ -43,3 +43,19 @@ def test_exported_detectors_do_what_they_were_exported_with() -> None:
         with pytest.raises(InputError, match="--mirror"):
             settings(flag, **exported)
     assert settings("--max-side", "197", **exported).max_side == 197
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [("--score-threshold", "70", "70: must be a number from 0 to 1"),
+     ("--overlap", "0,7", "0,7: must be a number from 0 to 1"),
+     ("--overlap", "nan", "nan: must be a number from 0 to 1"),
+     ("--short-side", "0", "0: must be a whole number from 1 up"),
+     ("-b", "2.5", "2.5: must be a whole number from 1 up")],
+)  # fmt: skip
+def test_a_value_out_of_range_is_told_the_range(
+    flag: str, value: str, sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        settings(flag, value)
+    assert capsys.readouterr().err.rstrip().endswith(sentence)
