@@ -86,7 +86,8 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
         found = checkpoint["format"]
         raise InputError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
     if kind is not None and checkpoint["kind"] != kind:
-        raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
+        found = checkpoint["kind"]
+        raise InputError(f"{path}: holds a {found} model, but a {kind} model is needed here")
     if len(checkpoint.get("categories", ())) != len(checkpoint.get("category_ids", ())):
         raise InputError(f"{path}: its category_ids do not go with its categories")
     return checkpoint

@@ -164,7 +164,8 @@ def load_onnx(path: str | Path, kind: str | None = None, threads: int | None = N
         raise InputError(f"{path}: not a readable ONNX model ({reason})") from error
     checkpoint = _read_metadata(path, session.get_modelmeta().custom_metadata_map)
     if kind not in (None, checkpoint["kind"]):
-        raise InputError(f"{path}: holds a {checkpoint['kind']}, but a {kind} is needed here")
+        found = checkpoint["kind"]
+        raise InputError(f"{path}: holds a {found} model, but a {kind} model is needed here")
     return MODELS[checkpoint["kind"]](session, checkpoint)
 
 

@@ -129,7 +129,7 @@ def test_files_that_are_no_checkpoint_are_refused_by_name(tmp_path, content, cap
 
 def test_the_wrong_kind_is_refused(tmp_path):
     save_checkpoint(small(), tmp_path / "w.pt")
-    with pytest.raises(InputError, match="holds a detector, but a multitask"):
+    with pytest.raises(InputError, match="holds a detector model, but a multitask model"):
         load_checkpoint(tmp_path / "w.pt", "multitask")
 
 

@@ -106,7 +106,7 @@ def test_files(tmp_path: Path) -> None:
     path = write_model(tmp_path / "d.onnx", json.dumps(DETECTOR))
     model = load_onnx(path, "detector", threads=1)
     assert model.checkpoint["categories"] == ["top"]
-    with pytest.raises(InputError, match="holds a detector, but a multitask is needed"):
+    with pytest.raises(InputError, match="holds a detector model, but a multitask model is"):
         load_onnx(path, "multitask")
     with pytest.raises(InputError, match="no such model"):
         load_onnx(tmp_path / "none.onnx")
