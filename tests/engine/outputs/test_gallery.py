@@ -4,11 +4,13 @@ import io
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from engine.description.describer import Description
 from engine.detection.detections import Detections
@@ -16,6 +18,7 @@ from engine.outputs.gallery import GalleryWriter
 from engine.outputs.results import garments_record
 
 CATEGORIES = ["top", "</script><b>hat"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def page_of(records: list[dict], root: str = "/photos", output: str = "/photos/out") -> str:
@@ -79,3 +82,28 @@ def test_nothing_comes_from_another_host() -> None:
 
 def test_a_page_without_photos() -> None:
     assert data_of(page_of([]))["photos"] == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install the package chromium")
+def test_what_a_reader_sees(tmp_path: Path) -> None:
+    labels = {"category": [("Hat", 0.97)], "color": [("Brown", 0.31)], "pattern": [("solid", 0.2)]}
+    described = record("a.heic", [Description(labels, [], {})])
+    unreadable = {"photo": "b.jpg", "kind": "empty", "reason": "the file is empty"}
+    output = tmp_path / "out"
+    output.mkdir()
+    (tmp_path / "a.heic").write_bytes(b"as good as any to a browser that reads no HEIC")
+    page_file = output / "index.html"
+    page_file.write_text(page_of([described, unreadable], str(tmp_path), str(output)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(page_file.as_uri())
+        assert page.inner_text("#totals") == "2 photos · 1 garment · 1 unreadable"
+        page.click(".card")
+        assert page.locator(".row .tags span").all_inner_texts() == ["Hat", "Brown?"]
+        page.click("#original")
+        page.wait_for_selector('.frame img[alt="This browser cannot show the original, or it has '
+                               'moved"]')  # fmt: skip
+        page.click("#original")
+        assert page.get_attribute(".frame img", "alt") == "Photo with its garments drawn in"
+        browser.close()
