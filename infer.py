@@ -14,9 +14,14 @@ Written to --output-dir:
                         --database the most similar items with their scores
     garments.csv        a row per garment; measured_colors are those of its pixels, color and all
                         else the network's words, by which a search filters
-    coco_results.json   COCO result format (garments.json tells which image_id is which photo)
+    coco_results.json   COCO result format (garments.json tells which image_id is which photo);
+                        category_id is the detector's training set's, masks are COCO's RLE
     features.npz        with --save-features: every garment's aspect vectors
     overlays/ crops/    pictures, under the photos' own paths; similar/ those of similar items
+
+Boxes are x1, y1, x2, y2 in pixels of the photo as a viewer shows it, turned upright, (0, 0) its
+upper left corner; in coco_results.json x, y, width, height. A score, 0..1, is the probability that
+the detector gives its category, lowered where the outline is vague.
 
 Run it again to continue after a kill, or with more photos: finished ones are skipped unless the
 photo, the weights or a setting has changed. The files tell of the photos that the command names.
