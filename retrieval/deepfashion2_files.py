@@ -39,22 +39,6 @@ def truth_of(records: PhotoRecords) -> tuple[list[TrueGarment], list[TrueGarment
     return sides["user"], sides["shop"]
 
 
-def write_truth(
-    folder: Path, queries: Iterable[TrueGarment], gallery: Iterable[TrueGarment], split: str
-) -> None:
-    """Write ``<split>_query.json`` and ``<split>_gallery.json`` into a folder that exists."""
-    _write(folder / f"{split}_query.json", [
-        {"query_image_id": g.image_id, "style": g.style, "cls": g.category, "pair_id": g.pair_id,
-         "bbox": list(g.box)}
-        for g in queries
-    ])  # fmt: skip
-    _write(folder / f"{split}_gallery.json", [
-        {"gallery_image_id": g.image_id, "style": g.style, "pair_id": g.pair_id,
-         "bbox": list(g.box)}
-        for g in gallery
-    ])  # fmt: skip
-
-
 def read_queries(path: Path) -> list[TrueGarment]:
     """Raises InputError for another kind of file, naming the entry."""
     return _read(path, lambda row: _true_garment(row, "query_image_id", int(row["cls"])))
@@ -72,14 +56,16 @@ def _true_garment(row: dict[str, Any], image_key: str, category: int) -> TrueGar
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:
     """Write a result file."""
-    _write(path, [
+    rows = [
         {
             "query_image_id": a.image_id, "query_bbox": list(a.box), "query_cls": a.category,
             "query_score": a.score, "gallery_image_id": list(a.found_images),
             "gallery_bbox": [list(box) for box in a.found_boxes],
         }
         for a in answers
-    ])  # fmt: skip
+    ]  # fmt: skip
+    with replacing(path, "w") as file:
+        json.dump(rows, file)
 
 
 def read_answers(path: Path) -> list[Answer]:
@@ -126,8 +112,3 @@ def _read(path: Path, convert: Callable[[dict[str, Any]], Row]) -> list[Row]:
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: entry {number}: {error}") from error
     return converted
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with replacing(path, "w") as file:
-        json.dump(rows, file)

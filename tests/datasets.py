@@ -1,12 +1,15 @@
 """Small datasets on disk for tests: noise photos with annotations one can reason about."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from retrieval.deepfashion2 import TrueGarment
 
 SIZES = {1: (60, 45), 2: (37, 53), 3: (64, 64)}  # photo id -> width, height
 
@@ -100,3 +103,21 @@ def write_df2(root: Path, annotations: dict | None = None, split: str = "train")
         write_photo(root / split / "image" / f"{name}.jpg", 40 + number, 50, seed=number)
         (root / split / "annos" / f"{name}.json").write_text(json.dumps(annotation))
     return root
+
+
+def write_df2_truth(
+    folder: Path, queries: Iterable[TrueGarment], gallery: Iterable[TrueGarment]
+) -> None:
+    """The official files of a retrieval's truth: val_query.json and val_gallery.json."""
+    asked = [
+        {"query_image_id": g.image_id, "style": g.style, "cls": g.category, "pair_id": g.pair_id,
+         "bbox": list(g.box)}
+        for g in queries
+    ]  # fmt: skip
+    searched = [
+        {"gallery_image_id": g.image_id, "style": g.style, "pair_id": g.pair_id,
+         "bbox": list(g.box)}
+        for g in gallery
+    ]  # fmt: skip
+    (folder / "val_query.json").write_text(json.dumps(asked))
+    (folder / "val_gallery.json").write_text(json.dumps(searched))

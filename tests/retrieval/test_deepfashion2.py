@@ -14,9 +14,8 @@ from retrieval.deepfashion2_files import (
     read_queries,
     truth_of,
     write_answers,
-    write_truth,
 )
-from tests.datasets import write_df2
+from tests.datasets import write_df2, write_df2_truth
 
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (90, 90, 95, 95)
 HALF = (0, 0, 10, 5)  # IoU 1/2 with LEFT
@@ -112,7 +111,7 @@ def test_overlap() -> None:
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
-    write_truth(tmp_path, QUERIES, GALLERY, "val")
+    write_df2_truth(tmp_path, QUERIES, GALLERY)
     assert read_queries(tmp_path / "val_query.json") == QUERIES
     assert read_gallery(tmp_path / "val_gallery.json") == GALLERY
     answers = [answer(), answer(found=())]

@@ -47,9 +47,9 @@ from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect
 from engine.judging.multitask_tables import print_neighbors
 from engine.training.meters import write_json
 from retrieval.features import parse_weights
-from retrieval.metrics import tune_weights
 from retrieval.store import open_database
 from retrieval.stored_set import StoredSet, from_files, from_store
+from retrieval.tuning import tune_weights
 from tools.evaluations import search_protocols
 from tools.evaluations.shared import start
 

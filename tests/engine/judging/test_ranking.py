@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from engine.judging import ranking
-from engine.judging.ranking import Exclusion, mean_of_known, nearest, query_blocks, rank_queries
+from engine.judging.ranking import (
+    Exclusion,
+    mean_of_known,
+    nearest,
+    query_blocks,
+    rank_on_all,
+    rank_queries,
+)
+from tests.ranks import run_ranks
 
 
 def slow(queries, gallery, query_ids, gallery_ids, exclude=()) -> list[tuple[list[bool], int]]:
@@ -115,3 +123,28 @@ def test_nothing_to_find() -> None:
     assert np.isnan(scores["R@1"]).all()
     assert np.isnan(mean_of_known(scores["R@1"]))
     assert mean_of_known(np.array([0.0, np.nan, 1.0])) == 0.5
+
+
+def random_search() -> tuple[tuple, list[Exclusion]]:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(53, 7)).astype(np.float32)
+    vectors[20:30] = vectors[10:20]  # ties
+    ids = rng.integers(-1, 9, 53)
+    itself = Exclusion(np.arange(53), np.arange(53))
+    return (vectors, vectors, ids, ids), [itself]
+
+
+def ranked() -> dict[str, np.ndarray]:
+    ranking.BLOCK_BYTES = 8 * 53 * 5  # five queries a block
+    arguments, exclude = random_search()
+    return rank_on_all(*arguments, exclude=exclude)
+
+
+def test_the_same_to_the_last_bit_on_1_2_and_3_processes(monkeypatch) -> None:
+    monkeypatch.setattr(ranking, "BLOCK_BYTES", 0)  # restored after the test
+    arguments, exclude = random_search()
+    whole = rank_queries(*arguments, exclude=exclude)
+    answers = [ranked(), *run_ranks(2, ranked), *run_ranks(3, ranked)]
+    for name, values in whole.items():
+        for answer in answers:
+            np.testing.assert_array_equal(answer[name], values)

@@ -11,11 +11,11 @@ import pytest
 from dataset_helpers import load_dataset
 from retrieval.build import MADE_BY
 from retrieval.deepfashion2 import Answer
-from retrieval.deepfashion2_files import read_answers, truth_of, write_answers, write_truth
+from retrieval.deepfashion2_files import read_answers, truth_of, write_answers
 from retrieval.features import FeatureSchema
 from retrieval.pictures import ROOT
 from retrieval.store import Item, open_database
-from tests.datasets import df2_item, write_df2, write_photo
+from tests.datasets import df2_item, write_df2, write_df2_truth, write_photo
 from tests.ranks import run_ranks
 from tools import evaluate
 
@@ -183,7 +183,7 @@ def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
     assert [answer.score for answer in read_answers(results)] == [0.6, 0.9]
     again = metrics_of(tmp_path, "--results", results, *flags)
     assert again["official"]["results"] == found["official"]["item"]
-    write_truth(tmp_path, *truth_of(records), "val")
+    write_df2_truth(tmp_path, *truth_of(records))
     truth = ("--queries", tmp_path / "val_query.json", "--gallery", tmp_path / "val_gallery.json")
     official = metrics_of(tmp_path, "--results", results, "--protocol", "deepfashion2", *truth)
     assert official == again

@@ -1,46 +1,9 @@
-"""How well a search finds what it should, in numbers, and the weights that make it find more.
-
-All processes measure together; the arithmetic is in ``engine.judging.ranking``.
-"""
+"""The weights of the aspects that make a search find more."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
-
-import numpy as np
-
-from engine.judging.bootstrap import mean_interval
-from engine.judging.ranking import Exclusion, mean_of_known, rank_on_all
 
 WEIGHT_STEPS = 4  # weights are tried in quarters, then refined around the best
-
-
-def rank_metrics(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    query_ids: np.ndarray,
-    gallery_ids: np.ndarray,
-    *,
-    ks: Sequence[int] = (1, 5, 10, 20),
-    exclude: Sequence[Exclusion] = (),
-    intervals: bool = False,
-) -> dict[str, Any]:
-    """Means over the queries that have something to find; all ranks call it.
-
-    Args:
-        queries, gallery, query_ids, gallery_ids, ks, exclude: as ``rank_queries``.
-        intervals: add "intervals": {name: 95% bootstrap interval}.
-
-    Returns:
-        {"queries": how many, "R@k": any hit among k, "P@k", "mAP", "MRR"}.
-    """
-    scores = rank_on_all(queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude)
-    scores = {name: values for name, values in scores.items() if not name.startswith("found")}
-    metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
-    metrics["queries"] = int((~np.isnan(scores["MRR"])).sum())
-    if intervals:
-        metrics["intervals"] = {name: mean_interval(values) for name, values in scores.items()}
-    return metrics
 
 
 def tune_weights(
