@@ -8,10 +8,12 @@ ahead of the next, so memory does not grow with the number of photos:
 
 import logging
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from engine.precision import autocast
 # Pixels of the short side of photos that are handed along, if they have so many: what the detector
 # needs is too coarse for crops of single garments and for pictures to look at.
 KEPT_SHORT_SIDE = 720
+
+SECONDS_A_LINE = 60.0  # of progress, in a log file
 
 logger = logging.getLogger("weft")
 
@@ -182,9 +186,23 @@ def map_ahead(
 
 
 def watch(results: Iterable, count: int) -> Iterable:
-    """Show a progress bar on a terminal, for rank 0's share of the photos."""
-    show = distributed.is_main() and sys.stderr.isatty()
-    return track(results, "photos", count, console=Console(stderr=True), disable=not show)
+    """Tell how far rank 0's share of the photos is: a bar on a terminal, else a line a minute."""
+    if not distributed.is_main():
+        return results
+    if sys.stderr.isatty():
+        return track(results, "photos", count, console=Console(stderr=True))
+    return _in_lines(results, count)
+
+
+def _in_lines(results: Iterable, count: int) -> Iterator:
+    started = told = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if done < count and now - told >= SECONDS_A_LINE:
+            told = now
+            left = timedelta(seconds=round((now - started) * (count - done) / done))
+            logger.info("photo %d/%d  eta %s", done, count, left)
 
 
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
@@ -268,8 +286,8 @@ def predict_shard(
     indices = distributed.shard(len(records))
     photos = (((index, records.path(index)), records.path(index)) for index in indices)
     results = detect_photos(model, photos, settings, device)
-    if progress and distributed.is_main():
-        results = track(results, "detecting", total=len(indices), console=Console(stderr=True))
+    if progress:
+        results = watch(results, len(indices))
     was_training = model.training
     shard = {
         int(records.image_ids[index]): _usable(result, records.sizes[index].tolist(), path)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from engine.detection.predict import (
     evaluate_detector,
     gather_predictions,
     predict_shard,
+    watch,
 )
 from engine.judging.coco_columns import GroundTruth
 from engine.pixels.photos import PhotoError
@@ -351,3 +353,14 @@ def test_photos_lost_since_reading_count_as_without_detections(
     assert (whole["unreadable"], metrics["unreadable"], metrics["photos"]) == (0, 1, 7)
     assert metrics["box"]["AR100"] < whole["box"]["AR100"]
     assert [str(records.path(2)) in line.getMessage() for line in caplog.records] == [True]
+
+
+def test_a_log_file_is_told_the_progress(monkeypatch, caplog) -> None:
+    """Not of the last photo, which the summary tells of."""
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(predict, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(predict.sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(predict, "SECONDS_A_LINE", 20)
+    with caplog.at_level(logging.INFO, logger="weft"):
+        assert list(watch("abcdef", 6)) == list("abcdef")
+    assert caplog.messages == ["photo 2/6  eta 0:00:40", "photo 4/6  eta 0:00:20"]
