@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from engine import distributed, model_flags
-from engine.config import require
+from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
@@ -244,6 +244,9 @@ def parse_arguments() -> argparse.Namespace:
     described = model_flags.multitask_path(arguments) is not None
     sentence = "--save-features: needs a multitask model, give --multitask-weights FILE"
     require(described or not arguments.save_features, sentence)
+    for name in ("same_category", "aspect_weights"):
+        sentence = f"{flag_of(name)}: needs a database to look for similar items in, --database DB"
+        require(arguments.database is not None or not getattr(arguments, name), sentence)
     return arguments
 
 

@@ -99,3 +99,12 @@ def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, c
     message = fails(capsys, *command, tmp_path / "db", "--multitask-weights", "none")
     assert "--multitask-weights" in message
     assert "no database" in fails(capsys, *command, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])
+def test_a_flag_that_would_change_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str]
+) -> None:
+    photos = make_photos(tmp_path / "photos", 1)
+    message = fails(capsys, photos, "--output-dir", tmp_path / "out", *flags)
+    assert f"{flags[0]}: needs a database" in message
