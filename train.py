@@ -21,7 +21,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from data_aug import DetectorAugmentation, DetectorTransform
+from data_aug import (
+    DetectorAugmentation,
+    DetectorTransform,
+    MultitaskAugmentation,
+    MultitaskTransform,
+)
 from dataset_helpers import DatasetSpec, DetectionDataset, load_dataset, load_spec, parse_spec
 from engine import distributed
 from engine.config import (
@@ -43,7 +48,6 @@ from engine.detection import detector_task
 from engine.errors import exits_cleanly
 from engine.judging.metric_tables import print_metrics
 from engine.judging.multitask_tables import print_multitask
-from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
 from engine.training.loader import as_lists
 from engine.training.loop import Task, Trainer, sole_writer
 from engine.training.state import find_resume

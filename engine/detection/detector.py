@@ -28,9 +28,7 @@ from engine.detection.pyramid import Pyramid
 from engine.detection.roi_heads import BOX_POOL, RegionHeads
 from engine.detection.rpn import ProposalNetwork
 from engine.errors import InputError
-from engine.pretrained import WeightsReport, load_weights
-
-__all__ = ["Detector", "WeightsReport", "build_detector", "build_from_checkpoint", "load_weights"]
+from engine.pretrained import load_weights
 
 ARCHITECTURES = ("maskrcnn", "maskrcnn_v2")
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, RGB, 0-255

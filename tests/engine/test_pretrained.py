@@ -11,8 +11,9 @@ from torchvision.models import MobileNet_V3_Large_Weights, ResNet18_Weights
 
 from engine.data.labels import LabelGroup, LabelSpace, Source
 from engine.description.multitask import build_multitask
-from engine.detection.detector import build_detector, load_weights
+from engine.detection.detector import build_detector
 from engine.errors import InputError
+from engine.pretrained import load_weights
 
 
 def small(**settings) -> nn.Module:
