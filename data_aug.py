@@ -17,17 +17,15 @@ from engine.config import flag_of, require, setting
 from engine.data.records import Photo, PhotoRecords
 from engine.errors import InputError
 from engine.pixels import geometry, shapes
-from engine.pixels.color import color_matrix, mean_luma, recolor
 from engine.pixels.crops import FILL
 from engine.pixels.geometry import Size
 from engine.pixels.photos import PhotoError, read_photo
 from engine.pixels.shapes import Shape
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
-from engine.pixels.views import repaint
+from engine.pixels.views import jitter, repaint
 from engine.training.samplers import Draw
 
 __all__ = [
-    "FILL",
     "DetectorAugmentation",
     "DetectorTransform",
     "MultitaskAugmentation",
@@ -187,12 +185,7 @@ class DetectorTransform:
 
     def _recolor(self, rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
         names = ("brightness", "contrast", "saturation", "hue")
-        limits = np.array([getattr(self.settings, name) for name in names])
-        if not limits.any():
-            return pixels
-        changes = rng.uniform(-limits, limits) + np.array([1, 1, 1, 0])
-        matrix = color_matrix(mean_luma(pixels), **dict(zip(names, changes, strict=True)))
-        return recolor(pixels, matrix)
+        return jitter(rng, pixels, np.array([getattr(self.settings, name) for name in names]))
 
     def _garments(self, photo: Photo, matrix: np.ndarray, size: Size) -> list[Shape]:
         """The photo's garments that can be seen in the sample."""

@@ -10,9 +10,10 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from data_aug import FILL, DetectorAugmentation, DetectorTransform
+from data_aug import DetectorAugmentation, DetectorTransform
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.errors import InputError
+from engine.pixels.crops import FILL
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 

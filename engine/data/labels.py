@@ -216,7 +216,7 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
         int8 [G, V], 1 yes, -1 no, 0 unknown.
     """
     count = len(records.garment_category)
-    given = {name: (values, start) for name, values, start in _columns_of(records)}
+    given = {name: (values, own) for name, values, own in _columns_of(records)}
     encoded = {}
     for group in space.groups:
         values, own = given.get(group.name, ([], None))
@@ -238,12 +238,9 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
 def _columns_of(records: PhotoRecords) -> list[tuple[str, list[str], np.ndarray]]:
     """(group, values, labels): labels are the value's number or -1 [G], or 1 / -1 / 0 [G, V]."""
     columns = [(CATEGORY, records.categories, records.garment_category)]
-    if records.attribute_groups:
-        count = len(records.garment_category)
-        table = np.asarray(records.attribute_values).reshape(count, len(records.attributes))
     for group in records.attribute_groups:
         values = records.attributes[group.start : group.stop]
-        own = table[:, group.start : group.stop]
+        own = records.attribute_matrix[:, group.start : group.stop]
         if group.exclusive:
             own = np.where((own == 1).any(axis=1), (own == 1).argmax(axis=1), -1)
         columns.append((group.name.lower(), values, own))

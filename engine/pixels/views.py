@@ -19,6 +19,7 @@ import numpy as np
 from engine.pixels import geometry
 from engine.pixels.color import LUMA, color_matrix, mean_luma, recolor
 from engine.pixels.crops import Cutout, render, square_map
+from engine.training.samplers import systematic
 
 Picture = tuple[np.ndarray, np.ndarray]
 
@@ -217,16 +218,14 @@ def _draw_places(
 
     All alike where the mask is the garment's own. Otherwise the center is preferred: whoever wears
     the garment, and whatever lies around it, are towards the edges. No candidate is drawn twice
-    before those that weigh as much have been drawn once (systematic sampling).
+    before those that weigh as much have been drawn once.
     """
     weights = np.ones(len(places))
     if not cutout.outlined:
         low, high = cutout.square[:2], cutout.square[2:]
         distance = (places - (low + high) / 2) / (CENTER_SPREAD * (high - low))
         weights = np.exp(-0.5 * (distance**2).sum(axis=1))
-    ends = np.cumsum(weights)
-    ticks = (np.arange(count) + rng.random()) * (ends[-1] / count)
-    return np.minimum(np.searchsorted(ends, ticks, side="right"), len(places) - 1)
+    return systematic(rng, weights, count)
 
 
 def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
