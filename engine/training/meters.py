@@ -109,7 +109,7 @@ class RunLog:
             print(
                 f"step {step}/{self.progress.tasks[0].total}  epoch {epoch:.2f}  {losses}  "
                 f"lr {values['lr']:.3g}  {values['seconds_per_step']:.2f} s/step  "
-                f"{values['samples_per_second']:.2f} photos/s  eta {_hours(left)}",
+                f"{values['samples_per_second']:.2f} samples/s  eta {_hours(left)}",
                 file=sys.stderr,
                 flush=True,
             )
