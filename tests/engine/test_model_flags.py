@@ -43,3 +43,13 @@ def test_exported_detectors_do_what_they_were_exported_with() -> None:
         with pytest.raises(InputError, match="--mirror"):
             settings(flag, **exported)
     assert settings("--max-side", "197", **exported).max_side == 197
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_model_of_whole_photos_is_told(whole: bool, caplog, monkeypatch) -> None:
+    checkpoint = {"config": {"augmentation": {"whole_photo": whole}}}
+    monkeypatch.setattr(model_flags, "load_checkpoint", lambda path, kind: checkpoint)
+    monkeypatch.setattr(model_flags, "Describer", lambda *given: given)
+    arguments = argparse.Namespace(multitask_weights="m.pt", precision="fp32")
+    assert model_flags.build_describer(arguments, CPU)[0] is checkpoint
+    assert ("m.pt learned from whole photos" in caplog.text) is whole
