@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from engine import distributed, model_flags
+from engine.command_line import Parser
 from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
@@ -205,9 +206,7 @@ def records(
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTOS", help="files, folders (all below them) or patterns"
     )

@@ -29,6 +29,7 @@ from data_aug import (
 )
 from dataset_helpers import DatasetSpec, DetectionDataset, load_dataset, load_spec, parse_spec
 from engine import distributed
+from engine.command_line import Parser
 from engine.config import (
     DetectorConfig,
     TrainingConfig,
@@ -192,9 +193,7 @@ NETWORKS = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
     for name, (purpose, _, *settings) in NETWORKS.items():
         network = networks.add_parser(name, help=purpose)

@@ -127,6 +127,7 @@ class TrainingConfig:
     ema_decay: float = setting(0.0, "decay of the weight average that is evaluated, 0 = none")
     max_bad_steps: int = setting(20, "abort after so many skipped (non-finite) steps in a row")
     log_every: int = setting(20, "steps between log lines")
+    test_only: bool = setting(False, "evaluate the weights and stop")
     checkpoint_every: int = setting(500, "steps between checkpoints (each epoch ends with one too)")
     eval_every: int = setting(1, "epochs between evaluations, 0 = never")
     patience: int = setting(0, "stop after so many evaluations without a new best, 0 = never")
@@ -212,7 +213,6 @@ class DetectorConfig(TrainingConfig):
     repeat_threshold: float = setting(
         0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"
     )
-    test_only: bool = setting(False, "evaluate the weights and stop")
 
     def __post_init__(self) -> None:
         super().__post_init__()

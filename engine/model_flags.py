@@ -5,6 +5,7 @@ The shipped weights are the defaults. A script takes the groups of flags that it
 
 import argparse
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ GPU_BATCH = 8
 # Chosen on street photos by tools/evaluate.py detector.
 SCORE_THRESHOLD, OVERLAP = 0.7, 0.4
 DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
+
+logger = logging.getLogger("weft")
 
 
 def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
@@ -198,7 +201,13 @@ def build_describer(arguments: argparse.Namespace, device: torch.device) -> Desc
         return None
     chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
     settings = DescriberSettings(precision=arguments.precision, **chosen)
-    return Describer(_load(arguments, path, "multitask"), device, settings)
+    checkpoint = _load(arguments, path, "multitask")
+    if checkpoint["config"].get("augmentation", {}).get("whole_photo"):
+        logger.warning(
+            "%s learned from whole photos (--whole-photo): it knows less about crops of garments",
+            path,
+        )
+    return Describer(checkpoint, device, settings)
 
 
 def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import distributed
+from engine.command_line import Parser
 from engine.config import require
 from engine.errors import exits_cleanly
 from engine.training.meters import write_json
@@ -61,18 +62,11 @@ BENCHMARKS = {
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     kinds = parser.add_subparsers(dest="benchmark", required=True, metavar="WORK")
     for name, (module, rounds, _) in BENCHMARKS.items():
         about = module.__doc__.splitlines()[0]
-        kind = kinds.add_parser(
-            name,
-            help=about,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        kind = kinds.add_parser(name, help=about, description=module.__doc__)
         module.add_arguments(kind)
         if rounds is not None:
             kind.add_argument("--rounds", type=int, default=rounds, help=f"({rounds})")

@@ -30,6 +30,7 @@ from rich.markup import escape
 
 from dataset_helpers import parse_spec
 from engine import distributed, model_flags
+from engine.command_line import Parser
 from engine.config import require
 from engine.description.describer import Describer
 from engine.detection.finder import GarmentFinder
@@ -223,9 +224,7 @@ def report(store: Store, plan: Plan, seconds: float) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "photos", nargs="*", metavar="PHOTOS", help="files, folders (all below them) or patterns"
     )

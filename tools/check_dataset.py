@@ -31,6 +31,7 @@ import numpy as np
 from rich.console import Console
 
 from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
+from engine.command_line import Parser
 from engine.config import require
 from engine.data.readers.parallel import own_cores
 from engine.data.readers.problems import Problem, Problems
@@ -94,9 +95,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     formats = ", ".join(DATASETS)
     parser.add_argument(
         "dataset",

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from dataset_helpers import DATASETS, load_dataset
+from engine.command_line import Parser
 from engine.data.readers.checks import GRADES
 from engine.data.readers.coco import find_annotations
 from engine.data.readers.csv_table import find_table
@@ -63,9 +64,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("dataset", choices=DATASETS, help="format of the source")
     parser.add_argument("path", help="root folder of the dataset")
     parser.add_argument("--split", default="train", help="which part (default: train)")

@@ -9,7 +9,6 @@ the page as it can be typed. A step that has already been done with the same com
 weights is not done again.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import matplotlib
 from rich.console import Console
 
+from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
 from engine.files import digest, replacing
 from engine.model_flags import DETECTOR_WEIGHTS, MULTITASK_WEIGHTS
@@ -74,9 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> Path:
     """The folder everything goes to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder (demo/)")
     return parser.parse_args(argv).output.absolute()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed
+from engine.command_line import Parser
 from engine.errors import exits_cleanly
 from tools.evaluations import detector, multitask, retrieval
 
@@ -22,17 +23,11 @@ EVALUATIONS = {"detector": detector, "multitask": multitask, "retrieval": retrie
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for name, module in EVALUATIONS.items():
-        kind = kinds.add_parser(
-            name,
-            help=module.__doc__.splitlines()[0],
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        about = module.__doc__
+        kind = kinds.add_parser(name, help=about.splitlines()[0], description=about)
         module.add_arguments(kind)
     return parser.parse_args(argv)
 

@@ -27,6 +27,7 @@ from rich.console import Console
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint
+from engine.command_line import Parser
 from engine.config import require
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.detection.detector import build_from_checkpoint
@@ -150,9 +151,7 @@ def _tell_speed(console: Console, speed: dict[str, Any], what: str) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("weights", type=Path, help="checkpoint or weights file")
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")

@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
 from engine.files import replacing
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
@@ -76,9 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=summary, epilog=rest)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder of the dataset; new, or to continue")
     add("--count", type=int, default=200, help="photos in train (default 200)")

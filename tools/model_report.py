@@ -34,6 +34,7 @@ from torch import Tensor
 
 from engine import distributed
 from engine.backbones import BACKBONES
+from engine.command_line import Parser
 from engine.config import require
 from engine.cost.flops import count
 from engine.cost.network_graph import NetworkGraph, trace
@@ -178,9 +179,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("network", nargs="?", metavar="NETWORK", help="detector, multitask or torchvision's name")
     add("--list", action="store_true", help="print all names and stop")

@@ -34,6 +34,7 @@ from pycocotools import mask as coco_mask
 
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
+from engine.command_line import Parser
 from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
@@ -94,9 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add(
         "datasets", nargs="+", metavar="NAME:PATH[:key=value]...",

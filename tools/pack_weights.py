@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from engine.command_line import Parser
 from engine.config import require
 from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
@@ -63,9 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="of one network")
     add("--output", type=Path, required=True, help="file to write")

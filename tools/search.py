@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed, model_flags
+from engine.command_line import Parser
 from engine.config import flag_of, require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
@@ -127,9 +128,7 @@ def filter_of(arguments: argparse.Namespace) -> Filter:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "queries", nargs="+", metavar="PHOTO|KEY", help="photos, or keys of stored items"
     )

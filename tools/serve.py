@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import uvicorn
 
 from engine import distributed
+from engine.command_line import Parser
 from engine.config import require
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
@@ -172,9 +173,7 @@ def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) ->
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--database", required=True, metavar="DB", help="folder, or Milvus: http://host:port#name"
     )

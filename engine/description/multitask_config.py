@@ -65,7 +65,6 @@ class MultitaskConfig(TrainingConfig):
         None, "the metric that decides what is best and when to stop early, as metrics.json nests "
         "it, like clothing/category/top1 (default: of the first set that is judged)",
     )  # fmt: skip
-    test_only: bool = setting(False, "evaluate the weights and stop")
     epochs: int = setting(20, "passes over the training sets")
     batch_size: int = setting(32, "garments per process and step", "-b")
     optimizer: str = setting("adamw", "update rule", choices=("sgd", "adamw"))

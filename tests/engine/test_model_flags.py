@@ -59,3 +59,13 @@ def test_a_value_out_of_range_is_told_the_range(
     with pytest.raises(SystemExit, match="2"):
         settings(flag, value)
     assert capsys.readouterr().err.rstrip().endswith(sentence)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_model_of_whole_photos_is_told(whole: bool, caplog, monkeypatch) -> None:
+    checkpoint = {"config": {"augmentation": {"whole_photo": whole}}}
+    monkeypatch.setattr(model_flags, "load_checkpoint", lambda path, kind: checkpoint)
+    monkeypatch.setattr(model_flags, "Describer", lambda *given: given)
+    arguments = argparse.Namespace(multitask_weights="m.pt", precision="fp32")
+    assert model_flags.build_describer(arguments, CPU)[0] is checkpoint
+    assert ("m.pt learned from whole photos" in caplog.text) is whole

@@ -31,7 +31,7 @@ from engine.data.readers.problems import Problem
 from engine.data.records import AttributeGroup, PhotoRecords
 
 # Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.
-READERS_VERSION = 7
+READERS_VERSION = 8
 
 logger = logging.getLogger("weft")
 
@@ -102,7 +102,10 @@ def _digest_folder(folder: Path | str, digest: "hashlib.blake2b") -> None:
 
 
 def _entry(key: dict[str, str]) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a container's user without a name: no place for a cache
+        home = os.devnull
     text = json.dumps(key | {"version": READERS_VERSION}, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
     readable = re.sub(r"\W", "_", f"{key['name']}-{key['split']}"[:60], flags=re.ASCII)

@@ -53,7 +53,9 @@ def load_json(path: Path) -> Any:
             f"{path}: is not valid JSON at {place} (character {error.pos}: {error.msg}); "
             "the file is cut off or damaged, copy it again"
         ) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deep to be read; is it the right file?") from None
+    except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path}: is not readable JSON ({error}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None

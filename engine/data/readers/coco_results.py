@@ -68,7 +68,10 @@ class _Reader:
             raise _bad("not an object")
         image_id = entry.get("image_id")
         if type(image_id) is not int or image_id not in self.sizes:
-            raise _bad(f"image_id {shorten(image_id)} is not one of the dataset's usable photos")
+            raise _bad(
+                f"image_id {shorten(image_id)} is not one of the dataset's usable photos (infer.py "
+                "numbers photos its own way; evaluate.py detector --weights judges a detector)"
+            )
         label = self._label(entry.get("category_id"))
         score = checks.clean_number(entry.get("score"))
         if not math.isfinite(score):

@@ -4,9 +4,9 @@
     a/1.jpg,dress,D-17,train,red,                            blank or nan = unknown
 
 ``file_name`` may also be called path, image or file, ``identity`` also item_id; x1, y1, x2, y2 give
-a garment's box in pixels (blank: the whole photo). Every other column is a question with exclusive
-answers, but for free text: a column whose values almost never repeat. All splits share the values
-and identities, which come from the whole table.
+a garment's box in pixels (blank: the whole photo), as do the other names in ``BOX_COLUMNS``. Every
+other column is a question with exclusive answers, but for free text: a column whose values almost
+never repeat. All splits share the values and identities, which come from the whole table.
 """
 
 import csv
@@ -26,8 +26,15 @@ from engine.errors import InputError
 
 FILE_COLUMNS = ("file_name", "path", "image", "file")
 IDENTITY_COLUMNS = ("identity", "item_id")
-BOX_COLUMNS = ("x1", "y1", "x2", "y2")
-RESERVED = {"category", "split", *IDENTITY_COLUMNS, *BOX_COLUMNS}  # never attributes by themselves
+BOX_COLUMNS = (  # two corners, or the upper left one and the size
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
+)
+RESERVED = {"category", "split", *IDENTITY_COLUMNS}  # never attributes by themselves
 # A column is free text if it has more values than this, and more than half as many as entries.
 MOST_VALUES = 20
 
@@ -78,7 +85,8 @@ def read(
     files = _column(table, None, FILE_COLUMNS)
     if files is None:
         raise InputError(f"{file}: has no column file_name; its columns are {', '.join(table)}")
-    chosen, numbers = _choose_rows(table, files, split, file, problems)
+    box = _box_columns(table, file)
+    chosen, numbers = _choose_rows(table, files, box, split, file, problems)
     root = checks.choose_folder(table[files], folders, file)
     sources[str(root.resolve())] = fingerprint(root)
 
@@ -86,7 +94,8 @@ def read(
     identity = _chosen(table, identity, IDENTITY_COLUMNS, file)
     categories, category_of_row = _values(table, category)
     identities, identity_of_row = _values(table, identity)
-    names = _attribute_columns(table, attributes, {files, category, identity}, problems, file)
+    taken = {files, category, identity, *box}
+    names = _attribute_columns(table, attributes, taken, problems, file)
     values, groups, matrix = exclusive_groups(names, [table[name] for name in names])
 
     rows = Rows(
@@ -95,7 +104,7 @@ def read(
         category=category_of_row[chosen],
         identity=identity_of_row[chosen],
         attributes=matrix[chosen] if groups else None,
-        box=_boxes(table, chosen, file),
+        box=_boxes(table, chosen, box),
     )
     records = PhotoRecords(
         to_columns(rows, root, problems),
@@ -193,11 +202,23 @@ def _attribute_columns(
     return names
 
 
+def _box_columns(table: Table, file: Path) -> Sequence[str]:
+    """The columns that give boxes; none where there are none."""
+    for names in BOX_COLUMNS:
+        if all(name in table for name in names):
+            return names
+    for names in BOX_COLUMNS[:3]:  # the others' names mean other things, too
+        for name in names:
+            if name in table:
+                raise InputError(f"{file}: has a column {name}, but a box needs {', '.join(names)}")
+    return ()
+
+
 def _choose_rows(
-    table: Table, files: str, split: str, file: Path, problems: Problems
+    table: Table, files: str, box: Sequence[str], split: str, file: Path, problems: Problems
 ) -> tuple[list[int], np.ndarray]:
     """The split's rows, and the numbers of their photos, which count those of all splits."""
-    chosen = _without_repeats(table, files, _rows_of_split(table, split, file), problems)
+    chosen = _without_repeats(table, files, box, _rows_of_split(table, split, file), problems)
     number = {name: i for i, name in enumerate(dict.fromkeys(table[files]), 1)}
     return chosen, np.array([number[table[files][row]] for row in chosen], np.int64)
 
@@ -214,11 +235,10 @@ def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:
 
 
 def _without_repeats(
-    table: Table, files: str, rows: Sequence[int], problems: Problems
+    table: Table, files: str, box: Sequence[str], rows: Sequence[int], problems: Problems
 ) -> list[int]:
     """Rows with a box may share their photo; of others that do, the first one counts."""
-    columns = [table[name] for name in BOX_COLUMNS if name in table]
-    boxed = [any(entries) for entries in zip(*columns, strict=True)]
+    boxed = [any(entries) for entries in zip(*(table[name] for name in box), strict=True)]
     seen, kept = set(), []
     for row in rows:
         name = table[files][row]
@@ -230,15 +250,15 @@ def _without_repeats(
     return kept
 
 
-def _boxes(table: Table, rows: Sequence[int], file: Path) -> np.ndarray | None:
-    """float64 [R, 4], NaN where blank; None without the four columns."""
-    present = [name for name in BOX_COLUMNS if name in table]
-    if not present:
+def _boxes(table: Table, rows: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
+    """float64 [R, 4] xyxy, NaN where blank; None without the four columns."""
+    if not names:
         return None
-    if len(present) < len(BOX_COLUMNS):
-        raise InputError(f"{file}: has a column {present[0]}, but a box needs x1, y1, x2 and y2")
-    columns = [[_number(table[name][row]) for row in rows] for name in BOX_COLUMNS]
-    return np.array(columns, np.float64).T.reshape(-1, 4)
+    columns = [[_number(table[name][row]) for row in rows] for name in names]
+    boxes = np.array(columns, np.float64).T.reshape(-1, 4)
+    if names[2].endswith(("w", "width")):
+        boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def _number(entry: str) -> float:

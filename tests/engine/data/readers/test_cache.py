@@ -177,6 +177,15 @@ def test_no_place_for_a_cache(tmp_path: Path, source: Path, monkeypatch) -> None
     assert build.builds == 2
 
 
+def test_a_user_without_a_home(source: Path, monkeypatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(cache.Path, "home", nobody)
+    assert len(load_or_build(KEY, Builder(source))) == 1
+
+
 def test_a_full_disk_costs_only_the_cache(tmp_path: Path, source: Path, monkeypatch) -> None:
     def full(*_args, **_options) -> None:
         raise OSError(28, "No space left on device")

@@ -116,8 +116,29 @@ d.jpg;30;20;99;99;far
         "box not finite": 2,
         "box reaches out of the photo": 1,
     }
-    with pytest.raises(InputError, match="a column x1, but a box needs x1, y1, x2 and y2"):
+    with pytest.raises(InputError, match="a column x1, but a box needs x1, y1, x2, y2"):
         read(tmp_path, "file,x1\na.jpg,3\n")
+    with pytest.raises(InputError, match="a column y_max, but a box needs x_min, y_min"):
+        read(tmp_path, "file,Y_MAX,x\na.jpg,3,4\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "entries"),
+    [("xmin,ymin,xmax,ymax", "1,2,11.5,12"), ("X_MIN,y_min,x_max,y_max", "1,2,11.5,12"),
+     ("x,y,w,h", "1,2,10.5,10"), ("x,y,Width,height", "1,2,10.5,10"),
+     ("bbox_x,bbox_y,bbox_w,bbox_h", "1,2,10.5,10")],
+)  # fmt: skip
+def test_boxes_by_other_names(tmp_path: Path, names: str, entries: str) -> None:
+    table = f"file,{names},color\na.jpg,{entries},red\nc.jpg,,,,,red\na.jpg,3,4,5,,red\n"
+    records = read(tmp_path, table)
+    assert records.garment_box.tolist() == [[1, 2, 11.5, 12], [0, 0, 42, 30]]
+    assert records.attributes == ["red"], "a box is no attribute"
+    assert kinds(records) == {"box not finite": 1}
+
+
+def test_a_photos_size_is_no_box(tmp_path: Path) -> None:
+    records = read(tmp_path, "file,width,height,color\na.jpg,40,30,red\n")
+    assert records.garment_box.tolist() == [[0, 0, 40, 30]]
 
 
 def test_free_text_is_no_attribute_unless_asked_for(tmp_path: Path) -> None:
