@@ -37,6 +37,21 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and all above it: before the work, not when it is done.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"cannot make the folder {folder}: {reason}; choose another place"
+        ) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the move itself durable."""
     descriptor = os.open(folder, os.O_RDONLY)

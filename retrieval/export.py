@@ -14,8 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from engine.errors import InputError
-from engine.files import replacing
+from engine.files import make_folder, replacing
 from retrieval.store import Item, Store
 
 BLOCK = 4096  # items in memory at a time
@@ -28,11 +27,7 @@ def write_export(store: Store, folder: Path) -> None:
     Raises:
         InputError: when the folder cannot be written or the store not be read.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot make {folder}: {reason}; choose another place") from error
+    make_folder(folder)
     keys = store.keys()
     with replacing(folder / "vectors.npz") as file:
         _write_vectors(file, store, keys)

@@ -12,6 +12,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import DetectorConfig
 from engine.errors import InputError
 from tests.datasets import coco_document, write_coco
+from tests.engine.training.test_loop import make_trainer
 from tests.kills import kill_at_step
 from train import load_splits
 
@@ -121,3 +122,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(wardrobe, tmp_path, flags, wo
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert words in done.stderr.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_evaluation(tmp_path):
+    (tmp_path / "file").touch()
+
+    def evaluate(model):
+        raise AssertionError("judged in vain")
+
+    trainer = make_trainer(tmp_path / "file", evaluate=evaluate)
+    with pytest.raises(InputError, match="cannot make the folder"):
+        trainer.evaluate_only()

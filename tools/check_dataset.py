@@ -38,6 +38,7 @@ from engine.data.readers.problems import Problem, Problems
 from engine.data.records import PhotoRecords
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
+from engine.files import make_folder
 from engine.training.meters import write_json
 from tools.checkup.duplicates import MOST_PAIRS, Pair, find_duplicates
 from tools.checkup.inspection import inspect
@@ -124,13 +125,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def prepare_outputs(arguments: argparse.Namespace) -> None:
     """Fail now, not after hours of decoding, if there is no place for the result."""
-    try:
-        if arguments.output_dir:
-            arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        if arguments.json:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {error.filename}: {error.strerror}") from error
+    if arguments.output_dir:
+        make_folder(arguments.output_dir)
+    if arguments.json:
+        make_folder(arguments.json.parent)
 
 
 def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
-from engine.files import digest, replacing
+from engine.files import digest, make_folder, replacing
 from engine.model_flags import DETECTOR_WEIGHTS, MULTITASK_WEIGHTS
 from tools.showcase.page import write_page
 
@@ -60,7 +60,7 @@ class Step:
 def main(argv: list[str] | None = None) -> None:
     output = parse_arguments(argv)
     fingerprint = [digest_of(path) for path in (DETECTOR_WEIGHTS, MULTITASK_WEIGHTS)]
-    (output / "portrait").mkdir(parents=True, exist_ok=True)
+    make_folder(output / "portrait")
     sample = Path(matplotlib.get_data_path()) / "sample_data" / PORTRAIT
     shutil.copyfile(sample, output / "portrait" / PORTRAIT)
     console = Console(markup=False, highlight=False)

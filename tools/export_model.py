@@ -32,8 +32,8 @@ from engine.config import require
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.predict import PredictSettings
-from engine.errors import InputError, exits_cleanly
-from engine.files import require_other
+from engine.errors import exits_cleanly
+from engine.files import make_folder, require_other
 from engine.onnx_runtime import load_onnx
 from engine.pixels.crops import cut_crop
 from engine.pixels.find_photos import find_photos
@@ -163,10 +163,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
     require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
     require_other(arguments.output, [arguments.weights], "--output")
-    try:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {arguments.output}: {error.strerror}") from error
+    make_folder(arguments.output.parent)
     return arguments
 
 

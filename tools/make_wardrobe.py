@@ -43,7 +43,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
-from engine.files import replacing
+from engine.files import make_folder, replacing
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
 from tools.wardrobe.scenes import plan_photo
@@ -138,10 +138,7 @@ def render_split(arguments: argparse.Namespace, split: str, count: int) -> int:
     """Render the photos of a split that are not there yet; returns how many."""
     folder = arguments.output / split
     for part in ("image", "annos"):
-        try:
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {folder / part}: {error.strerror}") from error
+        make_folder(folder / part)
     present = _numbers(folder / "annos", ".json") & _numbers(folder / "image", ".jpg")
     missing = [number for number in range(1, count + 1) if number not in present]
     work = partial(render_photo, folder, arguments.seed, split, arguments.size)

@@ -40,6 +40,7 @@ from engine.cost.flops import count
 from engine.cost.network_graph import NetworkGraph, trace
 from engine.cost.receptive_field import Field, effective_field, fields
 from engine.errors import InputError, exits_cleanly
+from engine.files import make_folder
 from engine.pixels.find_photos import find_photos
 from engine.pixels.geometry import resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
@@ -67,7 +68,7 @@ def report(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     folder = arguments.output_dir
     if folder:
-        _make_folder(folder)
+        make_folder(folder)
     device = distributed.init(arguments.device)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -169,13 +170,6 @@ def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     return type(value)(_move(each, device) for each in value)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output-dir {folder}: {error.strerror}; choose another") from error
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

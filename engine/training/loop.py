@@ -24,6 +24,7 @@ from engine import distributed
 from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
+from engine.files import make_folder
 from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
@@ -274,9 +275,9 @@ class Trainer:
     def evaluate_only(self) -> dict[str, Any]:
         """Judge the weights as they are and write metrics.json; the run's state stays."""
         state = self.state
+        make_folder(self.folder)  # on every rank, so that all fail alike, and before the work
         metrics = self.task.evaluate(state.evaluated_model.eval())
         if distributed.is_main():
-            self.folder.mkdir(parents=True, exist_ok=True)
             verdict = {"step": state.step, "epoch": state.epoch, "metrics": metrics}
             write_json(self.folder / "metrics.json", {"latest": verdict, "best": state.best})
         return metrics

@@ -31,6 +31,7 @@ from engine.cost.flops import count
 from engine.data.labels import encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
+from engine.files import make_folder
 from engine.judging.bootstrap import mean_interval
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
@@ -70,10 +71,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{arguments.dataset}: its train and val parts share photos; give it a split column, or "
         "split= and val= parts",
     )
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        require(False, f"cannot make the folder {arguments.output_dir}: {error.strerror}")
+    make_folder(arguments.output_dir)
     rows = []
     for backbone in arguments.backbones:
         row = {"backbone": backbone, "weights": sources[backbone]}

@@ -32,6 +32,7 @@ from engine.data.labels import LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description.describe import DescribeSettings, describe
 from engine.description.multitask_task import parts_to_judge
+from engine.files import make_folder
 from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, judge_part
 from engine.judging.multitask_tables import print_multitask
@@ -69,10 +70,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         views = ViewRoles(tuple(arguments.query_views), arguments.gallery_view)
     specs = [parse_spec(text) for text in arguments.dataset]
     network = PooledFeatures(arguments.weights, stride_in_1x1=arguments.stride_in_1x1)
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        require(False, f"cannot make the folder {arguments.output_dir}: {error.strerror}")
+    make_folder(arguments.output_dir)
     floors = {}
     for spec in specs:
         cache = arguments.output_dir / f"{spec.title}-{network.name}.npz"

@@ -1,12 +1,11 @@
 """What the evaluations share: starting, the output folder, the flags of running a model."""
 
 import argparse
-from pathlib import Path
 
 import torch
 
 from engine import distributed
-from engine.errors import InputError
+from engine.files import make_folder
 
 
 def start(arguments: argparse.Namespace) -> torch.device:
@@ -14,15 +13,8 @@ def start(arguments: argparse.Namespace) -> torch.device:
     device = distributed.init(arguments.device)
     distributed.configure_logging()
     if arguments.output_dir and distributed.is_main():
-        _make_folder(arguments.output_dir)
+        make_folder(arguments.output_dir)
     return device
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output-dir {folder}: {error.strerror}; choose another") from error
 
 
 def add_running(

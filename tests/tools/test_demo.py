@@ -1,0 +1,16 @@
+"""The demo's own part; what it runs is tested as README commands are."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.demo import main
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output", str(tmp_path / "file")])
+    assert capsys.readouterr().err.startswith("error: cannot make the folder")
