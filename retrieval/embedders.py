@@ -81,12 +81,12 @@ class GarmentEmbedder:
             The garments as ``Describer.describe`` calls them, a description each (without a model:
             colors only), and f32[N,D].
         """
-        if self.describer:
-            found, descriptions = self.describer.describe(photo, found, categories)
-        else:
+        if self.describer is None:
             crops, masks = cut_garments(_to_tensor(photo), found, self.cut)
             pairs = zip(crops.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True)
             descriptions = [Description({}, dominant_colors(*pair), {}) for pair in pairs]
+            return found, descriptions, stack(self.descriptors(crops, masks), self.schema)
+        found, descriptions = self.describer.describe(photo, found, categories)
         return found, descriptions, self.vectors(photo, found, descriptions)
 
     def vectors(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.backbones import keep_folded
 from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
@@ -48,7 +49,7 @@ class GarmentFinder:
         device: torch.device,
     ) -> None:
         network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
-        self.model = network.to(device)
+        self.model = keep_folded(network.to(device), settings.precision)
         self.settings, self.overlap, self.device = settings, overlap, device
         self.categories: list[str] = checkpoint["categories"]
 

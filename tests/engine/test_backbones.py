@@ -1,5 +1,7 @@
 """Bodies against torchvision's own classifiers; freezing; memory layouts."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,9 @@ from torchvision.models import mobilenet_v3_large, resnet18, resnet50
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from engine.backbones import build_backbone, uses_channels_last
+from engine import backbones
+from engine.backbones import build_backbone, keep_folded, uses_channels_last
+from engine.precision import autocast
 
 LAYERS = {f"layer{i}": str(i) for i in (1, 2, 3, 4)}
 
@@ -42,6 +46,29 @@ def test_folded_norms_change_neither_features_nor_gradients(name, reference):
     mine, theirs = body.layer3[0].conv2.weight.grad, plain.layer3[0].conv2.weight.grad
     # Rounding flips a rectifier here and there, hence no element-wise comparison.
     assert (mine - theirs).norm() < 5e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("frozen_norm", [True, False])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v3_large"])
+def test_norms_folded_once_change_no_bit(name, frozen_norm, precision, monkeypatch):
+    backbone = build(name, frozen_norm=frozen_norm).eval().to(memory_format=torch.channels_last)
+    randomize_norms(backbone.body)
+    images, weights = torch.randn(2, 3, 64, 96), copy.deepcopy(backbone.state_dict())
+    with torch.no_grad(), autocast(images.device, precision):
+        want = backbone(images)
+        assert keep_folded(backbone, precision) is backbone
+        monkeypatch.setattr(backbones, "_fold", None)  # not in every pass again
+        assert all(map(torch.equal, backbone(images), want))
+    after = backbone.state_dict()
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(after[key], value) for key, value in weights.items())
+
+
+def test_a_network_with_norms_folded_once_can_learn_on():
+    body = keep_folded(build().body, "fp32").train()
+    body(torch.randn(1, 3, 64, 64))[-1].sum().backward()
+    assert body.layer4[0].conv1.weight.grad.any()
 
 
 def test_real_batch_norm_learns_its_statistics():

@@ -13,7 +13,7 @@ from engine.description.multitask import ASPECT_DIMS, build_multitask
 from engine.detection.detections import Detections
 from engine.errors import InputError
 from engine.pixels.crops import cut_crops
-from retrieval import descriptors
+from retrieval import descriptors, embedders
 from retrieval.embedders import (
     FEATURES,
     ITEM_SHARES,
@@ -109,6 +109,16 @@ def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
     assert [name for name, _ in descriptions[0].labels["category"]]
     again = embedder.vectors(photo, *describer.describe(photo, found))
     np.testing.assert_allclose(vectors, again, atol=1e-6)
+
+
+def test_without_a_model_one_cut_gives_colors_and_vectors(monkeypatch) -> None:
+    photo, found = garments(3)
+    embedder, cuts = GarmentEmbedder(None, "descriptors"), []
+    cut = embedders.cut_garments
+    monkeypatch.setattr(embedders, "cut_garments", lambda *rows: cuts.append(rows) or cut(*rows))
+    vectors = embedder.describe(photo, found)[2]
+    assert len(cuts) == 1
+    np.testing.assert_allclose(vectors, embedder.vectors(photo, found, ()), atol=1e-6)
 
 
 def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 
 from engine.detection import finder
@@ -39,15 +40,10 @@ def detector(monkeypatch):
             ), photo  # fmt: skip
 
     monkeypatch.setattr(finder, "detect_photos", detect)
-    monkeypatch.setattr(finder, "build_from_checkpoint", lambda checkpoint: Network())
+    monkeypatch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
     loaded = {"categories": ["top", "bag"], "config": {}}
     monkeypatch.setattr(outline_photos, "detector_checkpoint", lambda arguments: loaded)
     return seen
-
-
-class Network:
-    def to(self, device):
-        return self
 
 
 @pytest.fixture

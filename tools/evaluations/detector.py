@@ -27,6 +27,7 @@ from rich.console import Console
 
 from dataset_helpers import load_dataset
 from engine import distributed
+from engine.backbones import keep_folded
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
@@ -129,7 +130,7 @@ def _predict(
         workers=arguments.workers,
         precision=arguments.precision,
     )
-    model = build_from_checkpoint(checkpoint).to(device)
+    model = keep_folded(build_from_checkpoint(checkpoint).to(device), settings.precision)
     shard = predict_shard(model, records, settings, device, progress=True)
     return gather_predictions(shard, records.image_ids)
 

@@ -34,6 +34,7 @@ from rich.console import Console
 
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
+from engine.backbones import keep_folded
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.labels import LabelGroup, LabelSpace
@@ -68,6 +69,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     parts = _load_parts(arguments, checkpoint)
     _check_views(settings.views, parts)
     model = build_multitask_from_checkpoint(checkpoint).to(device)
+    model = keep_folded(model, settings.precision)
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
