@@ -26,11 +26,8 @@ def drop_duplicates(detections: Detections, overlap: float) -> Detections:
 
 def _overlaps(detections: Detections) -> np.ndarray:
     """IoU of each pair: f64[N,N]."""
-    count = len(detections)
-    if count == 0:
-        return np.zeros((0, 0))
     shapes = detections.masks
     if shapes is None:
         shapes = detections.boxes.astype(np.float64)
         shapes[:, 2:] -= shapes[:, :2]
-    return coco_mask.iou(shapes, shapes, [0] * count)
+    return coco_mask.iou(shapes, shapes, [0] * len(detections))

@@ -203,6 +203,7 @@ class Trainer:
         state, accumulate = self.state, self.config.accumulate
         means: dict[str, Tensor] = {}
         waited = 0.0
+        state.note_batch_norms()
         for micro in range(accumulate):
             # Load
             started = time.perf_counter()
@@ -232,6 +233,8 @@ class Trainer:
         set_lr(state.optimizer, self.peak_lr * factor)
         if finite:
             state.scaler.step(state.optimizer)
+        else:
+            state.restore_batch_norms()
         state.scaler.update()
         state.optimizer.zero_grad()
         state.step += 1

@@ -46,6 +46,8 @@ class TrainingState:
         self.average = WeightAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.statistics = [b for norm in _batch_norms(self.model) for b in norm.buffers()]
+        self.noted = [statistic.clone() for statistic in self.statistics]
         self.config = config
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
@@ -69,6 +71,18 @@ class TrainingState:
     def evaluated_model(self) -> nn.Module:
         """The weights that are judged and shipped: the average where there is one."""
         return self.average.model if self.average else self.model
+
+    @torch.no_grad()
+    def note_batch_norms(self) -> None:
+        """Remember the statistics that the coming forward passes move."""
+        if self.statistics:
+            torch._foreach_copy_(self.noted, self.statistics)
+
+    @torch.no_grad()
+    def restore_batch_norms(self) -> None:
+        """Undo what forward passes did since ``note_batch_norms``: a NaN would stay for good."""
+        if self.statistics:
+            torch._foreach_copy_(self.statistics, self.noted)
 
     def agree_on_batch_norms(self) -> None:
         """Average running batch-norm statistics over ranks. All ranks call it."""
@@ -198,10 +212,15 @@ def average_batch_norms(model: nn.Module) -> None:
     """
     if distributed.world_size() == 1:
         return
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            for statistic in (module.running_mean, module.running_var):
-                distributed.sum_over_ranks(statistic).div_(distributed.world_size())
+    for norm in _batch_norms(model):
+        for statistic in (norm.running_mean, norm.running_var):
+            distributed.sum_over_ranks(statistic).div_(distributed.world_size())
+
+
+def _batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Those that keep running statistics."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [m for m in model.modules() if isinstance(m, kind) and m.track_running_stats]
 
 
 def _report_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -113,6 +113,9 @@ def test_other_color_of_the_same_product() -> None:
     found = aspect_metrics(at(0, 1, 12, 15), table, views=ROLES)
     assert found["other_color_R@1"] == pytest.approx(2 / 3)  # the reds find 12°; green finds 15°
     assert "other_color_R@1" not in aspect_metrics(at(0, 1, 12, 15), table)
+    unknown = table_of([1, 1, 1, 2], color="..gk", view="mmmm")  # may be two colors
+    found = aspect_metrics(at(0, 1, 20, 15), unknown, views=ROLES)
+    assert found["other_color_R@1"] == pytest.approx(2 / 3)  # 0° and 1° find each other
 
 
 def test_fewer_queries_and_intervals() -> None:

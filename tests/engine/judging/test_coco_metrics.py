@@ -220,6 +220,18 @@ def test_merged_categories(backend: str) -> None:
     assert merged.summary["AP"] != evaluate(truth, predictions, kind="box").summary["AP"]
 
 
+def test_areas_at_the_borders_of_small_medium_and_large(backend: str) -> None:
+    sizes = [(31, 33), (32, 32), (32, 33), (95, 97), (96, 96), (96, 97)]
+    aside = np.array([32, 14, 32, 14])
+    boxes = [(2, 2, 2 + width, 2 + height) for width, height in sizes]
+    photos = {i: [garment(0, box), garment(1, box)] for i, box in enumerate(boxes)}
+    predictions = {
+        i: detections([box, box, box + aside, box + aside], [0.6, 0.5, 0.9, 0.1], [1, 2, 1, 2])
+        for i, box in enumerate(boxes)
+    }
+    assert_equal(make_records(photos), predictions)
+
+
 def test_more_detections_than_the_limit(backend: str) -> None:
     rng = np.random.default_rng(10)
     box = np.array([10.0, 10, 60, 70])

@@ -11,6 +11,7 @@ from engine.pixels.views import (
     blend,
     color_view,
     item_view,
+    jitter,
     repaint,
     shape_view,
     texture_view,
@@ -226,6 +227,12 @@ def test_repaint_keeps_the_pattern_and_forgets_its_color() -> None:
             assert similar > 0.98
 
 
+def test_jitter_of_brightness_alone_by_hand() -> None:
+    view = jitter(np.random.default_rng(4), flat((100, 60, 20)), np.array([0.5, 0, 0, 0]))
+    factor = 1 + np.random.default_rng(4).uniform(-0.5, 0.5)
+    np.testing.assert_allclose(view[0, 0], np.array([100, 60, 20]) * factor, atol=1)
+
+
 def test_blend() -> None:
     mask = np.array([[0, 128, 255]], np.uint8)
     top, bottom = np.full((1, 3, 3), 200, np.uint8), np.full((1, 3, 3), 100, np.uint8)
@@ -238,7 +245,8 @@ def test_places_are_drawn_evenly() -> None:
     drawn = _draw_places(np.random.default_rng(1), cutout, places, 14)
     np.testing.assert_array_equal(np.bincount(drawn), [2] * 7)
     cutout.outlined = False
-    places = np.array([[64.0, 64], [64 + 0.2 * 128, 64]])  # one standard deviation away
+    cutout.square = np.array([8.0, 30, 136, 158])
+    places = np.array([[72.0, 94], [72 + 0.2 * 128, 94]])  # one standard deviation away
     drawn = _draw_places(np.random.default_rng(1), cutout, places, 1000)
     share = 1 / (1 + np.exp(-0.5))
     assert abs((drawn == 0).mean() - share) < 2e-3

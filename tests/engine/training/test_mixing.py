@@ -97,6 +97,8 @@ def test_runs_of_a_set_share_a_batch() -> None:
     assert sorted(inside[0].tolist()) == [0] * (len(mixed) - 4) + [18] * 4
     assert sorted(inside[1].tolist()) == [0] * (len(mixed) - 2) + [18] * 2
     assert not (inside[0] * inside[1]).any()
+    places = {tuple((mixed.epoch(e)[..., 0] < 72).any(axis=1)) for e in range(4)}
+    assert len(places) > 1, "always in the same order"
     # With more runs than fit that way, all batches have some, and none too many.
     crowded = batches(shop, identities_per_batch=99, **settings).epoch(0)[..., 0]
     assert sorted(set(crowded.ravel().tolist())) == list(range(72)) and len(crowded) == 3

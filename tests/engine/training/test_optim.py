@@ -56,6 +56,22 @@ def test_the_backbone_is_frozen_in_the_first_epochs_only():
     assert not backbone_is_frozen(0, config(), steps_per_epoch=3)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "weights"),
+    # Gradient 0.6, velocity 0.6; then 0.594 and 1.134. Decay by a hundredth, then a whole rate.
+    [("sgd", [0.94, 0.8266]), ("adamw", [0.89, 0.7811])],
+)
+def test_two_updates_by_hand(optimizer, weights):
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+    update = build_optimizer(net, config(optimizer=optimizer, momentum=0.9, weight_decay=0.1))
+    for weight in weights:
+        set_lr(update, 0.1)
+        net.weight.grad = torch.full((1, 1), 0.5)
+        update.step()
+        assert net.weight.item() == pytest.approx(weight)
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -32,12 +32,14 @@ def test_epochs_differ_and_repeat_exactly():
     assert not np.array_equal(batches.epoch(2), batches.epoch(3))
 
 
-def test_batches_hold_one_group_but_for_the_leftovers():
-    groups = np.array([0] * 13 + [1] * 17)
-    table = batches_for(30, 4, groups=groups).epoch(0)[..., 0]
-    mixed = [len(set(groups[row])) > 1 for row in table]
-    # 3 whole batches of group 0 and 4 of group 1 exist; the 8th holds the two leftovers.
-    assert sum(mixed) == 1
+# Of 15, 16 and 17 photos 3, 4 and 4 whole batches exist; one more holds the 3 and 1 left over.
+@pytest.mark.parametrize(("counts", "mixed"), [((15, 16, 17), 1), ((12, 16), 0)])
+def test_batches_hold_one_group_but_for_the_leftovers(counts, mixed):
+    groups = np.repeat(np.arange(len(counts)), counts)
+    batches = batches_for(len(groups), 4, groups=groups)
+    epochs = [groups[batches.epoch(epoch)[..., 0]] for epoch in range(4)]
+    assert [sum(len(set(row)) > 1 for row in epoch) for epoch in epochs] == [mixed] * 4
+    assert len({tuple(epoch[:, 0]) for epoch in epochs}) > 1, "always in the same order"
 
 
 def test_aspect_groups_of_hand_made_shapes():
