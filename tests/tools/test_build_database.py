@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import model_flags
 from engine.detection import finder
 from engine.errors import InputError
 from engine.model_flags import SCORE_THRESHOLD
@@ -233,6 +234,14 @@ def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
     assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
     assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
     assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
+
+
+def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypatch) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    table = write_table(photos, [{"file_name": "0.png", "category": "hat"}])
+    monkeypatch.setattr(model_flags, "build_describer", lambda *_: pytest.fail("loads a model"))
+    run("--dataset", f"csv:{table}", "--features", "descriptors", "--database", tmp_path / "db")
+    assert [*contents(tmp_path / "db")] == ["0.png#1"]
 
 
 def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
