@@ -254,6 +254,16 @@ def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> Non
         assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
 
 
+def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "set", 1)
+    boxes = {"x1": 5, "y1": 6, "x2": 50, "y2": 30}
+    rows = [{"file_name": "0.png", "split": split, "category": split} | boxes for split in "ab"]
+    table = write_table(photos, rows)
+    run("--dataset", f"csv:{table}:split=a", f"csv:{table}:split=b", "--database", tmp_path / "db")
+    assert "photo listed more than once ×1" in capsys.readouterr().err
+    assert [item.category for item, _ in contents(tmp_path / "db").values()] == ["b"]
+
+
 def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:
     photos, _, _, _, db = command
     assert "either PHOTOS or --dataset" in fails(capsys, "--database", db)
