@@ -159,8 +159,9 @@ def load_dataset(
             val and test). csv: what the column ``split`` says.
         annotations: coco: the annotation file, csv: the table, instead of looking for it.
         images: all but deepfashion2: the folder the file names are relative to, instead of
-            ``<path>/images``, ``<path>/<split>``, ``<path>/<split>2017``, ``<path>/Img``,
-            ``<path>`` or the annotation file's own, whichever holds the photos.
+            ``<path>/images``, ``<path>/images/<split>``, ``<path>/<split>``,
+            ``<path>/<split>2017``, ``<path>/Img``, ``<path>`` or the annotation file's own,
+            whichever holds the photos.
         category, identity: csv: the columns to take; of any set: "none" leaves them unknown.
         attributes: the attribute groups to take (csv: columns); None takes all.
         masks: False leaves them out.
@@ -207,6 +208,12 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
         masks = "with masks" if records.has_masks else "boxes only"
         garments = len(records.garment_category)
         logger.info("%s: %d photos, %d garments (%s)", title, len(records), garments, masks)
+        crowds = int(records.garment_crowd.sum())
+        if crowds:  # CVAT's export calls everything so that was painted with its brush
+            logger.info(
+                "%s: %d of them are crowds (iscrowd 1), neither learned nor judged; is each a "
+                "garment, write 0", title, crowds,
+            )  # fmt: skip
         for problem in records.problems:
             level = logging.INFO if problem.is_note else logging.WARNING
             logger.log(level, "%s: %s", title, problem.line())

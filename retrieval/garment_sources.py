@@ -3,6 +3,7 @@
 Each source finds the garments of photos named relative to ``root`` and says what is stored of one.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.data.records import Garment, PhotoRecords
 from engine.description.describer import CropSettings, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder, given_garments, whole_photo
+from engine.distributed import is_main
 from engine.pixels.masks import to_rle
 from engine.pixels.photos import PhotoError
 from retrieval.store import Item, Store, item_key
@@ -24,6 +26,8 @@ from retrieval.store import Item, Store, item_key
 YES = "yes"  # value of an attribute that has no values
 READ_AT_ONCE = 4096  # photos
 SURE = 0.5  # from this probability on, a value of a group that is not exclusive is told
+
+logger = logging.getLogger("weft")
 
 
 class GarmentSource(Protocol):
@@ -135,6 +139,12 @@ class AnnotatedGarments:
             start = records.root.absolute().relative_to(self.root)
             for index in range(len(records)):
                 self.places[(start / records.file_name_of(index)).as_posix()] = records, index
+        again = sum(map(len, parts)) - len(self.places)
+        if again and is_main():
+            logger.warning(
+                "photo listed more than once ×%d (only the garments that it is listed with last "
+                "are stored)", again,
+            )  # fmt: skip
 
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
         photos = ((name, root / name) for name in names)

@@ -36,6 +36,7 @@ def test_both_formats_load(tmp_path: Path, caplog) -> None:
     assert (len(df2), len(df2.categories)) == (3, 13)
     assert coco.has_masks and df2.has_masks and not coco.problems and not df2.problems
     assert "coco train: 3 photos, 4 garments (with masks)" in caplog.text
+    assert "coco train: 1 of them are crowds" in caplog.text
     assert "WARNING" not in caplog.text
     assert {coco.name, df2.name} < set(DATASETS)
 
@@ -90,6 +91,19 @@ def test_an_export_of_roboflow_has_its_file_among_the_photos(tmp_path: Path) -> 
         assert load_dataset("coco", tmp_path, split=split).root == tmp_path / folder
     named = "valid/_annotations.coco.json"
     assert load_dataset("coco", tmp_path, split="x", annotations=named).root == tmp_path / "valid"
+
+
+def test_an_export_of_cvat_has_a_folder_of_photos_for_each_of_its_files(tmp_path: Path) -> None:
+    for subset in ("train", "val"):
+        write_coco(tmp_path)
+        (tmp_path / "images").rename(tmp_path / subset)
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "train.json").rename(tmp_path / f"annotations/instances_{subset}.json")
+    (tmp_path / "images").mkdir()
+    for subset in ("train", "val"):
+        (tmp_path / subset).rename(tmp_path / "images" / subset)
+    for subset in ("train", "val"):
+        assert load_dataset("coco", tmp_path, split=subset).root == tmp_path / "images" / subset
 
 
 def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:

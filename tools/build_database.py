@@ -72,7 +72,9 @@ def build(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     device = distributed.init(arguments.device, timeout_minutes=LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
-    describer = model_flags.build_describer(arguments, device)
+    # A set has its labels, and descriptors are no network's: one would describe for nobody.
+    needs_no_model = bool(arguments.dataset) and arguments.features == "descriptors"
+    describer = None if needs_no_model else model_flags.build_describer(arguments, device)
     embedder = GarmentEmbedder(describer, features(arguments, describer))
     source, made_by = open_source(arguments, embedder, device)
     store, root, plan = open_together(arguments, source, embedder.schema, made_by)

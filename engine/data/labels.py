@@ -156,7 +156,8 @@ def merge_labels(
         for group, its_values, alone in _groups_of(records):
             if exclusive.setdefault(group, alone) != alone:
                 raise InputError(
-                    f"{name}: {group} is exclusive in one set and multi-label in another; rename it"
+                    f"{name}: {group} is exclusive in one set and multi-label in another; leave it "
+                    "out of one of them (attributes=...), or rename it"
                 )
             merged = values.setdefault(group, [])
             index = index_by_text(merged)

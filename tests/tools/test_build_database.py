@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import model_flags
 from engine.detection import finder
 from engine.errors import InputError
 from engine.model_flags import SCORE_THRESHOLD
@@ -235,6 +236,14 @@ def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
     assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
 
 
+def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypatch) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    table = write_table(photos, [{"file_name": "0.png", "category": "hat"}])
+    monkeypatch.setattr(model_flags, "build_describer", lambda *_: pytest.fail("loads a model"))
+    run("--dataset", f"csv:{table}", "--features", "descriptors", "--database", tmp_path / "db")
+    assert [*contents(tmp_path / "db")] == ["0.png#1"]
+
+
 def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "set", 5)
     names = {"train": "0.png", "val": "1.png"}
@@ -243,6 +252,16 @@ def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> Non
     for number, more in enumerate(([val], ["--dataset", val])):
         run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
         assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
+
+
+def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "set", 1)
+    boxes = {"x1": 5, "y1": 6, "x2": 50, "y2": 30}
+    rows = [{"file_name": "0.png", "split": split, "category": split} | boxes for split in "ab"]
+    table = write_table(photos, rows)
+    run("--dataset", f"csv:{table}:split=a", f"csv:{table}:split=b", "--database", tmp_path / "db")
+    assert "photo listed more than once ×1" in capsys.readouterr().err
+    assert [item.category for item, _ in contents(tmp_path / "db").values()] == ["b"]
 
 
 def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:

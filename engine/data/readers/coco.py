@@ -50,7 +50,10 @@ def find_images(root: Path, split: str, images: str | Path | None, listing: Path
         if not found:
             raise InputError(f"{images}: no such image folder")
         return found[:1]
-    candidates = (root / "images", root / split, root / f"{split}2017", root, listing.parent)
+    # CVAT's export has the photos of annotations/instances_train.json in images/train.
+    subset = root / "images" / listing.stem.removeprefix("instances_")
+    candidates = (root / "images", subset, root / split, root / f"{split}2017", root)
+    candidates = (*candidates, listing.parent)
     return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
 
 

@@ -4,6 +4,8 @@
     <path>/Eval/list_eval_partition.txt
     <path>/Anno/list_bbox_*.txt, list_landmarks_*.txt, list_attr_cloth.txt, list_attr_items.txt
 
+In-shop's newer download has the lists of attributes in <path>/Anno/attributes.
+
 A photo's identity is its product. Its category, which no list holds, is the folder that its
 product's folder is in. Attributes are the product's.
 """
@@ -29,7 +31,7 @@ INSHOP_SPLITS = {
     "test": ("query", "gallery"),
 }
 CONSUMER2SHOP_SPLITS = ("train", "val", "test", "query", "gallery")
-FOLDERS = ("Anno", "Eval", "")
+FOLDERS = ("Anno", "Anno/attributes", "Eval", "")
 
 
 def read_inshop(

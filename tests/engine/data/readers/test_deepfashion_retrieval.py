@@ -62,7 +62,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
     for i, name in enumerate(sorted({word for word in partition if word.endswith(".jpg")})):
         write_photo(root / "Img" / name, 40, 30 + i, seed=i)
     for name, text in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_text(text)
     return root
 
@@ -106,6 +106,15 @@ def test_inshop_labels(tmp_path: Path) -> None:
     gallery = inshop(tmp_path, "gallery")
     assert gallery.garment_box.tolist() == [[4, 5, 26, 27], [0, 0, 40, 32]]  # one is not listed
     assert set(gallery.image_ids.tolist()).isdisjoint(query.image_ids.tolist())
+
+
+def test_inshops_attributes_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    files = {name.replace("Anno/list_attr", "Anno/attributes/list_attr"): text
+             for name, text in INSHOP.items()}  # fmt: skip
+    write(tmp_path, files)
+    query = deepfashion_retrieval.read_inshop(tmp_path, image_folders(tmp_path), "query")[0]
+    assert query.attributes == ["soft", "made in usa", "knit"]
+    assert query.attribute_matrix.tolist() == [[1, -1, 0]]
 
 
 def test_consumer2shop_roles(tmp_path: Path) -> None:
