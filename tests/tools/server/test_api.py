@@ -241,6 +241,20 @@ def test_counts_follow_the_database_after_a_while(tmp_path: Path, monkeypatch) -
         assert service.stats()["items"] == COUNT - 1
 
 
+def test_counts_follow_a_database_that_changes_and_keeps_its_size(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "COUNTS_STALE", -1)
+    location = make_database(tmp_path)
+    with open_database(location, read_only=True) as reader, open_database(location) as writer:
+        service = make_service(reader, None, LIMITS)
+        before = service.stats()
+        assert service.stats() is before, "counting takes a while"
+        writer.add([replace(make_item(0), category="cape")], unit_rows(1))
+        after = service.stats()
+        assert after["items"] == COUNT and after["categories"]["cape"] == 1
+
+
 def test_a_broken_database_is_not_the_clients_fault(app, service: Service, monkeypatch) -> None:
     def fail(*_):
         raise InputError("/secret/path/items.sqlite: damaged")
