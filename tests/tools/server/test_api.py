@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from engine.errors import InputError
-from retrieval.store import Store, open_database
+from retrieval.store import Item, Store, open_database
 from tests.tools.server.world import (
     CATEGORIES,
     COUNT,
@@ -198,6 +198,16 @@ def test_items_come_back_by_key(app: FastAPI) -> None:
         "category": item.category, "attributes": item.attributes, "identity": None, "extra": {},
     }  # fmt: skip
     assert ask(app, "GET", "/api/items/none").status == 404
+
+
+def test_a_key_with_a_line_break_is_one(tmp_path: Path) -> None:
+    with open_database(make_database(tmp_path)) as store:
+        item = make_item(0)
+        (tmp_path / "photos" / item.photo).rename(tmp_path / "photos" / "a\nb.png")
+        store.add([Item("a\nb.png#1", "a\nb.png", 1)], unit_rows(1))
+        app = create_app(make_service(store, tmp_path / "photos", LIMITS))
+        for what in ("items", "photo"):
+            assert ask(app, "GET", f"/api/{what}/a%0Ab.png%231").status == 200
 
 
 def test_thumbnails(app: FastAPI) -> None:
