@@ -12,7 +12,7 @@ import numpy as np
 from engine.errors import InputError
 from retrieval.features import FeatureSchema, weighted_query
 from retrieval.filters import filter_mask
-from retrieval.item_table import ItemTable
+from retrieval.item_table import ItemTable, State
 from retrieval.ranking import aspect_cosines, best_first, weighted_mean
 from retrieval.scan import candidates
 from retrieval.segments import Layout
@@ -112,6 +112,10 @@ class DatabaseReader(Store):
             raise InputError(f"{self.folder}: holds no item {missing!r}")
         places = np.array([rows[key] for key in keys], np.int64)
         return view.read_checked(places).astype(np.float32)
+
+    def version(self) -> State:
+        with self._guard, self._table.reading() as state:
+            return state
 
     def count(self, filter: Filter | None = None) -> int:
         with self._reading() as view:

@@ -9,7 +9,7 @@ asks which of the two it got.
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +153,13 @@ class Store(PhotoSink):
     @abstractmethod
     def vectors(self, keys: Sequence[str]) -> np.ndarray:
         """f32[len(keys), D], in that order. InputError names the first unknown key."""
+
+    def version(self) -> Hashable:
+        """To be compared with a later one, from which it differs where items have changed.
+
+        Of a Milvus collection no more is known than its number of items.
+        """
+        return self.count()
 
     @abstractmethod
     def count(self, filter: Filter | None = None) -> int:

@@ -69,6 +69,17 @@ def test_labels_come_in_the_order_they_came_in(location: str) -> None:
     assert all(list(values) == ["0", "1", "2"] for values in found.values())
 
 
+def test_its_version_differs_with_every_change_and_with_none_else(location: str) -> None:
+    with open_database(location, schema=SCHEMA, create=True) as writer:
+        writer.add([make_item(0)], unit_rows(1))
+        with open_database(location, read_only=True) as reader:
+            first = reader.version()
+            reader.count(), reader.labels()
+            assert reader.version() == first
+            writer.add([make_item(0)], unit_rows(1))
+            assert reader.version() != first and reader.count() == 1
+
+
 # Opening.
 
 

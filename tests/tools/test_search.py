@@ -18,7 +18,7 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item
 from tools import build_database, search
-from tools.searching.answers import summary
+from tools.searching.answers import print_answers, summary
 from tools.searching.contact_sheet import write_sheet
 
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
@@ -158,6 +158,18 @@ def test_the_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> No
     for word in ("score", "item", "color", "texture", "shape", "wide/red.png#1", "top, red"):
         assert word in printed
     assert len(re.findall(r"0\.\d{3}|1\.000", printed)) >= 8
+
+
+@pytest.mark.parametrize("length", [10, 40, 200])
+def test_the_table_cuts_neither_keys_nor_numbers(length: int, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    key = "k" * length + ".jpg#1"
+    scores = {"item": 0.111, "color": -0.222, "texture": 0.333, "shape": 0.444}
+    hit = Hit(Item(key, key[:-2], 1, None, "short sleeve top", {"color": "navy"}), 0.555, scores)
+    print_answers([(Query("q", np.zeros(3, np.float32)), [hit])], {"color": 1})
+    printed = capsys.readouterr().out
+    for word in (key, "0.555", "0.111", "-0.222", "0.333", "0.444", "score", "texture", "sleeve"):
+        assert word in printed
 
 
 def test_the_contact_sheet_shows_crops_and_placeholders(

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from engine.files import printable
@@ -13,12 +14,17 @@ from retrieval.search import Query
 from retrieval.store import Hit
 
 MOST_LABELS = 4  # attributes of an item in the table
+WIDEST = 10_000  # characters of a line
 
 
 def print_answers(
     answers: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
 ) -> None:
-    """A table a query, a column an aspect; aspects without weight are dim."""
+    """A table a query, a column an aspect; aspects without weight are dim.
+
+    Keys and numbers are never cut: a table that needs it is wider than the terminal, or than the 80
+    characters that a pipe counts as.
+    """
     console = Console(highlight=False)
     for query, hits in answers:
         if not hits:
@@ -26,15 +32,18 @@ def print_answers(
             continue
         table = Table(title=escape(printable(query.title)), title_justify="left")
         table.add_column("item", no_wrap=True)  # a key is there to be copied
-        table.add_column("score", justify="right")
+        table.add_column("score", justify="right", no_wrap=True)
         for name in hits[0].aspects:
             style = None if weights.get(name) else "dim"
-            table.add_column(name, justify="right", style=style)
+            table.add_column(name, justify="right", style=style, no_wrap=True)
         table.add_column("what", overflow="fold")
         for hit in hits:
             cosines = (f"{value:.3f}" for value in hit.aspects.values())
             cells = (printable(hit.item.key), f"{hit.score:.3f}", *cosines, summary(hit))
             table.add_row(*(escape(cell) for cell in cells))
+        options = console.options.update(max_width=WIDEST)
+        needed = Measurement.get(console, options, table).minimum
+        console.width = max(console.width, needed)
         console.print(table)
 
 

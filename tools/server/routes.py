@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
 from tools.server import words
@@ -32,6 +33,15 @@ Size = Annotated[Literal["160", "320", "640", "1280"], Query(description="Longer
 View = Annotated[
     Literal["garment", "photo"], Query(description="What is around its box, or all of its photo")
 ]
+
+
+class _AnyText(PathConvertor):
+    """Starlette's ``path`` ends at a line break, which a photo's name may hold."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("text", _AnyText())
 
 
 class Queues:
@@ -79,14 +89,14 @@ def add_queries(app: FastAPI, service: Service, queues: Queues) -> None:
 
 
 def add_items(app: FastAPI, service: Service, queues: Queues) -> None:
-    @app.get("/api/items/{key:path}", response_model=words.StoredItem, responses=refusals(404, 422))
+    @app.get("/api/items/{key:text}", response_model=words.StoredItem, responses=refusals(404, 422))
     async def item(key: Key) -> dict:
         """What is known of a stored garment."""
         with queues.others.place():
             return plain(await queues.others.run(service.item, key))
 
     @app.get(
-        "/api/photo/{key:path}", response_class=Response,
+        "/api/photo/{key:text}", response_class=Response,
         responses=refusals(404, 422) | {200: {"content": {"image/jpeg": {}}}},
     )  # fmt: skip
     async def photo(key: Key, size: Size = "320", view: View = "garment") -> Response:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from tools.server.words import SearchRequest
 
 EXAMPLES = 12
 LOOKED_AT = 8 * EXAMPLES  # garments, of which the largest become examples
-COUNTS_STALE = 60  # seconds after which a database that grew is counted anew
+COUNTS_STALE = 60  # seconds after which a database that has changed is counted anew
 Answer = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -41,7 +41,8 @@ class Service:
         self.store, self.vision, self.pictures, self.limits = store, vision, pictures, limits
         self.handles = Handles(limits.handles, limits.handle_seconds)
         self._guard = threading.Lock()
-        self._counts: tuple[float, Answer] | None = None
+        self._counts: Answer | None = None
+        self._counted: tuple[float, Hashable] = 0.0, None  # when, and which version
 
     def detect(self, data: bytes) -> Answer:
         """Find the garments on a photo and remember their vectors."""
@@ -119,12 +120,11 @@ class Service:
     def stats(self) -> Answer:
         """What there is to search by; counting takes a while, so it is not done every time."""
         with self._guard:
-            now = time.monotonic()
-            count = self._read(self.store.count)
-            stale = self._counts is None or now - self._counts[0] > COUNTS_STALE
-            if self._counts is None or (stale and self._counts[1]["items"] != count):
-                self._counts = now, self._read(self._count)
-            return self._counts[1]
+            now, version = time.monotonic(), self._read(self.store.version)
+            counted_at, counted = self._counted
+            if self._counts is None or (now - counted_at > COUNTS_STALE and version != counted):
+                self._counts, self._counted = self._read(self._count), (now, version)
+            return self._counts
 
     def _count(self) -> Answer:
         categories, attributes = self.store.labels()

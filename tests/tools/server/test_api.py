@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from engine.errors import InputError
-from retrieval.store import Store, open_database
+from retrieval.store import Item, Store, open_database
 from tests.tools.server.world import (
     CATEGORIES,
     COUNT,
@@ -200,6 +200,16 @@ def test_items_come_back_by_key(app: FastAPI) -> None:
     assert ask(app, "GET", "/api/items/none").status == 404
 
 
+def test_a_key_with_a_line_break_is_one(tmp_path: Path) -> None:
+    with open_database(make_database(tmp_path)) as store:
+        item = make_item(0)
+        (tmp_path / "photos" / item.photo).rename(tmp_path / "photos" / "a\nb.png")
+        store.add([Item("a\nb.png#1", "a\nb.png", 1)], unit_rows(1))
+        app = create_app(make_service(store, tmp_path / "photos", LIMITS))
+        for what in ("items", "photo"):
+            assert ask(app, "GET", f"/api/{what}/a%0Ab.png%231").status == 200
+
+
 def test_thumbnails(app: FastAPI) -> None:
     key = quote(make_item(7).key, safe="")
     for view, shape in {"garment": (112, 80), "photo": (120, 80)}.items():
@@ -239,6 +249,20 @@ def test_counts_follow_the_database_after_a_while(tmp_path: Path, monkeypatch) -
         assert service.stats()["items"] == COUNT
         monkeypatch.setattr(module, "COUNTS_STALE", -1)
         assert service.stats()["items"] == COUNT - 1
+
+
+def test_counts_follow_a_database_that_changes_and_keeps_its_size(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "COUNTS_STALE", -1)
+    location = make_database(tmp_path)
+    with open_database(location, read_only=True) as reader, open_database(location) as writer:
+        service = make_service(reader, None, LIMITS)
+        before = service.stats()
+        assert service.stats() is before, "counting takes a while"
+        writer.add([replace(make_item(0), category="cape")], unit_rows(1))
+        after = service.stats()
+        assert after["items"] == COUNT and after["categories"]["cape"] == 1
 
 
 def test_a_broken_database_is_not_the_clients_fault(app, service: Service, monkeypatch) -> None:
