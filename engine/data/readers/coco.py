@@ -52,9 +52,8 @@ def find_images(root: Path, split: str, images: str | Path | None, listing: Path
         return found[:1]
     # CVAT's export has the photos of annotations/instances_train.json in images/train.
     subset = root / "images" / listing.stem.removeprefix("instances_")
-    candidates = (root / "images", subset, root / split, root / f"{split}2017", root)
-    candidates = (*candidates, listing.parent)
-    return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
+    usual = root / "images", subset, root / split, root / f"{split}2017", root, listing.parent
+    return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
 
 
 def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str, str]]:
