@@ -123,5 +123,5 @@ def test_clashes_are_refused():
     with pytest.raises(InputError, match="name="):
         merge_labels([SHOP, PHONE], ["a", "a"])
     clash = records([], [(-1, [1])], ["blue"], [AttributeGroup("color", 0, 1, False)])
-    with pytest.raises(InputError, match="color is exclusive in one set.*attributes="):
+    with pytest.raises(InputError, match=r"color is exclusive in one set.*attributes="):
         merge_labels([SHOP, clash], ["a", "b"])
