@@ -200,6 +200,9 @@ def test_categories_go_by_their_names(dataset: Path, weights: Path, capsys) -> N
         result["category_id"] = {0: 8, 5: 3}[result["category_id"]]
     assert other_results == results
     assert other_metrics["per_class"]["mask"]["coat"] == metrics["per_class"]["mask"]["coat"]
+    group = {"id": 0, "name": "clothes"}  # as Roboflow lists one, of no garment
+    more_metrics, more_results = judged("more", [group, coat, dress], {3: 3, 8: 8})
+    assert more_results == results and more_metrics["box"] == metrics["box"]
     fewer_metrics, fewer_results = judged("fewer", [dress], {8: 8})
     assert fewer_results == [result for result in results if result["category_id"] == 8]
     assert fewer_metrics["box"]["AP"] == metrics["per_class"]["box"]["dress"]["AP"]
