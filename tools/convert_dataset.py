@@ -12,9 +12,9 @@ order), ``area`` as the area of the box, 294 keypoints of which a garment's own 
 ("short sleeve top" where the converter says "short_sleeved_shirt"); added are ``scale``,
 ``occlusion``, ``zoom_in``, ``viewpoint`` and a photo's ``source``.
 
-Of sets with more labels, an annotation also has ``attributes`` (for each group the values that the
-garment has; unknown ones are missing) and ``identity``, its name. A garment of unknown category
-gets a category of that name, with id 0.
+Of sets with more labels, an annotation also has ``attributes`` (for each group its answer, or the
+list of all that the garment has; unknown ones are missing) and ``identity``, its name, as the
+reader of COCO takes them. A garment of unknown category gets a category of that name, with id 0.
 """
 
 import argparse
@@ -185,7 +185,12 @@ def labels(garment: Garment, records: PhotoRecords) -> dict[str, Any]:
         ]
         for group in records.attribute_groups
     }
-    attributes = {name: values for name, values in attributes.items() if values}
+    alone = {group.name for group in records.attribute_groups if group.exclusive}
+    attributes = {
+        name: values[0] if name in alone else values
+        for name, values in attributes.items()
+        if values
+    }
     entry: dict[str, Any] = {"attributes": attributes} if attributes else {}
     if records.identities and garment.identity >= 0:
         entry["identity"] = records.identities[garment.identity]

@@ -116,9 +116,12 @@ def test_names_of_attributes_and_identities(tmp_path: Path, capsys) -> None:
     assert named == [(0, "unknown"), (1, "dress")]
     first, second = written["annotations"]
     assert (first["category_id"], first["bbox"]) == (1, [0, 0, 60, 45])
-    assert (first["attributes"], first["identity"]) == ({"color": ["red"]}, "A")
+    assert (first["attributes"], first["identity"]) == ({"color": "red"}, "A")
     assert second["category_id"] == 0
     assert "attributes" not in second and "identity" not in second
+    again = load_dataset("coco", root, annotations=output)
+    assert (again.attributes, again.attribute_matrix.tolist()) == (["red"], [[1], [0]])
+    assert (again.identities, again.garment_identity.tolist()) == (["A"], [0, -1])
     capsys.readouterr()
     assert convert("csv", root, "--output", root / "labels.csv") == 2
     assert "is the file to be read" in capsys.readouterr().err

@@ -2,7 +2,8 @@
 
 Beside the standard keys, these are kept where an annotation has them: ``keypoints``, and
 DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (and a
-photo's ``source``), so that a converted DeepFashion2 loses nothing.
+photo's ``source``), so that a converted DeepFashion2 loses nothing; and attributes and identities
+(``engine.data.readers.coco_labels``).
 """
 
 import itertools
@@ -17,6 +18,7 @@ from engine.data.packing import SOURCES
 from engine.data.readers import checks
 from engine.data.readers.cache import fingerprint
 from engine.data.readers.checks import PhotoFolder
+from engine.data.readers.coco_labels import CocoLabels
 from engine.data.readers.deepfashion2 import ALL_LANDMARKS, LANDMARKS, slice_landmarks
 from engine.data.readers.parallel import check_photos
 from engine.data.readers.problems import BadRecord, Problems, shorten
@@ -76,9 +78,17 @@ def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str
     root = checks.choose_folder(_file_names(document["images"]), folders, annotations)
     sources[str(root.resolve())] = fingerprint(root)
     entries = _photo_entries(document["images"], PhotoFolder(root), problems)
-    reader = _Annotations(document["annotations"], entries, ids, problems)
+    labels = CocoLabels(document, problems)
+    reader = _Annotations(document["annotations"], entries, ids, labels, problems)
     records = PhotoRecords.from_photos(
-        reader.photos(), root=root, name="coco", categories=names, category_ids=ids
+        reader.photos(),
+        root=root,
+        name="coco",
+        categories=names,
+        category_ids=ids,
+        attributes=labels.names,
+        attribute_groups=labels.groups,
+        identities=labels.identities,
     )
     records = checks.drop_maskless(records, problems)
     records.problems = problems.found()
@@ -187,8 +197,15 @@ def _photo_entries(
 class _Annotations:
     """Turns raw annotations into garments and hands them out photo by photo."""
 
-    def __init__(self, annotations: list, entries: dict, ids: list[int], problems: Problems):
-        self.entries = entries
+    def __init__(
+        self,
+        annotations: list,
+        entries: dict,
+        ids: list[int],
+        labels: CocoLabels,
+        problems: Problems,
+    ) -> None:
+        self.entries, self.labels = entries, labels
         self.category_of = {category_id: index for index, category_id in enumerate(ids)}
         self.problems = problems
         self.seen: dict[int, tuple] = {}  # annotation id -> what has it
@@ -256,10 +273,11 @@ class _Annotations:
             segmentation=segmentation,
             crowd=annotation.get("iscrowd") in (1, True),
             annotation_id=annotation_id,
-            identity=checks.identity_of(pair_id, style),
+            identity=self.labels.identity(annotation, checks.identity_of(pair_id, style)),
             style=style,
             pair_id=pair_id,
             landmarks=self._landmarks(annotation.get("keypoints"), category_id - 1, where),
+            attributes=self.labels.attributes(annotation, where, self.problems),
             **{grade: checks.clean_grade(annotation.get(grade)) for grade in checks.GRADES},
         )
 

@@ -19,7 +19,13 @@ import numpy as np
 
 from engine.data.readers import checks
 from engine.data.readers.cache import fingerprint
-from engine.data.readers.listed import Rows, exclusive_groups, number_values, to_columns
+from engine.data.readers.listed import (
+    Rows,
+    exclusive_groups,
+    is_free_text,
+    number_values,
+    to_columns,
+)
 from engine.data.readers.problems import Problems
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
@@ -35,9 +41,6 @@ BOX_COLUMNS = (  # two corners, or the upper left one and the size
     ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
 )
 RESERVED = {"category", "split", *IDENTITY_COLUMNS}  # never attributes by themselves
-# A column is free text if it has more values than this, and more than half as many as entries.
-MOST_VALUES = 20
-
 NO_ANSWERS = {"nan", "<na>", "null"}  # blanks as data frames and databases write them
 
 Table = dict[str, list[str]]  # column -> its entries, stripped, "" = blank
@@ -194,9 +197,9 @@ def _attribute_columns(
         if name in taken | RESERVED:
             continue
         filled = [entry for entry in table[name] if entry]
-        different = len(set(filled))
-        if different > max(MOST_VALUES, len(filled) / 2):
-            problems.add("column of free text", f"{name}: {different} values in {len(filled)} rows")
+        if is_free_text(filled):
+            detail = f"{name}: {len(set(filled))} values in {len(filled)} rows"
+            problems.add("column of free text", detail)
         elif filled:
             names.append(name)
     return names

@@ -17,6 +17,8 @@ from engine.data.readers.problems import BadRecord, Problems
 from engine.data.records import AttributeGroup
 from engine.pixels.photo_files import PhotoError
 
+MOST_VALUES = 20  # of a question, or half as many as it has answers
+
 
 @dataclass
 class Rows:
@@ -127,6 +129,12 @@ def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarra
             problems.add(bad.kind, f"{rows.names[row]}: {bad}")
             keep[row] = False
     return box, keep
+
+
+def is_free_text(entries: Iterable[str]) -> bool:
+    """Whether answers, "" where there is none, are too many to be those of a question."""
+    filled = [entry for entry in entries if entry]
+    return len(set(filled)) > max(MOST_VALUES, len(filled) / 2)
 
 
 def number_values(entries: Iterable[str]) -> tuple[list[str], np.ndarray]:

@@ -22,6 +22,7 @@ CONSEQUENCES = {
     "duplicate annotation id": "later garment kept under another id",
     "annotation of an unlisted photo": "garment left out",
     "unknown category id": "garment left out",
+    "unknown attribute id": "attribute left out",
     "box not finite": "garment left out",
     "degenerate box": "garment left out",
     "box outside the photo": "garment left out",

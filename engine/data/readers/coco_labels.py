@@ -1,0 +1,135 @@
+"""What annotations of a COCO file say beyond COCO: attributes and identities.
+
+    "attribute_ids": [3, 115]                          Fashionpedia's: numbers of the document's
+                                                       list "attributes", grouped by supercategory
+    "attributes": {"color": "red", "parts": ["frill"]}   by name: CVAT's, tools/convert_dataset.py's
+    "identity": "D-17"                                 a product's name, convert_dataset.py's
+
+A text answers a question that has one answer, a list one that has several; what a list leaves out
+the garment has not. Without a list, or with an empty one as Fashionpedia gives shoes, nothing is
+known. CVAT's check boxes and numbers are left aside.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.data.readers.list_files import group_by_type
+from engine.data.readers.listed import is_free_text, number_values
+from engine.data.readers.problems import Problems
+from engine.data.records import AttributeGroup
+
+
+class CocoLabels:
+    """The labels of a document's annotations.
+
+    Args:
+        document: COCO's, its annotations not checked yet.
+        problems: told of what is left out.
+
+    Attributes:
+        names, groups: as ``PhotoRecords`` has them.
+        identities: names of the numbers that ``identity`` gives.
+    """
+
+    def __init__(self, document: dict[str, Any], problems: Problems) -> None:
+        annotations = [a for a in document["annotations"] if isinstance(a, dict)]
+        listed = [a for a in _listed(document.get("attributes")) if a["name"].strip()]
+        self.place: dict[Any, int] = {}  # attribute id, or (group, value) -> number
+        if listed:
+            kinds, types = number_values(a["supercategory"] for a in listed)
+            self.names, self.groups, order = group_by_type(
+                [a["name"].strip() for a in listed], types, dict(enumerate(kinds))
+            )
+            self.place = {listed[old]["id"]: new for new, old in enumerate(order)}
+        else:
+            self.names, self.groups = self._by_name(annotations, problems)
+        self.by_id = bool(listed)
+        self.identities, _ = number_values(map(_identity, annotations))
+        self.number_of = {name: i for i, name in enumerate(self.identities)}
+
+    def _by_name(
+        self, annotations: Iterable[dict], problems: Problems
+    ) -> tuple[list[str], list[AttributeGroup]]:
+        answers: dict[str, list[str]] = {}
+        several = set()
+        for annotation in annotations:
+            for group, values, exclusive in _answers(annotation):
+                answers.setdefault(group, []).extend(values)
+                several |= set() if exclusive else {group}
+        names, groups = [], []
+        for group, given in answers.items():
+            values, _ = number_values(given)
+            if is_free_text(given):
+                detail = f"{group}: {len(values)} values in {len(given)} annotations"
+                problems.add("column of free text", detail)
+                continue
+            self.place |= {(group, value): len(names) + i for i, value in enumerate(values)}
+            start = len(names)
+            names += values
+            groups.append(AttributeGroup(group, start, len(names), group not in several))
+        return names, groups
+
+    def attributes(self, annotation: dict, where: str, problems: Problems) -> np.ndarray:
+        """int8 [A] of a garment: 1 yes, -1 no, 0 unknown."""
+        row = np.zeros(len(self.names), np.int8)
+        if self.by_id:
+            ids = annotation.get("attribute_ids")
+            known = [i for i in ids if isinstance(i, int)] if isinstance(ids, list) else []
+            self._mark(row, slice(None), known, where, problems)
+            return row
+        given = {group: values for group, values, _ in _answers(annotation)}
+        for group in self.groups:
+            keys = [(group.name, value) for value in given.get(group.name, ())]
+            self._mark(row, slice(group.start, group.stop), keys, where, problems)
+        return row
+
+    def _mark(
+        self, row: np.ndarray, asked: slice, keys: Sequence[Any], where: str, problems: Problems
+    ) -> None:
+        for key in keys:
+            if key not in self.place:
+                problems.add("unknown attribute id", f"{where}: {key}")
+        has = [self.place[key] for key in keys if key in self.place]
+        if has:
+            row[asked] = -1
+            row[has] = 1
+
+    def identity(self, annotation: dict, default: int) -> int:
+        """The number of a garment's identity; of a file that names none, ``default``."""
+        if not self.identities:
+            return default
+        return self.number_of.get(_identity(annotation), -1)
+
+
+def _listed(entries: Any) -> list[dict[str, Any]]:
+    """Fashionpedia's attributes; none where the key holds something else."""
+    usable = [
+        {"supercategory": "attribute"} | entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+    ]
+    return [
+        entry
+        for entry in usable
+        if isinstance(entry.get("id"), int)
+        and all(isinstance(entry.get(key), str) for key in ("name", "supercategory"))
+    ]
+
+
+def _answers(annotation: dict) -> list[tuple[str, list[str], bool]]:
+    """(question, answers, whether it has but one) of what an annotation says by name."""
+    given = annotation.get("attributes")
+    found = []
+    for name, value in given.items() if isinstance(given, dict) else ():
+        values = value if isinstance(value, list) else [value]
+        values = [text.strip() for text in values if isinstance(text, str) and text.strip()]
+        if values and name.strip():
+            found.append((name.strip().lower(), values, isinstance(value, str)))
+    return found
+
+
+def _identity(annotation: dict) -> str:
+    identity = annotation.get("identity")
+    return identity.strip() if isinstance(identity, str) else ""
