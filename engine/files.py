@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,8 +92,8 @@ def require_other(output: Path, sources: Iterable[Path], flag: str) -> None:
 
 
 def printable(name: str) -> str:
-    """A file's name as any terminal takes it: some names are not even text."""
-    return name.encode(errors="replace").decode().replace("\n", "?")
+    """A file's name as any terminal takes it: some are not even text, some would command it."""
+    return re.sub(r"[\0-\x1f\x7f-\x9f]", "?", name.encode(errors="replace").decode())
 
 
 def digest(path: Path) -> str:

@@ -80,7 +80,7 @@ def plan_build(
 def state_of(root: Path, name: str) -> PhotoState:
     """A photo's file as it is now."""
     try:
-        status = os.stat(root / name)  # noqa: PTH116 (twice as fast as Path.stat)
+        status = os.stat(f"{root}/{name}")  # noqa: PTH116 (half the time of paths)
     except OSError:  # reading it will tell what is wrong
         return PhotoState(name, 0, 0)
     return PhotoState(name, status.st_size, status.st_mtime_ns)
