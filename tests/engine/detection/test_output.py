@@ -47,6 +47,16 @@ def test_boxes_go_half_the_way_to_their_masks() -> None:
     assert found.boxes.dtype == np.float32
 
 
+def test_a_wide_photo_seen_at_half_its_size() -> None:
+    output = {
+        "boxes": np.array([[4, 5, 60, 30]], np.float32),
+        "scores": np.array([0.9]),
+        "labels": np.array([1]),
+    }
+    found = read_output(output, np.zeros((32, 64, 3), np.uint8), (128, 64), 0.5)
+    np.testing.assert_array_equal(found.boxes, [[8, 10, 120, 60]])
+
+
 def test_nothing_stays_nothing() -> None:
     found = read([], [], np.zeros((0, 28, 28)))
     assert (len(found), found.masks, found.boxes.shape) == (0, [], (0, 4))

@@ -59,3 +59,9 @@ def test_proposals_lie_in_each_photo():
         assert 0 < len(boxes) <= rpn.kept_inference
         assert (boxes >= 0).all()
         assert (boxes <= torch.tensor([width, height, width, height])).all()
+
+
+def test_a_proposal_needs_width_and_height():
+    boxes = torch.tensor([[0.0, 0, 10, 0], [-5, 0, 0, 10], [0, 0, 10, 10]])
+    kept = network()._suppress(boxes, torch.tensor([3.0, 2, 1]), (20, 20), torch.zeros(3))
+    assert kept.tolist() == [[0, 0, 10, 10]]

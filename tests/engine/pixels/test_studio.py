@@ -59,3 +59,22 @@ def test_close_up_is_no_background() -> None:
     photo = np.full((120, 90, 3), (60, 70, 90), np.uint8)
     photo[:, 42:48] = 230
     assert studio_mask(photo) is None
+
+
+def test_cloth_on_the_lower_half_leaves_too_little_border() -> None:
+    photo = np.full((200, 150, 3), 252, np.uint8)
+    photo[100:] = (180, 40, 60)
+    assert studio_mask(photo) is None
+
+
+def test_what_stands_below_the_middle_is_no_product() -> None:
+    photo = np.full((200, 150, 3), 252, np.uint8)
+    photo[139:195, 20:130] = (180, 40, 60)
+    assert studio_mask(photo) is None
+
+
+def test_a_thin_frame_is_no_background() -> None:
+    photo = np.full((600, 600, 3), (180, 40, 60), np.uint8)
+    for edge in (photo[0], photo[-1], photo[:, 0], photo[:, -1]):
+        edge[:] = 252
+    assert studio_mask(photo) is None
