@@ -160,7 +160,7 @@ def test_no_detections_make_an_empty_list(dataset: Path) -> None:
         (["--weights", "WEIGHTS", "--batch-size", "0"], "--batch-size 0"),
         (["--weights", "WEIGHTS", "-j", "-1"], "--workers -1"),
         (["--weights", "WEIGHTS", "--split", "nope"], "nope"),
-        (["--weights", "WEIGHTS", "--output-dir", "WEIGHTS/under"], "--output-dir"),
+        (["--weights", "WEIGHTS", "--output-dir", "WEIGHTS/under"], "cannot make the folder"),
         ([], "--weights --predictions"),
         (["--weights", "WEIGHTS", "--predictions", "r.json"], "not allowed with"),
     ],
