@@ -73,7 +73,8 @@ def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch)
     embedder, stock = GarmentEmbedder(None, "descriptors"), make_photos(tmp_path / "stock", 1)
     about = {"root": str(stock)}
     open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
-    similar = SimilarItems(str(tmp_path / "db"), None, k=1, weights=None, categories=None)
+    store = open_database(tmp_path / "db", read_only=True)
+    similar = SimilarItems(store, None, k=1, weights=None, categories=None)
     both = threading.Barrier(2, timeout=30)
 
     def write_together(path: Path, picture: np.ndarray) -> None:
@@ -98,7 +99,13 @@ def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, c
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights, "--database"]
     message = fails(capsys, *command, tmp_path / "db", "--multitask-weights", "none")
     assert "--multitask-weights" in message
-    assert "no database" in fails(capsys, *command, tmp_path / "gone")
+
+
+def test_a_missing_database_is_told_before_any_model_is_loaded(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "photos", 1)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    command = [photos, "--output-dir", tmp_path / "out", "--weights", tmp_path / "junk.pt"]
+    assert "no database" in fails(capsys, *command, "--database", tmp_path / "gone")
 
 
 @pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])
