@@ -54,6 +54,9 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert outside and "picture" not in outside[0], "a picture from outside the root"
     assert similar[0]["picture"] in (tmp_path / "out/index.html").read_text()
     assert run(*command).seen == []
+    (tmp_path / "out" / similar[0]["picture"]).unlink()
+    assert "1.png" in run(*command).seen, "an item's picture is missing"
+    assert (tmp_path / "out" / similar[0]["picture"]).exists()
     assert len(run(*command, "--same-category").seen) == 3
     document = json.loads((tmp_path / "out/garments.json").read_text())
     for garment in (garment for photo in document["photos"] for garment in photo["garments"]):
