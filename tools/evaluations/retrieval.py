@@ -46,6 +46,7 @@ from engine.errors import InputError
 from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
 from engine.judging.multitask_tables import print_neighbors
 from engine.training.meters import write_json
+from engine.wording import counted
 from retrieval.features import parse_weights
 from retrieval.store import open_database
 from retrieval.stored_set import StoredSet, from_files, from_store
@@ -112,7 +113,7 @@ def _neighbors(
     rows = _measure(found, table, roles, {"weighted": weights} if weights else {})
     metrics: dict[str, Any] = {"items": len(found.items)} | rows
     console = Console(quiet=not distributed.is_main())
-    console.print(f"{len(found.items)} items", style="bold")
+    console.print(counted(len(found.items), "item"), style="bold")
     if found.labels_are_answers and table.judged:
         metrics["labels_are_answers"] = True
         console.print(OWN_ANSWERS)
