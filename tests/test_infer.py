@@ -222,7 +222,7 @@ def run_and_maybe_die(arguments: list[str], kill_after: int | None, at_the_end: 
 def killed(arguments: list[str], kill_after: int | None, at_the_end: bool = False) -> None:
     target = FORKSERVER.Process(target=run_and_maybe_die, args=(arguments, kill_after, at_the_end))
     target.start()
-    target.join(60)
+    target.join(600)
     assert target.exitcode == -signal.SIGKILL
 
 
