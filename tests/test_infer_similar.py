@@ -38,7 +38,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
             box = tuple(one_garment(photo).boxes[0].tolist())
             kind = CATEGORIES[0].upper() if name == "3.png" else "cloak"
             item = Item(f"{name}#1", name, 1, box, kind)
-            store.put_photo(PhotoState(name, 1, 1), [item], vectors)
+            store.put_photos([(PhotoState(name, 1, 1), [item], vectors)])
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights,
                "--multitask-weights", "none", "--database", location, "--similar", "2",
                "--aspect-weights", "color=1"]  # fmt: skip
@@ -68,7 +68,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert len(run(*command).seen) == 3, "another database, other neighbors"
     with open_database(location) as store:
         (item,), vectors = store.get(["1.png#1"]), store.vectors(["1.png#1"])
-        store.put_photo(PhotoState("1.png", 1, 1), [replace(item, category="cape")], vectors)
+        store.put_photos([(PhotoState("1.png", 1, 1), [replace(item, category="cape")], vectors)])
     assert len(run(*command).seen) == 3, "the same photo, other labels"
 
 
@@ -78,7 +78,7 @@ def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch)
     open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
     store = open_database(tmp_path / "db", read_only=True)
     similar = SimilarItems(store, None, k=1, weights=None, categories=None)
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=300)
 
     def write_together(path: Path, picture: np.ndarray) -> None:
         write_jpeg(path, picture)
