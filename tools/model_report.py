@@ -12,7 +12,8 @@ normalization, activation, pooling and the choice of boxes are not. A detector's
 what it finds: --garments masks are counted.
 
 The receptive field is what the middle of a map can see in theory, worked out through all paths,
-and what visibly changes it, by gradients (with random weights unless --weights says otherwise).
+and, with --output-dir, what visibly changes it, by gradients (with random weights unless --weights
+says otherwise).
 
 --output-dir gets report.json, layers.csv, fields.csv, costs.png and fields.png.
 """
@@ -207,8 +208,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     told.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
     told.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     told.add_argument(
-        "--photos", nargs="+", default=[], help="for the effective field (default: noise)"
-    )
+        "--photos", nargs="+", default=[],
+        help="for the effective fields of --output-dir (default: noise)",
+    )  # fmt: skip
     told.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
     arguments = parser.parse_args(argv)
     _check(arguments, parser)
@@ -222,6 +224,8 @@ def _check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> No
         value = getattr(arguments, flag)
         require(value >= least, f"--{flag.replace('_', '-')} {value}: must be at least {least}")
     require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
+    sentence = "--photos: only for --output-dir, which gets the effective fields; give that, too"
+    require(not arguments.photos or arguments.output_dir is not None, sentence)
     if arguments.size:
         arguments.size = tuple(arguments.size)
         require(min(arguments.size) >= 1, "--size: must be at least 1 pixel")
