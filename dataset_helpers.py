@@ -13,7 +13,7 @@ changes.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,19 @@ def parse_spec(text: str) -> DatasetSpec:
     spec = DatasetSpec(name, path, options)
     _check_options(spec, text)
     return spec
+
+
+def parse_specs(texts: Iterable[str]) -> list[DatasetSpec]:
+    """As ``parse_spec``, for sets whose results are told side by side.
+
+    Raises:
+        InputError: as ``parse_spec``, or two sets have one name.
+    """
+    specs = [parse_spec(text) for text in texts]
+    titles = [spec.title for spec in specs]
+    if len(set(titles)) < len(titles):
+        raise InputError(f"sets named {', '.join(titles)}: give each its own with name=")
+    return specs
 
 
 def _check_options(spec: DatasetSpec, text: str) -> None:
