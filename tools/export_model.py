@@ -163,7 +163,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
     require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
     require_other(arguments.output, [arguments.weights], "--output")
-    make_folder(arguments.output.parent)
+    for written in filter(None, (arguments.output, arguments.json)):
+        make_folder(written.parent)
     return arguments
 
 
