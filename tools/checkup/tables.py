@@ -26,10 +26,8 @@ MOST_ATTRIBUTES = 20  # values of a group that are printed
 
 def statistics(records: PhotoRecords) -> dict[str, Any]:
     """Counts and histograms of one split: label -> count, in the order to be shown."""
-    names, per_category = (
-        records.categories,
-        np.bincount(records.garment_category + 1, minlength=len(records.categories) + 1),
-    )
+    names = records.categories
+    per_category = np.bincount(records.garment_category + 1, minlength=len(names) + 1)
     if per_category[0]:  # of unknown category
         names = [*names, records.category_name(-1)]
     per_photo = np.minimum(np.diff(records.garment_offsets), MANY_GARMENTS)
