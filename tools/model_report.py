@@ -46,6 +46,7 @@ from engine.pixels.find_photos import find_photos
 from engine.pixels.geometry import resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.training.meters import write_json
+from engine.wording import printable
 from tools.report.measure import measure
 from tools.report.networks import Network, build, names, noise, normalize
 from tools.report.pictures import draw_costs, draw_fields
@@ -155,7 +156,7 @@ def _pictures(photos: list[str], size: tuple[int, int]) -> list[Tensor]:
             full_size = photo_size(root / name)
             photo = read_photo(root / name, min_short_side=min(size))
         except PhotoError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {printable(str(error))}", file=sys.stderr)
             continue
         photo = resize(photo, full_size, size[::-1])
         pictures.append(normalize(torch.from_numpy(photo).permute(2, 0, 1)))
