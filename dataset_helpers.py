@@ -26,6 +26,7 @@ from engine.data.stand_ins import StandIns
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.training.samplers import Draw
+from engine.wording import counted
 
 OPTIONS = (
     "name", "split", "val", "weight", "category", "identity", "attributes",
@@ -219,8 +220,9 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
         raise InputError(f"{title}: no usable photo in {records.root}: {why}")
     if is_main():
         masks = "with masks" if records.has_masks else "boxes only"
-        garments = len(records.garment_category)
-        logger.info("%s: %d photos, %d garments (%s)", title, len(records), garments, masks)
+        photos = counted(len(records), "photo")
+        garments = counted(len(records.garment_category), "garment")
+        logger.info("%s: %s, %s (%s)", title, photos, garments, masks)
         crowds = int(records.garment_crowd.sum())
         if crowds:  # CVAT's export calls everything so that was painted with its brush
             logger.info(
