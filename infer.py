@@ -24,7 +24,8 @@ upper left corner; in coco_results.json x, y, width, height. A score, 0..1, is t
 the detector gives its category, lowered where the outline is vague.
 
 Run it again to continue after a kill, or with more photos: finished ones are skipped unless the
-photo, the weights or a setting has changed. The files tell of the photos that the command names.
+photo, the weights or a setting has changed, or one of their pictures is gone. The files tell of the
+photos that the command names.
 """
 
 import argparse
