@@ -1,7 +1,7 @@
 """The multitask model: labels, attributes, and what its aspect vectors find.
 
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt \\
-        --dataset csv:clothing --dataset csv:products --output-dir eval/
+        --dataset csv:clothing csv:products --output-dir eval/
     python tools/evaluate.py multitask --weights m.pt --dataset csv:catalog \\
         --query-views back alt1 --gallery-view main
 
