@@ -13,7 +13,7 @@ changes.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from engine.data.stand_ins import StandIns
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.training.samplers import Draw
+from engine.wording import counted
 
 OPTIONS = (
     "name", "split", "val", "weight", "category", "identity", "attributes",
@@ -93,6 +94,19 @@ def parse_spec(text: str) -> DatasetSpec:
     spec = DatasetSpec(name, path, options)
     _check_options(spec, text)
     return spec
+
+
+def parse_specs(texts: Iterable[str]) -> list[DatasetSpec]:
+    """As ``parse_spec``, for sets whose results are told side by side.
+
+    Raises:
+        InputError: as ``parse_spec``, or two sets have one name.
+    """
+    specs = [parse_spec(text) for text in texts]
+    titles = [spec.title for spec in specs]
+    if len(set(titles)) < len(titles):
+        raise InputError(f"sets named {', '.join(titles)}: give each its own with name=")
+    return specs
 
 
 def _check_options(spec: DatasetSpec, text: str) -> None:
@@ -206,8 +220,9 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
         raise InputError(f"{title}: no usable photo in {records.root}: {why}")
     if is_main():
         masks = "with masks" if records.has_masks else "boxes only"
-        garments = len(records.garment_category)
-        logger.info("%s: %d photos, %d garments (%s)", title, len(records), garments, masks)
+        photos = counted(len(records), "photo")
+        garments = counted(len(records.garment_category), "garment")
+        logger.info("%s: %s, %s (%s)", title, photos, garments, masks)
         crowds = int(records.garment_crowd.sum())
         if crowds:  # CVAT's export calls everything so that was painted with its brush
             logger.info(

@@ -24,7 +24,8 @@ upper left corner; in coco_results.json x, y, width, height. A score, 0..1, is t
 the detector gives its category, lowered where the outline is vague.
 
 Run it again to continue after a kill, or with more photos: finished ones are skipped unless the
-photo, the weights or a setting has changed. The files tell of the photos that the command names.
+photo, the weights or a setting has changed, or one of their pictures is gone. The files tell of the
+photos that the command names.
 """
 
 import argparse
@@ -51,7 +52,7 @@ from engine.outputs.summary import assemble, print_summary
 from engine.pixels.find_photos import MARKER
 from engine.pixels.photos import PhotoError
 from retrieval.similar import SimilarItems
-from retrieval.store import Hit
+from retrieval.store import Hit, Store, open_database
 
 LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
 
@@ -61,11 +62,12 @@ def infer(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     device = distributed.init(arguments.device, timeout_minutes=LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
+    store = open_store(arguments)  # refused before the models are loaded, which takes a while
     checkpoint = model_flags.detector_checkpoint(arguments)
     categories = checkpoint["categories"]
     settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
     describer = model_flags.build_describer(arguments, device)
-    similar = open_similar(arguments, describer, categories)
+    similar = similar_items(arguments, store, describer, categories)
 
     header = describe_run(arguments, settings, similar) if distributed.is_main() else {}
     run, root, pending = open_together(arguments, header)
@@ -98,14 +100,24 @@ def infer(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
-def open_similar(
-    arguments: argparse.Namespace, describer: Describer | None, categories: list[str]
-) -> SimilarItems | None:
+def open_store(arguments: argparse.Namespace) -> Store | None:
     """The database to look for similar items in, if one was given."""
     if arguments.database is None:
         return None
+    return open_database(arguments.database, read_only=True)
+
+
+def similar_items(
+    arguments: argparse.Namespace,
+    store: Store | None,
+    describer: Describer | None,
+    categories: list[str],
+) -> SimilarItems | None:
+    """How to look for similar items in the database, if there is one."""
+    if store is None:
+        return None
     return SimilarItems(
-        arguments.database,
+        store,
         describer,
         k=arguments.similar,
         weights=arguments.aspect_weights,

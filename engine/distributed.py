@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from engine.errors import InputError
+from engine.wording import printable
 
 TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -187,13 +188,20 @@ def first_on_each_machine() -> Iterator[None]:
             barrier()
 
 
+class _Printable(logging.Formatter):
+    """Messages whose file names command no terminal; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
 def configure_logging() -> logging.Logger:
     """The project's logger: rank 0 speaks, other ranks only warn, their rank named in the line."""
     logger = logging.getLogger("weft")
     logger.handlers.clear()
     handler = logging.StreamHandler()
     prefix = "" if is_main() else f"[rank {rank()}] "
-    handler.setFormatter(logging.Formatter(prefix + "%(message)s"))
+    handler.setFormatter(_Printable(prefix + "%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if is_main() else logging.WARNING)
     logger.propagate = False

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from engine.wording import printable
+
 
 class InputError(Exception):
     """Bad input from outside: its text is one clear sentence naming the file and what to do."""
@@ -22,7 +24,7 @@ def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
         try:
             sys.exit(main(*args, **kwargs) or 0)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

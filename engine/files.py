@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,11 +88,6 @@ def require_other(output: Path, sources: Iterable[Path], flag: str) -> None:
     for source in sources:
         if exists(output) and exists(source) and output.samefile(source):
             raise InputError(f"{flag} {output}: is the file to be read; name another")
-
-
-def printable(name: str) -> str:
-    """A file's name as any terminal takes it: some are not even text, some would command it."""
-    return re.sub(r"[\0-\x1f\x7f-\x9f]", "?", name.encode(errors="replace").decode())
 
 
 def digest(path: Path) -> str:

@@ -8,6 +8,7 @@ with open_database("DB", read_only=True) as store:
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -147,11 +148,17 @@ def find_similar(
         own = filter or Filter()
         if kinds is not None and query.category:
             own = replace(own, categories=kinds[query.category])
-        pairs.append((_without_itself(own, query, store, exclude_same_photo), query))
+        if exclude_same_photo:
+            own = _without_its_photo(own, query, store)
+        pairs.append((own, query))
     found = []
     for own, group in groupby(pairs, key=lambda pair: pair[0]):
-        vectors = np.stack([query.vector for _, query in group])
-        found += store.search(vectors, weights=weights, k=k, filter=own)
+        asking = [query for _, query in group]
+        vectors = np.stack([query.vector for query in asking])
+        # A filter without the item itself would give each stored item a pass of its own.
+        spare = any(query.item for query in asking)
+        hits = store.search(vectors, weights=weights, k=k + spare, filter=own)
+        found += map(partial(_others, k=k), asking, hits)
     return found
 
 
@@ -159,8 +166,10 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     """A filter whose words are spelled as the store's, capitals aside.
 
     Raises:
-        InputError: a category, attribute or value that no item has.
+        InputError: a category, attribute, value or folder that no item has.
     """
+    if filter.folder and not store.count(Filter(folder=filter.folder)):
+        raise InputError(f"folder {filter.folder}: no item lies below it; keys begin with theirs")
     if not filter.categories and not filter.attributes:
         return filter
     categories, attributes = store.labels()
@@ -200,15 +209,17 @@ def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[s
     return tuple(dict.fromkeys(word for stored in found.values() for word in stored))
 
 
-def _without_itself(filter: Filter, query: Query, store: Store, same_photo: bool) -> Filter:
-    if query.item is not None:
-        filter = replace(filter, exclude_keys=(*filter.exclude_keys, query.item.key))
-        name = query.item.photo
-    else:
-        name = photo_name(store, query.photo)
-    if same_photo and name is not None:
-        filter = replace(filter, exclude_photos=(*filter.exclude_photos, name))
-    return filter
+def _without_its_photo(filter: Filter, query: Query, store: Store) -> Filter:
+    name = query.item.photo if query.item else photo_name(store, query.photo)
+    if name is None:
+        return filter
+    return replace(filter, exclude_photos=(*filter.exclude_photos, name))
+
+
+def _others(query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The k best hits but the query itself."""
+    own = query.item.key if query.item else None
+    return [hit for hit in hits if hit.item.key != own][:k]
 
 
 def equal_weights(schema: FeatureSchema) -> dict[str, float]:

@@ -17,7 +17,7 @@ from retrieval.embedders import embedder_for
 from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT, item_picture, photo_path
 from retrieval.search import Query, equal_weights, find_similar, kinds_of
-from retrieval.store import Hit, Item, open_database
+from retrieval.store import Hit, Item, Store
 
 FOLDER = "similar"  # of the results folder
 PICTURE_SIDE = 320  # px
@@ -27,30 +27,29 @@ class SimilarItems:
     """An open database, and how to search it.
 
     Args:
-        location: folder or Milvus URI.
+        store: open for reading.
         describer: the multitask model at hand, if there is one.
         k: items a garment.
         weights: as ``retrieval.features.parse_weights`` reads them; None: all aspects alike.
         categories: the detector's, to find only items of a garment's own; None: of any.
 
     Raises:
-        InputError: no database there, one of other features, or weights that make no sense.
+        InputError: a database of other features, or weights that make no sense.
     """
 
     def __init__(
         self,
-        location: str,
+        store: Store,
         describer: Describer | None,
         *,
         k: int,
         weights: str | None,
         categories: Sequence[str] | None,
     ) -> None:
-        self.store = open_database(location, read_only=True)
-        self.k, self.categories = k, categories
-        self.kinds = None if categories is None else kinds_of(self.store, categories)
-        self.embedder = embedder_for(self.store.schema, describer, self.store.name)
-        schema = self.store.schema
+        self.store, self.k, self.categories = store, k, categories
+        self.kinds = None if categories is None else kinds_of(store, categories)
+        schema = store.schema
+        self.embedder = embedder_for(schema, describer, store.name)
         self.weights = parse_weights(weights) if weights else equal_weights(schema)
         normalized_weights(self.weights, schema)  # refuses what makes no sense
 

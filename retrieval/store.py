@@ -88,15 +88,11 @@ class PhotoSink(ABC):
         """Replace everything known of each photo by its state, items and vectors f32[n, D].
 
         A photo is never half there, whatever is killed when. Of several entries about one photo
-        the last one counts.
+        the last one counts. A commit takes longer than its rows: prefer large batches.
 
         Raises:
             InputError: for entries that do not fit the schema, or a store that cannot be written.
         """
-
-    def put_photo(self, state: PhotoState, items: Sequence[Item], vectors: np.ndarray) -> None:
-        """``put_photos`` of one photo. A commit takes longer than its rows: prefer batches."""
-        self.put_photos([(state, items, vectors)])
 
     @abstractmethod
     def close(self) -> None:

@@ -99,6 +99,9 @@ def test_only_what_changed_is_done_again(tmp_path: Path, weights: Path) -> None:
     assert run(*command).seen == ["1.png"]
     (output / "overlays/0.png.jpg").unlink()
     assert run(*command).seen == ["0.png"]
+    shutil.rmtree(output / "crops/sub")
+    assert run(*command).seen == ["2.png"]
+    assert finals(output).keys() == before.keys()
     make_photos(photos, 5)
     (photos / "3.png").unlink()
     assert set(run(*command).seen) == {"0.png", "1.png", "2.png", "4.png"}
@@ -219,7 +222,7 @@ def run_and_maybe_die(arguments: list[str], kill_after: int | None, at_the_end: 
 def killed(arguments: list[str], kill_after: int | None, at_the_end: bool = False) -> None:
     target = FORKSERVER.Process(target=run_and_maybe_die, args=(arguments, kill_after, at_the_end))
     target.start()
-    target.join(60)
+    target.join(600)
     assert target.exitcode == -signal.SIGKILL
 
 

@@ -38,7 +38,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
             box = tuple(one_garment(photo).boxes[0].tolist())
             kind = CATEGORIES[0].upper() if name == "3.png" else "cloak"
             item = Item(f"{name}#1", name, 1, box, kind)
-            store.put_photo(PhotoState(name, 1, 1), [item], vectors)
+            store.put_photos([(PhotoState(name, 1, 1), [item], vectors)])
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights,
                "--multitask-weights", "none", "--database", location, "--similar", "2",
                "--aspect-weights", "color=1"]  # fmt: skip
@@ -54,6 +54,9 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert outside and "picture" not in outside[0], "a picture from outside the root"
     assert similar[0]["picture"] in (tmp_path / "out/index.html").read_text()
     assert run(*command).seen == []
+    (tmp_path / "out" / similar[0]["picture"]).unlink()
+    assert "1.png" in run(*command).seen, "an item's picture is missing"
+    assert (tmp_path / "out" / similar[0]["picture"]).exists()
     assert len(run(*command, "--same-category").seen) == 3
     document = json.loads((tmp_path / "out/garments.json").read_text())
     for garment in (garment for photo in document["photos"] for garment in photo["garments"]):
@@ -65,7 +68,7 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert len(run(*command).seen) == 3, "another database, other neighbors"
     with open_database(location) as store:
         (item,), vectors = store.get(["1.png#1"]), store.vectors(["1.png#1"])
-        store.put_photo(PhotoState("1.png", 1, 1), [replace(item, category="cape")], vectors)
+        store.put_photos([(PhotoState("1.png", 1, 1), [replace(item, category="cape")], vectors)])
     assert len(run(*command).seen) == 3, "the same photo, other labels"
 
 
@@ -73,8 +76,9 @@ def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch)
     embedder, stock = GarmentEmbedder(None, "descriptors"), make_photos(tmp_path / "stock", 1)
     about = {"root": str(stock)}
     open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
-    similar = SimilarItems(str(tmp_path / "db"), None, k=1, weights=None, categories=None)
-    both = threading.Barrier(2, timeout=30)
+    store = open_database(tmp_path / "db", read_only=True)
+    similar = SimilarItems(store, None, k=1, weights=None, categories=None)
+    both = threading.Barrier(2, timeout=300)
 
     def write_together(path: Path, picture: np.ndarray) -> None:
         write_jpeg(path, picture)
@@ -98,7 +102,13 @@ def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, c
     command = [photos, "--output-dir", tmp_path / "out", "--weights", weights, "--database"]
     message = fails(capsys, *command, tmp_path / "db", "--multitask-weights", "none")
     assert "--multitask-weights" in message
-    assert "no database" in fails(capsys, *command, tmp_path / "gone")
+
+
+def test_a_missing_database_is_told_before_any_model_is_loaded(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "photos", 1)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    command = [photos, "--output-dir", tmp_path / "out", "--weights", tmp_path / "junk.pt"]
+    assert "no database" in fails(capsys, *command, "--database", tmp_path / "gone")
 
 
 @pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])

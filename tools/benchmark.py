@@ -32,6 +32,7 @@ from engine import distributed
 from engine.command_line import Parser
 from engine.config import require
 from engine.errors import exits_cleanly
+from engine.files import make_folder
 from engine.training.meters import write_json
 from tools.benchmarks import (
     backbones,
@@ -82,7 +83,7 @@ def print_report(report: dict[str, Any], target: float | None) -> None:
     console.print(f"{device}; {where['torch_threads']} threads; load {where['load']}")
     sizes = {key: value for key, value in report.items() if not isinstance(value, dict)}
     skipped = ("benchmark", "rows")
-    console.print(", ".join(f"{k} {v}" for k, v in sizes.items() if k not in skipped) or "")
+    console.print(", ".join(f"{k} {v}" for k, v in sizes.items() if k not in skipped))
     if target:
         console.print(f"wanted: a ratio of {target:g}")
     table = Table("", "ours", "reference", "ratio", "of rounds", box=None)
@@ -106,6 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     distributed.configure_logging()
     rounds = getattr(arguments, "rounds", 1)
     require(rounds >= 1, f"--rounds {rounds}: must be at least 1")
+    if arguments.json:
+        make_folder(arguments.json.parent)
     module, _, target = BENCHMARKS[arguments.benchmark]
     results = module.run(arguments)
     where = machine(getattr(arguments, "device", "cpu"))

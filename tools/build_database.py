@@ -36,8 +36,9 @@ from engine.description.describer import Describer
 from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
 from engine.errors import InputError, exits_cleanly
-from engine.files import absolute, printable
+from engine.files import absolute
 from engine.pixels.find_photos import find_photos
+from engine.wording import counted, printable
 from retrieval.build import (
     GIVEN,
     MADE_BY,
@@ -218,8 +219,8 @@ def report(store: Store, plan: Plan, seconds: float) -> None:
     if len(bad) > MOST_NAMED:
         console.print(f"... and {len(bad) - MOST_NAMED} more")
     console.print(
-        f"{len(photos)} photos, {len(plan.pending)} of them now in {seconds:.1f} s, "
-        f"{len(plan.vanished)} gone: {store.count()} items, {len(bad)} unreadable"
+        f"{counted(len(photos), 'photo')}, {len(plan.pending)} of them now in {seconds:.1f} s, "
+        f"{len(plan.vanished)} gone: {counted(store.count(), 'item')}, {len(bad)} unreadable"
     )
     command = f"python tools/search.py PHOTO --database {printable(store.name)}"
     console.print(escape(f"search it: {command}"))

@@ -30,9 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.console import Console
 
-from dataset_helpers import DATASETS, load_dataset, load_spec, parse_spec
+from dataset_helpers import DATASETS, load_dataset, load_spec, parse_specs
 from engine.command_line import Parser
-from engine.config import require
 from engine.data.readers.parallel import own_cores
 from engine.data.readers.problems import Problem, Problems
 from engine.data.records import PhotoRecords
@@ -142,6 +141,8 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
         raise InputError(f"{name}: give one folder after the format, or FORMAT:PATH for each")
     if arguments.annotations and name != "coco":
         raise InputError("--annotations is for coco; choose parts of this dataset by --split")
+    if arguments.annotations and arguments.split:
+        raise InputError("--split: not with --annotations, whose files are the parts")
     parts = {}
     for split in dict.fromkeys(arguments.annotations or arguments.split or ["train"]):
         records = load_dataset(
@@ -160,11 +161,7 @@ def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
     if arguments.annotations or arguments.images:
         raise InputError("--annotations and --images: write FORMAT:PATH:annotations=...:images=...")
     parts = {}
-    specs = [parse_spec(text) for text in arguments.dataset]
-    titles = [spec.title for spec in specs]
-    sentence = f"sets named {', '.join(titles)}: give each its own with name="
-    require(len({*titles}) == len(titles), sentence)
-    for spec in specs:
+    for spec in parse_specs(arguments.dataset):
         roles = {spec.split: "train"}
         if spec.val != "none":
             roles.setdefault(spec.val, "val")

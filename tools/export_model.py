@@ -40,6 +40,7 @@ from engine.pixels.find_photos import find_photos
 from engine.pixels.geometry import resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.training.meters import write_json
+from engine.wording import printable
 from tools.benchmarks.timing import Way, compare, machine, timed
 from tools.export.compare import as_plain, compare_detectors, compare_multitask, lines
 from tools.export.write import export_detector, export_multitask
@@ -122,7 +123,7 @@ def _photos(arguments: argparse.Namespace, side: int) -> list[tuple[np.ndarray, 
             full_size = photo_size(root / name)
             photos.append((read_photo(root / name, min_short_side=side), full_size))
         except PhotoError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {printable(str(error))}", file=sys.stderr)
     require(bool(photos), "--photos: none of them can be read; give others")
     return photos
 
@@ -163,7 +164,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
     require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
     require_other(arguments.output, [arguments.weights], "--output")
-    make_folder(arguments.output.parent)
+    for written in filter(None, (arguments.output, arguments.json)):
+        make_folder(written.parent)
     return arguments
 
 

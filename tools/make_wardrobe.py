@@ -44,6 +44,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
 from engine.files import make_folder, replacing
+from engine.wording import counted
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
 from tools.wardrobe.scenes import plan_photo
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             rendered += render_split(arguments, split, count)
             write_factors(arguments.output / split)
     seconds = time.monotonic() - started
-    print(f"{arguments.output}: {rendered} photos rendered in {seconds:.1f} s")
+    print(f"{arguments.output}: {counted(rendered, 'photo')} rendered in {seconds:.1f} s")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

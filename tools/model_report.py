@@ -12,7 +12,8 @@ normalization, activation, pooling and the choice of boxes are not. A detector's
 what it finds: --garments masks are counted.
 
 The receptive field is what the middle of a map can see in theory, worked out through all paths,
-and what visibly changes it, by gradients (with random weights unless --weights says otherwise).
+and, with --output-dir, what visibly changes it, by gradients (with random weights unless --weights
+says otherwise).
 
 --output-dir gets report.json, layers.csv, fields.csv, costs.png and fields.png.
 """
@@ -45,6 +46,7 @@ from engine.pixels.find_photos import find_photos
 from engine.pixels.geometry import resize
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.training.meters import write_json
+from engine.wording import printable
 from tools.report.measure import measure
 from tools.report.networks import Network, build, names, noise, normalize
 from tools.report.pictures import draw_costs, draw_fields
@@ -154,7 +156,7 @@ def _pictures(photos: list[str], size: tuple[int, int]) -> list[Tensor]:
             full_size = photo_size(root / name)
             photo = read_photo(root / name, min_short_side=min(size))
         except PhotoError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {printable(str(error))}", file=sys.stderr)
             continue
         photo = resize(photo, full_size, size[::-1])
         pictures.append(normalize(torch.from_numpy(photo).permute(2, 0, 1)))
@@ -207,8 +209,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     told.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
     told.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     told.add_argument(
-        "--photos", nargs="+", default=[], help="for the effective field (default: noise)"
-    )
+        "--photos", nargs="+", default=[],
+        help="for the effective fields of --output-dir (default: noise)",
+    )  # fmt: skip
     told.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
     arguments = parser.parse_args(argv)
     _check(arguments, parser)
@@ -222,6 +225,8 @@ def _check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> No
         value = getattr(arguments, flag)
         require(value >= least, f"--{flag.replace('_', '-')} {value}: must be at least {least}")
     require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
+    sentence = "--photos: only for --output-dir, which gets the effective fields; give that, too"
+    require(not arguments.photos or arguments.output_dir is not None, sentence)
     if arguments.size:
         arguments.size = tuple(arguments.size)
         require(min(arguments.size) >= 1, "--size: must be at least 1 pixel")

@@ -53,6 +53,7 @@ from engine.model_flags import (
 from engine.outputs import journal
 from engine.outputs.photo_run import claim, stamp_of
 from engine.pixels.photos import read_photo
+from engine.wording import counted
 from tools.convert_dataset import annotations
 from tools.outlining.outline import outline
 
@@ -90,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
             val.write(arguments.output_dir / "val.json")
     for how, count in Counter(record["how"] for record in records).most_common():
         logger.info("%5d %s", count, how)
-    logger.info("%s: %d photos for training", arguments.output_dir, len(train.images))
+    taken = counted(len(train.images), "photo")
+    logger.info("%s: %s for training", arguments.output_dir, taken)
     logger.info("file names are relative to --images %s", root)
 
 

@@ -47,7 +47,9 @@ def search(arguments: argparse.Namespace) -> None:
         weights = equal_weights(store.schema)
         if arguments.weights is not None:
             weights = parse_weights(arguments.weights)
-        normalized_weights(weights, store.schema)  # refused before any photo is read
+        # Both refused before any photo is read.
+        normalized_weights(weights, store.schema)
+        filter = as_stored(store, filter_of(arguments))
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
         kinds = kinds_of(store, own) if arguments.same_category and own else None
@@ -56,7 +58,7 @@ def search(arguments: argparse.Namespace) -> None:
             queries,
             k=arguments.top_k,
             weights=weights,
-            filter=as_stored(store, filter_of(arguments)),
+            filter=filter,
             exclude_same_photo=arguments.exclude_same_photo,
             kinds=kinds,
         )

@@ -7,6 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from engine.wording import counted
+
 MEANINGS = {
     "AP": "mean over IoU .50 ... .95",
     "AP50": "at IoU .50",
@@ -31,7 +33,7 @@ def print_metrics(metrics: dict[str, Any], console: Console) -> None:
     kinds = [kind for kind in ("box", "mask") if kind in metrics]
     unreadable = metrics["unreadable"]
     left_out = f", {unreadable} of them unreadable" if unreadable else ""
-    console.print(_summary(metrics, kinds, f"{metrics['photos']} photos{left_out}"))
+    console.print(_summary(metrics, kinds, counted(metrics["photos"], "photo") + left_out))
     console.print(_triples("category", {kind: metrics["per_class"][kind] for kind in kinds}))
     for factor in metrics.get("subsets", {}).get("box", {}):
         rows = {kind: metrics["subsets"][kind][factor] for kind in kinds}

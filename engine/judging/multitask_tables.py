@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from engine.data.labels import ASPECTS
+from engine.wording import counted
 
 LABEL_COLUMNS = {
     "top1": "top-1",
@@ -35,7 +36,7 @@ def print_multitask(metrics: dict[str, Any], console: Console) -> None:
     not be measured is left out.
     """
     for part, entries in metrics.items():
-        counts = f"{part}: {entries['garments']} garments"
+        counts = f"{part}: {counted(entries['garments'], 'garment')}"
         if entries["unreadable"]:
             counts += f", {entries['unreadable']} more on unreadable photos are left out"
         console.print(counts, style="bold")

@@ -16,6 +16,7 @@ from engine.errors import InputError
 from engine.files import exists
 from engine.outputs import journal
 from engine.outputs.journal import Record
+from engine.outputs.results import pictures_of
 from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS, find_photos
 
 WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
@@ -129,5 +130,6 @@ def _holds(record: Record, stamps: dict[str, Stamp], output: Path) -> bool:
         return True  # from another run into this folder, which may be repeated
     if "kind" in record:
         return False  # unreadable photos get another chance: permissions leave no trace in a stamp
-    drawn = "overlay" not in record or (output / record["overlay"]).exists()
-    return drawn and record.get("stamp") == stamps[name]
+    if record.get("stamp") != stamps[name]:
+        return False
+    return all(exists(f"{output}/{picture}") for picture in pictures_of(record))

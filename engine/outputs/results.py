@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -117,6 +117,16 @@ def _garment(found: Detections, i: int, categories: Sequence[str]) -> dict[str, 
         garment["mask"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
     garment["area_share"] = round(area / (found.width * found.height), 5)
     return garment
+
+
+def pictures_of(record: Record) -> Iterator[str]:
+    """Where all the pictures lie that an entry names, relative to the output folder."""
+    if "overlay" in record:
+        yield record["overlay"]
+    for garment in record["garments"]:
+        if "crop" in garment:
+            yield garment["crop"]
+        yield from (item["picture"] for item in garment.get("similar", ()) if "picture" in item)
 
 
 def unreadable_record(name: str, error: PhotoError) -> Record:

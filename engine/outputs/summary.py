@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.files import printable, replacing
+from engine.files import replacing
 from engine.outputs.feature_file import FeatureFile
 from engine.outputs.gallery import GalleryWriter
 from engine.outputs.journal import Record
+from engine.wording import counted, printable
 
 CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
 COLORS = "measured_colors"  # beside the network's word for it, "color"
@@ -137,22 +138,18 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, o
     if len(summary.unreadable) > MOST_NAMED:
         console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
     console.print(
-        f"{_count(summary.photos, 'photo')}, {new} of them now in {seconds:.1f} s: "
-        f"{_count(summary.garments, 'garment')}, {_count(summary.photos_without, 'photo')} "
+        f"{counted(summary.photos, 'photo')}, {new} of them now in {seconds:.1f} s: "
+        f"{counted(summary.garments, 'garment')}, {counted(summary.photos_without, 'photo')} "
         f"without, {len(summary.unreadable)} unreadable"
     )
     if others:
         console.print(
-            f"{_count(others, 'photo')} of earlier runs, not named now: not in these results; name "
-            "them, too, to have all in one"
+            f"{counted(others, 'photo')} of earlier runs, not named now: not in these results; "
+            "name them, too, to have all in one"
         )
     page = output / "index.html"
     shown = page if page.exists() else output / "garments.json"
     console.print(escape(f"look at {printable(str(shown))}"))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any]]:

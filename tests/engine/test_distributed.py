@@ -107,3 +107,8 @@ def test_srun_variables_become_torchrun_variables(monkeypatch) -> None:
     }  # fmt: skip
     for name in distributed.TORCHRUN_VARIABLES:
         monkeypatch.delenv(name)
+
+
+def test_a_name_in_a_warning_commands_no_terminal(capsys) -> None:
+    distributed.configure_logging().warning("left out: %s", "\x1b[2Jred\n.jpg")
+    assert capsys.readouterr().err == "left out: ?[2Jred?.jpg\n"

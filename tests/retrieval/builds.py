@@ -73,7 +73,7 @@ def build_shard(location: str, rank: int) -> None:
     with open_shard(location, schema=SCHEMA, rank=rank) as sink:
         for number in range(rank, PHOTOS, 2):
             if photo_entry(number)[0].photo not in there:
-                sink.put_photo(*photo_entry(number))
+                sink.put_photos([photo_entry(number)])
                 say_started(location)
 
 

@@ -109,7 +109,7 @@ class StoreContract:
     def test_reopened_it_holds_the_same(self, location: str, items, rows) -> None:
         with open_database(location, schema=SCHEMA, create=True) as store:
             store.add(items, rows)
-            store.put_photo(state_of("empty.jpg", error="cut off"), [], np.zeros((0, 8)))
+            store.put_photos([(state_of("empty.jpg", error="cut off"), [], np.zeros((0, 8)))])
         for again in ({}, {"schema": SCHEMA}, {"schema": SCHEMA, "create": True}):
             with open_database(location, **again) as store:
                 assert store.schema == SCHEMA
@@ -131,7 +131,7 @@ class StoreContract:
         with open_database(location, read_only=True) as reader:
             for write in (
                 lambda: reader.add(items[:1], rows[:1]),
-                lambda: reader.put_photo(state_of("p"), [], rows[:0]),
+                lambda: reader.put_photos([(state_of("p"), [], rows[:0])]),
                 lambda: reader.delete([items[0].key]),
                 lambda: reader.delete_photos([items[0].photo]),
                 reader.compact,
@@ -176,11 +176,11 @@ class StoreContract:
 
     def test_a_photo_is_replaced_as_a_whole(self, store: Store) -> None:
         first = [make_item(0), make_item(1)]
-        store.put_photo(state_of(first[0].photo), first, unit_rows(2))
-        store.put_photo(state_of("other.jpg"), [], np.zeros((0, SCHEMA.dim), np.float32))
+        store.put_photos([(state_of(first[0].photo), first, unit_rows(2))])
+        store.put_photos([(state_of("other.jpg"), [], np.zeros((0, SCHEMA.dim), np.float32))])
         assert store.keys() == [item.key for item in first]
         newer = state_of(first[0].photo, size=11)
-        store.put_photo(newer, first[1:], unit_rows(1, seed=3))
+        store.put_photos([(newer, first[1:], unit_rows(1, seed=3))])
         assert store.keys() == [first[1].key]
         assert store.photos() == {newer.photo: newer, "other.jpg": state_of("other.jpg")}
         np.testing.assert_allclose(store.vectors(store.keys()), unit_rows(1, 3), atol=1e-6)
@@ -211,7 +211,7 @@ class StoreContract:
             with pytest.raises(InputError):
                 filled.add(bad_items, bad_rows)
         with pytest.raises(InputError):
-            filled.put_photo(state_of("another.jpg"), [make_item(50)], rows[:1])
+            filled.put_photos([(state_of("another.jpg"), [make_item(50)], rows[:1])])
         assert filled.count() == 37 and filled.photos() == {}
 
     @pytest.mark.parametrize(
@@ -371,8 +371,8 @@ class StoreContract:
             with open_shard(location, schema=SCHEMA, rank=rank) as sink:
                 for number in (4 * rank, 4 * rank + 2):
                     pair = [make_item(number), make_item(number + 1)]
-                    sink.put_photo(state_of(pair[0].photo), pair, unit_rows(2, seed=number))
-                sink.put_photo(state_of(f"bad {rank}", error="no photo"), [], unit_rows(0))
+                    sink.put_photos([(state_of(pair[0].photo), pair, unit_rows(2, seed=number))])
+                sink.put_photos([(state_of(f"bad {rank}", error="no photo"), [], unit_rows(0))])
         store.absorb_shards()
         assert store.count() == 8 and len(store.photos()) == 6
         assert store.get([make_item(5).key]) == [make_item(5)]

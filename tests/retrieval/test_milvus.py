@@ -131,8 +131,8 @@ def test_a_kill_while_a_photo_is_replaced(
     location: str, store: MilvusStore, monkeypatch, survived: int
 ) -> None:
     pair, photo = [make_item(0), make_item(1)], make_item(0).photo
-    store.put_photo(state_of(photo), pair, unit_rows(2))
-    store.put_photo(state_of("other.jpg"), [], unit_rows(0))
+    store.put_photos([(state_of(photo), pair, unit_rows(2))])
+    store.put_photos([(state_of("other.jpg"), [], unit_rows(0))])
     entry = (state_of(photo, size=11), pair[1:], unit_rows(1, seed=3))
     writes, call = [], Link.call
 
@@ -144,7 +144,7 @@ def test_a_kill_while_a_photo_is_replaced(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Link, "call", die)
-        store.put_photo(*entry)
+        store.put_photos([entry])
     with open_database(location, schema=SCHEMA) as again:
         states = again.photos()
         assert states.pop("other.jpg") == state_of("other.jpg")
@@ -154,7 +154,7 @@ def test_a_kill_while_a_photo_is_replaced(
             # Neither the old nor the new file: the next build comes back to it.
             assert (states[photo].size, states[photo].mtime_ns) == (-1, -1)
             assert photo in again.verify()[0]
-        again.put_photo(*entry)
+        again.put_photos([entry])
         assert again.photos()[photo] == entry[0] and again.keys() == [pair[1].key]
         np.testing.assert_array_equal(again.vectors([pair[1].key]), unit_rows(1, seed=3))
         assert again.verify() == []
@@ -162,7 +162,7 @@ def test_a_kill_while_a_photo_is_replaced(
 
 def test_a_kill_while_a_photo_is_deleted(store: MilvusStore, monkeypatch) -> None:
     photo = make_item(0).photo
-    store.put_photo(state_of(photo), [make_item(0)], unit_rows(1))
+    store.put_photos([(state_of(photo), [make_item(0)], unit_rows(1))])
     write = MilvusStore._write
 
     def die(self: MilvusStore, method: str, *args, **kwargs) -> None:
@@ -184,8 +184,8 @@ def test_two_writers_and_a_reader(location: str, store: MilvusStore) -> None:
         open_database(location, schema=SCHEMA) as second,
         open_database(location, read_only=True) as reader,
     ):
-        store.put_photo(state_of("a"), [Item("a#0", "a")], unit_rows(1))
-        second.put_photo(state_of("b"), [Item("b#0", "b")], unit_rows(1, seed=1))
+        store.put_photos([(state_of("a"), [Item("a#0", "a")], unit_rows(1))])
+        second.put_photos([(state_of("b"), [Item("b#0", "b")], unit_rows(1, seed=1))])
         for each in (store, second, reader):
             assert each.keys() == ["a#0", "b#0"] and set(each.photos()) == {"a", "b"}
 
@@ -195,7 +195,7 @@ def test_labels_too_long_for_milvus(store: MilvusStore) -> None:
     with pytest.raises(InputError, match="k: its labels and extra take 70"):
         store.add([item], unit_rows(1))
     with pytest.raises(InputError, match="k: its labels and extra take 70"):
-        store.put_photo(state_of("p"), [item], unit_rows(1))
+        store.put_photos([(state_of("p"), [item], unit_rows(1))])
     assert store.count() == 0 and store.photos() == {}
 
 
@@ -249,7 +249,7 @@ def test_used_after_closing(store: MilvusStore) -> None:
 
 def test_state_of_an_unreadable_photo(store: MilvusStore) -> None:
     state = PhotoState("ü'\"\\.jpg", 2**53 + 1, 2**62 + 1, "cut off\n" + "x" * 5000)
-    store.put_photo(state, [], unit_rows(0))
+    store.put_photos([(state, [], unit_rows(0))])
     (found,) = store.photos().values()
     assert (found.photo, found.size, found.mtime_ns) == (state.photo, state.size, state.mtime_ns)
     assert found.error.startswith("cut off\nxxx") and len(found.error) < 1100

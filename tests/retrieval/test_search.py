@@ -55,6 +55,23 @@ def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarra
         stored_queries(store, ["nowhere"])
 
 
+def test_stored_items_share_a_pass(store: Store, monkeypatch) -> None:
+    asked, search = [], store.search
+
+    def counting(queries: np.ndarray, **settings) -> list:
+        asked.append(len(queries))
+        return search(queries, **settings)
+
+    monkeypatch.setattr(store, "search", counting)
+    keys = store.keys()
+    found = find_similar(store, stored_queries(store, keys), k=4)
+    assert asked == [COUNT]
+    for key, vector, hits in zip(keys, store.vectors(keys), found, strict=True):
+        others = Filter(exclude_keys=(key,))
+        (expected,) = search(vector[None], weights=EQUAL, k=4, filter=others)
+        assert keys_of(hits) == keys_of(expected) and len(hits) == 4
+
+
 def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
     assert as_stored(store, Filter(attributes={"COLOR": ("RED",)})) == Filter(
         attributes={"color": ("red",)}

@@ -51,7 +51,7 @@ def test_shards_are_absorbed_while_they_are_written(location: str, monkeypatch) 
         open_shard(location, schema=SCHEMA, rank=0) as sink,
     ):
         for number in range(5):
-            sink.put_photo(*photo_entry(number))
+            sink.put_photos([photo_entry(number)])
             assert store.absorb_shards() == 1
         journal = next(Path(location).glob("shards/*.jsonl"))
         with journal.open("ab") as file:
@@ -83,7 +83,7 @@ def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> 
     with open_database(location, schema=SCHEMA, create=True) as store:
         with open_shard(location, schema=SCHEMA, rank=0) as sink:
             for number in range(6):
-                sink.put_photo(*photo_entry(number))
+                sink.put_photos([photo_entry(number)])
         vectors = next(Path(location).glob("shards/*.f32"))
         os.truncate(vectors, vectors.stat().st_size - 1)
         assert store.absorb_shards() == 5
@@ -113,7 +113,7 @@ def test_a_shard_that_tells_nothing_is_left_out_and_is_no_obstacle(
 def test_a_shard_of_another_model_is_refused(location: str) -> None:
     other = type(SCHEMA)(1, SCHEMA.aspects, "another model")
     with open_shard(location, schema=other, rank=0) as sink:
-        sink.put_photo(*photo_entry(1))
+        sink.put_photos([photo_entry(1)])
     with open_database(location, schema=SCHEMA, create=True) as store:
         with pytest.raises(InputError, match="fingerprint"):
             store.absorb_shards()
@@ -125,13 +125,13 @@ def test_a_full_disk_under_a_shard(location: str) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with open_database(location, schema=SCHEMA, create=True) as store:
         with open_shard(location, schema=SCHEMA, rank=0) as sink:
-            sink.put_photo(*photo_entry(5))
+            sink.put_photos([photo_entry(5)])
             resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))
             try:
                 with pytest.raises(InputError, match="cannot write"):
-                    sink.put_photo(*photo_entry(8))
+                    sink.put_photos([photo_entry(8)])
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            sink.put_photo(*photo_entry(11))
+            sink.put_photos([photo_entry(11)])
         assert store.absorb_shards() == 2
         assert assert_whole(store) == 2

@@ -36,7 +36,7 @@ def records(tmp_path: Path) -> PhotoRecords:
 
 def report(tmp_path: Path, *arguments: object) -> dict:
     """Run the script in this process; returns its JSON report."""
-    file = tmp_path / "report.json"
+    file = tmp_path / "new" / "report.json"
     with pytest.raises(SystemExit) as ended:
         benchmark.main([*map(str, arguments), "--json", str(file)])
     assert ended.value.code == 0
@@ -146,8 +146,8 @@ def test_search_compares_times_and_memory(tmp_path: Path) -> None:
     for half in ([], ["--half"]):
         found = report(tmp_path, "search", *sizes, *half)
         assert [row["case"] for row in found["rows"]] == [
-            "1 queries",
-            "1 queries, a tenth passes",
+            "1 query",
+            "1 query, a tenth passes",
             "3 queries",
             "3 queries, a tenth passes",
             "memory beside the libraries",
@@ -159,6 +159,7 @@ def test_bad_numbers_are_refused_in_one_sentence(capsys) -> None:
     for argv in (
         ["loader", "--photos", "0"],
         ["memory", "--workers", "0"],
+        ["training", "--threads", "0"],
         ["search", "--items", "0"],
         ["loader", "--rounds", "0"],
     ):

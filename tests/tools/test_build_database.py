@@ -287,7 +287,7 @@ def killed(arguments: list[object], kill_after: int | None) -> None:
     arguments = list(map(str, arguments))
     process = FORKSERVER.Process(target=slow_and_killed, args=(arguments, kill_after))
     process.start()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
 
 

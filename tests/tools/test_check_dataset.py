@@ -182,6 +182,7 @@ def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
     assert check("coco", dataset, "--annotations", *files, "--output-dir", out) == 0
     assert list(json.loads((out / "report.json").read_text())["splits"]) == [*map(str, files)]
     assert (out / "samples_val.jpg").exists()
+    assert check("coco", dataset, "--annotations", *files, "--split", "val") == 2
 
 
 @pytest.mark.parametrize(

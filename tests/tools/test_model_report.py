@@ -114,6 +114,7 @@ def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
         (("multitask", "--size", 64, 96), "square"),
         (("vit_b_16", "--size", 96, 96), "--size 96 96: the network cannot take such a picture"),
         (("googlenet", "--size", 7, 7, "--drop-last", 1), "--size 7 7: the network cannot take"),
+        (("resnet18", "--photos", "x.jpg"), "--photos: only for --output-dir"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> None:

@@ -116,13 +116,24 @@ def test_filters_leave_out(database: Path, capsys) -> None:
         ("--category", "hat"): "category hat: no item has it; there are",
         ("--attribute", "color=pink"): "attribute color pink: no item has it; there are blue",
         ("--attribute", "size=pink"): "attribute size: no item has it; there are color",
+        ("--folder", "nowhere"): "folder nowhere: no item lies below it",
     }.items():
         run(*flags, *unknown, code=2)
         assert words in capsys.readouterr().err
     same = answer(capsys, "wide/red.png#1", "--database", database, "--same-category")
     assert set(keys_of(same)) == {"wide/blue.png#1", "wide/green.png#1"}
-    run(*flags, "--folder", "nowhere")
+    run(*flags, "--folder", "slim", "--category", "top")
     assert "no item passes" in capsys.readouterr().out
+
+
+def test_an_unknown_word_is_told_before_any_model_is_loaded(
+    database: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    photo = database.parent / "photos/wide/red.png"
+    flags = ("--database", database, "--detector-weights", tmp_path / "junk.pt")
+    run(photo, *flags, "--category", "hat", code=2)
+    assert "category hat" in capsys.readouterr().err
 
 
 def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, capsys) -> None:

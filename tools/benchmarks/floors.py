@@ -1,7 +1,7 @@
 """What a multitask model must beat: a frozen ImageNet ResNet-50 and classical descriptors.
 
     python tools/benchmark.py floors --weights resnet50.pth --output-dir floors/ \\
-        --dataset csv:products:attributes=color,pattern,gender --dataset csv:clothing:attributes=
+        --dataset csv:products:attributes=color,pattern,gender csv:clothing:attributes=
     python tools/benchmark.py floors --weights resnet50.pth --output-dir floors/ \\
         --dataset csv:catalog --query-views back alt1 --gallery-view main
 
@@ -26,8 +26,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from dataset_helpers import DatasetSpec, load_spec, parse_spec
-from engine.config import require
+from dataset_helpers import DatasetSpec, load_spec, parse_specs
 from engine.data.labels import LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description.describe import DescribeSettings, describe
@@ -40,13 +39,14 @@ from engine.pixels.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
+from tools.evaluations.shared import add_views, views_of
 
 logger = logging.getLogger("weft")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dataset", action="append", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
         help="set to measure on, repeatable; keys as in train.py multitask --help",
     )  # fmt: skip
     parser.add_argument(
@@ -57,18 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the weights have the stride on a stage's first 1x1 convolution",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, required=True, help="where features are kept")
-    parser.add_argument("--query-views", nargs="+", default=[], help="views that ask")
-    parser.add_argument("--gallery-view", help="view that is searched")
+    add_views(parser.add_argument_group("views of a product"))
     parser.add_argument("--by-halves", action="store_true", help="also every second product alone")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    both = bool(arguments.query_views) == (arguments.gallery_view is not None)
-    require(both, "--query-views and --gallery-view go together: give both")
-    views = None
-    if arguments.gallery_view:
-        views = ViewRoles(tuple(arguments.query_views), arguments.gallery_view)
-    specs = [parse_spec(text) for text in arguments.dataset]
+    views = views_of(arguments)
+    specs = parse_specs(arguments.dataset)
     network = PooledFeatures(arguments.weights, stride_in_1x1=arguments.stride_in_1x1)
     make_folder(arguments.output_dir)
     floors = {}

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for photos in sets:
             for name, strengths in AUGMENTATIONS.items():
                 rows += _compare(f"{_size(photos)} {name}", photos, strengths, arguments)
-    return {"rows": rows, "samples": list(arguments.short_sides)}
+    return {"rows": rows, "short_sides": list(arguments.short_sides)}
 
 
 def _compare(

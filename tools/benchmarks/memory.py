@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from engine.config import require
 from engine.data.records import Garment, Photo, PhotoRecords
+from engine.wording import counted
 
 BLOCK = 500  # records that a worker reads at a time
 LANDMARKS = 25
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     net = {way: max(measured["mib"] - empty, 1) for way, measured in found.items()}
     ratio = net["dicts"] / net["packed"]
     row = {
-        "case": f"{count} records, {workers} workers",
+        "case": f"{counted(count, 'record')}, {counted(workers, 'worker')}",
         "ours_mib": net["packed"],
         "reference_mib": net["dicts"],
         "ratio": ratio,

@@ -32,8 +32,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     )
     found = arguments.device == "cpu" or torch.cuda.is_available()
     require(found, "--device cuda: this machine has none; use cpu")
-    if arguments.threads:
-        require(arguments.threads > 0, f"--threads {arguments.threads}: must be positive")
+    if arguments.threads is not None:
+        require(arguments.threads >= 1, f"--threads {arguments.threads}: must be at least 1")
         torch.set_num_threads(arguments.threads)
 
 

@@ -93,7 +93,8 @@ def _compare_times(store: Store, arguments: argparse.Namespace) -> list[dict[str
         search(0), filtered(0)
         for case, pair in {"": (search, product), ", a tenth passes": (filtered, search)}.items():
             times = compare(*map(timed, pair), items=1, rounds=arguments.rounds)
-            rows.append({"case": f"{count} queries{case}"} | times)
+            asked = "1 query" if count == 1 else f"{count} queries"
+            rows.append({"case": asked + case} | times)
     return rows
 
 

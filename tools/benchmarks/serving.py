@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.config import require
+from engine.wording import counted
 from retrieval.embedders import GarmentEmbedder
 from retrieval.store import Item, item_key, open_database
 from tools.benchmarks.search import PUT_ROWS, unit_parts
@@ -61,10 +62,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         searches = [search_request(key, i) for i, key in enumerate(build(database, arguments))]
         with serving(database, *model_flags(arguments.detector_weights)) as (port, process):
             load(port, searches[:20], 1)  # maps the vectors
-            rows = [
-                measure(f"search, {n} clients", port, repeat(searches, arguments.requests), n)
-                for n in clients
-            ]
+            asked = repeat(searches, arguments.requests)
+            rows = [measure(f"search, {counted(n, 'client')}", port, asked, n) for n in clients]
             photos = [photo_request()] * arguments.photos
             load(port, photos[:1], 1)
             rows += [measure("photo, 1 client", port, photos, 1)] if photos else []

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from engine.data.readers.problems import Problem
 from engine.data.records import PhotoRecords
+from engine.wording import printable
 
 SIDES = (0, 128, 256, 384, 512, 640, 800, 1024, 1536, 2048)  # pixels of the short side
 MANY_GARMENTS = 8
@@ -26,10 +27,8 @@ MOST_ATTRIBUTES = 20  # values of a group that are printed
 
 def statistics(records: PhotoRecords) -> dict[str, Any]:
     """Counts and histograms of one split: label -> count, in the order to be shown."""
-    names, per_category = (
-        records.categories,
-        np.bincount(records.garment_category + 1, minlength=len(records.categories) + 1),
-    )
+    names = records.categories
+    per_category = np.bincount(records.garment_category + 1, minlength=len(names) + 1)
     if per_category[0]:  # of unknown category
         names = [*names, records.category_name(-1)]
     per_photo = np.minimum(np.diff(records.garment_offsets), MANY_GARMENTS)
@@ -141,7 +140,7 @@ def print_problems(console: Console, splits: dict[str, list[Problem]]) -> None:
                 if problem.is_note == notes:
                     kind = f"{problem.kind}\n({problem.consequence})"
                     # Text, not markup: a file name may hold square brackets.
-                    examples = Text("\n".join(problem.examples))
+                    examples = Text("\n".join(map(printable, problem.examples)))
                     table.add_row(name, kind, f"{problem.count:,}", examples)
         if table.row_count:
             console.print(table)

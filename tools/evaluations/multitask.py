@@ -1,7 +1,7 @@
 """The multitask model: labels, attributes, and what its aspect vectors find.
 
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt \\
-        --dataset csv:clothing --dataset csv:products --output-dir eval/
+        --dataset csv:clothing csv:products --output-dir eval/
     python tools/evaluate.py multitask --weights m.pt --dataset csv:catalog \\
         --query-views back alt1 --gallery-view main
 
@@ -32,7 +32,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dataset_helpers import load_spec, parse_spec
+from dataset_helpers import load_spec, parse_specs
 from engine import distributed
 from engine.backbones import keep_folded
 from engine.checkpoint import load_checkpoint
@@ -56,7 +56,7 @@ from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation
 from engine.training.meters import write_json
 from tools.evaluations.neighbors import write_neighbors
-from tools.evaluations.shared import add_running, start
+from tools.evaluations.shared import add_running, add_views, start, views_of
 
 MOST_CLASSES_DRAWN = 150
 
@@ -88,28 +88,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> DescribeSettings:
-    views = None
-    if arguments.query_views or arguments.gallery_view:
-        both = bool(arguments.query_views) and arguments.gallery_view is not None
-        require(both, "--query-views and --gallery-view go together: give both")
-        views = ViewRoles(
-            tuple(arguments.query_views), arguments.gallery_view, arguments.view_column
-        )
     return DescribeSettings(
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
-        views=views,
+        views=views_of(arguments),
     )
 
 
 def _load_parts(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> list[EvaluationPart]:
-    specs = [parse_spec(text) for text in arguments.dataset]
-    titles = [spec.title for spec in specs]
-    repeated = len(set(titles)) < len(titles)
-    require(
-        not repeated, f"--dataset: sets named {', '.join(titles)}: give each its own with name="
-    )
+    specs = parse_specs(arguments.dataset)
     try:
         cropping = MultitaskAugmentation(
             **{
@@ -194,8 +182,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop-size", type=int, metavar="N",
         help="side of the crops in pixels (default: as trained; a third more often does better)",
     )  # fmt: skip
-    views = parser.add_argument_group("views of a product")
-    views.add_argument("--query-views", nargs="+", default=[], help="views that ask")
-    views.add_argument("--gallery-view", help="view that is searched")
-    views.add_argument("--view-column", default="view", help="label group of the views (view)")
+    add_views(parser.add_argument_group("views of a product"))
     add_running(parser, batch_size=32, what="garments")

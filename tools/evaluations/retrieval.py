@@ -43,15 +43,16 @@ from rich.console import Console
 from engine import distributed
 from engine.config import flag_of, require
 from engine.errors import InputError
-from engine.judging.aspect_metrics import GarmentTable, Roles, ViewRoles, aspect_metrics, roles_of
+from engine.judging.aspect_metrics import GarmentTable, Roles, aspect_metrics, roles_of
 from engine.judging.multitask_tables import print_neighbors
 from engine.training.meters import write_json
+from engine.wording import counted
 from retrieval.features import parse_weights
 from retrieval.store import open_database
 from retrieval.stored_set import StoredSet, from_files, from_store
 from retrieval.tuning import tune_weights
 from tools.evaluations import search_protocols
-from tools.evaluations.shared import start
+from tools.evaluations.shared import add_views, start, views_of
 
 TUNING_QUERIES = 2000
 OWN_ANSWERS = (
@@ -112,7 +113,7 @@ def _neighbors(
     rows = _measure(found, table, roles, {"weighted": weights} if weights else {})
     metrics: dict[str, Any] = {"items": len(found.items)} | rows
     console = Console(quiet=not distributed.is_main())
-    console.print(f"{len(found.items)} items", style="bold")
+    console.print(counted(len(found.items), "item"), style="bold")
     if found.labels_are_answers and table.judged:
         metrics["labels_are_answers"] = True
         console.print(OWN_ANSWERS)
@@ -179,13 +180,8 @@ def _asking(roles: Roles, half: np.ndarray) -> Roles:
 
 
 def _roles(found: StoredSet, table: GarmentTable, arguments: argparse.Namespace) -> Roles:
-    views = None
-    if arguments.query_views or arguments.gallery_view:
-        both = bool(arguments.query_views) and arguments.gallery_view is not None
-        require(both, "--query-views and --gallery-view go together: give both")
-        views = ViewRoles(
-            tuple(arguments.query_views), arguments.gallery_view, arguments.view_column
-        )
+    views = views_of(arguments)
+    if views is not None:
         known = table.values.get(views.column, ())
         for view in (*views.queries, views.gallery):
             sentence = f"view {view!r}: the items' {views.column!r} knows {sorted(known)}"
@@ -235,9 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--results", type=Path, help="deepfashion2: result file to judge instead")
     roles = parser.add_argument_group("who searches whom")
-    roles.add_argument("--query-views", nargs="+", default=[], help="views that ask")
-    roles.add_argument("--gallery-view", help="view that is searched")
-    roles.add_argument("--view-column", default="view", help="attribute of the views (view)")
+    add_views(roles)
     roles.add_argument("--queries", type=Path, help="table of the items that ask")
     roles.add_argument("--gallery", type=Path, help="table of the items searched (the others)")
     parser.add_argument("--weights", metavar="ASPECT=NUMBER,...", help="also measure these weights")

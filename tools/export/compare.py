@@ -1,4 +1,4 @@
-"""An exported model against the original: same answers, and how much faster."""
+"""An exported model's answers against the original's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 
 from engine.description.multitask import Multitask
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask
+from engine.wording import counted
 
 # A garment with a lower score may come and go with the score's last bit; and on the photo's right
 # and bottom border the graph sees regions under a cell wide a little differently.
@@ -111,9 +112,9 @@ def lines(found: Differences, kind: str) -> list[str]:
             f"{found.probability:.2g}{boxes}"
         ]
     return [
-        f"{found.garments} garments; of those with a score above {SURE:g} boxes agree within "
-        f"{found.box_px:.2g} px, scores within {found.score:.2g}, masks within {found.mask:.2g}; "
-        f"{found.lost} are found by one alone"
+        f"{counted(found.garments, 'garment')}; of those with a score above {SURE:g} boxes agree "
+        f"within {found.box_px:.2g} px, scores within {found.score:.2g}, masks within "
+        f"{found.mask:.2g}; {found.lost} are found by one alone"
     ]
 
 

@@ -68,7 +68,7 @@ def _write(
     inputs: tuple[Tensor, ...],
     input_names: list[str],
     output_names: list[str],
-    dynamic_shapes: dict | None,
+    dynamic_shapes: dict[str, dict | None],
     metadata: dict[str, Any],
     path: Path,
 ) -> None:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from engine.files import printable
+from engine.wording import printable
 from retrieval.garment_sources import YES
 from retrieval.search import Query
 from retrieval.store import Hit

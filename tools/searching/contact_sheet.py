@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.config import require
-from engine.files import printable, replacing
+from engine.files import replacing
+from engine.wording import printable
 from retrieval.pictures import item_picture, shrink
 from retrieval.search import Query
 from retrieval.store import Hit

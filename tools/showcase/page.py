@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.files import replacing
+from engine.wording import counted
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SHOWN = 5  # photos with their garments
@@ -59,7 +60,7 @@ def _read(path: Path) -> Any:
 
 def _counts(report: dict[str, Any]) -> str:
     garments = sum(len(photo["garments"]) for photo in report["photos"])
-    return f"{garments} garments on {len(report['photos'])} photos"
+    return f"{counted(garments, 'garment')} on {counted(len(report['photos']), 'photo')}"
 
 
 def _photo(photo: dict[str, Any]) -> str:

@@ -81,10 +81,10 @@ def paint_tile(texture: Texture, density: float) -> tuple[np.ndarray, float]:
     share = PAINTERS[texture.name](fine, texture)
     first, second = lab_to_rgb(texture.first), lab_to_rgb(texture.second)
     small = cv2.resize(share.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-    return _mix(small, first, second, texture.name), period
+    return _mix(small, first, second), period
 
 
-def _mix(share: np.ndarray, first: np.ndarray, second: np.ndarray, name: str) -> np.ndarray:
+def _mix(share: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Shares of ink [T, T] or [T, T, 3] (second color, light, dark) -> u8 colors."""
     if share.ndim == 2:
         share = share[..., None]

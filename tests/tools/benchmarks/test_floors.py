@@ -109,6 +109,14 @@ def test_catalog_is_judged_as_the_model_is(tmp_path: Path, monkeypatch) -> None:
     assert "category" not in found["shop, resnet50"]  # no part of its own to learn from
 
 
+def test_sets_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
+    flags = ("--weights", "w.pth", "--output-dir", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(["floors", *flags, "--dataset", "csv:a/shop", "csv:b/shop"])
+    assert ended.value.code == 2
+    assert "give each its own with name=" in capsys.readouterr().err
+
+
 def test_labels_are_learned_on_the_train_part(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(floors, "PooledFeatures", MeanColor)
     rows = ["file_name,color,split"]

@@ -14,7 +14,7 @@ def test_a_small_run(capsys) -> None:
     flags = "--items 300 --clients 1,3 --requests 12 --photos 2 --soak 20"
     results = serving.run(parser.parse_args([*flags.split(), "--malformed", "30"]))
     cases = {row["case"]: row for row in results["rows"]}
-    assert list(cases) == ["search, 1 clients", "search, 3 clients", "photo, 1 client"]
+    assert list(cases) == ["search, 1 client", "search, 3 clients", "photo, 1 client"]
     assert all(row["failed"] == 0 and row["p95_ms"] >= row["p50_ms"] for row in cases.values())
     assert sum(results["malformed_statuses"].values()) == 30
     assert all(s.startswith("4") or s == "503" for s in results["malformed_statuses"])

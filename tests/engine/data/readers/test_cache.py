@@ -208,7 +208,7 @@ def test_processes_that_meet_build_once(source: Path) -> None:
     processes = [context.Process(target=load_in_process, args=(build, queue)) for _ in range(5)]
     for process in processes:
         process.start()
-    assert [queue.get(timeout=30) for _ in processes] == [[1]] * 5
+    assert [queue.get(timeout=300) for _ in processes] == [[1]] * 5
     for process in processes:
         process.join()
     assert build.builds == 1

@@ -1,0 +1,16 @@
+"""What a script's end says."""
+
+import pytest
+
+from engine.errors import InputError, exits_cleanly
+
+
+def test_a_name_in_an_error_commands_no_terminal(capsys) -> None:
+    @exits_cleanly
+    def main() -> None:
+        raise InputError("\x1b[2Jred\n.jpg: not a photo")
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: ?[2Jred?.jpg: not a photo\n"

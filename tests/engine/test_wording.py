@@ -1,0 +1,23 @@
+"""Names for terminals, numbers for sentences."""
+
+import pytest
+
+from engine.wording import counted, printable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Hüte/é 中\u3000😀.jpg", "Hüte/é 中\u3000😀.jpg"),
+        ("a\nb\r\t\0.jpg", "a?b???.jpg"),
+        ("\x1b[2J\x9b31mred\x07\x7f.jpg", "?[2J?31mred??.jpg"),  # clears the screen, paints, rings
+        ("latin\udce9.jpg", "latin?.jpg"),
+    ],
+)
+def test_a_name_is_printed_and_not_obeyed(name: str, shown: str) -> None:
+    assert printable(name) == shown
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 photos"), (1, "1 photo"), (2, "2 photos")])
+def test_a_number_of_things_is_said_in_words(number: int, words: str) -> None:
+    assert counted(number, "photo") == words
