@@ -37,6 +37,21 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def telling(path: Path, what: str) -> Iterator[None]:
+    """Tell an error of the system about ``path`` as one sentence, which ``what`` begins.
+
+    Raises:
+        InputError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        sentence = f"{what} {path}: {reason}; free space or see to its permissions"
+        raise InputError(sentence) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for results and all above it: before the work, not when it is done.
 

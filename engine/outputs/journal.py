@@ -13,12 +13,11 @@ import fcntl
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from engine.errors import InputError
-from engine.files import replacing
+from engine.files import replacing, telling
 
 Record = dict[str, Any]  # has "photo", the name it goes by
 
@@ -82,7 +81,7 @@ def read(folder: Path) -> Iterator[Record]:
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     """(offset of the line, record) of each whole line."""
     offset = damaged = 0
-    with _telling(path, "cannot read"), path.open("rb") as file:
+    with telling(path, "cannot read"), path.open("rb") as file:
         for line in file:
             record = _parse(line)
             if record is None:
@@ -114,13 +113,13 @@ class Appender:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.path = folder / f"rank-{rank}.jsonl"
-        with _telling(self.path, "cannot write"):
+        with telling(self.path, "cannot write"):
             self.file = self.path.open("ab", buffering=0)
 
     def add(self, record: Record) -> None:
         """Write one line and hand it to the system: a kill of this process cannot take it back."""
         rest = memoryview(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        with _telling(self.path, "cannot write"):
+        with telling(self.path, "cannot write"):
             while rest:
                 rest = rest[self.file.write(rest) :]
 
@@ -129,14 +128,3 @@ class Appender:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-
-
-@contextmanager
-def _telling(path: Path, what: str) -> Iterator[None]:
-    """An error of the system as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        sentence = f"{what} {path}: {reason}; free space or see to its permissions"
-        raise InputError(sentence) from error

@@ -8,6 +8,7 @@ checkpoint needs no generator states and a continued run equals an uninterrupted
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -294,7 +295,9 @@ class Trainer:
         value = self._judged_by(metrics)
         state.evaluated_step = state.step
         state.evaluations_since_best += 1
-        if not state.best or value > state.best["value"]:
+        if math.isnan(value):
+            logger.warning("%s is not a number: not kept as best", self.task.best_metric)
+        elif not state.best or value > state.best["value"]:
             state.evaluations_since_best = 0
             state.best = {"step": state.step, "epoch": state.epoch, "value": value}
             state.best |= {"metric": self.task.best_metric, "metrics": metrics}
@@ -305,9 +308,8 @@ class Trainer:
         # Last, since it says that all of the above is done: a kill before it repeats the judging.
         self._save(checkpoint)
         logger.info(
-            "epoch %g: %s %.4f (best %.4f at epoch %g)",
-            state.epoch, self.task.best_metric, value, state.best["value"], state.best["epoch"],
-        )  # fmt: skip
+            "epoch %g: %s %.4f (%s)", state.epoch, self.task.best_metric, value, self._best()
+        )
 
     def _judged_by(self, metrics: dict[str, Any]) -> float:
         scalars = flatten_scalars(metrics)
@@ -323,12 +325,13 @@ class Trainer:
         patience = self.config.patience
         if patience == 0 or self.state.evaluations_since_best < patience:
             return False
-        name, best = self.task.best_metric, self.state.best
-        logger.info(
-            "stopping: %d evaluations without beating %s %.4f of epoch %g",
-            patience, name, best["value"], best["epoch"],
-        )  # fmt: skip
+        name, since = self.task.best_metric, self.state.evaluations_since_best
+        logger.info("stopping: %d evaluations without a better %s (%s)", since, name, self._best())
         return True
+
+    def _best(self) -> str:
+        best = self.state.best
+        return "best {value:.4f} at epoch {epoch:g}".format(**best) if best else "no best yet"
 
     def _checkpoint(self) -> dict[str, Any]:
         """The run as it stands; every rank calls it."""

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from engine import distributed
-from engine.files import replacing
+from engine.files import replacing, telling
 
 ROUNDING = 1e-4  # of epochs in the log
 # The metrics that curves.png shows: the detector's, the multitask model's.
@@ -53,6 +53,9 @@ class RunLog:
         total_steps: length of the progress bar.
         last_epochs: kind of log line -> where those of the earlier part of the run end; lines past
             it are dropped, since a killed run may have logged what its last checkpoint lacks.
+
+    Raises:
+        InputError: something cannot be written.
     """
 
     def __init__(
@@ -73,8 +76,9 @@ class RunLog:
         self.records = _read_log(self.folder / "log.jsonl", last_epochs)
         with replacing(self.folder / "log.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in self.records)
-        self.lines = (self.folder / "log.jsonl").open("a", buffering=1)
-        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=first_step + 1)
+        with self._telling():
+            self.lines = (self.folder / "log.jsonl").open("a", buffering=1)
+            self.board = SummaryWriter(self.folder / "tensorboard", purge_step=first_step + 1)
         self.progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -98,9 +102,7 @@ class RunLog:
         """Record losses, rates and times of a log step."""
         if not self.active:
             return
-        self._write({"kind": "train", "step": step, "epoch": round(epoch, 4), **values})
-        for name, value in values.items():
-            self.board.add_scalar(f"train/{name}", value, step)
+        self._write("train", step, epoch, values)
         status = f"loss {values['loss']:.3f}  lr {values['lr']:.2g}"
         self.progress.update(self.task, status=status)
         if not sys.stderr.isatty():
@@ -118,10 +120,7 @@ class RunLog:
         """Record an evaluation, rewrite metrics.json and redraw the curves."""
         if not self.active:
             return
-        scalars = flatten_scalars(metrics)
-        self._write({"kind": "eval", "step": step, "epoch": round(epoch, 4), **scalars})
-        for name, value in scalars.items():
-            self.board.add_scalar(f"eval/{name}", value, step)
+        self._write("eval", step, epoch, flatten_scalars(metrics))
         latest = {"step": step, "epoch": epoch, "metrics": metrics}
         write_json(self.folder / "metrics.json", {"latest": latest, "best": best})
         draw_curves(self.records, self.folder / "curves.png")
@@ -130,13 +129,20 @@ class RunLog:
         """End the bar and flush the writers."""
         if self.active:
             self.progress.stop()
-            self.board.close()
-            self.lines.close()
+            with self._telling():
+                self.board.close()
+                self.lines.close()
 
-    def _write(self, record: dict[str, Any]) -> None:
-        record = _without_nan(record)
+    def _write(self, kind: str, step: int, epoch: float, values: dict[str, float]) -> None:
+        record = _without_nan({"kind": kind, "step": step, "epoch": round(epoch, 4), **values})
         self.records.append(record)
-        self.lines.write(json.dumps(record) + "\n")
+        with self._telling():
+            self.lines.write(json.dumps(record) + "\n")
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def _telling(self) -> contextlib.AbstractContextManager:
+        return telling(self.folder, "cannot write the log in")
 
 
 class LogWindow:

@@ -1,6 +1,7 @@
 """What a training run carries from step to step, and how it goes into a checkpoint and back."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class TrainingState:
         evaluated_step: the step of the last evaluation.
         evaluations_since_best: for early stopping.
         bad_steps: skipped steps in a row.
-        best: the best evaluation so far, {} before the first:
+        best: the best evaluation so far, {} before the first whose value is a number:
             {"step", "epoch", "value", "metric", "metrics"}.
     """
 
@@ -110,11 +111,13 @@ class TrainingState:
     def judge_best_by(self, metric: str) -> None:
         """See to it that ``best`` holds the value of ``metric``; an earlier run may have held
         another for decisive."""
-        if not self.best or self.best.get("metric", metric) == metric:
+        if not self.best:
             return
-        value = flatten_scalars(self.best["metrics"]).get(metric)
-        self.best = {} if value is None else self.best | {"metric": metric, "value": value}
-        self.evaluations_since_best = 0
+        value = self.best["value"]
+        if self.best.get("metric", metric) != metric:
+            value = flatten_scalars(self.best["metrics"]).get(metric, math.nan)
+            self.evaluations_since_best = 0
+        self.best = {} if math.isnan(value) else self.best | {"metric": metric, "value": value}
 
     def resume(self, kind: str, labels: dict[str, Any]) -> None:
         """Take over the run that ``--resume`` names, when there is one.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import InputError
 from engine.training.meters import RunLog, is_drawn
 
 VALUES = {"loss": 2.0, "lr": 0.1, "seconds_per_step": 1.0, "samples_per_second": 1.0}
@@ -29,3 +30,14 @@ def test_a_window_of_skipped_steps_stays_no_obstacle_for_a_continued_run(
     again.evaluation(2, 2 / 3, {"mask": {"AP": 0.5}}, {})
     again.close()
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, {}, first_step=0, total_steps=3, last_epochs={})
+    log.lines.close()
+    sentence = f"cannot write the log in {tmp_path}: No space left on device; free space"
+    with Path("/dev/full").open("w", buffering=1) as log.lines:
+        with pytest.raises(InputError, match=sentence):
+            log.train_step(1, 0.1, VALUES)
+        with pytest.raises(InputError, match=sentence):
+            log.close()

@@ -1,0 +1,68 @@
+"""What a continued run takes over, and what it refuses, on the tiny network of the loop's tests."""
+
+import pytest
+from torch import nn
+
+from engine.errors import InputError
+from tests.engine.training.test_loop import make_trainer, score, train_and_die
+
+
+def test_another_metric_to_judge_by_is_not_compared_with_the_last_one(tmp_path):
+    def judge(model):
+        return score(model) | {"other": {"AP": 5.0}}
+
+    first = make_trainer(tmp_path, epochs=1, evaluate=judge).fit()
+    trainer = make_trainer(tmp_path, epochs=1, evaluate=judge, best_metric="other/AP")
+    assert trainer.state.best == first | {"metric": "other/AP", "value": 5.0}
+    trainer = make_trainer(tmp_path, epochs=1, evaluate=judge, best_metric="third/AP")
+    assert trainer.state.best == {}
+
+
+def test_a_file_to_continue_from_gives_way_to_the_runs_own(tmp_path):
+    train_and_die(tmp_path / "a", 3)
+    start = str(tmp_path / "a" / "checkpoint_latest.pt")
+    train_and_die(tmp_path / "b", 5, resume=start)
+    assert make_trainer(tmp_path / "b", resume=start).state.step == 5
+
+
+def test_a_continued_run_uses_the_settings_it_was_continued_with(tmp_path):
+    train_and_die(tmp_path, 3, optimizer="sgd")
+    now = {"weight_decay": 0.5, "momentum": 0.25, "backbone_lr_factor": 0.125}
+    trainer = make_trainer(tmp_path, optimizer="sgd", **now)
+    groups = trainer.state.optimizer.param_groups
+    assert {g["weight_decay"] for g in groups} == {0.0, 0.5}
+    assert {g["momentum"] for g in groups} == {0.25}
+    assert {g["lr_scale"] for g in groups} == {0.125, 1.0}
+    moments = trainer.state.optimizer.state_dict()["state"]
+    assert all(state["momentum_buffer"].abs().sum() > 0 for state in moments.values())
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path):
+    train_and_die(tmp_path, 3)
+    trainer = make_trainer(tmp_path, precision="fp16")
+    assert trainer.state.step == 3
+
+
+def test_another_optimizers_run_is_refused(tmp_path):
+    train_and_die(tmp_path, 3, optimizer="adamw")
+    with pytest.raises(InputError, match="was trained with --optimizer adamw"):
+        make_trainer(tmp_path, optimizer="sgd")
+
+
+def test_another_networks_folder_is_refused(tmp_path):
+    make_trainer(tmp_path, epochs=1).fit()
+    with pytest.raises(InputError, match="another network"):
+        make_trainer(tmp_path, nn.Linear(2, 2))
+
+
+def test_a_changed_global_batch_keeps_the_fraction_of_the_training(tmp_path):
+    train_and_die(tmp_path, 7)
+    trainer = make_trainer(tmp_path, batch_size=7)
+    assert (trainer.state.step, trainer.state.epoch) == (2, 1.0)
+
+
+def test_a_best_that_is_not_a_number_is_not_taken_over(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.state.best = {"value": float("nan"), "metric": "fit/AP", "metrics": {}}
+    trainer.state.judge_best_by("fit/AP")
+    assert trainer.state.best == {}
