@@ -137,7 +137,8 @@ def test_the_wrong_kind_is_refused(tmp_path):
     ("changes", "words"),
     [({}, None), ({"more.num_batches_tracked": torch.tensor(3)}, None),
      ({"criterion.scale": torch.ones(1)}, None), ({"more": torch.ones(1)}, "do not fit"),
-     ({"bias": torch.tensor([float("nan")])}, "not finite")],
+     ({"bias": torch.tensor([float("nan")])}, "not finite"),
+     ({"weight": torch.tensor([[float("inf"), 1.0, -float("inf")]])}, "not finite")],
 )  # fmt: skip
 def test_only_whole_and_finite_weights_fill_a_model(changes, words):
     model = torch.nn.Linear(3, 1)
