@@ -112,7 +112,7 @@ def test_numbers_tables_and_files(weights: Path, shop: Path, tmp_path: Path, cap
         (["--gallery-view", "main"], "give both"),
         (["-b", "0"], "--batch-size 0"),
         (["--crop-size", "3"], "--crop-size 3"),
-        (["--output-dir", "WEIGHTS/under"], "--output-dir"),
+        (["--output-dir", "WEIGHTS/under"], "cannot make the folder"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
