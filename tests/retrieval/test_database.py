@@ -214,6 +214,17 @@ def test_a_filter_given_as_text_is_refused(location: str) -> None:
                 store.count(filter)
 
 
+def test_rows_of_few_criteria_are_kept_and_of_all_are_right(location: str, monkeypatch) -> None:
+    monkeypatch.setattr("retrieval.filters.MOST_MASKS", 2)
+    with filled(location) as store:
+        for _ in range(2):
+            for kind, count in (("dress", 10), ("skirt", 9), ("shorts", 9)):
+                assert store.count(Filter(categories=(kind,))) == count
+                assert store.count(Filter(categories=(kind,), folder=".")) == count
+        with store._reading() as view:
+            assert list(view.masks) == [("category", "skirt"), ("category", "shorts")]
+
+
 def test_threads_share_a_database(location: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
