@@ -207,6 +207,15 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
                 assert [hit.item.key for hit in hits] == [names[50], *others]
 
 
+def test_a_few_candidates_at_a_time_rank_as_all_at_once(location: str, monkeypatch) -> None:
+    queries = unit_rows(5, seed=1)
+    with filled(location) as store:
+        whole = store.search(queries, weights=EQUAL, k=20)
+        monkeypatch.setattr("retrieval.reader.SCORED_ROWS", 7)
+        monkeypatch.setattr("retrieval.reader.MOST_CANDIDATES", 40)
+        assert store.search(queries, weights=EQUAL, k=20) == whole
+
+
 def test_a_filter_given_as_text_is_refused(location: str) -> None:
     with filled(location) as store:
         for filter in (Filter(categories="dress"), Filter(attributes={"color": "red"})):
