@@ -1,5 +1,7 @@
 """One writer at a time, in this process and in others, and none after a kill."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 import threading
@@ -46,3 +48,12 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         Lock(tmp_path / "nowhere" / "lock", Path("db"), "look elsewhere")
     with pytest.raises(InputError, match="db: cannot be written"):
         Lock(Path("/dev/full"), Path("db"), "look elsewhere")
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with Lock(tmp_path / "lock", tmp_path, "wait"):
+        assert "process" in (tmp_path / "lock").read_text()

@@ -207,11 +207,31 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
                 assert [hit.item.key for hit in hits] == [names[50], *others]
 
 
+def test_a_few_candidates_at_a_time_rank_as_all_at_once(location: str, monkeypatch) -> None:
+    queries = unit_rows(5, seed=1)
+    with filled(location) as store:
+        whole = store.search(queries, weights=EQUAL, k=20)
+        monkeypatch.setattr("retrieval.reader.SCORED_ROWS", 7)
+        monkeypatch.setattr("retrieval.reader.MOST_CANDIDATES", 40)
+        assert store.search(queries, weights=EQUAL, k=20) == whole
+
+
 def test_a_filter_given_as_text_is_refused(location: str) -> None:
     with filled(location) as store:
         for filter in (Filter(categories="dress"), Filter(attributes={"color": "red"})):
             with pytest.raises(InputError, match="tuple"):
                 store.count(filter)
+
+
+def test_rows_of_few_criteria_are_kept_and_of_all_are_right(location: str, monkeypatch) -> None:
+    monkeypatch.setattr("retrieval.filters.MOST_MASKS", 2)
+    with filled(location) as store:
+        for _ in range(2):
+            for kind, count in (("dress", 10), ("skirt", 9), ("shorts", 9)):
+                assert store.count(Filter(categories=(kind,))) == count
+                assert store.count(Filter(categories=(kind,), folder=".")) == count
+        with store._reading() as view:
+            assert list(view.masks) == [("category", "skirt"), ("category", "shorts")]
 
 
 def test_threads_share_a_database(location: str) -> None:

@@ -11,6 +11,7 @@ from typing import IO
 import pytest
 
 from engine.errors import InputError
+from retrieval import shards
 from retrieval.store import open_database, open_shard
 from tests.retrieval.builds import (
     PHOTOS,
@@ -60,6 +61,22 @@ def test_shards_are_absorbed_while_they_are_written(location: str, monkeypatch) 
         assert assert_whole(store) == 5
     with open_database(location) as store:
         assert store.absorb_shards() == 0 and not journal.exists()
+
+
+@pytest.mark.parametrize(("rows", "photos"), [(3, 99), (99, 3)])
+def test_a_long_shard_comes_in_batches(location: str, monkeypatch, rows: int, photos: int) -> None:
+    """Of three photos here, with three garments."""
+    monkeypatch.setattr(shards, "BATCH_ROWS", rows)
+    monkeypatch.setattr(shards, "BATCH_PHOTOS", photos)
+    with open_shard(location, schema=SCHEMA, rank=0) as sink:
+        for number in range(7):
+            sink.put_photo(*photo_entry(number))
+    (shard,) = shards.shards(Path(location), SCHEMA)
+    batches = list(shard.batches(0))
+    sizes = [[state.size for state, _, _ in entries] for entries, _ in batches]
+    assert sizes == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [len(entries) for entries, _ in shard.batches(batches[0][1])] == [3, 1]
+    assert list(shard.batches(batches[2][1])) == []
 
 
 def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatch) -> None:

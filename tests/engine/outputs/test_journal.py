@@ -1,5 +1,7 @@
 """The journal: kills, order, several processes."""
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -41,15 +43,21 @@ def test_an_outdated_last_line_does_not_bring_back_an_older_one(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "torn", [b'{"photo": "c", "gar', b'{"photo": "c"}', b"\x00\x00\n", b"[1]\n", b"\n", b"\xff\n"]
-)
-def test_damaged_lines_cost_only_themselves(tmp_path: Path, torn: bytes) -> None:
+    "torn",
+    [
+        b'{"photo": "c", "gar', b'{"photo": "c"}', b"\x00\x00\n", b"[1]\n", b"\n", b"\xff\n",
+        b'{"n": 1}\n', b'{"photo": 3}\n',
+    ],
+)  # fmt: skip
+def test_damaged_lines_cost_only_themselves(tmp_path: Path, torn: bytes, caplog) -> None:
     add(tmp_path, 0, {"photo": "a"}, {"photo": "b"})
     with (tmp_path / "rank-0.jsonl").open("ab") as file:
         file.write(torn)
     assert journal.merge(tmp_path, always) == {"a", "b"}
+    assert [r.message.split(": ")[1][:15] for r in caplog.records] == ["1 damaged lines"]
     add(tmp_path, 0, {"photo": "c"})
     assert journal.merge(tmp_path, always) == {"a", "b", "c"}
+    assert len(caplog.records) == 1
 
 
 def test_a_kill_between_writing_and_cleaning_up_doubles_nothing(tmp_path: Path) -> None:
@@ -84,3 +92,11 @@ def test_a_journal_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(InputError, match="cannot read"):
         journal.merge(tmp_path, always)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    journal.lock(tmp_path).close()

@@ -104,6 +104,13 @@ def test_crops_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
     assert crop.shape == (1, 4096, 3)
 
 
+def test_a_box_on_the_photos_corner_is_a_crop_of_a_pixel(tmp_path: Path) -> None:
+    found = Detections(5, 4, np.float32([[5, 4, 5, 4]]), np.float32([0.9]), np.array([1]), None)
+    save_pictures(tmp_path, "b.jpg", found, np.zeros((4, 5, 3), np.uint8), ["t" * 300])
+    crop = cv2.imread(str(tmp_path / crop_path("b.jpg", 1, "t" * 300)))
+    assert crop.shape == (1, 1, 3)
+
+
 def test_pictures_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
     photo = np.zeros((40, 50, 3), np.uint8)
     save_pictures(tmp_path, "b.jpg", two_garments(), photo, CATEGORIES)

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from engine.description.describer import Description
 from engine.detection.detections import Detections
 from engine.outputs.results import garments_record, unreadable_record
-from engine.outputs.summary import assemble
+from engine.outputs.summary import Summary, assemble, print_summary
 from engine.pixels.photos import PhotoError
 
 CATEGORIES, IDS = ["top", 'long, "odd" hat'], [3, 7]
@@ -139,8 +139,30 @@ def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
         photo["image_id"] for photo in photos for _ in photo["garments"]
     ]
     assert [result["category_id"] for result in results] == [7, 3, 7, 3]
-    assert results[0]["bbox"] == [10, 20, 20, 20]
+    assert [result["bbox"] for result in results[:2]] == [[10, 20, 20, 20], [0, 0, 50, 40]]
     assert coco_mask.area(results[0]["segmentation"]) == 2000
+
+
+def test_a_photo_of_two_garments_of_a_kind_shows_the_kind_once() -> None:
+    summary = Summary()
+    summary.count({"photo": "a.jpg", "garments": [{"category": "top"}, {"category": "top"}]})
+    assert (summary.per_category["top"], summary.photos_with["top"]) == (2, 1)
+
+
+def test_what_is_told_at_the_end(tmp_path: Path, capsys) -> None:
+    summary = run(tmp_path, some_records(True))
+    summary.unreadable *= 12
+    print_summary(summary, 1, 2.5, tmp_path, others=1)
+    told = capsys.readouterr().out
+    assert told.count("unreadable: zero.jpg: the file is empty\n") == 10
+    assert "... and 2 more, in garments.json\n" in told
+    assert "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in told
+    assert "\n1 photo of earlier runs, not named now" in told
+    assert f"look at {tmp_path}/index.html\n" in told
+    print_summary(run(tmp_path, some_records(False)[:1], False), 0, 0, tmp_path, others=0)
+    told = capsys.readouterr().out
+    assert "more, in" not in told and "earlier runs" not in told
+    assert f"look at {tmp_path}/garments.json\n" in told
 
 
 def test_no_garments_at_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from engine.config import DetectorConfig, TrainingConfig, plain
 from engine.errors import InputError
 from engine.lock import Lock
 from engine.training import loop
-from engine.training.loop import Task, Trainer, global_batch, sole_writer
+from engine.training.loop import Task, Trainer, global_batch, sole_writer, step_seed
 from engine.training.samplers import Draw, GlobalBatches
 from tests.ranks import run_ranks
 
@@ -211,6 +211,41 @@ def test_a_frozen_backbone_stays_then_learns_and_alike_on_many_processes(tmp_pat
         torch.testing.assert_close(torch.stack(weights), torch.stack(alone), rtol=1e-5, atol=1e-6)
 
 
+def test_every_few_steps_it_logs_their_mean_and_saves(tmp_path):
+    make_trainer(tmp_path / "each", evaluate=None).fit()
+    losses = [loss for _, _, loss in logged(tmp_path / "each")]
+    make_trainer(tmp_path / "few", evaluate=None, log_every=5).fit()
+    kinds, steps, means = zip(*logged(tmp_path / "few"), strict=True)
+    assert (set(kinds), steps) == ({"train"}, (5, 10, 14))
+    parts = losses[:5], losses[5:10], losses[10:]
+    assert means == pytest.approx([sum(part) / len(part) for part in parts])
+    train_and_die(tmp_path / "killed", 6, evaluate=None, checkpoint_every=4)
+    assert final_state(tmp_path / "killed")["step"] == 4
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(0, []), (2, [2, 3])])
+def test_it_judges_every_few_epochs_and_at_the_end(tmp_path, every, epochs):
+    make_trainer(tmp_path, points=4, epochs=3, eval_every=every).fit()
+    judged = [step / 2 for kind, step, _ in logged(tmp_path) if kind == "eval"]
+    assert judged == epochs
+
+
+def test_a_long_gradient_is_clipped(tmp_path):
+    trainer = make_trainer(tmp_path, LinearNet(), points=2, epochs=1, evaluate=None,
+                           clip_norm=0.01, momentum=0.0, weight_decay=0.0)  # fmt: skip
+    before = [p.detach().clone() for p in trainer.trainable]
+    trainer.fit()
+    moved = [(p.detach() - b).norm() for p, b in zip(trainer.trainable, before, strict=True)]
+    (rate,) = {group["lr"] for group in trainer.state.optimizer.param_groups}
+    assert torch.stack(moved).norm().item() == pytest.approx(rate * 0.01, rel=1e-3)
+
+
+def test_every_forward_pass_has_a_seed_of_its_own():
+    places = [(step, rank, micro) for step in range(4) for rank in range(3) for micro in range(2)]
+    assert len({step_seed(0, *place) for place in places}) == len(places)
+    assert step_seed(0, 1, 0, 0) != step_seed(1, 1, 0, 0)
+
+
 def test_an_unknown_best_metric_is_told_and_the_run_can_go_on(tmp_path):
     def evaluate(model):
         return {"fit": {"PQ": 0.5}, "photos": 3}
@@ -223,12 +258,12 @@ def test_an_unknown_best_metric_is_told_and_the_run_can_go_on(tmp_path):
 
 
 def test_a_bad_batch_is_skipped_and_the_rest_trains(tmp_path, caplog):
-    make_trainer(tmp_path, bad=(4,), epochs=1).fit()
+    make_trainer(tmp_path, bad=(4,), max_bad_steps=2).fit()  # one an epoch, so never in a row
     state = final_state(tmp_path)
-    assert state["step"] == 7
+    assert (state["step"], state["bad_steps"]) == (14, 0)
     assert all(torch.isfinite(v).all() for v in state["model"].values())
-    assert state["model"]["norm.num_batches_tracked"] == 6
-    assert sum("skipped" in record.message for record in caplog.records) == 1
+    assert state["model"]["norm.num_batches_tracked"] == 12
+    assert sum("skipped" in record.message for record in caplog.records) == 2
 
 
 def bad_on_one_rank(folder: str) -> tuple:

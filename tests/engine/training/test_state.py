@@ -1,8 +1,11 @@
 """What a continued run takes over, and what it refuses, on the tiny network of the loop's tests."""
 
+from pathlib import Path
+
 import pytest
 from torch import nn
 
+from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
 from engine.errors import InputError
 from tests.engine.training.test_loop import make_trainer, score, train_and_die
 
@@ -59,6 +62,7 @@ def test_a_changed_global_batch_keeps_the_fraction_of_the_training(tmp_path):
     train_and_die(tmp_path, 7)
     trainer = make_trainer(tmp_path, batch_size=7)
     assert (trainer.state.step, trainer.state.epoch) == (2, 1.0)
+    assert (trainer.state.evaluated_step, trainer.state.best["step"]) == (2, 2)
 
 
 def test_a_best_that_is_not_a_number_is_not_taken_over(tmp_path):
@@ -66,3 +70,32 @@ def test_a_best_that_is_not_a_number_is_not_taken_over(tmp_path):
     trainer.state.best = {"value": float("nan"), "metric": "fit/AP", "metrics": {}}
     trainer.state.judge_best_by("fit/AP")
     assert trainer.state.best == {}
+
+
+@pytest.fixture(scope="module")
+def dead_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dead")
+    train_and_die(folder, 3)
+    return folder / "checkpoint_latest.pt"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (weights_of, "weights without training state; give it as --weights"),
+        (lambda c: c | {"categories": ["hat"]}, "categories hat, this dataset has point; choose"),
+        (lambda c: c | {"labels": {"color": ["red"]}}, "was trained on other sets or labels"),
+        (lambda c: c | {"kind": "multitask"}, "to start over choose another --output-dir"),
+    ],
+)
+def test_another_runs_checkpoint_is_refused(tmp_path, dead_run, change, sentence):
+    save_checkpoint(change(load_checkpoint(dead_run)), tmp_path / "checkpoint_latest.pt")
+    with pytest.raises(InputError, match=sentence):
+        make_trainer(tmp_path)
+    assert make_trainer(tmp_path, resume="none").state.step == 0
+
+
+def test_changed_settings_are_told_but_for_harmless_ones(tmp_path, dead_run, caplog):
+    make_trainer(tmp_path, resume=str(dead_run), momentum=0.5, log_every=3)
+    (told,) = [r.message for r in caplog.records if "settings changed" in r.message]
+    assert told == "settings changed since the checkpoint: momentum 0.9 -> 0.5"
