@@ -165,7 +165,8 @@ def load_dataset(
         name: one of DATASETS.
         path: the dataset's root folder.
         split: which part. coco: names the annotation file ``<path>/<split>.json``,
-            ``<path>/annotations/<split>.json``, ``<path>/annotations/instances_<split>*.json`` or
+            ``<path>/annotations/<split>.json``, ``<path>/annotations/instances_<split>*.json``,
+            Fashionpedia's ``<path>/annotations/instances_attributes_<split>*.json`` or
             ``<path>/<split>/_annotations.coco.json``.
             deepfashion2: the folder, "train" or "validation" ("val" is understood). deepfashion,
             deepfashion-fine: "train", "val", "test". inshop: "train", "query", "gallery", "test"
@@ -174,8 +175,8 @@ def load_dataset(
         annotations: coco: the annotation file, csv: the table, instead of looking for it.
         images: all but deepfashion2: the folder the file names are relative to, instead of
             ``<path>/images``, ``<path>/images/<split>``, ``<path>/<split>``,
-            ``<path>/<split>2017``, ``<path>/Img``, ``<path>`` or the annotation file's own,
-            whichever holds the photos.
+            ``<path>/<split>2017``, ``<path>/Img``, ``<path>``, the annotation file's own or (of
+            val) ``<path>/test``, whichever holds the photos.
         category, identity: csv: the columns to take; of any set: "none" leaves them unknown.
         attributes: the attribute groups to take (csv: columns); None takes all.
         masks: False leaves them out.

@@ -106,6 +106,19 @@ def test_an_export_of_cvat_has_a_folder_of_photos_for_each_of_its_files(tmp_path
         assert load_dataset("coco", tmp_path, split=subset).root == tmp_path / "images" / subset
 
 
+def test_fashionpedia_has_the_photos_of_val_in_test(tmp_path: Path) -> None:
+    for split, folder in (("val", "test"), ("train", "train")):
+        write_coco(tmp_path)
+        (tmp_path / "images").rename(tmp_path / folder)
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        listing = tmp_path / "annotations" / f"instances_attributes_{split}2020.json"
+        (tmp_path / "train.json").rename(listing)
+        assert load_dataset("coco", tmp_path, split=split).root == tmp_path / folder
+    (tmp_path / "train").rename(tmp_path / "lost")  # a missing train is never test's photos
+    with pytest.raises(InputError, match="its photos are not in"):
+        load_dataset("coco", tmp_path, split="train")
+
+
 def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_dataset("coco", tmp_path / "nothing")

@@ -13,8 +13,9 @@ order), ``area`` as the area of the box, 294 keypoints of which a garment's own 
 ``occlusion``, ``zoom_in``, ``viewpoint`` and a photo's ``source``.
 
 Of sets with more labels, an annotation also has ``attributes`` (for each group its answer, or the
-list of all that the garment has; unknown ones are missing) and ``identity``, its name, as the
-reader of COCO takes them. A garment of unknown category gets a category of that name, with id 0.
+list of all that the garment has, empty where it has none; unknown ones are missing) and
+``identity``, its name, as the reader of COCO takes them. A garment of unknown category gets a
+category of that name, with id 0.
 """
 
 import argparse
@@ -177,20 +178,14 @@ def extras(garment: Garment, dataset: str) -> dict[str, Any]:
 
 def labels(garment: Garment, records: PhotoRecords) -> dict[str, Any]:
     """Attributes and identity, by their names."""
-    attributes = {
-        group.name: [
-            records.attributes[a]
-            for a in range(group.start, group.stop)
-            if garment.attributes[a] > 0
-        ]
-        for group in records.attribute_groups
-    }
-    alone = {group.name for group in records.attribute_groups if group.exclusive}
-    attributes = {
-        name: values[0] if name in alone else values
-        for name, values in attributes.items()
-        if values
-    }
+    attributes: dict[str, str | list[str]] = {}
+    for group in records.attribute_groups:
+        signs = garment.attributes[group.start : group.stop]
+        held = [records.attributes[group.start + i] for i in np.flatnonzero(signs > 0)]
+        if held and group.exclusive:
+            attributes[group.name] = held[0]
+        elif signs.any():
+            attributes[group.name] = held  # an empty list where it has none of them, as is known
     entry: dict[str, Any] = {"attributes": attributes} if attributes else {}
     if records.identities and garment.identity >= 0:
         entry["identity"] = records.identities[garment.identity]

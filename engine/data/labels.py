@@ -211,6 +211,8 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
 
     Values that the space does not have (another set's, at evaluation) become -2 in exclusive
     groups, so that they can be told from unlabelled garments, and are left out of the others.
+    Whether a group is exclusive says the space, whatever the set says: a COCO file's split may
+    happen to give but one answer a garment, or several, where the other does not.
 
     Returns:
         For every group: int64 [G], value or -1 unknown or -2 not in the space; multi-label:
@@ -223,6 +225,8 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
         values, own = given.get(group.name, ([], None))
         index = index_by_text(group.values)
         if group.exclusive:
+            if own is not None and own.ndim == 2:
+                own = _only_answer(own)
             numbers = [index.get(value.casefold(), -2) for value in values]
             lookup = np.array([*numbers, -1], np.int64)
             encoded[group.name] = lookup[own] if own is not None else np.full(count, -1)
@@ -241,8 +245,12 @@ def _columns_of(records: PhotoRecords) -> list[tuple[str, list[str], np.ndarray]
     columns = [(CATEGORY, records.categories, records.garment_category)]
     for group in records.attribute_groups:
         values = records.attributes[group.start : group.stop]
-        own = records.attribute_matrix[:, group.start : group.stop]
-        if group.exclusive:
-            own = np.where((own == 1).any(axis=1), (own == 1).argmax(axis=1), -1)
-        columns.append((group.name.lower(), values, own))
+        columns.append(
+            (group.name.lower(), values, records.attribute_matrix[:, group.start : group.stop])
+        )
     return columns
+
+
+def _only_answer(signs: np.ndarray) -> np.ndarray:
+    """int64 [G] of signs [G, V]: the value that a garment has, -1 where it has none or several."""
+    return np.where((signs == 1).sum(axis=1) == 1, (signs == 1).argmax(axis=1), -1)

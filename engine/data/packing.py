@@ -134,3 +134,16 @@ def ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
     new_offsets = to_offsets(lengths)
     shift = np.repeat(offsets[:-1][rows] - new_offsets[:-1], lengths)
     return np.arange(new_offsets[-1]) + shift, new_offsets
+
+
+def choose_rows(
+    values: np.ndarray, offsets: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The chosen rows (int [K]) of a ragged column, one after another; their offsets."""
+    lengths = np.diff(offsets)
+    if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
+        # Attributes: an index for every value would take many times their memory.
+        chosen = values.reshape(len(lengths), lengths[0], *values.shape[1:])[rows]
+        return chosen.reshape(-1, *values.shape[1:]), np.arange(len(rows) + 1) * lengths[0]
+    indices, new_offsets = ragged_rows(offsets, rows)
+    return values[indices], new_offsets

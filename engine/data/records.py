@@ -17,6 +17,7 @@ from engine.data.packing import (
     RAGGED_GARMENT_COLUMNS,
     RAGGED_PHOTO_COLUMNS,
     SOURCES,
+    choose_rows,
     pack,
     ragged_rows,
     to_offsets,
@@ -220,8 +221,8 @@ class PhotoRecords:
         ragged = ((RAGGED_PHOTO_COLUMNS, indices), (RAGGED_GARMENT_COLUMNS, garments))
         for names, rows in ragged:
             for name in names:
-                values, offsets = ragged_rows(self.columns[f"{name}_offsets"], rows)
-                columns |= {name: self.columns[name][values], f"{name}_offsets": offsets}
+                old = self.columns[name], self.columns[f"{name}_offsets"]
+                columns[name], columns[f"{name}_offsets"] = choose_rows(*old, rows)
         return self.with_columns(columns)
 
     def _row(self, name: str, index: int) -> np.ndarray:

@@ -127,6 +127,24 @@ def test_names_of_attributes_and_identities(tmp_path: Path, capsys) -> None:
     assert "is the file to be read" in capsys.readouterr().err
 
 
+def test_what_a_garment_has_not_is_known_after_conversion(tmp_path: Path) -> None:
+    document = coco_document()
+    document["attributes"] = [
+        {"id": 0, "name": "dotted", "supercategory": "pattern"},
+        {"id": 1, "name": "maxi", "supercategory": "length"},
+    ]
+    for annotation, ids in zip(document["annotations"], ([0, 1], [1], [], [0]), strict=True):
+        annotation["attribute_ids"] = ids
+    root = write_coco(tmp_path, document)
+    assert convert("coco", root, "--output", root / "named.json") == 0
+    given = load_dataset("coco", root)
+    assert sorted(given.attribute_matrix.tolist()) == [[-1, 1], [0, 0], [1, -1], [1, 1]]
+    again = load_dataset("coco", root, annotations="named.json")
+    assert set(again.attributes) == {"dotted", "maxi"}
+    order = [again.attributes.index(name) for name in given.attributes]
+    assert again.attribute_matrix[:, order].tolist() == given.attribute_matrix.tolist()
+
+
 @pytest.mark.parametrize("output", ["train.json", "./images/../train.json"])
 def test_the_source_is_never_overwritten(tmp_path: Path, capsys, output: str) -> None:
     root = write_coco(tmp_path)

@@ -34,7 +34,8 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None) -> 
         candidates = [Path(annotations), root / annotations]
     else:
         candidates = [root / f"{split}.json", root / "annotations" / f"{split}.json"]
-        candidates += sorted((root / "annotations").glob(f"instances_{split}*.json"))
+        for start in ("instances", "instances_attributes"):  # the other one is Fashionpedia's
+            candidates += sorted((root / "annotations").glob(f"{start}_{split}*.json"))
         # Roboflow's export has the file among the photos, and calls validation "valid".
         names = (split, *checks.OTHER_SPLIT_NAMES.get(split, ()))
         candidates += [root / name / "_annotations.coco.json" for name in names]
@@ -54,7 +55,8 @@ def find_images(root: Path, split: str, images: str | Path | None, listing: Path
         return found[:1]
     # CVAT's export has the photos of annotations/instances_train.json in images/train.
     subset = root / "images" / listing.stem.removeprefix("instances_")
-    usual = root / "images", subset, root / split, root / f"{split}2017", root, listing.parent
+    usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]
+    usual += [root / "test"] if split in checks.OTHER_SPLIT_NAMES else []  # Fashionpedia's val
     return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
 
 

@@ -6,8 +6,9 @@
     "identity": "D-17"                                 a product's name, convert_dataset.py's
 
 A text answers a question that has one answer, a list one that has several; what a list leaves out
-the garment has not. Without a list, or with an empty one as Fashionpedia gives shoes, nothing is
-known. CVAT's check boxes and numbers are left aside.
+the garment has not: of a question by name, an empty list says none of its values. Without a list,
+or with empty ``attribute_ids`` as Fashionpedia gives shoes, nothing is known. CVAT's check boxes
+and numbers are left aside, and so is "__undefined__", by custom the answer of one not yet chosen.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,8 @@ from engine.data.readers.list_files import group_by_type
 from engine.data.readers.listed import is_free_text, number_values
 from engine.data.readers.problems import Problems
 from engine.data.records import AttributeGroup
+
+UNDEFINED = "__undefined__"
 
 
 class CocoLabels:
@@ -57,10 +60,12 @@ class CocoLabels:
         for annotation in annotations:
             for group, values, exclusive in _answers(annotation):
                 answers.setdefault(group, []).extend(values)
-                several |= set() if exclusive else {group}
+                several |= {group} if values and not exclusive else set()
         names, groups = [], []
         for group, given in answers.items():
             values, _ = number_values(given)
+            if not values:
+                continue
             if is_free_text(given):
                 detail = f"{group}: {len(values)} values in {len(given)} annotations"
                 problems.add("column of free text", detail)
@@ -77,23 +82,22 @@ class CocoLabels:
         if self.by_id:
             ids = annotation.get("attribute_ids")
             known = [i for i in ids if isinstance(i, int)] if isinstance(ids, list) else []
-            self._mark(row, slice(None), known, where, problems)
+            self._mark(row, known, where, problems)
             return row
         given = {group: values for group, values, _ in _answers(annotation)}
         for group in self.groups:
-            keys = [(group.name, value) for value in given.get(group.name, ())]
-            self._mark(row, slice(group.start, group.stop), keys, where, problems)
+            if given.get(group.name) or (group.name in given and not group.exclusive):
+                row[group.start : group.stop] = -1
+                row[[self.place[group.name, value] for value in given[group.name]]] = 1
         return row
 
-    def _mark(
-        self, row: np.ndarray, asked: slice, keys: Sequence[Any], where: str, problems: Problems
-    ) -> None:
-        for key in keys:
-            if key not in self.place:
-                problems.add("unknown attribute id", f"{where}: {key}")
-        has = [self.place[key] for key in keys if key in self.place]
+    def _mark(self, row: np.ndarray, ids: Sequence[int], where: str, problems: Problems) -> None:
+        for number in ids:
+            if number not in self.place:
+                problems.add("unknown attribute id", f"{where}: {number}")
+        has = [self.place[number] for number in ids if number in self.place]
         if has:
-            row[asked] = -1
+            row[:] = -1
             row[has] = 1
 
     def identity(self, annotation: dict, default: int) -> int:
@@ -124,8 +128,9 @@ def _answers(annotation: dict) -> list[tuple[str, list[str], bool]]:
     found = []
     for name, value in given.items() if isinstance(given, dict) else ():
         values = value if isinstance(value, list) else [value]
-        values = [text.strip() for text in values if isinstance(text, str) and text.strip()]
-        if values and name.strip():
+        values = [text.strip() for text in values if isinstance(text, str)]
+        values = [text for text in values if text and text != UNDEFINED]
+        if (values or value == []) and name.strip():
             found.append((name.strip().lower(), values, isinstance(value, str)))
     return found
 

@@ -92,6 +92,17 @@ def test_labels_are_numbered_in_the_merged_space():
     assert colorless["color"].tolist() == [-1, -1] and colorless["category"].tolist() == [2, -1]
 
 
+def test_the_space_says_whether_a_question_has_one_answer():
+    several = records(
+        ["x"], [(0, [1, -1]), (0, [1, 1]), (0, [-1, -1]), (0, [0, 0])], ["blue", "green"],
+        [AttributeGroup("color", 0, 2, False)],
+    )  # fmt: skip
+    one = merge_labels([PHONE], ["phone"])
+    assert encode_labels(one, several)["color"].tolist() == [0, -1, -1, -1]
+    many = merge_labels([several], ["several"])
+    assert encode_labels(many, PHONE)["color"].tolist() == [[1, -1], [-1, 1]]
+
+
 def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():
     space = merge_labels([PHONE], ["phone"])
     encoded = encode_labels(space, SHOP)

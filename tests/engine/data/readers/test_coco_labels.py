@@ -64,7 +64,7 @@ def test_attributes_by_name(tmp_path: Path) -> None:
         AttributeGroup("parts", 2, 4, exclusive=False),
     ]
     assert rows(records) == {
-        11: [-1, 1, 1, 1], 12: [1, -1, 0, 0], 13: [0, 0, -1, 1], 14: [0, 0, 0, 0]
+        11: [-1, 1, 1, 1], 12: [1, -1, -1, -1], 13: [0, 0, -1, 1], 14: [0, 0, 0, 0]
     }  # fmt: skip
     assert problems(records) == {}
 
@@ -73,6 +73,16 @@ def test_a_question_with_one_list_among_its_answers_has_several(tmp_path: Path) 
     records = read(tmp_path, {"attributes": {"color": "red"}}, {"attributes": {"color": ["blue"]}})
     assert [group.exclusive for group in records.attribute_groups] == [False]
     assert rows(records)[11] == [-1, 1] and rows(records)[12] == [1, -1]
+
+
+def test_no_answer_is_none(tmp_path: Path) -> None:
+    undefined = {"color": "__undefined__", "only": "__undefined__", "never": []}
+    records = read(
+        tmp_path, {"attributes": {"color": "red"}}, {"attributes": {"color": []}},
+        {"attributes": undefined},
+    )  # fmt: skip
+    assert records.attribute_groups == [AttributeGroup("color", 0, 1, exclusive=True)]
+    assert rows(records) == {11: [1], 12: [0], 13: [0], 14: [0]}
 
 
 @pytest.mark.parametrize("count", [20, 21])
