@@ -70,7 +70,7 @@ def test_a_long_shard_comes_in_batches(location: str, monkeypatch, rows: int, ph
     monkeypatch.setattr(shards, "BATCH_PHOTOS", photos)
     with open_shard(location, schema=SCHEMA, rank=0) as sink:
         for number in range(7):
-            sink.put_photo(*photo_entry(number))
+            sink.put_photos([photo_entry(number)])
     (shard,) = shards.shards(Path(location), SCHEMA)
     batches = list(shard.batches(0))
     sizes = [[state.size for state, _, _ in entries] for entries, _ in batches]
