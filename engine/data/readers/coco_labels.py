@@ -11,7 +11,7 @@ or with empty ``attribute_ids`` as Fashionpedia gives shoes, nothing is known. C
 and numbers are left aside, and so is "__undefined__", by custom the answer of one not yet chosen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -81,24 +81,21 @@ class CocoLabels:
         row = np.zeros(len(self.names), np.int8)
         if self.by_id:
             ids = annotation.get("attribute_ids")
-            known = [i for i in ids if isinstance(i, int)] if isinstance(ids, list) else []
-            self._mark(row, known, where, problems)
+            given = [i for i in ids if isinstance(i, int)] if isinstance(ids, list) else []
+            known = [number for number in given if number in self.place]
+            for number in given:
+                if number not in self.place:
+                    problems.add("unknown attribute id", f"{where}: {number}")
+            if known:
+                row[:] = -1
+                row[[self.place[number] for number in known]] = 1
             return row
-        given = {group: values for group, values, _ in _answers(annotation)}
+        answers = {group: values for group, values, _ in _answers(annotation)}
         for group in self.groups:
-            if given.get(group.name) or (group.name in given and not group.exclusive):
+            if answers.get(group.name) or (group.name in answers and not group.exclusive):
                 row[group.start : group.stop] = -1
-                row[[self.place[group.name, value] for value in given[group.name]]] = 1
+                row[[self.place[group.name, value] for value in answers[group.name]]] = 1
         return row
-
-    def _mark(self, row: np.ndarray, ids: Sequence[int], where: str, problems: Problems) -> None:
-        for number in ids:
-            if number not in self.place:
-                problems.add("unknown attribute id", f"{where}: {number}")
-        has = [self.place[number] for number in ids if number in self.place]
-        if has:
-            row[:] = -1
-            row[has] = 1
 
     def identity(self, annotation: dict, default: int) -> int:
         """The number of a garment's identity; of a file that names none, ``default``."""

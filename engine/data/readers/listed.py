@@ -131,10 +131,9 @@ def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarra
     return box, keep
 
 
-def is_free_text(entries: Iterable[str]) -> bool:
-    """Whether answers, "" where there is none, are too many to be those of a question."""
-    filled = [entry for entry in entries if entry]
-    return len(set(filled)) > max(MOST_VALUES, len(filled) / 2)
+def is_free_text(answers: Sequence[str]) -> bool:
+    """Whether answers, without blanks, are too different to be those of a question."""
+    return len(set(answers)) > max(MOST_VALUES, len(answers) / 2)
 
 
 def number_values(entries: Iterable[str]) -> tuple[list[str], np.ndarray]:
