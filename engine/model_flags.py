@@ -194,13 +194,21 @@ def multitask_path(arguments: argparse.Namespace) -> Path | None:
     return None if text == "none" else Path(text)
 
 
-def build_describer(arguments: argparse.Namespace, device: torch.device) -> Describer | None:
-    """The multitask model that the flags ask for, unless they ask for none."""
+def build_describer(
+    arguments: argparse.Namespace, device: torch.device, **settings: Any
+) -> Describer | None:
+    """The multitask model that the flags ask for, unless they ask for none.
+
+    Args:
+        arguments: the flags.
+        device: where to run.
+        settings: of ``DescriberSettings``, for scripts that have no flags for them.
+    """
     path = multitask_path(arguments)
     if path is None:
         return None
     chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
-    settings = DescriberSettings(precision=arguments.precision, **chosen)
+    settings = DescriberSettings(precision=arguments.precision, **chosen, **settings)
     checkpoint = _load(arguments, path, "multitask")
     if checkpoint["config"].get("augmentation", {}).get("whole_photo"):
         logger.warning(

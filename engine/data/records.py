@@ -80,6 +80,7 @@ class PhotoRecords:
         categories, category_ids: names, and the dataset's own ids in the same order.
         category_groups: "upper", "lower", "full" or "" a category; empty where the set has none.
         attributes: attribute names (empty where the set has none); every garment has a value each.
+        attribute_ids: the dataset's own ids in the same order; counted from 0 where it has none.
         attribute_groups: the attributes' groups, one after another.
         identities: names of the identity numbers; empty where the set has none.
         problems: what was wrong with the source, a ``readers.problems.Problem`` a kind.
@@ -97,6 +98,7 @@ class PhotoRecords:
         category_ids: Sequence[int],
         category_groups: Sequence[str] = (),
         attributes: Sequence[str] = (),
+        attribute_ids: Sequence[int] = (),
         attribute_groups: Sequence[AttributeGroup] = (),
         identities: Sequence[str] = (),
         problems: Sequence = (),
@@ -110,6 +112,7 @@ class PhotoRecords:
         self.category_ids = list(category_ids)
         self.category_groups = list(category_groups)
         self.attributes = list(attributes)
+        self.attribute_ids = list(attribute_ids or range(len(self.attributes)))
         self.attribute_groups = list(attribute_groups)
         self.identities = list(identities)
         self.problems = list(problems)

@@ -20,6 +20,8 @@ class Detections:
         labels: int64 [N], category index + 1.
         masks: N run-length masks of the whole photo's size; None from a box-only model.
         probabilities: f32 [N, C], the detector's, of each category; None from elsewhere.
+        attributes: bool [N, A], which of a dataset's attributes each has; None where nothing is
+            said of them.
     """
 
     width: int
@@ -29,6 +31,7 @@ class Detections:
     labels: np.ndarray
     masks: list[Rle] | None
     probabilities: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -43,11 +46,15 @@ class Detections:
             labels=self.labels[rows],
             masks=None if self.masks is None else [self.masks[row] for row in rows],
             probabilities=None if self.probabilities is None else self.probabilities[rows],
+            attributes=None if self.attributes is None else self.attributes[rows],
         )
 
 
 def to_coco_results(
-    image_id: int, detections: Detections, category_ids: list[int]
+    image_id: int,
+    detections: Detections,
+    category_ids: list[int],
+    attribute_ids: list[int] = (),
 ) -> list[dict[str, Any]]:
     """One JSON-ready dict per detection, as COCO result files hold them.
 
@@ -57,6 +64,7 @@ def to_coco_results(
         image_id: the photo's id in its dataset.
         detections: of that photo.
         category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
+        attribute_ids: its attributes' ids; told are they of detections that have attributes.
     """
     boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
@@ -70,4 +78,7 @@ def to_coco_results(
         counts = mask["counts"]
         counts = counts.decode() if isinstance(counts, bytes) else counts
         result["segmentation"] = {"size": list(mask["size"]), "counts": counts}
+    told = detections.attributes
+    for result, row in zip(results, [] if told is None else told, strict=told is not None):
+        result["attribute_ids"] = [attribute_ids[number] for number in np.flatnonzero(row)]
     return results

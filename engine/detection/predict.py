@@ -277,22 +277,25 @@ def predict_shard(
     settings: PredictSettings,
     device: torch.device,
     *,
+    describe: Callable[[np.ndarray, Detections], Detections] | None = None,
     progress: bool = False,
 ) -> dict[int, Detections | None]:
     """This rank's share of the predictions: {image id: detections, None if unreadable}.
 
-    Unreadable photos are named in a warning.
+    Unreadable photos are named in a warning. ``describe`` says more of a photo's detections.
     """
     indices = distributed.shard(len(records))
     photos = (((index, records.path(index)), records.path(index)) for index in indices)
-    results = detect_photos(model, photos, settings, device)
+    results = detect_photos(model, photos, settings, device, keep_photo=describe is not None)
     if progress:
         results = watch(results, len(indices))
     was_training = model.training
-    shard = {
-        int(records.image_ids[index]): _usable(result, records.sizes[index].tolist(), path)
-        for (index, path), result, _ in results
-    }
+    shard = {}
+    for (index, path), result, photo in results:
+        found = _usable(result, records.sizes[index].tolist(), path)
+        if found is not None and describe:
+            found = describe(photo, found)
+        shard[int(records.image_ids[index])] = found
     model.train(was_training)
     return shard
 

@@ -51,6 +51,7 @@ class GroundTruth:
         categories: label k of a detection is ``categories[k - 1]``.
         has_masks: whether every garment has a mask, so that mask AP can be measured.
         factors: {name in SUBSETS: int8 [G]}, 0 = unknown.
+        attributes: bool [G, A], whether a garment is annotated with each.
     """
 
     def __init__(self, records: PhotoRecords) -> None:
@@ -64,6 +65,7 @@ class GroundTruth:
         self.categories = records.categories
         self.has_masks = records.has_masks
         self.factors = {name: np.array(getattr(records, f"garment_{name}")) for name in SUBSETS}
+        self.attributes = records.attribute_matrix == 1
         self._records = records
         self._masks: list[Rle] | None = None
         self._columns = Columns(
@@ -93,6 +95,11 @@ class GroundTruth:
     def has_subsets(self) -> bool:
         """Whether any garment is annotated with one of DeepFashion2's factors."""
         return any(values.any() for values in self.factors.values())
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether any garment is annotated with attributes."""
+        return bool(self.attributes.any())
 
     def category_names(self, class_agnostic: bool) -> list[str]:
         """What the categories are called; merged into one they are "garment"."""

@@ -111,24 +111,24 @@ def _summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     every, small, medium, large = range(4)
     summary = _average_precisions(precision[:, :, :, every, -1])
     for name, area in (("APs", small), ("APm", medium), ("APl", large)):
-        summary[name] = _mean(precision[:, :, :, area, -1])
+        summary[name] = mean_found(precision[:, :, :, area, -1])
     for position, limit in enumerate(COCO_PROTOCOL.max_detections):
-        summary[f"AR{limit}"] = _mean(recall[:, :, every, position])
+        summary[f"AR{limit}"] = mean_found(recall[:, :, every, position])
     for name, area in (("ARs", small), ("ARm", medium), ("ARl", large)):
-        summary[name] = _mean(recall[:, :, area, -1])
+        summary[name] = mean_found(recall[:, :, area, -1])
     return summary
 
 
 def _average_precisions(precision: np.ndarray) -> dict[str, float]:
     """AP, AP50 and AP75 of a precision array whose first axis are the IoU thresholds."""
     return {
-        "AP": _mean(precision),
-        "AP50": _mean(precision[IOU_50]),
-        "AP75": _mean(precision[IOU_75]),
+        "AP": mean_found(precision),
+        "AP50": mean_found(precision[IOU_50]),
+        "AP75": mean_found(precision[IOU_75]),
     }
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_found(values: np.ndarray) -> float:
     """Mean over what there was to find; -1 when there was nothing."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0

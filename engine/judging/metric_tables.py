@@ -24,6 +24,18 @@ MEANINGS = {
     "ARl": "of large garments",
 }
 
+WITH_ATTRIBUTES = {
+    "AP": "mean over IoU and F1 of attributes .50 ... .95",
+    "AP50": "at IoU .50",
+    "AP75": "at IoU .75",
+    "APf50": "at F1 .50",
+    "APf75": "at F1 .75",
+    "AP50f50": "at IoU .50 and F1 .50",
+    "AP50f75": "at IoU .50 and F1 .75",
+    "AP75f50": "at IoU .75 and F1 .50",
+    "AP75f75": "at IoU .75 and F1 .75",
+}
+
 
 def print_metrics(metrics: dict[str, Any], console: Console) -> None:
     """Print what ``engine.judging.coco_metrics.judge`` returns.
@@ -33,11 +45,20 @@ def print_metrics(metrics: dict[str, Any], console: Console) -> None:
     kinds = [kind for kind in ("box", "mask") if kind in metrics]
     unreadable = metrics["unreadable"]
     left_out = f", {unreadable} of them unreadable" if unreadable else ""
-    console.print(_summary(metrics, kinds, counted(metrics["photos"], "photo") + left_out))
+    title = counted(metrics["photos"], "photo") + left_out
+    console.print(_summary({kind: metrics[kind] for kind in kinds}, title, MEANINGS))
     console.print(_triples("category", {kind: metrics["per_class"][kind] for kind in kinds}))
     for factor in metrics.get("subsets", {}).get("box", {}):
         rows = {kind: metrics["subsets"][kind][factor] for kind in kinds}
         console.print(_triples(factor.replace("_", "-"), rows))
+
+
+def print_with_attributes(results: dict[str, dict[str, Any]], console: Console) -> None:
+    """Print what ``engine.judging.attribute_ap`` returns, of "box" and perhaps "mask"."""
+    summaries = {kind: result["summary"] for kind, result in results.items()}
+    console.print(_summary(summaries, "with attributes", WITH_ATTRIBUTES))
+    rows = {kind: result["per_class"] for kind, result in results.items()}
+    console.print(_triples("category with attributes", rows))
 
 
 def print_operating_points(points: list[dict[str, float]], console: Console) -> None:
@@ -53,10 +74,10 @@ def print_operating_points(points: list[dict[str, float]], console: Console) -> 
     console.print(table)
 
 
-def _summary(metrics: dict[str, Any], kinds: list[str], title: str) -> Table:
-    table = Table(title, *_right(kinds), "", box=box.SIMPLE_HEAD)
-    for name in metrics["box"]:
-        table.add_row(name, *(_percent(metrics[kind][name]) for kind in kinds), MEANINGS[name])
+def _summary(results: dict[str, dict[str, float]], title: str, meanings: dict[str, str]) -> Table:
+    table = Table(title, *_right(list(results)), "", box=box.SIMPLE_HEAD)
+    for name, meaning in meanings.items():
+        table.add_row(name, *(_percent(result[name]) for result in results.values()), meaning)
     return table
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from engine.checkpoint import save_checkpoint
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import build_multitask
 from engine.detection.detector import build_detector
 from tests.ranks import run_ranks
 from tools import evaluate
@@ -120,6 +122,84 @@ def test_perfect_results_score_one(dataset: Path, capsys) -> None:
     assert "modest" in capsys.readouterr().out
 
 
+def describe_garments(dataset: Path) -> list[list[int]]:
+    """Add attributes to the dataset's garments; their ids, garment by garment."""
+    document = json.loads((dataset / "val.json").read_text())
+    document["attributes"] = [
+        {"id": 30 + i, "name": name, "supercategory": "parts"} for i, name in enumerate("abcde")
+    ]
+    given = [[30, 31], [34], [32, 33]]
+    for annotation, ids in zip(document["annotations"], given, strict=True):
+        annotation["attribute_ids"] = ids
+    (dataset / "val.json").write_text(json.dumps(document))
+    return given
+
+
+def test_attributes_told_in_a_result_file_are_judged(dataset: Path, capsys) -> None:
+    results = truth_as_results(dataset)
+    for result, ids in zip(results, describe_garments(dataset), strict=True):
+        result["attribute_ids"] = ids
+    path, out = dataset / "results.json", dataset / "out"
+    arguments = ("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out)
+
+    def judged() -> dict:
+        path.write_text(json.dumps(results))
+        assert run(*arguments) == 0
+        return json.loads((out / "metrics.json").read_text())
+
+    assert judged()["with_attributes"]["mask"]["summary"]["AP"] == 1
+    assert "AP50f75" in capsys.readouterr().out
+    results[1]["attribute_ids"] = [30, 31, 32, 33]  # the one coat: all wrong
+    metrics = judged()
+    assert metrics["mask"]["AP"] == 1
+    assert metrics["with_attributes"]["mask"]["summary"]["AP"] == 0.5
+    assert metrics["with_attributes"]["box"]["per_class"]["coat"]["AP"] == 0
+    for result in results:
+        del result["attribute_ids"]
+    assert "with_attributes" not in judged()
+
+
+def write_multitask_weights(path: Path) -> Path:
+    """A small untrained model that knows the dataset's categories and four of its attributes."""
+    groups = (
+        LabelGroup("category", ("Dress", "coat"), True),
+        LabelGroup("parts", ("d", "C", "b", "a"), False),
+    )
+    vocabulary = {"category": (0, 1), "parts": (0, 1, 2, 3)}
+    space = LabelSpace(groups, (Source("x", vocabulary),))
+    tasks = ("category", "attributes")
+    torch.manual_seed(1)
+    model = build_multitask(space, trunk="resnet18", weights="none", tasks=tasks)
+    with torch.no_grad():  # sure of all coats, of their parts a and c
+        for classifier, bias in zip(model.classifiers, ([-50, 50], [-9, 9, -9, 9]), strict=True):
+            classifier.weight.zero_()
+            classifier.bias.copy_(torch.tensor(bias))
+    config = {"trunk": "resnet18", "tasks": list(tasks), "crop_size": 32, "margin": 0.1}
+    checkpoint = {"format": 1, "kind": "multitask", "config": config, "labels": space.to_plain()}
+    torch.save(checkpoint | {"model": model.state_dict()}, path)
+    return path
+
+
+def test_both_networks_are_judged_together(dataset: Path, weights: Path) -> None:
+    describe_garments(dataset)
+    model = write_multitask_weights(dataset / "multitask.pt")
+    data = ("--data-path", dataset, "--device", "cpu")
+    one, two, again = dataset / "one", dataset / "two", dataset / "again"
+    flags = ("detector", "--weights", weights, "--multitask-weights", model, *data)
+    assert run(*flags, "--output-dir", one) == 0
+    results = json.loads((one / "coco_results.json").read_text())
+    assert {result["category_id"] for result in results} == {3}  # coats, however they are spelled
+    assert {tuple(result["attribute_ids"]) for result in results} == {(30, 32)}
+    metrics = json.loads((one / "metrics.json").read_text())
+    assert metrics["with_attributes"]["mask"]["per_class"].keys() == {"coat", "dress"}
+
+    file = one / "coco_results.json"
+    assert run("detector", "--predictions", file, *data, "--output-dir", again) == 0
+    assert json.loads((again / "metrics.json").read_text()) == metrics
+    assert run_ranks(2, run, *flags, "--output-dir", two) == [0, 0]
+    assert json.loads((two / "metrics.json").read_text()) == metrics
+
+
 def test_with_several_processes_one_reports(dataset: Path) -> None:
     path = dataset / "results.json"
     path.write_text(json.dumps(truth_as_results(dataset)))
@@ -162,6 +242,10 @@ def test_no_detections_make_an_empty_list(dataset: Path) -> None:
         (["--weights", "WEIGHTS", "--split", "nope"], "nope"),
         (["--weights", "WEIGHTS", "--output-dir", "WEIGHTS/under"], "cannot make the folder"),
         ([], "--weights --predictions"),
+        (["--weights", "WEIGHTS", "--multitask-weights", "nowhere.pt"], "nowhere.pt"),
+        (["--weights", "WEIGHTS", "--multitask-weights", "WEIGHTS"], "multitask"),
+        (["--weights", "WEIGHTS", "--multitask-weights", "m.pt", "--class-agnostic"], "without"),
+        (["--predictions", "r.json", "--multitask-weights", "m.pt"], "what --weights finds"),
         (["--weights", "WEIGHTS", "--predictions", "r.json"], "not allowed with"),
     ],
 )

@@ -2,6 +2,8 @@
 
     python tools/evaluate.py detector --weights runs/d/checkpoint_best.pt \\
         --dataset coco --data-path photos/ --annotations photos/val.json --output-dir eval/
+    python tools/evaluate.py detector --weights weights/detector.pt --data-path photos/ \\
+        --multitask-weights weights/multitask.pt        # both networks, as infer.py uses them
     python tools/evaluate.py detector --predictions coco_results.json --data-path photos/
 
 It prints COCO's twelve numbers for boxes and masks, AP per category and, where they are annotated,
@@ -9,6 +11,10 @@ AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subse
 outside it are ignored: finding or missing one neither helps nor hurts. Last comes what infer.py
 would show at each --score-threshold, and how much of it is right. Categories go by their names;
 what the network finds of categories that the dataset does not have is left out.
+
+Where the dataset has attributes, and the multitask model or attribute_ids in the result file tell
+them, there is Fashionpedia's AP IoU+F1, too: a garment counts as found when its attributes are
+right as well.
 
 --output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
 that there was nothing to measure.
@@ -32,15 +38,21 @@ from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
 from engine.data.records import PhotoRecords
+from engine.description.answers import EVERY_VALUE, DescribedDetections
 from engine.detection.detections import Detections, to_coco_results
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
 from engine.files import replacing
+from engine.judging.attribute_ap import evaluate_with_attributes
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
-from engine.judging.metric_tables import print_metrics, print_operating_points
+from engine.judging.metric_tables import (
+    print_metrics,
+    print_operating_points,
+    print_with_attributes,
+)
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of, share
+from engine.model_flags import OVERLAP, add_mirror_flag, build_describer, mirror_of, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -52,6 +64,9 @@ Predictions = Mapping[int, Detections | None]
 def evaluate(arguments: argparse.Namespace) -> None:
     """Get the predictions (from the network or a file), judge them, print and write the result."""
     device = start(arguments)
+    alone = arguments.multitask_weights == "none"
+    sentence = "--multitask-weights: names what --weights finds, without --class-agnostic"
+    require(alone or (arguments.weights and not arguments.class_agnostic), sentence)
     checkpoint = load_checkpoint(arguments.weights, "detector") if arguments.weights else None
     with distributed.first_on_each_machine():
         records = load_dataset(
@@ -83,7 +98,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if arguments.output_dir:
             write_json(arguments.output_dir / "metrics.json", metrics)
             path = arguments.output_dir / "coco_results.json"
-            _write_results(path, predictions, category_ids)
+            _write_results(path, predictions, category_ids, records.attribute_ids)
 
 
 def _check_categories(
@@ -133,7 +148,9 @@ def _predict(
         precision=arguments.precision,
     )
     model = keep_folded(build_from_checkpoint(checkpoint).to(device), settings.precision)
-    shard = predict_shard(model, records, settings, device, progress=True)
+    describer = build_describer(arguments, device, top_k=EVERY_VALUE)
+    describe = describer and DescribedDetections(describer, checkpoint["categories"], records)
+    shard = predict_shard(model, records, settings, device, describe=describe, progress=True)
     return gather_predictions(shard, records.image_ids)
 
 
@@ -152,17 +169,27 @@ def _judge(
         class_agnostic=class_agnostic,
     )
     print_operating_points(points, console)
-    return metrics | {"operating_points": points}
+    metrics |= {"operating_points": points}
+    found = {id_: d for id_, d in predictions.items() if d is not None}
+    told = all(d.attributes is not None for d in found.values())
+    if truth.has_attributes and told and not class_agnostic:
+        kinds = [kind for kind in ("box", "mask") if kind in metrics]
+        described = {kind: evaluate_with_attributes(truth, found, kind=kind) for kind in kinds}
+        print_with_attributes(described, console)
+        metrics |= {"with_attributes": described}
+    return metrics
 
 
-def _write_results(path: Path, predictions: Predictions, category_ids: list[int]) -> None:
+def _write_results(
+    path: Path, predictions: Predictions, category_ids: list[int], attribute_ids: list[int]
+) -> None:
     """A COCO result file, written photo by photo: as one string it could be gigabytes."""
     with replacing(path, "w") as file:
         separator = "[\n"
         for image_id, found in predictions.items():
             if found is None:
                 continue
-            for result in to_coco_results(image_id, found, category_ids):
+            for result in to_coco_results(image_id, found, category_ids, attribute_ids):
                 file.write(separator + json.dumps(result))
                 separator = ",\n"
         file.write("[]\n" if separator == "[\n" else "\n]\n")
@@ -181,6 +208,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--split", default="val", help="part of the dataset (default: val)")
     data.add_argument("--annotations", type=Path, help="coco: annotation file")
     data.add_argument("--images", type=Path, help="coco: folder the file names are relative to")
+    parser.add_argument(
+        "--multitask-weights", metavar="FILE", default="none",
+        help="multitask model's checkpoint or weights file, that helps to name the garments and "
+        "tells their attributes, as in infer.py (default: none, the detector alone)",
+    )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.add_argument(
         "--class-agnostic", action="store_true", help="judge garments whatever their category"

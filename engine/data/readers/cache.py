@@ -31,7 +31,7 @@ from engine.data.readers.problems import Problem
 from engine.data.records import AttributeGroup, PhotoRecords
 
 # Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.
-READERS_VERSION = 10
+READERS_VERSION = 11
 
 logger = logging.getLogger("weft")
 
@@ -175,6 +175,7 @@ def _save(entry: Path, records: PhotoRecords, sources: dict[str, str]) -> Path |
             "category_ids": records.category_ids,
             "category_groups": records.category_groups,
             "attributes": records.attributes,
+            "attribute_ids": records.attribute_ids,
             "attribute_groups": [asdict(group) for group in records.attribute_groups],
             "identities": records.identities,
             "problems": [asdict(problem) for problem in records.problems],

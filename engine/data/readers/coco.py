@@ -89,6 +89,7 @@ def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str
         categories=names,
         category_ids=ids,
         attributes=labels.names,
+        attribute_ids=labels.ids,
         attribute_groups=labels.groups,
         identities=labels.identities,
     )

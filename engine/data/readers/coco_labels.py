@@ -32,7 +32,7 @@ class CocoLabels:
         problems: told of what is left out.
 
     Attributes:
-        names, groups: as ``PhotoRecords`` has them.
+        names, ids, groups: as ``PhotoRecords`` has them.
         identities: names of the numbers that ``identity`` gives.
     """
 
@@ -45,9 +45,11 @@ class CocoLabels:
             self.names, self.groups, order = group_by_type(
                 [a["name"].strip() for a in listed], types, dict(enumerate(kinds))
             )
-            self.place = {listed[old]["id"]: new for new, old in enumerate(order)}
+            self.ids = [listed[old]["id"] for old in order]
+            self.place = {id_: new for new, id_ in enumerate(self.ids)}
         else:
             self.names, self.groups = self._by_name(annotations, problems)
+            self.ids = list(range(len(self.names)))
         self.by_id = bool(listed)
         self.identities, _ = number_values(map(_identity, annotations))
         self.number_of = {name: i for i, name in enumerate(self.identities)}

@@ -1,7 +1,8 @@
 """COCO result files -> detections by image id: what other programs found, ready to be evaluated.
 
 A result file is a JSON list, one object a detection: image_id, category_id, score, and bbox
-[x, y, width, height], segmentation (RLE or polygons), or both.
+[x, y, width, height], segmentation (RLE or polygons), or both; with attribute_ids, as Fashionpedia
+has them, what is said of the garment, too.
 """
 
 import math
@@ -39,8 +40,7 @@ def read_results(
     entries = checks.load_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path}: a COCO result file is a JSON list of detections")
-    with_masks = bool(entries) and "segmentation" in _first(entries)
-    reader = _Reader(records, with_masks=with_masks, class_agnostic=class_agnostic)
+    reader = _Reader(records, _first(entries), class_agnostic=class_agnostic)
     for position, entry in enumerate(entries):
         try:
             reader.add(entry)
@@ -50,14 +50,17 @@ def read_results(
 
 
 def _first(entries: list) -> dict:
-    return entries[0] if isinstance(entries[0], dict) else {}
+    return entries[0] if entries and isinstance(entries[0], dict) else {}
 
 
 class _Reader:
-    """Checks entries one by one and sorts them by photo."""
+    """Checks entries one by one and sorts them by photo; the first tells what all of them have."""
 
-    def __init__(self, records: PhotoRecords, *, with_masks: bool, class_agnostic: bool) -> None:
-        self.with_masks, self.class_agnostic = with_masks, class_agnostic
+    def __init__(self, records: PhotoRecords, first: dict, *, class_agnostic: bool) -> None:
+        self.class_agnostic = class_agnostic
+        self.with_masks = "segmentation" in first
+        self.with_attributes = "attribute_ids" in first and bool(records.attributes)
+        self.attributes = {id_: number for number, id_ in enumerate(records.attribute_ids)}
         self.sizes = dict(zip(records.image_ids.tolist(), records.sizes.tolist(), strict=True))
         self.labels = {id_: label for label, id_ in enumerate(records.category_ids, start=1)}
         self.found: dict[int, list[tuple]] = {image_id: [] for image_id in self.sizes}
@@ -78,7 +81,7 @@ class _Reader:
             raise _bad(f"score {score}")
         mask = self._mask(entry, *self.sizes[image_id])
         box = _box(entry, mask)
-        self.found[image_id].append((score, label, box, mask))
+        self.found[image_id].append((score, label, box, mask, self._attributes(entry)))
 
     def _label(self, category_id: Any) -> int:
         if type(category_id) is int and category_id in self.labels:
@@ -100,6 +103,19 @@ class _Reader:
             raise _bad("empty segmentation")
         return to_rle(polygons, height, width)
 
+    def _attributes(self, entry: dict) -> np.ndarray | None:
+        if not self.with_attributes:
+            return None
+        ids = entry.get("attribute_ids")
+        if not isinstance(ids, list):
+            raise _bad("no list attribute_ids, while the first entry has one")
+        row = np.zeros(len(self.attributes), bool)
+        for id_ in ids:
+            if type(id_) is not int or id_ not in self.attributes:
+                raise _bad(f"attribute id {shorten(id_)} is not one of the dataset's")
+            row[self.attributes[id_]] = True
+        return row
+
     def detections(self) -> dict[int, Detections]:
         """Everything taken in, by image id, best score first."""
         return {image_id: self._detections(image_id) for image_id in self.found}
@@ -112,7 +128,11 @@ class _Reader:
             scores=np.array([row[0] for row in rows], np.float64),
             labels=np.array([row[1] for row in rows], np.int64),
             masks=[row[3] for row in rows] if self.with_masks else None,
+            attributes=self._stacked(rows) if self.with_attributes else None,
         )
+
+    def _stacked(self, rows: list[tuple]) -> np.ndarray:
+        return np.array([row[4] for row in rows], bool).reshape(-1, len(self.attributes))
 
 
 def _box(entry: dict, mask: Rle | None) -> list[float]:

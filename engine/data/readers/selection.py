@@ -66,15 +66,17 @@ def keep_attribute_groups(records: PhotoRecords, names: Sequence[str]) -> PhotoR
         if name.lower() not in by_name:
             known = ", ".join(by_name) or "none"
             raise InputError(f"{records.root}: no attribute group {name!r}; there are: {known}")
-    matrix, groups, attributes = records.attribute_matrix, [], []
+    matrix, groups, attributes, ids = records.attribute_matrix, [], [], []
     blocks = [matrix[:, :0]]
     for old in (by_name[name.lower()] for name in names):
         start = len(attributes)
         attributes += records.attributes[old.start : old.stop]
+        ids += records.attribute_ids[old.start : old.stop]
         groups.append(AttributeGroup(old.name, start, len(attributes), old.exclusive))
         blocks.append(matrix[:, old.start : old.stop])
     columns = {
         "attribute_values": np.concatenate(blocks, axis=1).ravel(),
         "attribute_values_offsets": np.arange(len(matrix) + 1) * len(attributes),
     }
-    return records.with_columns(columns, attributes=attributes, attribute_groups=groups)
+    about = {"attributes": attributes, "attribute_ids": ids, "attribute_groups": groups}
+    return records.with_columns(columns, **about)

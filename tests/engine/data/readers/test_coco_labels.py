@@ -7,6 +7,7 @@ import pytest
 
 from engine.data.labels import encode_labels, merge_labels
 from engine.data.readers import coco
+from engine.data.readers.selection import keep_attribute_groups
 from engine.data.records import AttributeGroup, PhotoRecords
 from tests.datasets import coco_document, write_coco
 
@@ -42,12 +43,17 @@ def test_fashionpedias_attributes(tmp_path: Path) -> None:
         attributes=FASHIONPEDIA,
     )  # fmt: skip
     assert records.attributes == ["short (length)", "maxi (length)", "classic (t-shirt)"]
+    assert records.attribute_ids == [7, 9, 3]
     assert records.attribute_groups == [
         AttributeGroup("length", 0, 2, exclusive=False),
         AttributeGroup("nickname", 2, 3, exclusive=False),
     ]
     assert rows(records) == {11: [1, -1, 1], 12: [0, 0, 0], 13: [-1, 1, -1], 14: [0, 0, 0]}
     assert problems(records) == {"unknown attribute id": 1}
+
+    chosen = keep_attribute_groups(records, ["Nickname", "length"])
+    assert chosen.attribute_ids == [3, 7, 9]
+    assert rows(chosen)[13] == [-1, -1, 1]
 
 
 def test_attributes_by_name(tmp_path: Path) -> None:

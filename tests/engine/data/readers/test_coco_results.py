@@ -70,6 +70,27 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path, records: PhotoReco
     assert judge(truth, again) == judge(truth, {40: again[40], 3: found})
 
 
+def test_attributes_are_read_back(tmp_path: Path, records: PhotoRecords) -> None:
+    described = records.with_columns({}, attributes=["a", "b", "c"], attribute_ids=[7, 0, 5])
+    told = np.array([[True, False, True], [False, False, False]])
+    boxes = np.array([[1.0, 1, 5, 5], [2, 2, 8, 9]])
+    labels = np.array([1, 2])
+    found = Detections(WIDTH, HEIGHT, boxes, np.array([0.9, 0.4]), labels, None, attributes=told)
+    results = to_coco_results(3, found, records.category_ids, described.attribute_ids)
+    assert [result["attribute_ids"] for result in results] == [[7, 5], []]
+    path = write(tmp_path / "r.json", results)
+    again = read_results(path, described)
+    assert again[3].attributes.tolist() == told.tolist()
+    assert again[40].attributes.shape == (0, 3)
+    assert read_results(path, records)[3].attributes is None  # of a set without attributes
+
+    for bad, message in (([7, 4], "attribute id 4 is not one"), (None, "no list attribute_ids"),
+                         (["7"], "attribute id"), ([True], "attribute id")):  # fmt: skip
+        entries = [entry(attribute_ids=[7]), entry(attribute_ids=bad)]
+        with pytest.raises(InputError, match=message):
+            read_results(write(tmp_path / "bad.json", entries), described)
+
+
 def test_boxes_only(tmp_path: Path, records: PhotoRecords) -> None:
     found = read_results(write(tmp_path / "r.json", [entry(), entry(score=0.75)]), records)
     assert found[3].scores.tolist() == [0.75, 0.5]

@@ -1,0 +1,66 @@
+"""The model's words in a dataset's numbers: one answer or several, other spellings, other sets."""
+
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.records import AttributeGroup, PhotoRecords
+from engine.description.answers import DescribedDetections
+from engine.description.describer import Description
+from engine.detection.detections import Detections
+
+RECORDS = PhotoRecords.from_photos(
+    [],
+    root=Path("/p"),
+    name="test",
+    categories=["coat"],
+    category_ids=[1],
+    attributes=["Red", "blue", "zip", "Hood", "frill", "long"],
+    attribute_groups=[
+        AttributeGroup("Color", 0, 2, exclusive=True),
+        AttributeGroup("parts", 2, 5, exclusive=False),
+        AttributeGroup("length", 5, 6, exclusive=True),
+    ],
+)
+FOUND = Detections(9, 9, np.zeros((2, 4)), np.ones(2), np.ones(2, np.int64), None)
+
+
+class FakeDescriber:
+    """Says the given, and notes what it was asked."""
+
+    def __init__(self, groups: dict[str, bool], *labels: dict) -> None:
+        self.groups = groups
+        self.descriptions = [Description(own, [], {}) for own in labels]
+
+    def describe(self, photo, found, categories):
+        self.asked = photo, found, categories
+        return found.only([1, 0]), self.descriptions
+
+
+def test_answers_become_a_datasets_attributes() -> None:
+    describer = FakeDescriber(
+        {"color": True, "parts": False, "fabric": True},
+        {
+            "color": [("red", 0.4), ("green", 0.3)],  # the likeliest, though it is not likely
+            "parts": [("frill", 0.9), ("hood", 0.5), ("zip", 0.49)],
+            "fabric": [("wool", 1.0)],
+        },
+        {"color": [("green", 0.9)], "parts": [("ribbon", 0.8), ("zip", 0.1)], "fabric": []},
+    )
+    described = DescribedDetections(describer, ["coat"], RECORDS)
+    photo = np.zeros((9, 9, 3), np.uint8)
+    found = described(photo, FOUND)
+    assert describer.asked == (photo, FOUND, ["coat"])
+    expected = [[True, False, False, True, True, False], [False] * 6]
+    assert found.attributes.tolist() == expected
+    assert len(found) == 2
+
+
+def test_of_a_model_that_knows_other_things_nothing_is_told() -> None:
+    described = DescribedDetections(FakeDescriber({"fabric": True}, {}, {}), ["coat"], RECORDS)
+    assert described(np.zeros((9, 9, 3), np.uint8), FOUND).attributes is None
+
+
+def test_no_garments() -> None:
+    described = DescribedDetections(FakeDescriber({"color": True}), ["coat"], RECORDS)
+    assert described.told([]).shape == (0, 6)
