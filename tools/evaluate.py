@@ -2,6 +2,7 @@
 
     python tools/evaluate.py detector --weights runs/d/checkpoint_best.pt --data-path photos/
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt --dataset csv:products
+    python tools/evaluate.py names --dataset csv:phone --words T-Shirt=top
     python tools/evaluate.py retrieval --database DB
     torchrun --nproc_per_node=2 tools/evaluate.py ...    # the work is shared out, same numbers
 
@@ -17,9 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import distributed
 from engine.command_line import Parser
 from engine.errors import exits_cleanly
-from tools.evaluations import detector, multitask, retrieval
+from tools.evaluations import detector, multitask, names, retrieval
 
-EVALUATIONS = {"detector": detector, "multitask": multitask, "retrieval": retrieval}
+EVALUATIONS = {
+    "detector": detector,
+    "multitask": multitask,
+    "names": names,
+    "retrieval": retrieval,
+}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

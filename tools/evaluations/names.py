@@ -1,0 +1,137 @@
+"""What infer.py shows, on photos of which only a garment's category is known.
+
+    python tools/evaluate.py names --dataset csv:PHONE --words T-Shirt=top Pants=trousers
+    python tools/evaluate.py names --dataset csv:PRODUCTS --words Tshirts=top \\
+        --multitask-weights none                                # the detector alone
+
+For photos of one garment each, whose category a table knows: how often it is shown under its name,
+how much of what is shown has that name, and how often nothing is shown at all. What is shown beside
+the garment counts as wrong here, so the second number is for photos of a single garment on a floor
+or a bed, not for people who wear several.
+
+--output-dir gets metrics.json: for each category, and for all, counts of photos ("photos",
+"unreadable" among them), of those with the garment under its name ("named") and those with nothing
+("empty"), and of garments ("shown", "right").
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dataset_helpers import load_spec, parse_specs
+from engine import distributed
+from engine.description.describer import Describer
+from engine.detection.detections import Detections
+from engine.detection.finder import Found, GarmentFinder
+from engine.detection.predict import watch
+from engine.model_flags import (
+    add_detector_flags,
+    add_multitask_flag,
+    add_running_flags,
+    build_describer,
+    detector_checkpoint,
+    positive,
+    predict_settings,
+)
+from engine.training.meters import write_json
+from tools.evaluations.shared import start
+from tools.outlining.words import add_words_flag, photos_by_category, words_of
+
+ALL = "all"
+COUNTS = ("photos", "unreadable", "named", "empty", "shown", "right")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Look at every photo as infer.py does, on all ranks; rank 0 prints and writes."""
+    device = start(arguments)
+    checkpoint = detector_checkpoint(arguments)
+    words = words_of(arguments.words, checkpoint["categories"])
+    specs = parse_specs(arguments.dataset)
+    with distributed.first_on_each_machine():
+        sets = [load_spec(spec, arguments.split or spec.val) for spec in specs]
+    photos = [
+        ((number, category), path)
+        for category, paths in photos_by_category(sets, words).items()
+        for number, path in enumerate(paths[: arguments.most])
+    ]
+    settings = predict_settings(arguments, checkpoint["config"], device)
+    describer = build_describer(arguments, device)
+    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    part = [photos[index] for index in distributed.shard(len(photos))]
+    counts: dict[str, Counter] = {}
+    results = finder.find(part, keep_photo=describer is not None)
+    for result in watch(results, len(part)):
+        (_, category), *_ = result
+        counts.setdefault(category, Counter()).update(judge(result, finder, describer))
+    gathered = distributed.gather_objects(counts)
+    if gathered is not None:
+        metrics = _together(gathered)
+        _print(metrics)
+        if arguments.output_dir:
+            write_json(arguments.output_dir / "metrics.json", metrics)
+
+
+def judge(result: Found, finder: GarmentFinder, describer: Describer | None) -> dict[str, int]:
+    """The counts of one photo, whose key ends with the category of its garment."""
+    (_, category), found, photo = result
+    if not isinstance(found, Detections):
+        return {"photos": 1, "unreadable": 1}
+    if describer:
+        found, _ = describer.describe(photo, found, finder.categories)
+    right = int((found.labels == 1 + finder.categories.index(category)).sum())
+    return {
+        "photos": 1,
+        "named": int(right > 0),
+        "empty": int(len(found) == 0),
+        "shown": len(found),
+        "right": right,
+    }
+
+
+def _together(parts: list[dict[str, Counter]]) -> dict[str, dict[str, int]]:
+    """All ranks' counts by category in alphabetic order, and their sums."""
+    sums = {name: Counter() for name in [*sorted(set().union(*parts)), ALL]}
+    for part in parts:
+        for name, counts in part.items():
+            sums[name].update(counts)
+            sums[ALL].update(counts)
+    return {name: {count: sums[name][count] for count in COUNTS} for name in sums}
+
+
+def _print(metrics: dict[str, dict[str, int]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title="what infer.py shows")
+    table.add_column("category")
+    for header in ("photos", "found by name", "nothing shown", "garments shown", "of them right"):
+        table.add_column(header, justify="right")
+    for name, row in metrics.items():
+        shares = [_percent(row[count], row["photos"]) for count in ("named", "empty")]
+        right = _percent(row["right"], row["shown"])
+        style = "bold" if name == ALL else None
+        table.add_row(name, str(row["photos"]), *shares, str(row["shown"]), right, style=style)
+    Console().print(table)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``evaluate``."""
+    parser.add_argument(
+        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
+        help="photos of one garment each, with its category; as in train.py multitask --help",
+    )  # fmt: skip
+    parser.add_argument("--split", help="part of every set (default: each one's val=, or val)")
+    add_words_flag(parser)
+    parser.add_argument(
+        "--most", type=positive, metavar="N",
+        help="the first so many photos of a category (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--output-dir", type=Path, help="where to write metrics.json")
+    add_detector_flags(parser)
+    add_multitask_flag(parser)
+    add_running_flags(parser)
