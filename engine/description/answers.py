@@ -8,24 +8,30 @@ import numpy as np
 from engine.data.records import PhotoRecords
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
+from engine.detection.duplicates import drop_duplicates
 
 EVERY_VALUE = 1_000_000  # ``top_k`` of a describer that leaves none out
 YES = 0.5  # probability from which an attribute that stands by itself is told
 
 
 class DescribedDetections:
-    """Names and attributes for what a detector finds, as infer.py tells them.
+    """What infer.py would tell of a detector's findings: each garment once, named and described.
 
     Args:
         describer: tells all values of a group, not the likeliest few alone.
         categories: the detector's.
         records: whose attributes are told, as far as the model knows them.
+        overlap: see ``engine.detection.duplicates.drop_duplicates``.
     """
 
     def __init__(
-        self, describer: Describer, categories: Sequence[str], records: PhotoRecords
+        self,
+        describer: Describer,
+        categories: Sequence[str],
+        records: PhotoRecords,
+        overlap: float,
     ) -> None:
-        self.describer, self.categories = describer, categories
+        self.describer, self.categories, self.overlap = describer, categories, overlap
         self.attributes = len(records.attributes)
         self.places = {
             group.name.lower(): {
@@ -43,6 +49,8 @@ class DescribedDetections:
             photo: u8[H,W,3] RGB, upright, as ``Describer.describe`` takes it.
             found: its garments.
         """
+        # A second name for the same garment would become the first one's name, and a repetition.
+        found = drop_duplicates(found, self.overlap)
         found, descriptions = self.describer.describe(photo, found, self.categories)
         if not self.places:
             return found

@@ -149,7 +149,9 @@ def _predict(
     )
     model = keep_folded(build_from_checkpoint(checkpoint).to(device), settings.precision)
     describer = build_describer(arguments, device, top_k=EVERY_VALUE)
-    describe = describer and DescribedDetections(describer, checkpoint["categories"], records)
+    describe = describer and DescribedDetections(
+        describer, checkpoint["categories"], records, arguments.overlap
+    )
     shard = predict_shard(model, records, settings, device, describe=describe, progress=True)
     return gather_predictions(shard, records.image_ids)
 
@@ -219,8 +221,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overlap", type=share, default=OVERLAP, metavar="0..1",
-        help="for what a score threshold shows: garments whose masks overlap more than this are "
-        f"one, as in infer.py (default: {OVERLAP})",
+        help="for what a score threshold shows, and for both networks together: garments whose "
+        f"masks overlap more than this are one, as in infer.py (default: {OVERLAP})",
     )  # fmt: skip
     run = add_running(parser, batch_size=1, what="photos")
     run.add_argument("--short-side", type=int, help="photo size (default: as trained)")

@@ -22,7 +22,9 @@ RECORDS = PhotoRecords.from_photos(
         AttributeGroup("length", 5, 6, exclusive=True),
     ],
 )
-FOUND = Detections(9, 9, np.zeros((2, 4)), np.ones(2), np.ones(2, np.int64), None)
+BOXES = np.array([[0, 0, 4, 4], [5, 5, 9, 9], [5, 5, 9, 8]])
+TWICE = Detections(9, 9, BOXES, np.array([0.9, 0.8, 0.7]), np.ones(3, np.int64), None)
+FOUND = TWICE.only([0, 1])
 
 
 class FakeDescriber:
@@ -47,20 +49,24 @@ def test_answers_become_a_datasets_attributes() -> None:
         },
         {"color": [("green", 0.9)], "parts": [("ribbon", 0.8), ("zip", 0.1)], "fabric": []},
     )
-    described = DescribedDetections(describer, ["coat"], RECORDS)
+    described = DescribedDetections(describer, ["coat"], RECORDS, overlap=0.4)
     photo = np.zeros((9, 9, 3), np.uint8)
-    found = described(photo, FOUND)
-    assert describer.asked == (photo, FOUND, ["coat"])
+    found = described(photo, TWICE)
+    assert describer.asked[0] is photo
+    assert describer.asked[1].boxes.tolist() == FOUND.boxes.tolist()  # each garment once
+    assert describer.asked[2] == ["coat"]
     expected = [[True, False, False, True, True, False], [False] * 6]
     assert found.attributes.tolist() == expected
     assert len(found) == 2
 
 
 def test_of_a_model_that_knows_other_things_nothing_is_told() -> None:
-    described = DescribedDetections(FakeDescriber({"fabric": True}, {}, {}), ["coat"], RECORDS)
+    describer = FakeDescriber({"fabric": True}, {}, {})
+    described = DescribedDetections(describer, ["coat"], RECORDS, overlap=0.4)
     assert described(np.zeros((9, 9, 3), np.uint8), FOUND).attributes is None
 
 
 def test_no_garments() -> None:
-    described = DescribedDetections(FakeDescriber({"color": True}), ["coat"], RECORDS)
+    describer = FakeDescriber({"color": True})
+    described = DescribedDetections(describer, ["coat"], RECORDS, overlap=0.4)
     assert described.told([]).shape == (0, 6)
