@@ -36,12 +36,6 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         raise InputError(f"cannot write {path}: {reason}; free some space") from error
 
 
-def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what a killed writer left behind. Call on rank 0 before the first save."""
-    for leftover in Path(folder).glob(".checkpoint_*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
 def read_plain(path: Path) -> dict[str, Any]:
     """A dict of tensors and plain data from a file of PyTorch's, onto the CPU.
 

@@ -23,23 +23,28 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        reason = error.strerror or error
-        sentence = f"cannot write {path}: {reason}; free space or choose another place"
-        raise InputError(sentence) from error
+        with telling(path, "cannot write", "free space or choose another place"):
+            with temporary.open(mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in a folder that nobody else writes to now."""
+    for leftover in folder.glob(".*.[0-9]*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 @contextmanager
-def telling(path: Path, what: str) -> Iterator[None]:
-    """Tell an error of the system about ``path`` as one sentence, which ``what`` begins.
+def telling(
+    path: Path, what: str, advice: str = "free space or see to its permissions"
+) -> Iterator[None]:
+    """Tell an error of the system about ``path`` as one sentence: what, where, why, what to do.
 
     Raises:
         InputError: in place of an OSError.
@@ -47,9 +52,7 @@ def telling(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        sentence = f"{what} {path}: {reason}; free space or see to its permissions"
-        raise InputError(sentence) from error
+        raise InputError(f"{what} {path}: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -58,13 +61,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
-    try:
+    with telling(folder, "cannot make the folder", "choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"cannot make the folder {folder}: {reason}; choose another place"
-        ) from error
 
 
 def sync_folder(folder: Path) -> None:

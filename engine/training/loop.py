@@ -22,10 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from engine import distributed
-from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
+from engine.checkpoint import save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
-from engine.files import make_folder
+from engine.files import make_folder, remove_leftovers, telling
 from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
@@ -89,13 +89,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
     lock, trouble, advice = contextlib.nullcontext(), None, "choose another --output-dir"
     if distributed.is_main():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
-            remove_stale_temporaries(folder)
+            with telling(folder, "cannot write to", advice):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
+                remove_leftovers(folder)
         except InputError as error:
             trouble = str(error)
-        except OSError as error:
-            trouble = f"{folder}: cannot be written ({error.strerror}); {advice}"
     trouble = distributed.broadcast_object(trouble)
     if trouble is not None:
         raise InputError(trouble)

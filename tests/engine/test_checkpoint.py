@@ -12,11 +12,11 @@ import torch
 from engine.checkpoint import (
     fill,
     load_checkpoint,
-    remove_stale_temporaries,
     save_checkpoint,
     weights_of,
 )
 from engine.errors import InputError
+from engine.files import remove_leftovers
 
 
 def small(step: int = 1, size: int = 3) -> dict:
@@ -67,7 +67,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     writer.wait()
     loaded = load_checkpoint(path)
     assert set(loaded["model"]["w"].tolist()) == {float(loaded["step"])}
-    remove_stale_temporaries(tmp_path)
+    remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 
