@@ -70,7 +70,7 @@ def evaluate_multitask(
     """Judge a multitask model with all ranks; every rank calls it and gets the same answer.
 
     Args:
-        model: has ``describe(images, masks)``.
+        model: has ``describe(images, masks)``; in evaluation mode.
         labels: the model's label space.
         parts: the sets to judge it on.
         settings, device: how and where to run.
@@ -127,8 +127,6 @@ def describe_shard(
     shown = batches
     if progress and distributed.is_main():
         shown = track(batches, "describing", console=Console(stderr=True))
-    was_training = model.training
-    model.eval()
     pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
     try:
         samples = map_ahead(
@@ -137,12 +135,12 @@ def describe_shard(
             (i for batch in batches for i in batch),
             settings.workers + size,
         )
-        rows = [_describe(model, batch, samples, settings.precision, device) for batch in shown]
+        return _concatenate(
+            [_describe(model, batch, samples, settings.precision, device) for batch in shown]
+        )
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-    model.train(was_training)
-    return _concatenate(rows)
 
 
 def _load(dataset: Dataset, index: int) -> tuple[Tensor, Tensor] | None:

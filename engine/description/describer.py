@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.config import require
 from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
@@ -147,7 +147,7 @@ class Describer:
         self, checkpoint: dict[str, Any], device: torch.device, settings: DescriberSettings
     ) -> None:
         network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
-        self.model = keep_folded(network.to(device), settings.precision)
+        self.model = settle(network, device, settings.precision)
         self.device, self.settings = device, settings
         config = checkpoint["config"]
         self.cut = CropSettings(

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.duplicates import drop_duplicates
-from engine.detection.predict import PredictSettings, detect_photos, map_ahead
+from engine.detection.predict import PredictSettings, detect_photo, detect_photos, map_ahead
 from engine.pixels.crops import crop_square
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 
@@ -49,7 +49,7 @@ class GarmentFinder:
         device: torch.device,
     ) -> None:
         network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
-        self.model = keep_folded(network.to(device), settings.precision)
+        self.model = settle(network, device, settings.precision)
         self.settings, self.overlap, self.device = settings, overlap, device
         self.categories: list[str] = checkpoint["categories"]
 
@@ -62,6 +62,12 @@ class GarmentFinder:
             if isinstance(found, Detections):
                 found = drop_duplicates(found, self.overlap)
             yield key, found, photo
+
+    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+        """The garments on one photo u8[H,W,3] that has been decoded already, as ``detect_photo``'s,
+        duplicates left out."""
+        found = detect_photo(self.model, photo, full_size, self.settings, self.device)
+        return drop_duplicates(found, self.overlap)
 
 
 def given_garments(

@@ -78,10 +78,11 @@ class PredictSettings:
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
     @classmethod
-    def as_evaluated(cls, config: dict[str, Any]) -> "PredictSettings":
-        """Sizes and mirror as a detector's checkpoint says; the defaults where it does not."""
-        names = ("short_side", "max_side", "mirror")
-        return cls(**{name: config[f"test_{name}"] for name in names if f"test_{name}" in config})
+    def as_evaluated(cls, config: dict[str, Any], **chosen: Any) -> "PredictSettings":
+        """As ``chosen``; what is not, or None, as a detector's checkpoint says, else by default."""
+        names = [name for name in ("short_side", "max_side", "mirror") if f"test_{name}" in config]
+        evaluated = {name: config[f"test_{name}"] for name in names}
+        return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which the detector sees a photo of the given one."""
@@ -116,7 +117,7 @@ def detect_photos(
     neighbors (up to the last bits of float arithmetic, which the batch's size may change).
 
     Args:
-        model: puts out, per image, what a ``Detector`` does; set to eval mode.
+        model: puts out, per image, what a ``Detector`` does; in evaluation mode.
             It is called with ``mirror=True`` where the settings say so.
         photos: (key, file) pairs; the key comes back with the result.
         settings: sizes, batching, threads, precision.
@@ -129,7 +130,6 @@ def detect_photos(
         1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
         None where unreadable or unwanted.
     """
-    model.eval()
     pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
     ahead = settings.workers + settings.batch_size
 
@@ -157,7 +157,7 @@ def detect_photo(
     """Detect garments in one photo that has been decoded already.
 
     Args:
-        model: as for ``detect_photos``, in eval mode.
+        model: as for ``detect_photos``.
         photo: u8[H,W,3] RGB, upright, possibly at 1/2, 1/4 or 1/8 of its full size.
         full_size: (width, height) in pixels that the detections refer to.
         settings: sizes, threshold, precision.
@@ -288,13 +288,10 @@ def predict_shard(
     results = detect_photos(model, photos, settings, device)
     if progress:
         results = watch(results, len(indices))
-    was_training = model.training
-    shard = {
+    return {
         int(records.image_ids[index]): _usable(result, records.sizes[index].tolist(), path)
         for (index, path), result, _ in results
     }
-    model.train(was_training)
-    return shard
 
 
 def _usable(result: Detections | PhotoError, size: list[int], path: Path) -> Detections | None:

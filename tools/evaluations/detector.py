@@ -27,7 +27,7 @@ from rich.console import Console
 
 from dataset_helpers import load_dataset
 from engine import distributed
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
@@ -40,7 +40,7 @@ from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.judging.metric_tables import print_metrics, print_operating_points
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of, share
+from engine.model_flags import OVERLAP, add_mirror_flag, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -122,17 +122,16 @@ def _predict(
     checkpoint: dict, records: PhotoRecords, arguments: argparse.Namespace, device: torch.device
 ) -> Predictions | None:
     """Every photo's detections on rank 0."""
-    evaluated = PredictSettings.as_evaluated(checkpoint["config"])
-    short_side, max_side = arguments.short_side, arguments.max_side
-    settings = PredictSettings(
-        short_side=evaluated.short_side if short_side is None else short_side,
-        max_side=evaluated.max_side if max_side is None else max_side,
-        mirror=mirror_of(arguments, evaluated),
+    settings = PredictSettings.as_evaluated(
+        checkpoint["config"],
+        short_side=arguments.short_side,
+        max_side=arguments.max_side,
+        mirror=arguments.mirror,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
     )
-    model = keep_folded(build_from_checkpoint(checkpoint).to(device), settings.precision)
+    model = settle(build_from_checkpoint(checkpoint), device, settings.precision)
     shard = predict_shard(model, records, settings, device, progress=True)
     return gather_predictions(shard, records.image_ids)
 

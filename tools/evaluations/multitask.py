@@ -34,7 +34,7 @@ from rich.console import Console
 
 from dataset_helpers import load_spec, parse_specs
 from engine import distributed
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.labels import LabelGroup, LabelSpace
@@ -68,8 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.weights, "multitask")
     parts = _load_parts(arguments, checkpoint)
     _check_views(settings.views, parts)
-    model = build_multitask_from_checkpoint(checkpoint).to(device)
-    model = keep_folded(model, settings.precision)
+    model = settle(build_multitask_from_checkpoint(checkpoint), device, settings.precision)
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)

@@ -73,12 +73,10 @@ class Oracle(nn.Module):
 
 def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     records = garments()
-    model = Oracle(merge_labels([records], ["set"])).train()
+    model = Oracle(merge_labels([records], ["set"])).eval()
     part = EvaluationPart("set", records, Crops(broken))
     settings = DescribeSettings(batch_size=batch_size, details=True)
-    metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
-    assert model.training
-    return metrics
+    return evaluate_multitask(model, model.labels, [part], settings, CPU)
 
 
 def test_an_oracle_is_always_right() -> None:
@@ -95,7 +93,7 @@ def test_an_oracle_is_always_right() -> None:
 
 def shard_of(batch_size: int) -> tuple[list[int], list[int] | None]:
     """Garments of this rank's shard, and of all together on rank 0."""
-    model = Oracle(merge_labels([garments()], ["set"]))
+    model = Oracle(merge_labels([garments()], ["set"])).eval()
     shard = describe_shard(model, Crops((4,)), DescribeSettings(batch_size=batch_size), CPU)
     found = gather_descriptions(shard, COUNT)
     return shard.garments.tolist(), found and found.garments.tolist()
@@ -133,7 +131,7 @@ def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
 
 
 def test_twice_or_never_is_noticed() -> None:
-    model = Oracle(merge_labels([garments()], ["set"]))
+    model = Oracle(merge_labels([garments()], ["set"])).eval()
     shard = describe_shard(model, Crops(), DescribeSettings(workers=0), CPU)
     with pytest.raises(AssertionError, match="twice or never"):
         gather_descriptions(shard, COUNT + 1)
