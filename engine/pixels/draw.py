@@ -6,8 +6,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from engine.data.tags import Color, Tag, draw_tags
 from engine.pixels.masks import RLE, Crop, decode_crop
+from engine.pixels.tags import Color, Tag, draw_tags
 
 Mask = RLE | Crop
 
