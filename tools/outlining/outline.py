@@ -11,7 +11,6 @@ from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections, Rle
 from engine.pixels.grabcut import cut_out_by_color
-from engine.pixels.masks import encode_crops
 from engine.pixels.studio import studio_mask
 
 SEEN = 0.3  # score of a detection that may be a garment
@@ -85,4 +84,4 @@ def _apart(one: Rle, other: Rle) -> bool:
 
 
 def _encode(mask: np.ndarray) -> Rle:
-    return encode_crops([mask], [(0, 0)], *mask.shape)[0]
+    return coco_mask.encode(np.asfortranarray(mask > 0).view(np.uint8))

@@ -5,14 +5,15 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from engine.pixels.draw import FILL_OPACITY, category_colors, draw_garments
-from engine.pixels.masks import RLE, encode_crops
+from engine.pixels.masks import RLE, to_rle
+from tests.datasets import rectangle_rle
 
 GRAY = np.full((960, 720, 3), 100, np.uint8)
 
 
 def mask_of(width: int, height: int, x: int, y: int) -> RLE:
     """A rectangle at (x, y) of GRAY."""
-    return encode_crops([np.ones((height, width), bool)], [(x, y)], 960, 720)[0]
+    return to_rle(rectangle_rle(720, 960, (x, y, x + width, y + height)), 960, 720)
 
 
 def draw(boxes, masks, names, *scores, photo=GRAY, categories=None) -> np.ndarray:
