@@ -156,10 +156,13 @@ class TrainingConfig:
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
 
 
-def require_body(config: Any) -> None:
-    """--frozen-epochs keep what the body knows, so it has to know something."""
-    learns = config.weights != "none" or config.frozen_epochs == 0
-    require(learns, "--frozen-epochs: --weights none leaves the body nothing to keep")
+def require_body(config: Any, name: str, learning: str) -> None:
+    """Check the settings of a body ``name``, of whose stages the field ``learning`` many learn."""
+    # --frozen-epochs keep what the body knows, so it has to know something.
+    knows = config.weights != "none" or config.frozen_epochs == 0
+    require(knows, "--frozen-epochs: --weights none leaves the body nothing to keep")
+    layers, limit = getattr(config, learning), 6 if name == "mobilenet_v3_large" else 5
+    require(0 <= layers <= limit, f"{flag_of(learning)} {layers}: {name} has 0 to {limit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +220,8 @@ class DetectorConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         side, bound = self.test_short_side, self.test_max_side
-        require_body(self)
+        require_body(self, self.backbone, "trainable_backbone_layers")
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
-        limit = 6 if self.backbone == "mobilenet_v3_large" else 5
-        layers = self.trainable_backbone_layers
-        sentence = f"--trainable-backbone-layers {layers}: {self.backbone} has 0 to {limit}"
-        require(0 <= layers <= limit, sentence)
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
         require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")

@@ -6,8 +6,8 @@ depend on the number of processes. Crops are cut on threads while the model runs
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ from torch.utils.data import Dataset
 from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
-from engine.detection.predict import map_ahead
 from engine.errors import InputError
 from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, EvaluationPart, judge_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
+from engine.threads import map_ahead, threads
 from engine.training.samplers import Draw
 
 logger = logging.getLogger("weft")
@@ -127,20 +127,12 @@ def describe_shard(
     shown = batches
     if progress and distributed.is_main():
         shown = track(batches, "describing", console=Console(stderr=True))
-    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
-    try:
-        samples = map_ahead(
-            pool,
-            lambda i: _load(dataset, i),
-            (i for batch in batches for i in batch),
-            settings.workers + size,
-        )
+    indices = (i for batch in batches for i in batch)
+    with threads(settings.workers) as pool:
+        samples = map_ahead(pool, partial(_load, dataset), indices, settings.workers + size)
         return _concatenate(
             [_describe(model, batch, samples, settings.precision, device) for batch in shown]
         )
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
 
 
 def _load(dataset: Dataset, index: int) -> tuple[Tensor, Tensor] | None:

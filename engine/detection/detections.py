@@ -46,6 +46,13 @@ class Detections:
         )
 
 
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
+    boxes = np.array(boxes, np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
 def to_coco_results(
     image_id: int, detections: Detections, category_ids: list[int]
 ) -> list[dict[str, Any]]:
@@ -58,8 +65,7 @@ def to_coco_results(
         detections: of that photo.
         category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
     """
-    boxes = detections.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = to_xywh(detections.boxes)
     results = [
         {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score}
         for label, box, score in zip(

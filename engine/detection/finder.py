@@ -6,7 +6,6 @@ follows need not ask where garments come from.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.duplicates import drop_duplicates
-from engine.detection.predict import PredictSettings, detect_photo, detect_photos, map_ahead
+from engine.detection.predict import PredictSettings, detect_photo, detect_photos
 from engine.pixels.crops import crop_square
 from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.threads import map_ahead, threads
 
 Keyed = Iterable[tuple[Hashable, Path]]
 Found = tuple[Hashable, Detections | PhotoError, np.ndarray | None]
@@ -97,7 +97,7 @@ def given_garments(
         except PhotoError as error:
             return key, error, None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    with threads(workers) as pool:
         yield from map_ahead(pool, load, photos, 2 * workers)
 
 

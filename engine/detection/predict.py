@@ -9,9 +9,7 @@ ahead of the next, so memory does not grow with the number of photos:
 import logging
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +32,7 @@ from engine.judging.coco_metrics import judge
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
+from engine.threads import map_ahead, threads
 
 # Pixels of the short side of photos that are handed along, if they have so many: what the detector
 # needs is too coarse for crops of single garments and for pictures to look at.
@@ -130,7 +129,6 @@ def detect_photos(
         1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
         None where unreadable or unwanted.
     """
-    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
     ahead = settings.workers + settings.batch_size
 
     def load(photo: tuple[Hashable, Path]) -> _Item:
@@ -139,12 +137,9 @@ def detect_photos(
     def finish(item: _Item) -> tuple[Hashable, Detections | PhotoError, np.ndarray | None]:
         return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
 
-    try:
+    with threads(settings.workers) as pool:
         loaded = map_ahead(pool, load, photos, ahead)
         yield from map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
 
 
 def detect_photo(
@@ -167,22 +162,6 @@ def detect_photo(
     item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
     (item,) = _forward(model, [item], settings, device)
     return _to_detections(item, settings.score_threshold)
-
-
-def map_ahead(
-    pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
-) -> Iterator:
-    """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""
-    if pool is None:
-        yield from map(function, items)
-        return
-    pending: deque = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def watch(results: Iterable, count: int) -> Iterable:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.data.records import Photo, PhotoRecords
-from engine.detection.detections import Detections, Rle
+from engine.detection.detections import Detections, Rle, to_xywh
 from engine.pixels.masks import to_rle
 
 # What DeepFashion2 calls the values 1, 2, 3 of its four factors.
@@ -148,10 +148,3 @@ def _rle_of(segmentation: list | Rle, photo: Photo) -> Rle:
 
 def _merge_categories(columns: Columns) -> Columns:
     return replace(columns, category=np.ones_like(columns.category))
-
-
-def to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
-    boxes = np.array(boxes, np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
