@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.config import DetectorConfig
 from engine.data.records import PhotoRecords
 from engine.detection.detector import Detector, build_detector
+from engine.detection.detector_config import DetectorConfig
 from engine.detection.predict import PredictSettings, evaluate_detector
 from engine.judging.coco_metrics import GroundTruth
 from engine.training.loop import global_batch
