@@ -1,11 +1,12 @@
 """Files that are never half written, paths, and what identifies a file."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from engine.errors import InputError
 
@@ -32,6 +33,22 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
             sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class JsonList:
+    """A JSON array in a file, an element a line, written as it comes: whole, it could be huge."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.separator = file, b"[\n"
+
+    def add(self, element: Any) -> None:
+        """Write an element."""
+        self.file.write(self.separator + json.dumps(element).encode())
+        self.separator = b",\n"
+
+    def close(self) -> None:
+        """Write the end. The file stays open."""
+        self.file.write(b"[]\n" if self.separator == b"[\n" else b"\n]\n")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Rle = dict[str, Any]  # compressed COCO run lengths: {"size": [height, width], "counts": bytes}
+from engine.pixels.masks import RLE
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    masks: list[Rle] | None
+    masks: list[RLE] | None
     probabilities: np.ndarray | None = None
 
     def __len__(self) -> int:

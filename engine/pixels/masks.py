@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
 
-RLE = dict[str, Any]
+RLE = dict[str, Any]  # compressed
 Crop = tuple[np.ndarray, int, int]
 
 

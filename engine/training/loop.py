@@ -31,6 +31,7 @@ from engine.precision import autocast
 from engine.pretrained import BODY
 from engine.training.loader import batches_of, to_device
 from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
+from engine.training.mixing import MixedBatches
 from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
 from engine.training.samplers import GlobalBatches, RankBatches
 from engine.training.state import TrainingState
@@ -51,7 +52,8 @@ class Task:
             attributes; of a multitask model also labels, its whole label space.
         dataset: maps a Draw to one sample.
         collate: list of samples -> (images, targets), as the model takes them.
-        batches: the global batch list, drawn for global_batch(config) samples each.
+        batches: the global batch list (``samplers`` or ``mixing``), drawn for
+            global_batch(config) samples each.
         evaluate: model -> nested dict of metrics, called on all ranks, the same answer on each;
             None without a validation set.
         best_metric: path of the metric that decides what is best, like "mask/AP".
@@ -62,7 +64,7 @@ class Task:
     labels: dict[str, Any]
     dataset: Dataset
     collate: Callable[[list], tuple]
-    batches: GlobalBatches
+    batches: GlobalBatches | MixedBatches
     evaluate: Callable[[nn.Module], dict[str, Any]] | None
     best_metric: str
 

@@ -16,7 +16,6 @@ that there was nothing to measure.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
-from engine.files import replacing
+from engine.files import JsonList, replacing
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.judging.metric_tables import print_metrics, print_operating_points
@@ -155,16 +154,13 @@ def _judge(
 
 
 def _write_results(path: Path, predictions: Predictions, category_ids: list[int]) -> None:
-    """A COCO result file, written photo by photo: as one string it could be gigabytes."""
-    with replacing(path, "w") as file:
-        separator = "[\n"
+    """A COCO result file, written photo by photo."""
+    with replacing(path) as file:
+        results = JsonList(file)
         for image_id, found in predictions.items():
-            if found is None:
-                continue
-            for result in to_coco_results(image_id, found, category_ids):
-                file.write(separator + json.dumps(result))
-                separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+            for result in to_coco_results(image_id, found, category_ids) if found else ():
+                results.add(result)
+        results.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
