@@ -21,12 +21,13 @@ from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
 from engine.errors import InputError
-from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, EvaluationPart, judge_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
 from engine.training.samplers import Draw
+
+MOST_QUERIES = 5000
 
 logger = logging.getLogger("weft")
 
@@ -39,10 +40,6 @@ class DescribeSettings:
         batch_size: crops per forward pass.
         workers: threads that decode photos and cut crops; 0 does it in between.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
-        views: which views are queries and which are the gallery, in sets that have views.
-        max_queries: ask for nearest neighbors with so many garments only, evenly picked, where a
-            set has more; None asks with all.
-        details: add bootstrap intervals and the numbers of single attributes.
 
     Raises:
         InputError: a value out of range, named by its flag.
@@ -51,9 +48,6 @@ class DescribeSettings:
     batch_size: int = 32
     workers: int = 2
     precision: str = "fp32"
-    views: ViewRoles | None = None
-    max_queries: int | None = 5000
-    details: bool = False
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be at least 1")
@@ -67,7 +61,9 @@ def evaluate_multitask(
     settings: DescribeSettings,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Judge a multitask model with all ranks; every rank calls it and gets the same answer.
+    """Judge a multitask model in training; all ranks call it and get the same answer.
+
+    Of a large set only ``MOST_QUERIES`` garments, evenly picked, ask for their neighbors.
 
     Args:
         model: has ``describe(images, masks)``; in evaluation mode.
@@ -83,9 +79,7 @@ def evaluate_multitask(
             part,
             describe(model, part, settings, device),
             labels,
-            views=settings.views,
-            max_queries=settings.max_queries,
-            details=settings.details,
+            max_queries=MOST_QUERIES,
         )
         for part in parts
     }

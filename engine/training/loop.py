@@ -32,7 +32,7 @@ from engine.pretrained import BODY
 from engine.training.loader import batches_of, to_device
 from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
 from engine.training.mixing import MixedBatches
-from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
+from engine.training.optim import base_lr, lr_factor, set_lr
 from engine.training.samplers import GlobalBatches, RankBatches
 from engine.training.state import TrainingState
 
@@ -186,7 +186,7 @@ class Trainer:
                 self._save(self._checkpoint())
 
     def _backbone_is_frozen(self) -> bool:
-        return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
+        return self.state.epoch < self.config.frozen_epochs
 
     def _enter_stage(self) -> None:
         """Freeze or thaw the body as the step demands. All ranks call it.

@@ -12,13 +12,14 @@ from engine.data.labels import LabelSpace, merge_labels
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.description.describe import (
     DescribeSettings,
+    describe,
     describe_shard,
     evaluate_multitask,
     gather_descriptions,
 )
 from engine.errors import InputError
 from engine.judging import ranking
-from engine.judging.multitask_metrics import EvaluationPart
+from engine.judging.multitask_metrics import EvaluationPart, judge_part
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 from tests.ranks import run_ranks
@@ -75,8 +76,12 @@ def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     records = garments()
     model = Oracle(merge_labels([records], ["set"])).eval()
     part = EvaluationPart("set", records, Crops(broken))
-    settings = DescribeSettings(batch_size=batch_size, details=True)
-    return evaluate_multitask(model, model.labels, [part], settings, CPU)
+    settings = DescribeSettings(batch_size=batch_size)
+    found = describe(model, part, settings, CPU)
+    detailed = judge_part(part, found, model.labels, details=True)
+    metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
+    assert metrics["set"]["item"].items() < detailed["item"].items()
+    return {"set": detailed}
 
 
 def test_an_oracle_is_always_right() -> None:
