@@ -143,11 +143,11 @@ def load_onnx(path: Path, kind: str) -> OnnxModel:
     Raises:
         InputError: no such file, another program's model, a damaged or wrong-kind one.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such model; make one with tools/export_model.py")
     # Imported here: most commands never run an exported model.
     import onnxruntime
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such model; make one with tools/export_model.py")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
