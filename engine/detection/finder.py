@@ -64,8 +64,7 @@ class GarmentFinder:
             yield key, found, photo
 
     def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
-        """The garments on one photo u8[H,W,3] that has been decoded already, as ``detect_photo``'s,
-        duplicates left out."""
+        """The garments on a photo that is decoded already: see ``detect_photo``."""
         found = detect_photo(self.model, photo, full_size, self.settings, self.device)
         return drop_duplicates(found, self.overlap)
 
