@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.readers import (
+    checks,
     coco,
     csv_table,
     deepfashion,
@@ -16,6 +17,7 @@ from engine.data.readers import (
 )
 from engine.data.readers.cache import load_or_build
 from engine.data.records import PhotoRecords
+from engine.errors import InputError
 
 # The benchmarks that are read from lists.
 LISTED = {
@@ -44,12 +46,12 @@ def open_dataset(
     folders: Sequence[Path] = ()
     if name == "coco":
         file = coco.find_annotations(root, split, annotations)
-        folders = coco.find_images(root, split, images, file)
+        folders = _image_folders(root, split, images, file)
         place = {"annotations": str(file.resolve())}
         read = partial(coco.read, file, folders)
     elif name == "csv":
         file = csv_table.find_table(root, annotations)
-        folders = coco.find_images(root, split, images, file)
+        folders = _image_folders(root, split, images, file)
         place = {"table": str(file.resolve()), "columns": str(columns)}
         read = partial(csv_table.read, file, folders, split, **columns)
     elif name == "deepfashion2":
@@ -57,8 +59,22 @@ def open_dataset(
     else:
         folders = deepfashion_common.image_folders(root)
         if images is not None:
-            folders = coco.find_images(root, split, images, root)
+            folders = _image_folders(root, split, images, root)
         read = partial(LISTED[name], root, folders, split)
     if name != "deepfashion2":
         place["images"] = str([str(folder.resolve()) for folder in folders])
     return load_or_build({"name": name, "split": split} | place, read)
+
+
+def _image_folders(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
+    """Folders that may hold the photos that ``listing`` names, the likeliest first."""
+    if images is not None:
+        found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
+        if not found:
+            raise InputError(f"{images}: no such image folder")
+        return found[:1]
+    # CVAT's export has the photos of annotations/instances_train.json in images/train.
+    subset = root / "images" / listing.stem.removeprefix("instances_")
+    usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]
+    usual += [root / "test"] if split in checks.OTHER_SPLIT_NAMES else []  # Fashionpedia's val
+    return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
