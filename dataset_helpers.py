@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from engine.data.readers import opening, selection
-from engine.data.readers.opening import DATASETS
+from engine.data.readers import selection
+from engine.data.readers.opening import DATASETS, open_dataset
 from engine.data.records import PhotoRecords
 from engine.data.stand_ins import StandIns
 from engine.distributed import is_main
@@ -196,14 +196,9 @@ def load_dataset(
     if images is not None and name == "deepfashion2":
         raise InputError(f"images={images}: {name} has its photos in <split>/image; leave it out")
     columns = {"category": category, "identity": identity, "attributes": attributes}
-    if name == "csv":
-        records = opening.open_csv(root, split, annotations, images, **columns)
-    elif name == "coco":
-        records = opening.open_coco(root, split, annotations, images)
-    elif name == "deepfashion2":
-        records = opening.open_deepfashion2(root, split)
-    else:
-        records = opening.open_listed(name, root, split, images)
+    records = open_dataset(
+        name, root, split, annotations=annotations, images=images, columns=columns
+    )
     if name != "csv":
         records = selection.select_labels(records, **columns)
     records = records if masks else selection.forget_masks(records)

@@ -31,7 +31,6 @@ photos that the command names.
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
-from engine.detection.predict import PredictSettings, map_ahead, watch
+from engine.detection.predict import PredictSettings, watch
 from engine.errors import InputError, exits_cleanly
 from engine.outputs.journal import Appender, Record
 from engine.outputs.photo_run import PhotoRun, open_run
@@ -51,6 +50,7 @@ from engine.outputs.results import garments_record, save_pictures, unreadable_re
 from engine.outputs.summary import assemble, print_summary
 from engine.pixels.find_photos import MARKER
 from engine.pixels.photos import PhotoError
+from engine.threads import map_ahead, threads
 from retrieval.similar import SimilarItems
 from retrieval.store import Hit, Store, open_database
 
@@ -212,9 +212,8 @@ def records(
         )
         return record | {"stamp": stamp}
 
-    threads = max(arguments.workers, 1)
-    with ThreadPoolExecutor(threads) as pool:
-        yield from map_ahead(pool, conclude, results, 2 * threads)
+    with threads(arguments.workers) as pool:
+        yield from map_ahead(pool, conclude, results, 2 * arguments.workers)
 
 
 def parse_arguments() -> argparse.Namespace:

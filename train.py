@@ -31,7 +31,6 @@ from dataset_helpers import DatasetSpec, DetectionDataset, load_dataset, load_sp
 from engine import distributed
 from engine.command_line import Parser
 from engine.config import (
-    DetectorConfig,
     TrainingConfig,
     add_arguments,
     from_arguments,
@@ -46,6 +45,7 @@ from engine.description import multitask_task
 from engine.description.fit_anchors import fit_anchors
 from engine.description.multitask_config import MultitaskConfig
 from engine.detection import detector_task
+from engine.detection.detector_config import DetectorConfig
 from engine.errors import exits_cleanly
 from engine.judging.metric_tables import print_metrics
 from engine.judging.multitask_tables import print_multitask

@@ -115,7 +115,7 @@ def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     if norm.training and isinstance(norm, nn.BatchNorm2d):
         return norm(conv(x))
-    kept = None if norm.training else getattr(conv, "folded", None)  # by ``keep_folded``
+    kept = None if norm.training else getattr(conv, "folded", None)  # by ``settle``
     return conv._conv_forward(x, *(kept or _fold(conv, norm)))
 
 
@@ -126,19 +126,16 @@ def _fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def keep_folded(network: nn.Module, precision: str) -> nn.Module:
-    """Fold the normalizations of a network that only looks at photos once, not in every pass.
+def settle(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
+    """Move a network that only looks at photos, and fold its normalizations once for all passes.
 
     Its answers are the same to the last bit, and its parameters stay as they are. But passes in
-    evaluation mode no longer follow them: to be done last, with the weights on their device.
-
-    Args:
-        network: in which every ResNet body is served.
-        precision: "fp32", "bf16" or "fp16", of its passes.
+    evaluation mode no longer follow them, and must be in ``precision`` ("fp32", "bf16", "fp16").
 
     Returns:
         The same network.
     """
+    network.to(device)
     bodies = [module for module in network.modules() if isinstance(module, ResNetBody)]
     for conv, norm in (pair for body in bodies for pair in pairwise(body.modules())):
         if isinstance(conv, nn.Conv2d):
@@ -176,45 +173,24 @@ class MobileNetBody(nn.Sequential):
         return [tuple(blocks[a:b]) for a, b in zip(self._stage_starts, ends, strict=True)]
 
 
-def build_backbone(
-    name: str,
-    *,
-    trainable_layers: int,
-    frozen_norm: bool,
-    pyramid_norm: Callable[[int], nn.Module] | None = None,
-    stride_in_1x1: bool = False,
-    pyramid_channels: int = PYRAMID_CHANNELS,
-) -> Backbone:
-    """Body and pyramid with random weights.
+def build_body(
+    name: str, *, trainable_layers: int, frozen_norm: bool, stride_in_1x1: bool = False
+) -> nn.Module:
+    """A body with random weights.
 
     Args:
         name: one of ``BACKBONES``.
         trainable_layers: how many stages learn, counted from the top: 0-5 (ResNet), 0-6
-            (MobileNet). The pyramid always learns.
-        frozen_norm: keep the body's batch-norm statistics and scales as loaded: right for
-            pretrained bodies, whose statistics a few photos per step would only spoil. Without
-            pretrained weights there are no statistics to keep, so real batch norm is needed.
-        pyramid_norm: normalization layer of the pyramid, None for none.
+            (MobileNet).
+        frozen_norm: keep the batch-norm statistics and scales as loaded: right for pretrained
+            bodies, whose statistics a few photos per step would only spoil. Without pretrained
+            weights there are no statistics to keep, so real batch norm is needed.
         stride_in_1x1: halve the map in the first 1x1 convolution of a bottleneck stage, as the
             original ResNet does, instead of torchvision's 3x3. Must match the weights.
-        pyramid_channels: P, depth of the pyramid's maps.
 
     Raises:
         InputError: an unknown name or a number of stages that it does not have.
     """
-    body = build_body(
-        name,
-        trainable_layers=trainable_layers,
-        frozen_norm=frozen_norm,
-        stride_in_1x1=stride_in_1x1,
-    )
-    return Backbone(name, body, pyramid_norm, pyramid_channels)
-
-
-def build_body(
-    name: str, *, trainable_layers: int, frozen_norm: bool, stride_in_1x1: bool = False
-) -> nn.Module:
-    """The body alone; the arguments are ``build_backbone``'s."""
     if name not in BACKBONES:
         raise InputError(f"backbone {name}: choose one of {', '.join(BACKBONES)}")
     if name in RESNETS:

@@ -8,11 +8,14 @@ beside its target and moved over it, so a kill at any moment leaves the old one 
 """
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from engine.errors import InputError
 from engine.files import is_file, replacing
@@ -34,12 +37,6 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     except RuntimeError as error:  # how torch's zip writer reports a full disk
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot write {path}: {reason}; free some space") from error
-
-
-def remove_stale_temporaries(folder: Path) -> None:
-    """Delete what a killed writer left behind. Call on rank 0 before the first save."""
-    for leftover in Path(folder).glob(".checkpoint_*.tmp"):
-        leftover.unlink(missing_ok=True)
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -91,6 +88,23 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
     if len(checkpoint.get("categories", ())) != len(checkpoint.get("category_ids", ())):
         raise InputError(f"{path}: its category_ids do not go with its categories")
     return checkpoint
+
+
+class Unfilled(TorchFunctionMode):
+    """Networks built inside hold whatever their memory held; drawing weights takes half a second.
+
+    For those that ``fill`` gives theirs.
+    """
+
+    DRAWS = (init.kaiming_uniform_, init.uniform_, init.normal_, Tensor.uniform_, Tensor.normal_)
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def fill(model: nn.Module, checkpoint: dict[str, Any]) -> None:

@@ -156,76 +156,10 @@ class TrainingConfig:
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
 
 
-def require_body(config: Any) -> None:
-    """--frozen-epochs keep what the body knows, so it has to know something."""
-    learns = config.weights != "none" or config.frozen_epochs == 0
-    require(learns, "--frozen-epochs: --weights none leaves the body nothing to keep")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorConfig(TrainingConfig):
-    """Training the detector."""
-
-    dataset: str = setting("coco", "format of the annotations", choices=("coco", "deepfashion2"))
-    data_path: str = setting(dataclasses.MISSING, "root folder of the dataset")
-    annotations: str | None = setting(None, "coco: annotation file of the training split")
-    val_annotations: str | None = setting(None, "coco: annotation file of the validation split")
-    images: str | None = setting(None, "coco: folder that the file names are relative to")
-    strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
-    class_agnostic: bool = setting(False, "one class, garment, instead of the set's categories")
-    arch: str = setting("maskrcnn", "network", choices=("maskrcnn", "maskrcnn_v2"))
-    backbone: str = setting(
-        "resnet50", "feature extractor",
-        choices=("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"),
-    )  # fmt: skip
-    weights: str = setting(
-        "imagenet", "imagenet or coco (downloaded once), none, or a file: a checkpoint of ours or "
-        "a bare backbone in torchvision's key names",
-    )  # fmt: skip
-    stride_in_1x1: bool = setting(
-        False, "ResNet weights with the stride on a stage's first 1x1 convolution (Caffe, Keras) "
-        "instead of its 3x3 (torchvision)",
-    )  # fmt: skip
-    trainable_backbone_layers: int = setting(
-        3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
-    )
-    pyramid_channels: int = setting(
-        256, "depth of the pyramid and the heads on it: 256 in downloaded coco weights; 128 is "
-        "about half the work, and 30 MB less in fp16",
-    )  # fmt: skip
-    rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
-    box_dropout: float = setting(
-        0.0, "share of what the box head sees (whole channels) and gives that is left out at "
-        "random in training; against learning few photos by heart",
-    )  # fmt: skip
-    masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
-    test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
-    test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
-    test_mirror: bool = setting(
-        False,
-        "evaluation and inference: average over the photo and its mirror image, twice the work",
-    )
-    aspect_ratio_group_factor: int = setting(
-        3,
-        "batches hold photos of similar shape, told apart at 2k+1 ratios from 1:2 to 2:1 (0: at "
-        "1:1 only), -1 = no grouping",
-    )
-    repeat_threshold: float = setting(
-        0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        side, bound = self.test_short_side, self.test_max_side
-        require_body(self)
-        require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
-        limit = 6 if self.backbone == "mobilenet_v3_large" else 5
-        layers = self.trainable_backbone_layers
-        sentence = f"--trainable-backbone-layers {layers}: {self.backbone} has 0 to {limit}"
-        require(0 <= layers <= limit, sentence)
-        require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
-        require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
-        require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")
-        factor = self.aspect_ratio_group_factor
-        require(factor >= -1, f"--aspect-ratio-group-factor {factor}: must be -1 or more")
-        require(0 <= self.repeat_threshold <= 1, "--repeat-threshold: must be between 0 and 1")
+def require_body(config: Any, name: str, learning: str) -> None:
+    """Check the settings of a body ``name``, of whose stages the field ``learning`` many learn."""
+    # --frozen-epochs keep what the body knows, so it has to know something.
+    knows = config.weights != "none" or config.frozen_epochs == 0
+    require(knows, "--frozen-epochs: --weights none leaves the body nothing to keep")
+    layers, limit = getattr(config, learning), 6 if name == "mobilenet_v3_large" else 5
+    require(0 <= layers <= limit, f"{flag_of(learning)} {layers}: {name} has 0 to {limit}")

@@ -1,11 +1,12 @@
 """Files that are never half written, paths, and what identifies a file."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from engine.errors import InputError
 
@@ -23,23 +24,44 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        reason = error.strerror or error
-        sentence = f"cannot write {path}: {reason}; free space or choose another place"
-        raise InputError(sentence) from error
+        with telling(path, "cannot write", "free space or choose another place"):
+            with temporary.open(mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+class JsonList:
+    """A JSON array in a file, an element a line, written as it comes: whole, it could be huge."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.separator = file, b"[\n"
+
+    def add(self, element: Any) -> None:
+        """Write an element."""
+        self.file.write(self.separator + json.dumps(element).encode())
+        self.separator = b",\n"
+
+    def close(self) -> None:
+        """Write the end. The file stays open."""
+        self.file.write(b"[]\n" if self.separator == b"[\n" else b"\n]\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in a folder that nobody else writes to now."""
+    for leftover in folder.glob(".*.[0-9]*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 @contextmanager
-def telling(path: Path, what: str) -> Iterator[None]:
-    """Tell an error of the system about ``path`` as one sentence, which ``what`` begins.
+def telling(
+    path: Path, what: str, advice: str = "free space or see to its permissions"
+) -> Iterator[None]:
+    """Tell an error of the system about ``path`` as one sentence: what, where, why, what to do.
 
     Raises:
         InputError: in place of an OSError.
@@ -47,9 +69,7 @@ def telling(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        sentence = f"{what} {path}: {reason}; free space or see to its permissions"
-        raise InputError(sentence) from error
+        raise InputError(f"{what} {path}: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -58,13 +78,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
-    try:
+    with telling(folder, "cannot make the folder", "choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"cannot make the folder {folder}: {reason}; choose another place"
-        ) from error
 
 
 def sync_folder(folder: Path) -> None:

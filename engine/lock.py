@@ -6,15 +6,17 @@ import os
 import socket
 import time
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from engine.errors import InputError
 
 logger = logging.getLogger("weft")
-_held: set[Path] = set()  # by this process: its own locks would not stop it
+# By this process: its own locks would not stop it.
+_held: "WeakValueDictionary[Path, Lock]" = WeakValueDictionary()
 
 
 class Lock:
-    """Held from creation until ``close``, or until the process ends in any way.
+    """Held from creation until ``close``, or until it or the process ends in any way.
 
     A record lock: unlike ``flock`` it is not inherited, so loader processes that outlive a killed
     run for a moment don't block the next one.
@@ -41,7 +43,7 @@ class Lock:
             raise InputError(
                 f"{guarded}: cannot be written ({reason}); make it writable, or {advice}"
             ) from error
-        _held.add(self.path)
+        _held[self.path] = self
 
     def _claim(self, guarded: Path, advice: str, deadline: float) -> None:
         told = False
@@ -70,8 +72,8 @@ class Lock:
 
     def close(self) -> None:
         """Let the next one in."""
-        if self.path in _held and not self.file.closed:
-            _held.discard(self.path)
+        if not self.file.closed:
+            _held.pop(self.path, None)
             self.file.close()
 
     def __enter__(self) -> "Lock":

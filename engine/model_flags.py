@@ -237,21 +237,16 @@ def predict_settings(
     exported = config.get("exported", False)
     sentence = "--mirror: an exported detector does what it was exported with; leave it out"
     require(not exported or arguments.mirror is None, sentence)
-    evaluated = PredictSettings.as_evaluated(config)
-    return PredictSettings(
-        short_side=arguments.short_side or evaluated.short_side,
-        max_side=arguments.max_side or evaluated.max_side,
-        mirror=not exported and mirror_of(arguments, evaluated),
+    return PredictSettings.as_evaluated(
+        config,
+        short_side=arguments.short_side,
+        max_side=arguments.max_side,
+        mirror=False if exported else arguments.mirror,
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,
         precision=arguments.precision,
     )
-
-
-def mirror_of(arguments: argparse.Namespace, evaluated: PredictSettings) -> bool:
-    """As the user chose, else as the detector was evaluated."""
-    return evaluated.mirror if arguments.mirror is None else arguments.mirror
 
 
 def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:

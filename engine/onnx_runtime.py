@@ -93,9 +93,9 @@ class OnnxMultitask(OnnxModel):
         """That of the model it was made of: their vectors compare."""
         return self.checkpoint["digest"]
 
-    def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Any]:
+    def forward(self, images: Tensor) -> dict[str, Any]:
         """As ``Multitask.forward`` in evaluation."""
-        return self.describe(images, None if targets is None else targets["mask"])
+        return self.describe(images)
 
     def describe(
         self, images: Tensor, masks: Tensor | None = None, route: Tensor | None = None
@@ -133,27 +133,23 @@ def _under(prefix: str, named: Any) -> dict[str, Any]:
 MODELS = {"detector": OnnxDetector, "multitask": OnnxMultitask}
 
 
-def load_onnx(path: str | Path, kind: str | None = None, threads: int | None = None) -> OnnxModel:
-    """Open an exported model on the CPU.
+def load_onnx(path: Path, kind: str) -> OnnxModel:
+    """Open an exported model on the CPU, to run on as many threads as torch uses.
 
     Args:
         path: written by ``tools/export_model.py``.
-        kind: "detector" or "multitask", what the caller needs it to be; None accepts either.
-        threads: for its arithmetic; None = as many as torch uses.
+        kind: "detector" or "multitask", what the caller needs it to be.
 
     Raises:
-        InputError: no such file, another program's model, a damaged or wrong-kind one, or ONNX
-            Runtime is not installed.
+        InputError: no such file, another program's model, a damaged or wrong-kind one.
     """
-    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such model; make one with tools/export_model.py")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError("ONNX Runtime is not installed: pip install -r env.txt") from None
+    # Imported here: most commands never run an exported model.
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(
@@ -163,7 +159,7 @@ def load_onnx(path: str | Path, kind: str | None = None, threads: int | None = N
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise InputError(f"{path}: not a readable ONNX model ({reason})") from error
     checkpoint = _read_metadata(path, session.get_modelmeta().custom_metadata_map)
-    if kind not in (None, checkpoint["kind"]):
+    if kind != checkpoint["kind"]:
         found = checkpoint["kind"]
         raise InputError(f"{path}: holds a {found} model, but a {kind} model is needed here")
     return MODELS[checkpoint["kind"]](session, checkpoint)

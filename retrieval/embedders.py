@@ -10,8 +10,7 @@ code: what a photo's garment is when it is stored, it is when it is searched for
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.config import require
 from engine.data.labels import ASPECTS
@@ -82,8 +81,8 @@ class GarmentEmbedder:
             colors only), and f32[N,D].
         """
         if self.describer is None:
-            crops, masks = cut_garments(_to_tensor(photo), found, self.cut)
-            pairs = zip(crops.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True)
+            crops, masks = cut_garments(photo, found, self.cut)
+            pairs = zip(crops, masks, strict=True)
             descriptions = [Description({}, dominant_colors(*pair), {}) for pair in pairs]
             return found, descriptions, stack(self.descriptors(crops, masks), self.schema)
         found, descriptions = self.describer.describe(photo, found, categories)
@@ -97,7 +96,7 @@ class GarmentEmbedder:
             return np.zeros((0, self.schema.dim), np.float32)
         rows: Vectors = {}
         if self.descriptors:
-            rows = self.descriptors(*cut_garments(_to_tensor(photo), found, self.descriptors.cut))
+            rows = self.descriptors(*cut_garments(photo, found, self.descriptors.cut))
         if self.features != "descriptors":
             for name in self.describer.aspects:
                 learned = np.stack([description.vectors[name] for description in descriptions])
@@ -121,15 +120,14 @@ class DescriptorEmbedder:
         dims = {"item": sum(self.dims.values())} | self.dims
         self.schema = _schema(dims, f"descriptors {descriptors.VERSION}, {self.cut}")
 
-    def __call__(self, crops: Tensor, masks: Tensor) -> Vectors:
-        """Crops u8[N,3,S,S] and masks u8[N,S,S], on any device, N from 0 up -> f32[N,d] an aspect.
+    def __call__(self, crops: np.ndarray, masks: np.ndarray) -> Vectors:
+        """Crops u8[N,S,S,3] and masks u8[N,S,S], N from 0 up -> f32[N,d] an aspect.
 
         Rows have unit length; each depends on its own crop only.
         """
-        pixels, outlines = crops.permute(0, 2, 3, 1).cpu().numpy(), masks.cpu().numpy()
-        found = {name: np.zeros((len(pixels), dim), np.float32) for name, dim in self.dims.items()}
-        for i, (crop, mask) in enumerate(zip(pixels, outlines, strict=True)):
-            for name, vector in descriptors.describe(np.ascontiguousarray(crop), mask).items():
+        found = {name: np.zeros((len(crops), dim), np.float32) for name, dim in self.dims.items()}
+        for i, (crop, mask) in enumerate(zip(crops, masks, strict=True)):
+            for name, vector in descriptors.describe(crop, mask).items():
                 found[name][i] = vector
         return found | {"item": join([(found[name], share) for name, share in ITEM_SHARES.items()])}
 
@@ -191,7 +189,3 @@ def _joint_schema(learned: FeatureSchema, classical: FeatureSchema) -> FeatureSc
 def _schema(dims: Mapping[str, int], fingerprint: str) -> FeatureSchema:
     aspects = tuple((name, dims[name]) for name in ASPECTS if name in dims)
     return FeatureSchema(SCHEMA_VERSION, aspects, fingerprint)
-
-
-def _to_tensor(photo: np.ndarray) -> Tensor:
-    return torch.from_numpy(photo).permute(2, 0, 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.checkpoint import load_checkpoint
-from engine.config import DetectorConfig
+from engine.detection.detector_config import DetectorConfig
 from engine.errors import InputError
 from tests.datasets import coco_document, write_coco
 from tests.engine.training.test_loop import make_trainer

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from engine.data.records import PhotoRecords
 
@@ -18,29 +17,19 @@ TAIL = 4096  # bytes at the end of a photo, as good as all of them for two files
 logger = logging.getLogger("weft")
 
 
-class Leak(NamedTuple):
-    """A photo to judge by that equals one to learn from."""
-
-    judged: Path
-    learned: Path
+Leak = tuple[Path, Path]  # a photo to judge by, and the equal one to learn from
 
 
-def report_leaks(train: Sequence[PhotoRecords], val: Mapping[str, PhotoRecords]) -> int:
-    """Warn, a line a set, of photos of ``val`` (title -> set) that are in any set of ``train``.
-
-    Returns:
-        How many there are.
-    """
-    titles = list(val)
+def report_leaks(train: Sequence[PhotoRecords], val: Mapping[str, PhotoRecords]) -> None:
+    """Warn, a line a set, of photos of ``val`` (title -> set) that are in any set of ``train``."""
     found = find_leaks(train, list(val.values()))
-    for title, records, leaks in zip(titles, val.values(), found, strict=True):
+    for (title, records), leaks in zip(val.items(), found, strict=True):
         if leaks:
             logger.warning(
                 "%s: %d of %d photos to judge by are trained on too, so the result will flatter: "
                 "first %s = %s",
                 title, len(leaks), len(records), *leaks[0],
             )  # fmt: skip
-    return sum(map(len, found))
 
 
 def find_leaks(train: Sequence[PhotoRecords], val: Sequence[PhotoRecords]) -> list[list[Leak]]:
@@ -55,7 +44,7 @@ def find_leaks(train: Sequence[PhotoRecords], val: Sequence[PhotoRecords]) -> li
     leaks = []
     for part in judged:
         candidates = ((path, (size, _tail(path, size))) for path, size in part if size in sizes)
-        leaks.append([Leak(path, first_of[key]) for path, key in candidates if key in first_of])
+        leaks.append([(path, first_of[key]) for path, key in candidates if key in first_of])
     return leaks
 
 

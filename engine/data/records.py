@@ -84,7 +84,7 @@ class PhotoRecords:
         attribute_groups: the attributes' groups, one after another.
         identities: names of the identity numbers; empty where the set has none.
         problems: what was wrong with the source, a ``readers.problems.Problem`` a kind.
-        columns: every array of the layout above, also reachable as ``records.<name>``.
+        columns: every array of ``engine.data.packing``, also reachable as ``records.<name>``.
         garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
     """
 

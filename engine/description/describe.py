@@ -6,8 +6,8 @@ depend on the number of processes. Crops are cut on threads while the model runs
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from torch.utils.data import Dataset
 from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
-from engine.detection.predict import map_ahead
 from engine.errors import InputError
-from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, EvaluationPart, judge_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
+from engine.threads import map_ahead, threads
 from engine.training.samplers import Draw
+
+MOST_QUERIES = 5000
 
 logger = logging.getLogger("weft")
 
@@ -39,10 +40,6 @@ class DescribeSettings:
         batch_size: crops per forward pass.
         workers: threads that decode photos and cut crops; 0 does it in between.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
-        views: which views are queries and which are the gallery, in sets that have views.
-        max_queries: ask for nearest neighbors with so many garments only, evenly picked, where a
-            set has more; None asks with all.
-        details: add bootstrap intervals and the numbers of single attributes.
 
     Raises:
         InputError: a value out of range, named by its flag.
@@ -51,9 +48,6 @@ class DescribeSettings:
     batch_size: int = 32
     workers: int = 2
     precision: str = "fp32"
-    views: ViewRoles | None = None
-    max_queries: int | None = 5000
-    details: bool = False
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be at least 1")
@@ -67,10 +61,12 @@ def evaluate_multitask(
     settings: DescribeSettings,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Judge a multitask model with all ranks; every rank calls it and gets the same answer.
+    """Judge a multitask model in training; all ranks call it and get the same answer.
+
+    Of a large set only ``MOST_QUERIES`` garments, evenly picked, ask for their neighbors.
 
     Args:
-        model: has ``describe(images, masks)``.
+        model: has ``describe(images, masks)``; in evaluation mode.
         labels: the model's label space.
         parts: the sets to judge it on.
         settings, device: how and where to run.
@@ -83,9 +79,7 @@ def evaluate_multitask(
             part,
             describe(model, part, settings, device),
             labels,
-            views=settings.views,
-            max_queries=settings.max_queries,
-            details=settings.details,
+            max_queries=MOST_QUERIES,
         )
         for part in parts
     }
@@ -127,22 +121,12 @@ def describe_shard(
     shown = batches
     if progress and distributed.is_main():
         shown = track(batches, "describing", console=Console(stderr=True))
-    was_training = model.training
-    model.eval()
-    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
-    try:
-        samples = map_ahead(
-            pool,
-            lambda i: _load(dataset, i),
-            (i for batch in batches for i in batch),
-            settings.workers + size,
+    indices = (i for batch in batches for i in batch)
+    with threads(settings.workers) as pool:
+        samples = map_ahead(pool, partial(_load, dataset), indices, settings.workers + size)
+        return _concatenate(
+            [_describe(model, batch, samples, settings.precision, device) for batch in shown]
         )
-        rows = [_describe(model, batch, samples, settings.precision, device) for batch in shown]
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
-    model.train(was_training)
-    return _concatenate(rows)
 
 
 def _load(dataset: Dataset, index: int) -> tuple[Tensor, Tensor] | None:

@@ -1,6 +1,6 @@
 """What the multitask model says about the garments that the detector found in a photo.
 
-Crops are cut on the model's device from the photo that was decoded for the detector.
+Crops are cut from the photo that was decoded for the detector, as they are in training.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.config import require
 from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
@@ -20,7 +20,7 @@ from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.description.second_opinion import answers_in, reconsidered
 from engine.detection.detections import Detections
-from engine.pixels.crops import cut_crops
+from engine.pixels.crops import cut_crop
 from engine.precision import autocast
 
 BATCH = 32  # crops per forward pass
@@ -105,23 +105,29 @@ class CropSettings:
         return f"{self.size} px, margin {self.margin:g}{whole}"
 
 
-def cut_garments(photo: Tensor, found: Detections, cut: CropSettings) -> tuple[Tensor, Tensor]:
-    """Crops u8[N,3,S,S] and masks u8[N,S,S] of a photo's garments, on the photo's device.
+def cut_garments(
+    photo: np.ndarray, found: Detections, cut: CropSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops u8[N,S,S,3] and masks u8[N,S,S] of a photo's garments.
 
     Args:
-        photo: u8[3,H,W], possibly decoded at 1/2, 1/4 or 1/8 of the size ``found`` refers to.
+        photo: u8[H,W,3], possibly decoded at 1/2, 1/4 or 1/8 of the size ``found`` refers to.
         found: its garments.
         cut: how.
     """
-    return cut_crops(
-        photo,
-        found.boxes,
-        cut.size,
-        margin=cut.margin,
-        masks=found.masks,
-        full_size=(found.width, found.height),
-        background=cut.background,
-    )
+    crops = np.empty((len(found), cut.size, cut.size, 3), np.uint8)
+    masks = np.empty(crops.shape[:3], np.uint8)
+    for i, box in enumerate(found.boxes):
+        crops[i], masks[i] = cut_crop(
+            photo,
+            box,
+            cut.size,
+            margin=cut.margin,
+            segmentation=found.masks[i] if found.masks else None,
+            full_size=(found.width, found.height),
+            background=cut.background,
+        )
+    return crops, masks
 
 
 class Describer:
@@ -141,7 +147,7 @@ class Describer:
         self, checkpoint: dict[str, Any], device: torch.device, settings: DescriberSettings
     ) -> None:
         network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
-        self.model = keep_folded(network.to(device), settings.precision)
+        self.model = settle(network, device, settings.precision)
         self.device, self.settings = device, settings
         config = checkpoint["config"]
         self.cut = CropSettings(
@@ -178,17 +184,14 @@ class Describer:
         """
         if len(found) == 0:
             return found, []
-        pixels = torch.from_numpy(photo).to(self.device).permute(2, 0, 1)
-        crops, masks = cut_garments(pixels, found, self.cut)
-        colors = [
-            dominant_colors(crop.permute(1, 2, 0).cpu().numpy(), mask.cpu().numpy())
-            for crop, mask in zip(crops, masks, strict=True)
-        ]
+        cut = cut_garments(photo, found, self.cut)
+        colors = [dominant_colors(crop, mask) for crop, mask in zip(*cut, strict=True)]
+        crops, masks = self._on_device(*cut)
         looks = [(crops, masks)]
         if self.settings.tta:
             looks.append((crops.flip(-1), masks.flip(-1)))
             wider = replace(self.cut, margin=self.cut.margin + TTA_MARGIN)
-            looks.append(cut_garments(pixels, found, wider))
+            looks.append(self._on_device(*cut_garments(photo, found, wider)))
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
         logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
@@ -203,6 +206,11 @@ class Describer:
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
             for i in range(len(found))
         ]
+
+    def _on_device(self, crops: np.ndarray, masks: np.ndarray) -> tuple[Tensor, Tensor]:
+        """u8[N,S,S,3], u8[N,S,S] -> u8[N,3,S,S], u8[N,S,S]."""
+        pixels = torch.from_numpy(crops).to(self.device)
+        return pixels.permute(0, 3, 1, 2), torch.from_numpy(masks).to(self.device)
 
     def _renamed(
         self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]

@@ -32,7 +32,7 @@ def fit_anchors(
     All ranks call it; all get the same directions.
 
     Args:
-        model: with its starting weights.
+        model: with its starting weights; left in evaluation mode.
         train: the sets that are learned from.
         augmentation: how crops are cut.
         settings, device: how and where to run the model.
@@ -44,7 +44,7 @@ def fit_anchors(
     plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
     dataset = _Spread(CropDataset([(records, {}) for records in train], plain), GARMENTS)
     for anchor in anchors:
-        pooling = _Pooling(model, anchor).to(device)
+        pooling = _Pooling(model, anchor).to(device).eval()
         shard = describe_shard(pooling, dataset, settings, device, progress=True)
         found = gather_descriptions(shard, len(dataset))
         pooled = distributed.broadcast_object(found and found.aspects["pooled"])

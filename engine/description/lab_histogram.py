@@ -1,5 +1,6 @@
 """Colors of a batch as soft histograms in CIE Lab, on the device the batch is on."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,5 +72,7 @@ def _centers_in_srgb() -> Tensor:
     steps = torch.linspace(0, 1, 33)
     colors = rgb_to_lab(torch.cartesian_prod(steps, steps, steps), torch.tensor(RGB_TO_XYZ))
     scale = torch.tensor(STEPS)
-    cells = (colors / scale).round().unique(dim=0)
-    return cells * scale
+    cells = (colors / scale).round()
+    # By a number each: rows are compared twenty times as long.
+    _, first = np.unique((cells + 8) @ torch.tensor([256.0, 16.0, 1.0]), return_index=True)
+    return cells[first] * scale

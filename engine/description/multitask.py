@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.backbones import build_body, uses_channels_last
-from engine.checkpoint import fill
+from engine.checkpoint import Unfilled, fill
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace
 from engine.description.anchor import Anchor
 from engine.description.aspect_heads import HIDDEN, AspectHeads
@@ -100,10 +100,11 @@ class Multitask(nn.Module):
             targets: in training, as collated by ``engine.data.crop_dataset.collate_crops``.
 
         Returns:
-            In training {loss name: scalar}; in evaluation what ``describe`` returns.
+            In training {loss name: scalar}; in evaluation what ``describe`` returns, of crops
+            that are all garment.
         """
         if not self.training:
-            return self.describe(images, None if targets is None else targets["mask"])
+            return self.describe(images)
         masks = targets["mask"]
         if "view" in targets:  # crops and views in one pass through the trunk
             images = torch.cat([images, targets["view"]])
@@ -235,12 +236,13 @@ def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
         raise InputError(
             f"the checkpoint lacks {error}: it does not hold a multitask model"
         ) from None
-    model = build_multitask(
-        labels,
-        trunk=trunk,
-        tasks=tasks,
-        stride_in_1x1=config.get("stride_in_1x1", False),
-        load=False,
-    )
+    with Unfilled():
+        model = build_multitask(
+            labels,
+            trunk=trunk,
+            tasks=tasks,
+            stride_in_1x1=config.get("stride_in_1x1", False),
+            load=False,
+        )
     fill(model, checkpoint)
     return model.eval().to(memory_format=torch.channels_last)

@@ -74,15 +74,11 @@ class MultitaskConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_body(self)
+        require_body(self, self.trunk, "trainable_layers")
         require(len(self.dataset) > 0, "--dataset: give at least one NAME:PATH")
         bare = len(self.dataset) == 1 and ":" not in self.dataset[0]
         sentence = f"--data-path {self.data_path}: only goes with a single --dataset NAME"
         require(self.data_path is None or bare, sentence)
-        limit = 6 if self.trunk == "mobilenet_v3_large" else 5
-        layers = self.trainable_layers
-        sentence = f"--trainable-layers {layers}: {self.trunk} has 0 to {limit}"
-        require(0 <= layers <= limit, sentence)
         require(len(self.tasks) > 0, "--tasks: give at least one")
         self.loss_weights()
         for name in ("class_weights", "balance", "label_smoothing"):

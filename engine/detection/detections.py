@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Rle = dict[str, Any]  # compressed COCO run lengths: {"size": [height, width], "counts": bytes}
+from engine.pixels.masks import RLE
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    masks: list[Rle] | None
+    masks: list[RLE] | None
     probabilities: np.ndarray | None = None
     attributes: np.ndarray | None = None
 
@@ -50,6 +50,13 @@ class Detections:
         )
 
 
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
+    boxes = np.array(boxes, np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
 def to_coco_results(
     image_id: int,
     detections: Detections,
@@ -66,8 +73,7 @@ def to_coco_results(
         category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
         attribute_ids: its attributes' ids; told are they of detections that have attributes.
     """
-    boxes = detections.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = to_xywh(detections.boxes)
     results = [
         {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score}
         for label, box, score in zip(

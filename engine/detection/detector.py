@@ -22,8 +22,8 @@ from torchvision.models.detection.faster_rcnn import (
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from engine.backbones import PYRAMID_CHANNELS, Backbone, build_backbone, uses_channels_last
-from engine.checkpoint import fill
+from engine.backbones import PYRAMID_CHANNELS, Backbone, build_body, uses_channels_last
+from engine.checkpoint import Unfilled, fill
 from engine.detection.pyramid import Pyramid
 from engine.detection.roi_heads import BOX_POOL, RegionHeads
 from engine.detection.rpn import ProposalNetwork
@@ -134,7 +134,7 @@ def build_detector(
         load: False builds the same modules and leaves them random, for a run that resumes.
         trainable_backbone_layers: body stages that learn, from the top (ResNet 0-5, MobileNet
             0-6), whatever the weights.
-        stride_in_1x1: body layout of the original ResNet (see ``build_backbone``).
+        stride_in_1x1: body layout of the original ResNet (see ``engine.backbones.build_body``).
         pyramid_channels: depth of the pyramid, the proposal head and the mask head; the box head
             is four times as wide. Published weights have 256; with 128 the same body costs half
             the work.
@@ -152,19 +152,19 @@ def build_detector(
         raise InputError(f"architecture {arch}: choose one of {', '.join(ARCHITECTURES)}")
     v2 = arch == "maskrcnn_v2"
     norm = nn.BatchNorm2d if v2 else None
-    body = build_backbone(
+    body = build_body(
         backbone,
         trainable_layers=trainable_backbone_layers,
         frozen_norm=weights != "none",
-        pyramid_norm=norm,
         stride_in_1x1=stride_in_1x1,
-        pyramid_channels=pyramid_channels,
     )
     channels = pyramid_channels
-    rpn = ProposalNetwork(channels, body.strides, _anchor_sizes(len(body.strides)), 2 if v2 else 1)
+    extractor = Backbone(backbone, body, norm, channels)
+    strides = extractor.strides
+    rpn = ProposalNetwork(channels, strides, _anchor_sizes(len(strides)), 2 if v2 else 1)
     box_head, features = _box_head(v2, channels)
     heads = RegionHeads(
-        levels=len(body.strides) - 1,
+        levels=len(strides) - 1,
         box_head=box_head,
         box_predictor=FastRCNNPredictor(features, num_classes + 1),
         mask_head=MaskRCNNHeads(channels, [channels] * 4, 1, norm) if masks else None,
@@ -175,7 +175,7 @@ def build_detector(
         nms_threshold=nms_threshold,
         detections_per_image=detections_per_image,
     )
-    detector = Detector(arch, body, rpn, heads)
+    detector = Detector(arch, extractor, rpn, heads)
     if load and weights != "none":
         load_weights(detector, weights, categories)
     return detector
@@ -212,14 +212,15 @@ def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
         arch, backbone, masks = config["arch"], config["backbone"], config["masks"]
     except KeyError as error:
         raise InputError(f"the checkpoint lacks {error}: it does not hold a detector") from None
-    detector = build_detector(
-        num_classes=len(categories),
-        arch=arch,
-        backbone=backbone,
-        masks=masks,
-        stride_in_1x1=config.get("stride_in_1x1", False),
-        pyramid_channels=config.get("pyramid_channels", PYRAMID_CHANNELS),
-        load=False,
-    )
+    with Unfilled():
+        detector = build_detector(
+            num_classes=len(categories),
+            arch=arch,
+            backbone=backbone,
+            masks=masks,
+            stride_in_1x1=config.get("stride_in_1x1", False),
+            pyramid_channels=config.get("pyramid_channels", PYRAMID_CHANNELS),
+            load=False,
+        )
     fill(detector, checkpoint)
     return detector.eval().to(memory_format=torch.channels_last)

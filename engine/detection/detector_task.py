@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.config import DetectorConfig
 from engine.data.records import PhotoRecords
 from engine.detection.detector import Detector, build_detector
+from engine.detection.detector_config import DetectorConfig
 from engine.detection.predict import PredictSettings, evaluate_detector
 from engine.judging.coco_metrics import GroundTruth
 from engine.training.loop import global_batch
@@ -76,10 +76,8 @@ def judge_of(
     val: PhotoRecords, config: DetectorConfig, device: torch.device
 ) -> Callable[[nn.Module], dict[str, Any]]:
     """A function from a model to its COCO metrics on the validation photos, alike on every rank."""
-    settings = PredictSettings(
-        short_side=config.test_short_side,
-        max_side=config.test_max_side,
-        mirror=config.test_mirror,
+    settings = PredictSettings.as_evaluated(
+        vars(config),
         batch_size=config.batch_size,
         workers=config.workers,
         precision=config.precision,

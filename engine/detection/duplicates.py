@@ -1,9 +1,8 @@
 """One worn garment, one detection: what a detector finds under two categories is told once."""
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
-from engine.detection.detections import Detections
+from engine.detection.detections import Detections, to_xywh
 
 
 def drop_duplicates(detections: Detections, overlap: float) -> Detections:
@@ -16,18 +15,10 @@ def drop_duplicates(detections: Detections, overlap: float) -> Detections:
         detections: sorted by score, best first.
         overlap: 0..1; a detection goes when its IoU with a better one that stayed is larger.
     """
-    iou = _overlaps(detections)
+    shapes = to_xywh(detections.boxes) if detections.masks is None else detections.masks
+    iou = coco_mask.iou(shapes, shapes, [0] * len(detections))
     kept: list[int] = []
     for index in range(len(detections)):
         if not (iou[index, kept] > overlap).any():
             kept.append(index)
     return detections.only(kept)
-
-
-def _overlaps(detections: Detections) -> np.ndarray:
-    """IoU of each pair: f64[N,N]."""
-    shapes = detections.masks
-    if shapes is None:
-        shapes = detections.boxes.astype(np.float64)
-        shapes[:, 2:] -= shapes[:, :2]
-    return coco_mask.iou(shapes, shapes, [0] * len(detections))

@@ -6,21 +6,21 @@ follows need not ask where garments come from.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.duplicates import drop_duplicates
-from engine.detection.predict import PredictSettings, detect_photos, map_ahead
+from engine.detection.predict import PredictSettings, detect_photo, detect_photos
 from engine.pixels.crops import crop_square
 from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.threads import map_ahead, threads
 
 Keyed = Iterable[tuple[Hashable, Path]]
 Found = tuple[Hashable, Detections | PhotoError, np.ndarray | None]
@@ -49,7 +49,7 @@ class GarmentFinder:
         device: torch.device,
     ) -> None:
         network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
-        self.model = keep_folded(network.to(device), settings.precision)
+        self.model = settle(network, device, settings.precision)
         self.settings, self.overlap, self.device = settings, overlap, device
         self.categories: list[str] = checkpoint["categories"]
 
@@ -62,6 +62,11 @@ class GarmentFinder:
             if isinstance(found, Detections):
                 found = drop_duplicates(found, self.overlap)
             yield key, found, photo
+
+    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+        """The garments on a photo that is decoded already: see ``detect_photo``."""
+        found = detect_photo(self.model, photo, full_size, self.settings, self.device)
+        return drop_duplicates(found, self.overlap)
 
 
 def given_garments(
@@ -91,7 +96,7 @@ def given_garments(
         except PhotoError as error:
             return key, error, None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    with threads(workers) as pool:
         yield from map_ahead(pool, load, photos, 2 * workers)
 
 

@@ -9,9 +9,7 @@ ahead of the next, so memory does not grow with the number of photos:
 import logging
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +32,7 @@ from engine.judging.coco_metrics import judge
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
+from engine.threads import map_ahead, threads
 
 # Pixels of the short side of photos that are handed along, if they have so many: what the detector
 # needs is too coarse for crops of single garments and for pictures to look at.
@@ -78,10 +77,11 @@ class PredictSettings:
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
     @classmethod
-    def as_evaluated(cls, config: dict[str, Any]) -> "PredictSettings":
-        """Sizes and mirror as a detector's checkpoint says; the defaults where it does not."""
-        names = ("short_side", "max_side", "mirror")
-        return cls(**{name: config[f"test_{name}"] for name in names if f"test_{name}" in config})
+    def as_evaluated(cls, config: dict[str, Any], **chosen: Any) -> "PredictSettings":
+        """As ``chosen``; what is not, or None, as a detector's checkpoint says, else by default."""
+        names = [name for name in ("short_side", "max_side", "mirror") if f"test_{name}" in config]
+        evaluated = {name: config[f"test_{name}"] for name in names}
+        return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which the detector sees a photo of the given one."""
@@ -116,7 +116,7 @@ def detect_photos(
     neighbors (up to the last bits of float arithmetic, which the batch's size may change).
 
     Args:
-        model: puts out, per image, what a ``Detector`` does; set to eval mode.
+        model: puts out, per image, what a ``Detector`` does; in evaluation mode.
             It is called with ``mirror=True`` where the settings say so.
         photos: (key, file) pairs; the key comes back with the result.
         settings: sizes, batching, threads, precision.
@@ -129,8 +129,6 @@ def detect_photos(
         1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
         None where unreadable or unwanted.
     """
-    model.eval()
-    pool = ThreadPoolExecutor(settings.workers) if settings.workers else None
     ahead = settings.workers + settings.batch_size
 
     def load(photo: tuple[Hashable, Path]) -> _Item:
@@ -139,12 +137,9 @@ def detect_photos(
     def finish(item: _Item) -> tuple[Hashable, Detections | PhotoError, np.ndarray | None]:
         return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
 
-    try:
+    with threads(settings.workers) as pool:
         loaded = map_ahead(pool, load, photos, ahead)
         yield from map_ahead(pool, finish, _run(model, loaded, settings, device), ahead)
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
 
 
 def detect_photo(
@@ -157,7 +152,7 @@ def detect_photo(
     """Detect garments in one photo that has been decoded already.
 
     Args:
-        model: as for ``detect_photos``, in eval mode.
+        model: as for ``detect_photos``.
         photo: u8[H,W,3] RGB, upright, possibly at 1/2, 1/4 or 1/8 of its full size.
         full_size: (width, height) in pixels that the detections refer to.
         settings: sizes, threshold, precision.
@@ -167,22 +162,6 @@ def detect_photo(
     item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
     (item,) = _forward(model, [item], settings, device)
     return _to_detections(item, settings.score_threshold)
-
-
-def map_ahead(
-    pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
-) -> Iterator:
-    """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""
-    if pool is None:
-        yield from map(function, items)
-        return
-    pending: deque = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def watch(results: Iterable, count: int) -> Iterable:
@@ -289,14 +268,12 @@ def predict_shard(
     results = detect_photos(model, photos, settings, device, keep_photo=describe is not None)
     if progress:
         results = watch(results, len(indices))
-    was_training = model.training
     shard = {}
     for (index, path), result, photo in results:
         found = _usable(result, records.sizes[index].tolist(), path)
         if found is not None and describe:
             found = describe(photo, found)
         shard[int(records.image_ids[index])] = found
-    model.train(was_training)
     return shard
 
 

@@ -13,7 +13,7 @@ PERCENTILES = (2.5, 97.5)
 
 
 def interval(
-    statistic: Callable[[np.ndarray], float], count: int, *, repeats: int = REPEATS, seed: int = 0
+    statistic: Callable[[np.ndarray], float], count: int, *, repeats: int = REPEATS
 ) -> tuple[float, float]:
     """95% interval of a statistic of ``count`` samples.
 
@@ -21,20 +21,17 @@ def interval(
         statistic: maps sample indices, int64 [count], to a number.
         count: at least 1.
         repeats: how often to draw.
-        seed: of the draws.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = [statistic(rng.integers(0, count, count)) for _ in range(repeats)]
     low, high = np.percentile(values, PERCENTILES)
     return float(low), float(high)
 
 
-def mean_interval(
-    values: np.ndarray, *, repeats: int = REPEATS, seed: int = 0
-) -> tuple[float, float]:
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """95% interval of the mean of ``values`` [N] over those that are not NaN; NaN without any."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     if not len(known):
         return float("nan"), float("nan")
-    return interval(lambda drawn: known[drawn].mean(), len(known), repeats=repeats, seed=seed)
+    return interval(lambda drawn: known[drawn].mean(), len(known))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.data.records import Photo, PhotoRecords
-from engine.detection.detections import Detections, Rle
-from engine.pixels.masks import to_rle
+from engine.detection.detections import Detections, to_xywh
+from engine.pixels.masks import RLE, to_rle
 
 # What DeepFashion2 calls the values 1, 2, 3 of its four factors.
 SUBSETS = {
@@ -39,7 +39,7 @@ class Columns:
     box: np.ndarray
     area: np.ndarray | None
     extra: np.ndarray
-    masks: list[Rle] | None = None
+    masks: list[RLE] | None = None
 
 
 class GroundTruth:
@@ -67,7 +67,7 @@ class GroundTruth:
         self.factors = {name: np.array(getattr(records, f"garment_{name}")) for name in SUBSETS}
         self.attributes = records.attribute_matrix == 1
         self._records = records
-        self._masks: list[Rle] | None = None
+        self._masks: list[RLE] | None = None
         self._columns = Columns(
             image=np.repeat(number, np.diff(records.garment_offsets)),
             category=records.garment_category.astype(np.int64) + 1,
@@ -146,7 +146,7 @@ def _photo_numbers(truth: GroundTruth, predictions: Mapping[int, Detections]) ->
     return number
 
 
-def _rle_of(segmentation: list | Rle, photo: Photo) -> Rle:
+def _rle_of(segmentation: list | RLE, photo: Photo) -> RLE:
     """Polygons are rasterized; RLEs were checked when they were read and stay as they are."""
     if isinstance(segmentation, dict):
         return segmentation
@@ -155,10 +155,3 @@ def _rle_of(segmentation: list | Rle, photo: Photo) -> Rle:
 
 def _merge_categories(columns: Columns) -> Columns:
     return replace(columns, category=np.ones_like(columns.category))
-
-
-def to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """A float64 copy of xyxy boxes [N, 4] as x, y, width, height."""
-    boxes = np.array(boxes, np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes

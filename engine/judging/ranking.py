@@ -43,52 +43,6 @@ def _own_blocks(queries: int, gallery: int) -> list[range]:
     return [blocks[i] for i in distributed.shard(len(blocks))]
 
 
-def rank_queries(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    query_ids: np.ndarray,
-    gallery_ids: np.ndarray,
-    *,
-    ks: Sequence[int] = (1, 5, 10, 20),
-    exclude: Sequence[Exclusion] = (),
-    blocks: Iterable[range] | None = None,
-) -> dict[str, np.ndarray]:
-    """Score each query's ranking of the gallery by inner product.
-
-    Gallery entries of an unknown id (-1) are left out. Ties go to the earlier gallery entry.
-
-    Args:
-        queries, gallery: float [Q, D] and [G, D].
-        query_ids, gallery_ids: int64 [Q] and [G]; equal numbers are relevant, -1 is unknown.
-        ks: cut-offs.
-        exclude: pairs left out of the ranking, as if not in the gallery.
-        blocks: which of ``query_blocks`` to work on; all by default, the others stay NaN.
-
-    Returns:
-        float64 [Q] each, NaN for a query of unknown id or without anything relevant to find:
-        "R@k" 1 when any of the first k is relevant, "P@k" the relevant share of the first k (of
-        all, where fewer are left), "found@k" the share of the relevant among the first k,
-        "mAP" average precision over the whole ranking, "MRR" one over the first relevant rank.
-    """
-    known = np.flatnonzero(gallery_ids >= 0)
-    queries, columns = _to_unit_range(queries, gallery[known])
-    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks] + ["mAP", "MRR"]
-    scores = {name: np.full(len(queries), np.nan) for name in names}
-    for block in query_blocks(len(queries), len(known)) if blocks is None else blocks:
-        rows = np.arange(block.start, block.stop)
-        allowed = np.ones((len(rows), len(known)), bool)
-        for pair in exclude:
-            number = pair.queries[rows, None]
-            allowed &= (number != pair.gallery[known]) | (number < 0)
-        relevant = (query_ids[rows, None] == gallery_ids[known]) & allowed
-        measurable = np.flatnonzero(relevant.any(axis=1))
-        found = _in_order(queries[rows] @ columns, allowed, relevant)[measurable]
-        candidates = allowed[measurable].sum(axis=1)
-        for name, values in _score(found, candidates, ks).items():
-            scores[name][rows[measurable]] = values
-    return scores
-
-
 def rank_on_all(
     queries: np.ndarray,
     gallery: np.ndarray,
@@ -99,24 +53,48 @@ def rank_on_all(
     exclude: Sequence[Exclusion] = (),
     watch: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """``rank_queries`` with the queries shared out; all ranks call it.
+    """Score each query's ranking of the gallery by inner product; all ranks call it.
+
+    Gallery entries of an unknown id (-1) are left out. Ties go to the earlier gallery entry.
 
     Args:
+        queries, gallery: float [Q, D] and [G, D].
+        query_ids, gallery_ids: int64 [Q] and [G]; equal numbers are relevant, -1 is unknown.
+        ks: cut-offs.
+        exclude: pairs left out of the ranking, as if not in the gallery.
         watch: title of a progress bar of rank 0's share; None: no bar.
 
     Returns:
-        The same on every rank.
+        The same on every rank, float64 [Q] each, NaN for a query of unknown id or without anything
+        relevant to find: "R@k" 1 when any of the first k is relevant, "P@k" the relevant share of
+        the first k (of all, where fewer are left), "found@k" the share of the relevant among the
+        first k, "mAP" average precision over the whole ranking, "MRR" one over the first relevant
+        rank.
     """
     share = _own_blocks(len(queries), len(gallery))
-    seen = track(share, watch, transient=True) if watch and distributed.is_main() else share
-    scores = rank_queries(
-        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=seen
-    )
-    rows = np.array([i for block in share for i in block], np.int64)
-    gathered = distributed.gather_objects({k: values[rows] for k, values in scores.items()})
+    shown = track(share, watch, transient=True) if watch and distributed.is_main() else share
+    known = np.flatnonzero(gallery_ids >= 0)
+    queries, columns = _to_unit_range(queries, gallery[known])
+    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks] + ["mAP", "MRR"]
+    parts = [{name: np.zeros(0) for name in names}]
+    for block in shown:
+        rows = np.arange(block.start, block.stop)
+        allowed = np.ones((len(rows), len(known)), bool)
+        for pair in exclude:
+            number = pair.queries[rows, None]
+            allowed &= (number != pair.gallery[known]) | (number < 0)
+        relevant = (query_ids[rows, None] == gallery_ids[known]) & allowed
+        measurable = np.flatnonzero(relevant.any(axis=1))
+        found = _in_order(queries[rows] @ columns, allowed, relevant)[measurable]
+        candidates = allowed[measurable].sum(axis=1)
+        parts.append({name: np.full(len(rows), np.nan) for name in names})
+        for name, values in _score(found, candidates, ks).items():
+            parts[-1][name][measurable] = values
+    gathered = distributed.gather_objects(parts)
     merged = None
     if gathered is not None:
-        merged = {k: np.concatenate([part[k] for part in gathered]) for k in scores}
+        parts = [part for shard in gathered for part in shard]
+        merged = {name: np.concatenate([part[name] for part in parts]) for name in names}
     return distributed.broadcast_object(merged)
 
 
@@ -186,7 +164,7 @@ def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) ->
 
 
 def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """The per-query numbers of ``rank_queries`` from relevance by rank, bool [q, G]."""
+    """The per-query numbers of ``rank_on_all`` from relevance by rank, bool [q, G]."""
     count = len(found)
     row, rank = np.nonzero(found)
     total = np.bincount(row, minlength=count)

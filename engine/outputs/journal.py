@@ -9,37 +9,17 @@
 Memory holds the names of the photos, never their results.
 """
 
-import fcntl
 import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from engine.errors import InputError
 from engine.files import replacing, telling
 
 Record = dict[str, Any]  # has "photo", the name it goes by
 
 logger = logging.getLogger("weft")
-
-
-def lock(folder: Path) -> IO:
-    """Claim the journal for this run until the returned file is closed or the process ends.
-
-    Raises:
-        InputError: when another run holds it.
-    """
-    file = (folder / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"another run is writing to {folder.parent}: wait for it or choose another --output-dir"
-        ) from None
-    except OSError as error:  # some network file systems know no locks
-        logger.debug("no lock on %s: %s", folder, error)
-    return file
 
 
 def merge(folder: Path, valid: Callable[[Record], bool]) -> set[str]:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from engine.errors import InputError
-from engine.files import exists
+from engine.files import exists, remove_leftovers, telling
+from engine.lock import Lock
 from engine.outputs import journal
 from engine.outputs.journal import Record
 from engine.outputs.results import pictures_of
@@ -44,7 +45,7 @@ class PhotoRun:
     pending: list[tuple[str, Stamp]]
     others: int
     folder: Path
-    lock: IO
+    lock: Lock
 
     def records(self) -> Iterator[Record]:
         """Every photo's record, sorted by name. Call once no process adds any more."""
@@ -84,7 +85,7 @@ def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> Phot
     return PhotoRun(root, names, pending, others, folder, lock)
 
 
-def claim(output: Path, written: Sequence[str]) -> tuple[Path, IO]:
+def claim(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
     """The journal's folder in a results folder, both made when missing, and its lock.
 
     Args:
@@ -95,22 +96,17 @@ def claim(output: Path, written: Sequence[str]) -> tuple[Path, IO]:
         InputError: the results folder cannot be written, another run is using it, or it holds
             such a name without a journal: not a run's, but somebody's own.
     """
-    folder = output / MARKER
+    folder, advice = output / MARKER, "choose another --output-dir"
     for name in written:
         if exists(output / name) and not exists(folder):
             raise InputError(
-                f"{output}: holds {name}, which no run wrote and this one would write over; choose "
-                "another --output-dir"
+                f"{output}: holds {name}, which no run wrote and this one would write over; "
+                + advice
             )
-    try:
+    with telling(output, "cannot write to", advice):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = journal.lock(folder)
-        for leftover in output.glob(".*.tmp"):  # of a run killed while it wrote the final files
-            leftover.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        sentence = f"cannot write to {output}: {reason}; choose another --output-dir"
-        raise InputError(sentence) from error
+        lock = Lock(folder / "lock", output, advice)
+        remove_leftovers(output)
     return folder, lock
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.files import replacing
+from engine.files import JsonList, replacing
 from engine.outputs.feature_file import FeatureFile
 from engine.outputs.gallery import GalleryWriter
 from engine.outputs.journal import Record
@@ -84,7 +84,7 @@ def assemble(
         document = _PhotosJson(stack.enter_context(replacing(output / "garments.json")), header)
         table = _Table(stack.enter_context(replacing(output / "garments.csv")), groups)
         vectors = FeatureFile(output / "features.npz") if features else None
-        coco = _JsonList(stack.enter_context(replacing(output / "coco_results.json")))
+        coco = JsonList(stack.enter_context(replacing(output / "coco_results.json")))
         page = None
         if header["pictures"]:
             file = stack.enter_context(replacing(output / "index.html"))
@@ -166,27 +166,13 @@ def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any
         yield result
 
 
-class _JsonList:
-    """A JSON array, an element a line, written as it comes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.separator = file, b"[\n"
-
-    def add(self, element: Any) -> None:
-        self.file.write(self.separator + json.dumps(element).encode())
-        self.separator = b",\n"
-
-    def close(self) -> None:
-        self.file.write(b"[]\n" if self.separator == b"[\n" else b"\n]\n")
-
-
 class _PhotosJson:
     """garments.json: an object whose "photos" grow line by line and whose totals come last."""
 
     def __init__(self, file: IO[bytes], header: dict[str, Any]) -> None:
         self.file = file
         file.write(json.dumps(header, indent=1).encode().removesuffix(b"\n}") + b',\n "photos": ')
-        self.photos = _JsonList(file)
+        self.photos = JsonList(file)
 
     def add(self, record: Record) -> None:
         self.photos.add(record)

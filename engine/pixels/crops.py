@@ -3,8 +3,6 @@
 A crop is a square around the garment's box, grown by a margin and scaled to the model's size;
 beyond the photo it shows ``FILL``. Its mask says where the garment is, or where the photo is if
 nobody knows more. Coordinates are pixels with (0, 0) the photo's corner.
-
-``cut_crop`` works in numpy; ``cut_crops`` gives the same pixels from a photo on the device.
 """
 
 import math
@@ -12,13 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from engine.pixels import geometry, outlines
 from engine.pixels.geometry import Size
-from engine.pixels.masks import decode_crop
 from engine.pixels.studio import studio_mask
 
 # Around the photo. Nearly nothing once a model has subtracted ImageNet's mean color.
@@ -175,91 +169,3 @@ def render(cutout: Cutout, matrix: np.ndarray, size: int) -> tuple[np.ndarray, n
     full_size = mask.shape[::-1]
     picture = geometry.warp(cutout.pixels, full_size, matrix, (size, size), FILL)
     return picture, geometry.warp(mask, full_size, matrix, (size, size), (0, 0, 0))
-
-
-def cut_crops(
-    photo: Tensor,
-    boxes: np.ndarray | Tensor,
-    size: int,
-    *,
-    margin: float,
-    masks: Sequence[Mapping | None] | None = None,
-    full_size: Size | None = None,
-    background: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """``cut_crop`` of every garment of a photo, on the photo's device.
-
-    Args:
-        photo: u8[3,H,W].
-        boxes: f[N,4] xyxy; N may be 0.
-        size: S.
-        margin: see ``crop_square``.
-        masks: N compressed RLEs of the full photo's size, None for a garment without.
-        full_size: (width, height) that boxes and masks refer to, where the photo was decoded at a
-            whole fraction of it.
-        background: see ``cut_crop``.
-
-    Returns:
-        Crops u8[N,3,S,S] and masks u8[N,S,S]; each depends on its own garment only.
-    """
-    boxes = np.asarray(torch.as_tensor(boxes).cpu(), np.float64).reshape(-1, 4)
-    masks = [None] * len(boxes) if masks is None else masks
-    crops = torch.empty((len(boxes), 4, size, size), dtype=torch.uint8, device=photo.device)
-    full_size = full_size or (photo.shape[2], photo.shape[1])
-    factor = geometry.decode_factor(photo[0], full_size)
-    for crop, box, mask in zip(crops, boxes, masks, strict=True):
-        square = crop_square(box, full_size, margin) / factor
-        crop.copy_(_cut_on_device(photo, square, size, mask, factor, background))
-    return crops[:, :3], crops[:, 3]
-
-
-def _cut_on_device(
-    photo: Tensor,
-    square: np.ndarray,
-    size: int,
-    mask: Mapping | None,
-    factor: int,
-    background: bool,
-) -> Tensor:
-    """Colors and mask of one crop: f32[4,S,S], whole numbers."""
-    x1, y1, x2, y2 = _window(square, (photo.shape[2], photo.shape[1]), size)
-    pixels = photo[:, y1:y2, x1:x2]
-    planes = torch.full((4, y2 - y1, x2 - x1), 255.0, device=photo.device)
-    planes[:3] = pixels
-    outline = None
-    if mask is not None:
-        height, width = mask["size"]
-        window = (x1 * factor, y1 * factor, min(x2 * factor, width), min(y2 * factor, height))
-        outline = decode_crop(mask, window)[0]
-    if outline is not None and outline.any():
-        outline = torch.from_numpy(outline).to(photo.device) * 255.0
-        planes[3] = _average_blocks(outline[None], factor)[0]
-    elif background:
-        estimate = studio_mask(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
-        if estimate is not None:
-            planes[3] = torch.from_numpy(estimate)
-    block = _block(square, size)
-    planes = _average_blocks(planes, block)
-    # Zeros are what grid_sample reads outside, so that is where the fill has to be.
-    fill = torch.tensor([*FILL, 0.0], device=photo.device)[:, None, None]
-    grid = _sampling_grid((square - (x1, y1, x1, y1)) / block, planes, size)
-    drawn = F.grid_sample((planes - fill)[None], grid, align_corners=False)[0]
-    return (drawn + fill).round()
-
-
-def _average_blocks(planes: Tensor, block: int) -> Tensor:
-    """Average blocks of pixels, the incomplete ones at the right and lower end filled up."""
-    if block == 1:
-        return planes
-    below, right = -planes.shape[1] % block, -planes.shape[2] % block
-    planes = F.pad(planes[None], (0, right, 0, below), mode="replicate")
-    return F.avg_pool2d(planes, block)[0].round()
-
-
-def _sampling_grid(square: np.ndarray, planes: Tensor, size: int) -> Tensor:
-    """Where each pixel of the crop lies in ``planes``, in grid_sample's -1..1: f32[1,S,S,2]."""
-    height, width = planes.shape[1:]
-    steps = (torch.arange(size, device=planes.device) + 0.5) * float(square[2] - square[0]) / size
-    x = 2 * (steps + float(square[0])) / width - 1
-    y = 2 * (steps + float(square[1])) / height - 1
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]

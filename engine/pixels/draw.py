@@ -1,18 +1,17 @@
 """Draws garments over a photo: translucent masks, crisp outlines and tags that never overlap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from engine.data.tags import Color, Tag, draw_tags
-from engine.pixels.masks import RLE, Crop, decode_crop
-
-Mask = RLE | Crop
+from engine.pixels.masks import RLE, decode_crop
+from engine.pixels.tags import Color, Tag, draw_tags
 
 FILL_OPACITY = 0.42
 SMALLEST_LONG_SIDE = 960  # smaller photos are enlarged, or tags would hide much of them
+LARGEST_LONG_SIDE = 1280
 SMALLEST_SHORT_SIDE = 64  # strips are padded to this, or no tag would fit
 SUBPIXEL_BITS = 4  # OpenCV draws lines at 1/16 pixel
 
@@ -62,36 +61,33 @@ def _oklab(rgb: np.ndarray) -> np.ndarray:
 def draw_garments(
     photo: np.ndarray,
     boxes: np.ndarray,
-    masks: Sequence[Mask | None] | None,
+    masks: Sequence[RLE | None] | None,
     names: Sequence[str],
     scores: Sequence[float] | None = None,
     *,
-    categories: Sequence[str] | None = None,
-    size: tuple[int, int] | None = None,
-    max_side: int = 1280,
+    categories: Sequence[str],
+    size: tuple[int, int],
 ) -> np.ndarray:
     """Draw each garment in its category's color with a tag "number name score".
 
     Args:
         photo: u8[H,W,3] RGB; not changed.
         boxes: f[N,4] xyxy, in pixels of ``size``.
-        masks: per garment an RLE, a ``(bool[h,w] crop, x0, y0)``, or None (the box is drawn).
+        masks: of each garment, or None: the box is drawn.
         names: category name of each garment.
         scores: 0..1 of each garment, or None where there are none (annotations).
         categories: every category of the dataset, in its order: it fixes the colors, so that a
-            category looks the same in each picture. Default: the names drawn here, sorted.
-        size: (width, height) of the pixel grid of boxes and masks; default the photo's own. They
-            differ when the photo was decoded at reduced scale.
-        max_side: longest side of the picture in pixels.
+            category looks the same in each picture.
+        size: (width, height) of the pixel grid of boxes and masks, which is larger than the photo
+            where that was decoded at reduced scale.
 
     Returns:
-        u8[h,w,3] RGB, the whole photo at the size it is best looked at: shrunk to ``max_side``,
+        u8[h,w,3] RGB, the whole photo at the size it is best looked at: shrunk when large,
         enlarged when tiny, extreme strips padded with gray at the bottom or right.
     """
-    categories = sorted(set(names)) if categories is None else list(categories)
     palette = dict(zip(categories, category_colors(len(categories)), strict=True))
-    width, height = size or photo.shape[1::-1]
-    longest = min(max(*photo.shape[:2], SMALLEST_LONG_SIDE), max_side)
+    width, height = size
+    longest = min(max(*photo.shape[:2], SMALLEST_LONG_SIDE), LARGEST_LONG_SIDE)
     scale = longest / max(width, height)
     canvas = _canvas(photo, round(width * scale), round(height * scale))
     contours = [_contours(mask) for mask in masks or [None] * len(names)]
@@ -128,15 +124,14 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
-def _contours(mask: Mask | None) -> list[np.ndarray]:
+def _contours(mask: RLE | None) -> list[np.ndarray]:
     """Outlines and holes of a mask, each f64[K,2] xy in photo pixels; none for an empty mask."""
     if mask is None:
         return []
-    crop, x0, y0 = decode_crop(mask) if isinstance(mask, Mapping) else mask
+    crop, x0, y0 = decode_crop(mask)
     if crop.size == 0:
         return []
-    bitmap = np.ascontiguousarray(crop, dtype=np.uint8)
-    contours, _ = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [contour[:, 0] + (x0 + 0.5, y0 + 0.5) for contour in contours]
 
 

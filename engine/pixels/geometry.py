@@ -116,8 +116,8 @@ def shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray
     return cv2.resize(photo, small, interpolation=cv2.INTER_AREA), factor * block
 
 
-def decode_factor(photo: np.ndarray | torch.Tensor, full_size: Size) -> int:
-    """How many times smaller than ``full_size`` a photo [H,W] or [H,W,3] was decoded.
+def decode_factor(photo: np.ndarray, full_size: Size) -> int:
+    """How many times smaller than ``full_size`` a photo [H,W,3] was decoded.
 
     By the longer side, since a shorter one of few pixels is rounded too much to tell.
     """

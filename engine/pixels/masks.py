@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 
 from engine.errors import InputError
 
-RLE = dict[str, Any]
+RLE = dict[str, Any]  # compressed
 Crop = tuple[np.ndarray, int, int]
 
 
@@ -39,7 +39,8 @@ def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
         rings = [np.asarray(ring, np.float64).ravel().tolist() for ring in segmentation]
         rings = [ring for ring in rings if len(ring) >= 6]
         if not rings:
-            return encode_crops([np.zeros((0, 0))], [(0, 0)], height, width)[0]
+            nothing = {"size": [height, width], "counts": [height * width]}
+            return coco_mask.frPyObjects(nothing, height, width)
         return coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
     counts, size = segmentation["counts"], [int(side) for side in segmentation["size"]]
     if size != [height, width]:
@@ -83,55 +84,30 @@ def read_counts(counts: bytes) -> np.ndarray:
     return runs
 
 
-def fill_flips(flips: np.ndarray, length: int, start: int = 0) -> np.ndarray:
-    """Flattened bitmap, u8[length] of 0 and 1: ``start`` is even where it begins with 0."""
+def fill_flips(flips: np.ndarray, length: int) -> np.ndarray:
+    """Flattened bitmap, u8[length] of 0 and 1."""
     ends = np.concatenate([[0], flips, [length]])
     runs = ends[1:] - ends[:-1]
-    return np.repeat((np.arange(start, start + len(runs)) & 1).astype(np.uint8), runs)
+    return np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), runs)
 
 
-def decode_crop(rle: Mapping, box: Sequence[int] | None = None) -> Crop:
-    """Decode an RLE inside a box only.
-
-    Args:
-        rle: compressed.
-        box: x1, y1, x2, y2 in whole pixels inside the photo; default the mask's own box.
-
-    Returns:
-        (u8[h,w] of 0 and 1, x1, y1); an empty mask has h = w = 0.
-    """
+def decode_crop(rle: Mapping) -> Crop:
+    """Decode a compressed RLE inside the mask's own box; an empty mask has h = w = 0."""
     height = rle["size"][0]
-    if box is None:
-        x, y, w, h = coco_mask.toBbox(rle).astype(int).tolist()
-        box = (x, y, x + w, y + h)
-    x1, y1, x2, y2 = box
-    if x2 <= x1 or y2 <= y1:
-        return np.zeros((0, 0), np.uint8), x1, y1
-    flips = np.cumsum(read_counts(rle["counts"]))[:-1]
-    first, last = np.searchsorted(flips, (x1 * height, x2 * height))
-    columns = fill_flips(flips[first:last] - x1 * height, (x2 - x1) * height, first)
-    return cv2.transpose(columns.reshape(-1, height)[:, y1:y2]), x1, y1
-
-
-def encode_crops(
-    crops: Sequence[np.ndarray], origins: Sequence, height: int, width: int
-) -> list[RLE]:
-    """Crops -> RLEs of the whole photo, byte for byte what pycocotools makes of the full bitmap.
-
-    Args:
-        crops: each bool or u8 [h,w], 0 = background; what reaches outside the photo is cut off.
-        origins: (x0, y0) of each crop's first pixel, not negative.
-        height, width: of the photo.
-    """
-    rles = []
-    for crop, (x0, y0) in zip(crops, origins, strict=True):
-        inside = np.asarray(crop)[: max(height - y0, 0), : max(width - x0, 0)]
-        rles.append(_encode_columns(inside.T != 0, int(x0), int(y0), height, width))
-    return rles
+    x, y, w, h = coco_mask.toBbox(rle).astype(int).tolist()
+    if w == 0 or h == 0:
+        return np.zeros((0, 0), np.uint8), x, y
+    flips = np.cumsum(read_counts(rle["counts"]))[:-1] - x * height
+    # An even number of flips before the box: other encoders write empty runs.
+    columns = fill_flips(flips[(flips >= 0) & (flips < w * height)], w * height)
+    return cv2.transpose(columns.reshape(-1, height)[:, y : y + h]), x, y
 
 
 def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> RLE:
-    """RLE of the photo from a crop given column by column, bool[w,h]."""
+    """RLE of the photo from a crop inside it given column by column, bool[w,h].
+
+    Byte for byte what pycocotools makes of the full bitmap.
+    """
     w, h = columns.shape
     # One background pixel before the crop and one after each column: no run goes on by accident.
     padded = np.zeros(w * (h + 1) + 1, np.bool_)

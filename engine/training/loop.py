@@ -22,16 +22,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from engine import distributed
-from engine.checkpoint import remove_stale_temporaries, save_checkpoint, weights_of
+from engine.checkpoint import save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
-from engine.files import make_folder
+from engine.files import make_folder, remove_leftovers, telling
 from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
 from engine.training.loader import batches_of, to_device
 from engine.training.meters import LogWindow, RunLog, flatten_scalars, write_json
-from engine.training.optim import backbone_is_frozen, base_lr, lr_factor, set_lr
+from engine.training.mixing import MixedBatches
+from engine.training.optim import base_lr, lr_factor, set_lr
 from engine.training.samplers import GlobalBatches, RankBatches
 from engine.training.state import TrainingState
 
@@ -51,7 +52,8 @@ class Task:
             attributes; of a multitask model also labels, its whole label space.
         dataset: maps a Draw to one sample.
         collate: list of samples -> (images, targets), as the model takes them.
-        batches: the global batch list, drawn for global_batch(config) samples each.
+        batches: the global batch list (``samplers`` or ``mixing``), drawn for
+            global_batch(config) samples each.
         evaluate: model -> nested dict of metrics, called on all ranks, the same answer on each;
             None without a validation set.
         best_metric: path of the metric that decides what is best, like "mask/AP".
@@ -62,7 +64,7 @@ class Task:
     labels: dict[str, Any]
     dataset: Dataset
     collate: Callable[[list], tuple]
-    batches: GlobalBatches
+    batches: GlobalBatches | MixedBatches
     evaluate: Callable[[nn.Module], dict[str, Any]] | None
     best_metric: str
 
@@ -89,13 +91,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
     lock, trouble, advice = contextlib.nullcontext(), None, "choose another --output-dir"
     if distributed.is_main():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
-            remove_stale_temporaries(folder)
+            with telling(folder, "cannot write to", advice):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
+                remove_leftovers(folder)
         except InputError as error:
             trouble = str(error)
-        except OSError as error:
-            trouble = f"{folder}: cannot be written ({error.strerror}); {advice}"
     trouble = distributed.broadcast_object(trouble)
     if trouble is not None:
         raise InputError(trouble)
@@ -185,7 +186,7 @@ class Trainer:
                 self._save(self._checkpoint())
 
     def _backbone_is_frozen(self) -> bool:
-        return backbone_is_frozen(self.state.step, self.config, self.state.steps_per_epoch)
+        return self.state.epoch < self.config.frozen_epochs
 
     def _enter_stage(self) -> None:
         """Freeze or thaw the body as the step demands. All ranks call it.

@@ -44,11 +44,6 @@ def lr_factor(step: int, config: TrainingConfig, steps_per_epoch: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def backbone_is_frozen(step: int, config: TrainingConfig, steps_per_epoch: int) -> bool:
-    """Whether optimizer step ``step`` (from 0) leaves the backbone as it is: the first stage."""
-    return step < config.frozen_epochs * steps_per_epoch
-
-
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict]:
     """Trainable parameters as at most four optimizer groups: (body, rest) × (decayed, not).
 

@@ -12,11 +12,11 @@ import numpy as np
 
 
 class Draw(NamedTuple):
-    """One training sample to make: which photo, and where all its randomness comes from."""
+    """One training sample to make: of what, and where all its randomness comes from."""
 
     epoch: int
-    index: int  # the photo's position in its records
-    copy: int  # 0, 1, ... when repeat-factor sampling draws a photo several times an epoch
+    index: int  # the photo's, or of the multitask model the garment's, position in its dataset
+    copy: int  # 0, 1, ... where it is drawn several times an epoch
     batch: int  # number of the global batch: its samples share one training size
 
 

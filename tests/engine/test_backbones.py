@@ -10,15 +10,17 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from engine import backbones
-from engine.backbones import build_backbone, keep_folded, uses_channels_last
+from engine.backbones import PYRAMID_CHANNELS, Backbone, build_body, settle, uses_channels_last
 from engine.precision import autocast
 
+CPU = torch.device("cpu")
 LAYERS = {f"layer{i}": str(i) for i in (1, 2, 3, 4)}
 
 
 def build(name="resnet18", **settings):
     torch.manual_seed(0)
-    return build_backbone(name, **{"trainable_layers": 3, "frozen_norm": True} | settings)
+    body = build_body(name, **{"trainable_layers": 3, "frozen_norm": True} | settings)
+    return Backbone(name, body, None, PYRAMID_CHANNELS)
 
 
 def randomize_norms(body: nn.Module) -> None:
@@ -57,7 +59,7 @@ def test_norms_folded_once_change_no_bit(name, frozen_norm, precision, monkeypat
     images, weights = torch.randn(2, 3, 64, 96), copy.deepcopy(backbone.state_dict())
     with torch.no_grad(), autocast(images.device, precision):
         want = backbone(images)
-        assert keep_folded(backbone, precision) is backbone
+        assert settle(backbone, CPU, precision) is backbone
         monkeypatch.setattr(backbones, "_fold", None)  # not in every pass again
         assert all(map(torch.equal, backbone(images), want))
     after = backbone.state_dict()
@@ -66,7 +68,7 @@ def test_norms_folded_once_change_no_bit(name, frozen_norm, precision, monkeypat
 
 
 def test_a_network_with_norms_folded_once_can_learn_on():
-    body = keep_folded(build().body, "fp32").train()
+    body = settle(build().body, CPU, "fp32").train()
     body(torch.randn(1, 3, 64, 64))[-1].sum().backward()
     assert body.layer4[0].conv1.weight.grad.any()
 

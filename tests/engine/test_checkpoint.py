@@ -8,15 +8,17 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
 from engine.checkpoint import (
+    Unfilled,
     fill,
     load_checkpoint,
-    remove_stale_temporaries,
     save_checkpoint,
     weights_of,
 )
 from engine.errors import InputError
+from engine.files import remove_leftovers
 
 
 def small(step: int = 1, size: int = 3) -> dict:
@@ -67,7 +69,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     writer.wait()
     loaded = load_checkpoint(path)
     assert set(loaded["model"]["w"].tolist()) == {float(loaded["step"])}
-    remove_stale_temporaries(tmp_path)
+    remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -149,6 +151,17 @@ def test_only_whole_and_finite_weights_fill_a_model(changes, words):
     else:
         fill(model, {"model": {}, "ema": state})
         assert model.bias.item() == 1
+
+
+def test_networks_to_be_filled_draw_no_weights_but_keep_their_constants():
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    with Unfilled():
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+        nn.init.kaiming_normal_(network[0].weight)
+    assert torch.equal(torch.rand(1), drawn)
+    assert network[1].weight.tolist() == [1] * 4 and network[1].running_mean.tolist() == [0] * 4
 
 
 def test_weights_prefer_the_average_drop_the_training_state_and_can_be_halved():

@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from engine.config import DetectorConfig, add_arguments, from_arguments
+from engine.config import add_arguments, from_arguments
+from engine.detection.detector_config import DetectorConfig
 from engine.errors import InputError
 
 REQUIRED = ["--output-dir", "out", "--data-path", "data"]

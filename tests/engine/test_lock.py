@@ -28,6 +28,12 @@ def test_it_is_exclusive_in_a_process(tmp_path: Path) -> None:
     Lock(tmp_path / "lock", tmp_path, "wait").close()
 
 
+def test_it_ends_with_whoever_forgot_to_close_it(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock", tmp_path, "wait")
+    del lock
+    Lock(tmp_path / "lock", tmp_path, "wait").close()
+
+
 def test_another_process_is_named_and_its_death_frees(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     root = Path(__file__).parents[2]

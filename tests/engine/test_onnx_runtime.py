@@ -94,27 +94,28 @@ def test_crops_without_masks_and_no_crops(routed: bool) -> None:
     assert given.keys() == set(inputs)
     assert given["masks"].shape == (2, 8, 8) and given["masks"].min() == 255
     assert not routed or given["route"].tolist() == [-1, -1]
-    assert model(crops, {"mask": torch.zeros(2, 8, 8).byte()})["boxes"].shape == (2, 4)
-    assert session.given[1]["masks"].max() == 0
+    assert model(crops)["boxes"].shape == (2, 4)
+    model.describe(crops, torch.zeros(2, 8, 8).byte())
+    assert session.given[2]["masks"].max() == 0
     assert model.describe(crops[:0])["aspects"]["color"].shape == (0, 5)
-    assert len(session.given[2]["images"]) == 1, "the graph never sees an empty batch"
+    assert len(session.given[3]["images"]) == 1, "the graph never sees an empty batch"
     with pytest.raises(InputError, match="8 x 9 pixels"):
         model.describe(torch.zeros(1, 3, 8, 9, dtype=torch.uint8))
 
 
 def test_files(tmp_path: Path) -> None:
     path = write_model(tmp_path / "d.onnx", json.dumps(DETECTOR))
-    model = load_onnx(path, "detector", threads=1)
+    model = load_onnx(path, "detector")
     assert model.checkpoint["categories"] == ["top"]
     with pytest.raises(InputError, match="holds a detector model, but a multitask model is"):
         load_onnx(path, "multitask")
     with pytest.raises(InputError, match="no such model"):
-        load_onnx(tmp_path / "none.onnx")
+        load_onnx(tmp_path / "none.onnx", "detector")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"bad\.onnx: not a readable ONNX model"):
-        load_onnx(tmp_path / "bad.onnx")
+        load_onnx(tmp_path / "bad.onnx", "detector")
     foreign = (None, "{", "[]", "{}", json.dumps(DETECTOR | {"format": FORMAT - 1}))
     for metadata in (*foreign, json.dumps(DETECTOR | {"kind": "poem"})):
         write_model(tmp_path / "foreign.onnx", metadata)
         with pytest.raises(InputError, match="not a model that this version"):
-            load_onnx(tmp_path / "foreign.onnx")
+            load_onnx(tmp_path / "foreign.onnx", "detector")

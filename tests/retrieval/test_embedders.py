@@ -8,11 +8,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace, Source
-from engine.description.describer import Describer, DescriberSettings
+from engine.description.describer import CropSettings, Describer, DescriberSettings, cut_garments
 from engine.description.multitask import ASPECT_DIMS, build_multitask
 from engine.detection.detections import Detections
 from engine.errors import InputError
-from engine.pixels.crops import cut_crops
 from retrieval import descriptors, embedders
 from retrieval.embedders import (
     FEATURES,
@@ -124,8 +123,7 @@ def test_without_a_model_one_cut_gives_colors_and_vectors(monkeypatch) -> None:
 def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:
     photo, found = garments(5)
     classical = DescriptorEmbedder(SIDE, 0.1)
-    tensor = torch.from_numpy(photo).permute(2, 0, 1)
-    described = classical(*cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks))
+    described = classical(*cut_garments(photo, found, classical.cut))
     kinds = {f: GarmentEmbedder(describer, f) for f in ("both", "multitask")}
     rows = {f: embedder.describe(photo, found)[2] for f, embedder in kinds.items()}
     for name in ASPECTS:
@@ -149,11 +147,8 @@ def test_descriptors_are_those_of_the_crops_and_need_no_model() -> None:
     photo, found = garments(2)
     embedder = GarmentEmbedder(None, "descriptors")
     _, descriptions, vectors = embedder.describe(photo, found)
-    tensor = torch.from_numpy(photo).permute(2, 0, 1)
-    cut = embedder.cut
-    crops, masks = cut_crops(tensor, found.boxes, cut.size, margin=cut.margin, masks=found.masks)
-    crop = crops[1].permute(1, 2, 0).contiguous().numpy()
-    for name, vector in descriptors.describe(crop, masks[1].numpy()).items():
+    crops, masks = cut_garments(photo, found, embedder.cut)
+    for name, vector in descriptors.describe(crops[1], masks[1]).items():
         assert np.array_equal(vectors[1, embedder.schema.slice(name)], vector)
     assert descriptions[0].labels == {} and descriptions[0].colors
     with pytest.raises(InputError, match="--multitask-weights"):
@@ -210,8 +205,7 @@ def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
     assert GarmentEmbedder(describer, "multitask").schema.names == ("color",)
     both, (photo, found) = GarmentEmbedder(describer, "both"), garments(2)
     assert both.schema.names == ASPECTS
-    tensor = torch.from_numpy(photo).permute(2, 0, 1)
-    crops = cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks)
+    crops = cut_garments(photo, found, CropSettings(SIDE, 0.1))
     shape = both.describe(photo, found)[2][:, both.schema.slice("shape")]
     np.testing.assert_allclose(shape, DescriptorEmbedder(SIDE, 0.1)(*crops)["shape"], atol=1e-5)
     with pytest.raises(InputError, match="without aspects"):

@@ -232,7 +232,7 @@ def test_many_crops_go_through_a_few_at_a_time() -> None:
 
 
 def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
-    session = load_onnx(exported_detector).session
+    session = load_onnx(exported_detector, "detector").session
     canvas = np.zeros((3, *SIZE), np.uint8)
     # On a photo without pixels there is no room for a box.
     found = session.run(None, {"image": canvas, "size": np.array([0, 0])})

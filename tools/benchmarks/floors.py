@@ -151,6 +151,7 @@ class _Describing(nn.Module):
         self.embedder = DescriptorEmbedder()
 
     def describe(self, images: Tensor, masks: Tensor) -> dict[str, Any]:
-        vectors = self.embedder(images, masks)
+        pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        vectors = self.embedder(pixels, masks.cpu().numpy())
         aspects = {name: torch.from_numpy(rows) for name, rows in vectors.items()}
         return {"logits": {}, "aspects": aspects}

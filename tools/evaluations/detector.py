@@ -22,7 +22,6 @@ that there was nothing to measure.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from rich.console import Console
 
 from dataset_helpers import load_dataset
 from engine import distributed
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
@@ -42,7 +41,7 @@ from engine.description.answers import EVERY_VALUE, DescribedDetections
 from engine.detection.detections import Detections, to_coco_results
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
-from engine.files import replacing
+from engine.files import JsonList, replacing
 from engine.judging.attribute_ap import evaluate_with_attributes
 from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
@@ -52,7 +51,7 @@ from engine.judging.metric_tables import (
     print_with_attributes,
 )
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, add_mirror_flag, build_describer, mirror_of, share
+from engine.model_flags import OVERLAP, add_mirror_flag, build_describer, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -137,17 +136,16 @@ def _predict(
     checkpoint: dict, records: PhotoRecords, arguments: argparse.Namespace, device: torch.device
 ) -> Predictions | None:
     """Every photo's detections on rank 0."""
-    evaluated = PredictSettings.as_evaluated(checkpoint["config"])
-    short_side, max_side = arguments.short_side, arguments.max_side
-    settings = PredictSettings(
-        short_side=evaluated.short_side if short_side is None else short_side,
-        max_side=evaluated.max_side if max_side is None else max_side,
-        mirror=mirror_of(arguments, evaluated),
+    settings = PredictSettings.as_evaluated(
+        checkpoint["config"],
+        short_side=arguments.short_side,
+        max_side=arguments.max_side,
+        mirror=arguments.mirror,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
     )
-    model = keep_folded(build_from_checkpoint(checkpoint).to(device), settings.precision)
+    model = settle(build_from_checkpoint(checkpoint), device, settings.precision)
     describer = build_describer(arguments, device, top_k=EVERY_VALUE)
     describe = describer and DescribedDetections(
         describer, checkpoint["categories"], records, arguments.overlap
@@ -185,16 +183,14 @@ def _judge(
 def _write_results(
     path: Path, predictions: Predictions, category_ids: list[int], attribute_ids: list[int]
 ) -> None:
-    """A COCO result file, written photo by photo: as one string it could be gigabytes."""
-    with replacing(path, "w") as file:
-        separator = "[\n"
+    """A COCO result file, written photo by photo."""
+    with replacing(path) as file:
+        results = JsonList(file)
         for image_id, found in predictions.items():
-            if found is None:
-                continue
-            for result in to_coco_results(image_id, found, category_ids, attribute_ids):
-                file.write(separator + json.dumps(result))
-                separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+            told = to_coco_results(image_id, found, category_ids, attribute_ids) if found else ()
+            for result in told:
+                results.add(result)
+        results.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ from rich.console import Console
 
 from dataset_helpers import load_spec, parse_specs
 from engine import distributed
-from engine.backbones import keep_folded
+from engine.backbones import settle
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.labels import LabelGroup, LabelSpace
@@ -63,19 +63,16 @@ MOST_CLASSES_DRAWN = 150
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Describe and judge every set's garments with all ranks; rank 0 prints and writes."""
-    settings = _settings(arguments)
+    settings, views = _settings(arguments), views_of(arguments)
     device = start(arguments)
     checkpoint = load_checkpoint(arguments.weights, "multitask")
     parts = _load_parts(arguments, checkpoint)
-    _check_views(settings.views, parts)
-    model = build_multitask_from_checkpoint(checkpoint).to(device)
-    model = keep_folded(model, settings.precision)
+    _check_views(views, parts)
+    model = settle(build_multitask_from_checkpoint(checkpoint), device, settings.precision)
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
-        metrics[part.name] = judge_part(
-            part, found, model.labels, views=settings.views, max_queries=None, details=True
-        )
+        metrics[part.name] = judge_part(part, found, model.labels, views=views, details=True)
         if arguments.output_dir and found is not None:
             _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
             if found.aspects:
@@ -92,7 +89,6 @@ def _settings(arguments: argparse.Namespace) -> DescribeSettings:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
-        views=views_of(arguments),
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Collection
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from engine.detection.detections import Detections, Rle
+from engine.detection.detections import Detections
 from engine.pixels.grabcut import cut_out_by_color
-from engine.pixels.masks import encode_crops
+from engine.pixels.masks import RLE
 from engine.pixels.studio import studio_mask
 
 SEEN = 0.3  # score of a detection that may be a garment
@@ -19,7 +19,7 @@ SURE = 0.6  # score of another garment that is taken as it is
 APART = 0.3  # share of the smaller one, up to which two detections that overlap are two garments
 AGREE = 0.8  # IoU at which a studio photo's foreground is the garment
 
-Outlined = list[tuple[str, Rle]]  # category and mask of the whole photo's size
+Outlined = list[tuple[str, RLE]]  # category and mask of the whole photo's size
 
 
 def outline(
@@ -66,7 +66,7 @@ def outline(
     return _alone(photo, found.masks[main], known)
 
 
-def _alone(photo: np.ndarray, rough: Rle, known: str) -> tuple[str, Outlined]:
+def _alone(photo: np.ndarray, rough: RLE, known: str) -> tuple[str, Outlined]:
     studio = studio_mask(photo)
     if studio is not None:
         mask = _encode(studio)
@@ -78,11 +78,11 @@ def _alone(photo: np.ndarray, rough: Rle, known: str) -> tuple[str, Outlined]:
     return "alone, cut out by color", [(known, _encode(cut))]
 
 
-def _apart(one: Rle, other: Rle) -> bool:
+def _apart(one: RLE, other: RLE) -> bool:
     shared = coco_mask.area(coco_mask.merge([one, other], intersect=True))
     smaller = min(coco_mask.area(one), coco_mask.area(other))
     return bool(shared <= APART * smaller)
 
 
-def _encode(mask: np.ndarray) -> Rle:
-    return encode_crops([mask], [(0, 0)], *mask.shape)[0]
+def _encode(mask: np.ndarray) -> RLE:
+    return coco_mask.encode(np.asfortranarray(mask > 0).view(np.uint8))

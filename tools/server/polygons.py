@@ -3,15 +3,14 @@
 import cv2
 import numpy as np
 
-from engine.detection.detections import Rle
-from engine.pixels.masks import decode_crop
+from engine.pixels.masks import RLE, decode_crop
 
 TOLERANCE = 0.004  # of the garment's longer side, between the smoothed border and the polygon
 SMOOTHING = 0.006  # of the same: a detector's masks are coarse, and enlarged they show steps
 SMALLEST = 0.002  # of the mask's area; smaller specks and holes are left out
 
 
-def to_polygons(rle: Rle) -> list[list[list[float]]]:
+def to_polygons(rle: RLE) -> list[list[list[float]]]:
     """Rings of x, y in pixels of the photo, largest first; inside by the even-odd rule.
 
     Without a ring for an empty mask, or one too small to draw.

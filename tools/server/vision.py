@@ -7,9 +7,8 @@ import numpy as np
 
 from engine.description.describer import Description
 from engine.detection.detections import Detections
-from engine.detection.duplicates import drop_duplicates
 from engine.detection.finder import GarmentFinder, whole_photo
-from engine.detection.predict import KEPT_SHORT_SIDE, detect_photo
+from engine.detection.predict import KEPT_SHORT_SIDE
 from retrieval.embedders import GarmentEmbedder
 from tools.server.limits import Limits
 from tools.server.uploads import open_upload
@@ -47,8 +46,6 @@ class Vision:
         self, finder: GarmentFinder | None, embedder: GarmentEmbedder, limits: Limits
     ) -> None:
         self.finder, self.embedder, self.limits = finder, embedder, limits
-        if finder:
-            finder.model.eval()
 
     def look(self, data: bytes) -> Sight:
         """See what is on a photo.
@@ -63,7 +60,8 @@ class Vision:
         full_size, photo = (upload.width, upload.height), upload.photo
         found, names = whole_photo(None, full_size), []
         if self.finder:
-            garments = self._detect(photo, full_size)
+            garments = self.finder.look(photo, full_size)
+            garments = garments.only(range(min(len(garments), MOST_GARMENTS)))
             if len(garments):
                 found, names = garments, self.finder.categories
         found, descriptions, vectors = self.embedder.describe(photo, found, names)
@@ -74,9 +72,3 @@ class Vision:
         if self.finder is None:
             return KEPT_SHORT_SIDE
         return max(min(self.finder.settings.size_of((width, height))), KEPT_SHORT_SIDE)
-
-    def _detect(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
-        finder = self.finder
-        found = detect_photo(finder.model, photo, full_size, finder.settings, finder.device)
-        found = drop_duplicates(found, finder.overlap)
-        return found.only(range(min(len(found), MOST_GARMENTS)))

@@ -46,20 +46,6 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None) -> 
     raise InputError(f"no annotation file for {root}: looked for {looked}; name it explicitly")
 
 
-def find_images(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
-    """Folders that may hold the photos that ``listing`` names, the likeliest first."""
-    if images is not None:
-        found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
-        if not found:
-            raise InputError(f"{images}: no such image folder")
-        return found[:1]
-    # CVAT's export has the photos of annotations/instances_train.json in images/train.
-    subset = root / "images" / listing.stem.removeprefix("instances_")
-    usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]
-    usual += [root / "test"] if split in checks.OTHER_SPLIT_NAMES else []  # Fashionpedia's val
-    return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
-
-
 def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str, str]]:
     """Read one annotation file; what cannot be used is left out and counted.
 

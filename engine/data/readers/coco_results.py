@@ -15,9 +15,9 @@ from pycocotools import mask as coco_mask
 from engine.data.readers import checks
 from engine.data.readers.problems import BadRecord, Problems, shorten
 from engine.data.records import PhotoRecords
-from engine.detection.detections import Detections, Rle
+from engine.detection.detections import Detections
 from engine.errors import InputError
-from engine.pixels.masks import to_rle
+from engine.pixels.masks import RLE, to_rle
 
 
 def read_results(
@@ -90,7 +90,7 @@ class _Reader:
             raise _bad(f"category_id {shorten(category_id)} is not one of the dataset's")
         return 1
 
-    def _mask(self, entry: dict, width: int, height: int) -> Rle | None:
+    def _mask(self, entry: dict, width: int, height: int) -> RLE | None:
         if not self.with_masks:
             return None
         if "segmentation" not in entry:
@@ -135,7 +135,7 @@ class _Reader:
         return np.array([row[4] for row in rows], bool).reshape(-1, len(self.attributes))
 
 
-def _box(entry: dict, mask: Rle | None) -> list[float]:
+def _box(entry: dict, mask: RLE | None) -> list[float]:
     """The entry's box as xyxy, or its mask's."""
     box = entry.get("bbox")
     if box is None:
@@ -150,7 +150,7 @@ def _box(entry: dict, mask: Rle | None) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def _rle(rle: dict, width: int, height: int) -> Rle:
+def _rle(rle: dict, width: int, height: int) -> RLE:
     try:
         return checks.clean_rle(rle, width, height)
     except BadRecord as bad:

@@ -85,7 +85,7 @@ def read(
     sources = {str(file.resolve()): fingerprint(file)}
     problems = Problems()
     table = _parse(file, problems)
-    files = _column(table, None, FILE_COLUMNS)
+    files = _chosen(table, None, FILE_COLUMNS, file)
     if files is None:
         raise InputError(f"{file}: has no column file_name; its columns are {', '.join(table)}")
     box = _box_columns(table, file)
@@ -163,19 +163,14 @@ def _read_lines(file: Path) -> list[list[str]]:
     return lines
 
 
-def _column(table: Table, wanted: str | None, usual: Sequence[str]) -> str | None:
-    """The column wanted, else the first of the usual ones; None where there is none."""
-    names = usual if wanted is None else (wanted.lower(),)
-    return next((name for name in names if name in table), None)
-
-
 def _chosen(table: Table, wanted: str | None, usual: Sequence[str], file: Path) -> str | None:
-    if wanted is not None and wanted.lower() == "none":
-        return None
-    found = _column(table, wanted, usual)
-    if found is None and wanted is not None:
+    """The column wanted, "none" being none, or else the first of the usual ones that is there."""
+    if wanted is None:
+        return next((name for name in usual if name in table), None)
+    name = wanted.lower()
+    if name not in (*table, "none"):
         raise InputError(f"{file}: has no column {wanted!r}; its columns are {', '.join(table)}")
-    return found
+    return None if name == "none" else name
 
 
 def _values(table: Table, column: str | None) -> tuple[list[str], np.ndarray]:

@@ -18,7 +18,6 @@ from engine.data.readers import deepfashion_common as common
 from engine.data.readers import list_files
 from engine.data.readers.list_files import ListFiles
 from engine.data.readers.listed import Rows
-from engine.data.readers.problems import Problems
 from engine.data.records import AttributeGroup, PhotoRecords
 
 SPLITS = ("train", "val", "test")
@@ -40,7 +39,7 @@ def read(root: Path, folders: Sequence[Path], split: str) -> tuple[PhotoRecords,
         InputError: the partition is missing, or a list is damaged.
     """
     common.check_split(split, SPLITS)
-    lists = ListFiles(root, ("Anno_coarse", "Anno", "Eval", ""), Problems())
+    lists = ListFiles(root, "Anno_coarse", "Anno", "Eval", "")
     partition = lists.words(lists.required("list_eval_partition.txt"), 1)
     chosen = [row for row, (_, part) in enumerate(partition) if part == split]
     names = [partition[row][0] for row in chosen]

@@ -19,7 +19,6 @@ from engine.data.readers import deepfashion_common as common
 from engine.data.readers import list_files
 from engine.data.readers.list_files import ListFiles
 from engine.data.readers.listed import Rows
-from engine.data.readers.problems import Problems
 from engine.data.records import AttributeGroup, PhotoRecords
 from engine.errors import InputError
 
@@ -38,7 +37,7 @@ LANDMARKS = 8
 def read(root: Path, folders: Sequence[Path], split: str) -> tuple[PhotoRecords, dict[str, str]]:
     """Read one split; arguments, results and errors as ``engine.data.readers.deepfashion.read``."""
     common.check_split(split, SPLITS)
-    lists = ListFiles(root, ("Anno_fine", ""), Problems())
+    lists = ListFiles(root, "Anno_fine", "")
     names = _names(lists.required(f"{split}.txt"))
     categories, category_groups = common.categories_of(lists)
     category = _numbers(lists, names, 1, f"{split}_cate.txt")

@@ -20,7 +20,6 @@ from engine.data.readers import deepfashion_common as common
 from engine.data.readers import list_files
 from engine.data.readers.list_files import ListFiles
 from engine.data.readers.listed import Rows
-from engine.data.readers.problems import Problems
 from engine.data.records import AttributeGroup, PhotoRecords
 
 # Split -> what the partition calls its photos.
@@ -42,7 +41,7 @@ def read_inshop(
     Arguments, results and errors as ``engine.data.readers.deepfashion.read``.
     """
     common.check_split(split, tuple(INSHOP_SPLITS))
-    lists = ListFiles(root, FOLDERS, Problems())
+    lists = ListFiles(root, *FOLDERS)
     partition = lists.words(lists.required("list_eval_partition.txt"), 2)
     names, items, parts = map(list, zip(*partition, strict=True)) if partition else ([], [], [])
     chosen = [row for row, part in enumerate(parts) if part in INSHOP_SPLITS[split]]
@@ -59,7 +58,7 @@ def read_consumer2shop(
     Arguments, results and errors as ``engine.data.readers.deepfashion.read``.
     """
     common.check_split(split, CONSUMER2SHOP_SPLITS)
-    lists = ListFiles(root, FOLDERS, Problems())
+    lists = ListFiles(root, *FOLDERS)
     partition = lists.words(lists.required("list_eval_partition.txt"), 3)
     photos: dict[str, tuple[str, str, set[str]]] = {}  # name -> item, source, splits
     for consumer, shop, item, part in partition:

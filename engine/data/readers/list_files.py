@@ -25,10 +25,10 @@ from engine.errors import InputError
 class ListFiles:
     """Finds lists in a dataset's folders and remembers the state of all it looked for."""
 
-    def __init__(self, root: Path, folders: Sequence[str], problems: Problems) -> None:
+    def __init__(self, root: Path, *folders: str) -> None:
         self.root = root
         self.folders = folders
-        self.problems = problems
+        self.problems = Problems()
         self.sources: dict[str, str] = {}
 
     def required(self, *names: str) -> Path:

@@ -1,9 +1,12 @@
 """From a format's name to its reader, through the cache."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engine.data.readers import (
+    checks,
     coco,
     csv_table,
     deepfashion,
@@ -14,6 +17,7 @@ from engine.data.readers import (
 )
 from engine.data.readers.cache import load_or_build
 from engine.data.records import PhotoRecords
+from engine.errors import InputError
 
 # The benchmarks that are read from lists.
 LISTED = {
@@ -25,50 +29,52 @@ LISTED = {
 DATASETS = ("coco", "deepfashion2", *LISTED, "csv")
 
 
-def open_coco(
-    root: Path, split: str, annotations: str | Path | None, images: str | Path | None
-) -> PhotoRecords:
-    """A split of a COCO dataset."""
-    file = coco.find_annotations(root, split, annotations)
-    folders = coco.find_images(root, split, images, file)
-    key = {"name": "coco", "split": split, "annotations": str(file.resolve())}
-    return load_or_build(key | _places(folders), lambda: coco.read(file, folders))
-
-
-def open_csv(
+def open_dataset(
+    name: str,
     root: Path,
     split: str,
-    table: str | Path | None,
-    images: str | Path | None,
     *,
-    category: str | None,
-    identity: str | None,
-    attributes: Sequence[str] | None,
+    annotations: str | Path | None,
+    images: str | Path | None,
+    columns: dict[str, Any],
 ) -> PhotoRecords:
-    """A split of a table, with these columns."""
-    file = csv_table.find_table(root, table)
-    folders = coco.find_images(root, split, images, file)
-    columns = {"category": category, "identity": identity, "attributes": attributes}
-    key = {"name": "csv", "split": split, "table": str(file.resolve()), "columns": str(columns)}
-    return load_or_build(
-        key | _places(folders), lambda: csv_table.read(file, folders, split, **columns)
-    )
+    """A split of a dataset, as ``dataset_helpers.load_dataset`` explains the arguments.
+
+    ``columns``: a table's category, identity and attributes; the other formats take all.
+    """
+    place = {"root": str(root.resolve())}
+    folders: Sequence[Path] = ()
+    if name == "coco":
+        file = coco.find_annotations(root, split, annotations)
+        folders = _image_folders(root, split, images, file)
+        place = {"annotations": str(file.resolve())}
+        read = partial(coco.read, file, folders)
+    elif name == "csv":
+        file = csv_table.find_table(root, annotations)
+        folders = _image_folders(root, split, images, file)
+        place = {"table": str(file.resolve()), "columns": str(columns)}
+        read = partial(csv_table.read, file, folders, split, **columns)
+    elif name == "deepfashion2":
+        read = partial(deepfashion2.read, root, split)
+    else:
+        folders = deepfashion_common.image_folders(root)
+        if images is not None:
+            folders = _image_folders(root, split, images, root)
+        read = partial(LISTED[name], root, folders, split)
+    if name != "deepfashion2":
+        place["images"] = str([str(folder.resolve()) for folder in folders])
+    return load_or_build({"name": name, "split": split} | place, read)
 
 
-def open_deepfashion2(root: Path, split: str) -> PhotoRecords:
-    """A split of DeepFashion2."""
-    key = {"name": "deepfashion2", "split": split, "root": str(root.resolve())}
-    return load_or_build(key, lambda: deepfashion2.read(root, split))
-
-
-def open_listed(name: str, root: Path, split: str, images: str | Path | None) -> PhotoRecords:
-    """A split of one of the benchmarks that are LISTED."""
-    folders = deepfashion_common.image_folders(root)
+def _image_folders(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
+    """Folders that may hold the photos that ``listing`` names, the likeliest first."""
     if images is not None:
-        folders = coco.find_images(root, split, images, root)
-    key = {"name": name, "split": split, "root": str(root.resolve())}
-    return load_or_build(key | _places(folders), lambda: LISTED[name](root, folders, split))
-
-
-def _places(folders: Sequence[Path]) -> dict[str, str]:
-    return {"images": str([str(folder.resolve()) for folder in folders])}
+        found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
+        if not found:
+            raise InputError(f"{images}: no such image folder")
+        return found[:1]
+    # CVAT's export has the photos of annotations/instances_train.json in images/train.
+    subset = root / "images" / listing.stem.removeprefix("instances_")
+    usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]
+    usual += [root / "test"] if split in checks.OTHER_SPLIT_NAMES else []  # Fashionpedia's val
+    return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]

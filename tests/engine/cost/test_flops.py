@@ -9,7 +9,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
-from engine.backbones import build_backbone
+from engine.backbones import build_body
 from engine.cost.flops import LayerCost, count, describe
 from engine.detection.detector import build_detector
 
@@ -90,16 +90,16 @@ def test_attention_by_hand() -> None:
 
 def test_folded_convolutions_count_under_their_own_names() -> None:
     """Our bodies run a convolution's arithmetic without calling it."""
-    ours = build_backbone("resnet18", trainable_layers=0, frozen_norm=True).eval()
+    ours = build_body("resnet18", trainable_layers=0, frozen_norm=True).eval()
     with torch.device("meta"):
         theirs = models.resnet18().eval()
         reference = by_name(count(theirs, torch.empty(1, 3, 64, 96)))
     rows = by_name(count(ours, torch.rand(1, 3, 64, 96)))
     for name in ("conv1", "layer2.0.conv1", "layer2.0.downsample.0", "layer4.1.conv2"):
-        mine, other = rows[f"body.{name}"], reference[name]
+        mine, other = rows[name], reference[name]
         assert (mine.macs, mine.output, mine.kind) == (other.macs, other.output, other.kind)
-    assert "forward" not in vars(ours.body.conv1), "nothing stays wrapped"
-    assert "_conv_forward" not in vars(ours.body.conv1), "nothing stays wrapped"
+    assert "forward" not in vars(ours.conv1), "nothing stays wrapped"
+    assert "_conv_forward" not in vars(ours.conv1), "nothing stays wrapped"
 
 
 def test_detector_adds_up() -> None:

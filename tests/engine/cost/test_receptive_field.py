@@ -8,7 +8,7 @@ from torchvision import models
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork
 
-from engine.backbones import build_backbone
+from engine.backbones import Backbone, build_body
 from engine.cost.network_graph import dilate, trace, without_last
 from engine.cost.receptive_field import (
     Field,
@@ -167,10 +167,9 @@ def test_both_layouts_of_resnet50() -> None:
     """483 px where a stage strides before its first 3x3, 427 where it does so in it."""
     for early, size in ((True, 483), (False, 427)):
         with torch.device("meta"):
-            body = build_backbone(
-                "resnet50", trainable_layers=0, frozen_norm=True, stride_in_1x1=early
-            )
-            rows = {f.name: f for f in fields(trace(body.eval(), torch.empty(1, 3, 64, 64)))}
+            body = build_body("resnet50", trainable_layers=0, frozen_norm=True, stride_in_1x1=early)
+            network = Backbone("resnet50", body, None, 256).eval()
+            rows = {f.name: f for f in fields(trace(network, torch.empty(1, 3, 64, 64)))}
         assert rows["body.layer4.2"].size == (size, size)
         assert rows["body.layer4.2.conv3"].kind == "Conv2d 1x1"
         assert rows["fpn.layer_blocks.0.0"].stride == (4, 4)

@@ -12,13 +12,14 @@ from engine.data.labels import LabelSpace, merge_labels
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.description.describe import (
     DescribeSettings,
+    describe,
     describe_shard,
     evaluate_multitask,
     gather_descriptions,
 )
 from engine.errors import InputError
 from engine.judging import ranking
-from engine.judging.multitask_metrics import EvaluationPart
+from engine.judging.multitask_metrics import EvaluationPart, judge_part
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 from tests.ranks import run_ranks
@@ -73,12 +74,14 @@ class Oracle(nn.Module):
 
 def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     records = garments()
-    model = Oracle(merge_labels([records], ["set"])).train()
+    model = Oracle(merge_labels([records], ["set"])).eval()
     part = EvaluationPart("set", records, Crops(broken))
-    settings = DescribeSettings(batch_size=batch_size, details=True)
+    settings = DescribeSettings(batch_size=batch_size)
+    found = describe(model, part, settings, CPU)
+    detailed = judge_part(part, found, model.labels, details=True)
     metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
-    assert model.training
-    return metrics
+    assert metrics["set"]["item"].items() < detailed["item"].items()
+    return {"set": detailed}
 
 
 def test_an_oracle_is_always_right() -> None:
@@ -95,7 +98,7 @@ def test_an_oracle_is_always_right() -> None:
 
 def shard_of(batch_size: int) -> tuple[list[int], list[int] | None]:
     """Garments of this rank's shard, and of all together on rank 0."""
-    model = Oracle(merge_labels([garments()], ["set"]))
+    model = Oracle(merge_labels([garments()], ["set"])).eval()
     shard = describe_shard(model, Crops((4,)), DescribeSettings(batch_size=batch_size), CPU)
     found = gather_descriptions(shard, COUNT)
     return shard.garments.tolist(), found and found.garments.tolist()
@@ -133,7 +136,7 @@ def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
 
 
 def test_twice_or_never_is_noticed() -> None:
-    model = Oracle(merge_labels([garments()], ["set"]))
+    model = Oracle(merge_labels([garments()], ["set"])).eval()
     shard = describe_shard(model, Crops(), DescribeSettings(workers=0), CPU)
     with pytest.raises(AssertionError, match="twice or never"):
         gather_descriptions(shard, COUNT + 1)

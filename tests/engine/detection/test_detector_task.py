@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import DetectorConfig
 from engine.data.records import Garment, Photo, PhotoRecords
+from engine.detection.detector_config import DetectorConfig
 from engine.detection.detector_task import global_batches
 
 ROOT = Path("/photos")

@@ -305,15 +305,6 @@ def test_one_two_and_three_processes_give_the_same_numbers(tmp_path: Path, count
         assert run_ranks(world_size, judge_on_this_rank, files) == [alone] * world_size
 
 
-def test_predicting_restores_the_training_mode(tmp_path: Path) -> None:
-    model = ColorDetector().train()
-    records = make_records(write_photos(tmp_path, 3))
-    predict_shard(model, records, SMALL, CPU)
-    assert model.training
-    predict_shard(model.eval(), records, SMALL, CPU)
-    assert not model.training
-
-
 def test_gathering_is_in_the_order_of_the_records(tmp_path: Path) -> None:
     records = make_records(write_photos(tmp_path, 5))
     shard = predict_shard(ColorDetector(), records, SMALL, CPU)

@@ -8,7 +8,7 @@ from engine.judging.bootstrap import interval, mean_interval
 
 def test_close_to_the_normal_interval_of_a_large_sample() -> None:
     values = np.random.default_rng(0).random(2003) < 0.3
-    low, high = mean_interval(values, repeats=4000)
+    low, high = interval(lambda drawn: values[drawn].mean(), len(values), repeats=4000)
     error = 1.96 * np.sqrt(0.3 * 0.7 / 2003)
     assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error), abs=0.0015)
 
@@ -16,7 +16,6 @@ def test_close_to_the_normal_interval_of_a_large_sample() -> None:
 def test_seeded_and_ignorant_of_nan() -> None:
     values = np.array([0.0, 1, np.nan, 1, 0, 1])
     assert mean_interval(values) == mean_interval(values[[0, 1, 3, 4, 5]])
-    assert mean_interval(values, repeats=7, seed=1) != mean_interval(values, repeats=7, seed=2)
     assert np.isnan(mean_interval(np.array([np.nan]))).all()
 
 

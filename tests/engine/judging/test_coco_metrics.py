@@ -1,9 +1,7 @@
 """Every number is compared with pycocotools, fed by a conversion of its own."""
 
 import contextlib
-import importlib.util
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections
-from engine.judging import coco_match
-from engine.judging.coco_columns import SUBSETS, GroundTruth, pack_predictions
+from engine.judging.coco_columns import SUBSETS, GroundTruth
 from engine.judging.coco_metrics import (
-    COCO_PROTOCOL,
-    SUBSET_PROTOCOL,
     evaluate,
     evaluate_subsets,
     judge,
@@ -169,16 +164,8 @@ def assert_equal(records, predictions, *, agnostic=False, kinds=("box", "mask"))
             assert values["AP75"] == pytest.approx(precision[5].mean(), abs=1e-9)
 
 
-@pytest.fixture(params=["hotcoco", "pycocotools"])
-def backend(request, monkeypatch) -> str:
-    """Both ways to match."""
-    if request.param == "pycocotools":
-        monkeypatch.setattr(coco_match, "hotcoco", None)
-    return request.param
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_random_photos(seed: int, backend: str) -> None:
+def test_random_photos(seed: int) -> None:
     assert_equal(*random_case(seed))
 
 
@@ -189,7 +176,7 @@ def test_random_photos_are_neither_trivial_nor_hopeless() -> None:
     assert len({round(value, 6) for value in summary.values()}) >= 10
 
 
-def test_crowds(backend: str) -> None:
+def test_crowds() -> None:
     records, predictions = random_case(3, crowds=0.4)
     assert records.garment_crowd.any()
     assert_equal(records, predictions)
@@ -198,7 +185,7 @@ def test_crowds(backend: str) -> None:
     assert counted == (~records.garment_crowd).sum()
 
 
-def test_tied_scores_are_settled_by_image_id(backend: str) -> None:
+def test_tied_scores_are_settled_by_image_id() -> None:
     for seed in range(4, 8):
         assert_equal(*random_case(seed, levels=3))
 
@@ -211,7 +198,7 @@ def test_the_order_of_photos_does_not_matter() -> None:
     assert one == evaluate(GroundTruth(shuffled), turned, kind="mask")
 
 
-def test_merged_categories(backend: str) -> None:
+def test_merged_categories() -> None:
     records, predictions = random_case(9, crowds=0.1)
     assert_equal(records, predictions, agnostic=True)
     truth = GroundTruth(records)
@@ -220,7 +207,7 @@ def test_merged_categories(backend: str) -> None:
     assert merged.summary["AP"] != evaluate(truth, predictions, kind="box").summary["AP"]
 
 
-def test_areas_at_the_borders_of_small_medium_and_large(backend: str) -> None:
+def test_areas_at_the_borders_of_small_medium_and_large() -> None:
     sizes = [(31, 33), (32, 32), (32, 33), (95, 97), (96, 96), (96, 97)]
     aside = np.array([32, 14, 32, 14])
     boxes = [(2, 2, 2 + width, 2 + height) for width, height in sizes]
@@ -232,7 +219,7 @@ def test_areas_at_the_borders_of_small_medium_and_large(backend: str) -> None:
     assert_equal(make_records(photos), predictions)
 
 
-def test_more_detections_than_the_limit(backend: str) -> None:
+def test_more_detections_than_the_limit() -> None:
     rng = np.random.default_rng(10)
     box = np.array([10.0, 10, 60, 70])
     boxes = np.concatenate([random_boxes(rng, 130), box[None]])
@@ -251,7 +238,7 @@ def test_more_detections_than_the_limit(backend: str) -> None:
     ids=["no garments", "photos without garments", "only a crowd"],
 )
 @pytest.mark.parametrize("found", ["nothing", "no entry", "something"])
-def test_empty_cases(photos: dict, found: str, backend: str) -> None:
+def test_empty_cases(photos: dict, found: str) -> None:
     records = make_records(photos)
     boxes = [[5, 5, 50, 60]] if found == "something" else []
     one = detections(boxes, [0.5] * len(boxes), np.ones(len(boxes), int))
@@ -278,34 +265,8 @@ def test_hand_worked_values() -> None:
     assert metrics.per_class["dress"] == {"AP": -1, "AP50": -1, "AP75": -1, "garments": 0}
 
 
-def test_pycocotools_steps_in_where_hotcoco_is_missing(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "hotcoco", None)  # importing it now raises ImportError
-    spec = importlib.util.spec_from_file_location("without_hotcoco", coco_match.__file__)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "without_hotcoco", module)
-    spec.loader.exec_module(module)
-    assert module.hotcoco is None
-
-
-def test_both_backends_give_the_same_arrays(monkeypatch) -> None:
-    records, predictions = random_case(11, crowds=0.2, levels=7)
-    truth = GroundTruth(records)
-    for kind in ("box", "mask"):
-        annotations = truth.columns(kind, False)
-        found = pack_predictions(truth, predictions, kind, False)
-        for protocol in (COCO_PROTOCOL, SUBSET_PROTOCOL):
-            inputs = (truth.sizes, 4, annotations, found, kind, protocol)
-            fast = coco_match.match(*inputs)
-            with monkeypatch.context() as patch:
-                patch.setattr(coco_match, "hotcoco", None)
-                slow = coco_match.match(*inputs)
-            for one, other in zip(fast, slow, strict=True):
-                assert one.shape == other.shape
-                np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_subsets_ignore_the_garments_outside(kind: str, backend: str) -> None:
+def test_subsets_ignore_the_garments_outside(kind: str) -> None:
     records, predictions = random_case(12, crowds=0.1)
     tables = evaluate_subsets(GroundTruth(records), predictions, kind=kind)
     assert {factor: tuple(table) for factor, table in tables.items()} == SUBSETS

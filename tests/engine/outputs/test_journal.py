@@ -1,7 +1,5 @@
 """The journal: kills, order, several processes."""
 
-import errno
-import fcntl
 from pathlib import Path
 
 import pytest
@@ -69,14 +67,6 @@ def test_a_kill_between_writing_and_cleaning_up_doubles_nothing(tmp_path: Path) 
     assert list(journal.read(tmp_path)) == [{"photo": "a", "n": 1}]
 
 
-def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
-    first = journal.lock(tmp_path)
-    with pytest.raises(InputError, match="another run"):
-        journal.lock(tmp_path)
-    first.close()
-    journal.lock(tmp_path).close()
-
-
 def test_an_empty_journal_is_fine(tmp_path: Path) -> None:
     assert journal.merge(tmp_path, always) == set()
     assert list(journal.read(tmp_path)) == []
@@ -92,11 +82,3 @@ def test_a_journal_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(InputError, match="cannot read"):
         journal.merge(tmp_path, always)
-
-
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    journal.lock(tmp_path).close()

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 import train
 from engine import distributed
 from engine.checkpoint import load_checkpoint
-from engine.config import DetectorConfig, TrainingConfig, plain
+from engine.config import TrainingConfig, plain
+from engine.detection.detector_config import DetectorConfig
 from engine.errors import InputError
 from engine.lock import Lock
 from engine.training import loop

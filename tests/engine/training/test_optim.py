@@ -7,7 +7,6 @@ from torch import nn
 from engine.config import TrainingConfig
 from engine.training.optim import (
     WeightAverage,
-    backbone_is_frozen,
     base_lr,
     build_optimizer,
     lr_factor,
@@ -47,13 +46,6 @@ def test_cosine_by_hand():
 
 def test_short_runs_warm_up_for_at_most_a_tenth():
     assert lr_factor(2, config(epochs=1, warmup_steps=500), steps_per_epoch=20) == 1.0
-
-
-def test_the_backbone_is_frozen_in_the_first_epochs_only():
-    settings = config(epochs=5, frozen_epochs=2)
-    frozen = [backbone_is_frozen(step, settings, steps_per_epoch=3) for step in range(15)]
-    assert frozen == [True] * 6 + [False] * 9
-    assert not backbone_is_frozen(0, config(), steps_per_epoch=3)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,20 @@
 """Polygons: near the mask they come from, with few corners."""
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from engine.pixels.masks import encode_crops, to_rle
+from engine.pixels.masks import to_rle
 from tools.server.polygons import box_polygon, to_polygons
 
 
 def rle_of(bitmap: np.ndarray, x: int = 0, y: int = 0, size: tuple[int, int] = (211, 307)):
-    return encode_crops([bitmap], [(x, y)], *size)[0]
+    whole = np.zeros(size, np.uint8, order="F")
+    whole[y : y + len(bitmap), x : x + len(bitmap[0])] = bitmap
+    return coco_mask.encode(whole)
 
 
 def fill(rings: list, height: int, width: int) -> np.ndarray:
     """Even-odd: what lies in an odd number of rings."""
-    from pycocotools import mask as coco_mask
-
     whole = np.zeros((height, width), np.uint8)
     for ring in rings:
         whole ^= coco_mask.decode(to_rle([np.array(ring)], height, width))

@@ -22,9 +22,10 @@ from starlette.types import ASGIApp
 
 from engine.description.describer import Description
 from engine.detection.detections import Detections
-from engine.pixels.masks import encode_crops
+from engine.pixels.masks import to_rle
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoState, Store, item_key, open_database
+from tests.datasets import rectangle_rle
 from tools.server.app import create_app
 from tools.server.limits import Limits
 from tools.server.pictures import Pictures
@@ -98,9 +99,8 @@ class Eyes:
         if width >= 40:
             boxes = np.array([[0, 0, width, height // 2], [0, height // 2, width, height]])
             names = ["shirt", "trousers"]
-            parts = [np.ones((int(y2 - y1), width)) for _, y1, _, y2 in boxes]
-            origins = [(0, int(y1)) for _, y1, _, _ in boxes]
-            masks = encode_crops(parts, origins, height, width)
+            rles = [rectangle_rle(width, height, tuple(box)) for box in boxes.tolist()]
+            masks = [to_rle(rle, height, width) for rle in rles]
         count = len(boxes)
         scores, numbers = np.linspace(0.9, 0.6, count), np.arange(1, count + 1)
         found = Detections(width, height, boxes.astype(np.float32), scores, numbers, masks)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.data.tags import Tag, _ink, draw_tags, place_tags
+from engine.pixels.tags import Tag, _ink, draw_tags, place_tags
 
 
 def square(x: int, y: int, side: int, text: str = "1 top 99%") -> Tag:

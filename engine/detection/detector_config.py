@@ -1,0 +1,70 @@
+"""The settings of a training of the detector."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from engine.backbones import BACKBONES, PYRAMID_CHANNELS
+from engine.config import TrainingConfig, require, require_body, setting
+from engine.detection.detector import ARCHITECTURES
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig(TrainingConfig):
+    """Training the detector."""
+
+    dataset: str = setting("coco", "format of the annotations", choices=("coco", "deepfashion2"))
+    data_path: str = setting(dataclasses.MISSING, "root folder of the dataset")
+    annotations: str | None = setting(None, "coco: annotation file of the training split")
+    val_annotations: str | None = setting(None, "coco: annotation file of the validation split")
+    images: str | None = setting(None, "coco: folder that the file names are relative to")
+    strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
+    class_agnostic: bool = setting(False, "one class, garment, instead of the set's categories")
+    arch: str = setting("maskrcnn", "network", choices=ARCHITECTURES)
+    backbone: str = setting("resnet50", "feature extractor", choices=BACKBONES)
+    weights: str = setting(
+        "imagenet", "imagenet or coco (downloaded once), none, or a file: a checkpoint of ours or "
+        "a bare backbone in torchvision's key names",
+    )  # fmt: skip
+    stride_in_1x1: bool = setting(
+        False, "ResNet weights with the stride on a stage's first 1x1 convolution (Caffe, Keras) "
+        "instead of its 3x3 (torchvision)",
+    )  # fmt: skip
+    trainable_backbone_layers: int = setting(
+        3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
+    )
+    pyramid_channels: int = setting(
+        PYRAMID_CHANNELS, "depth of the pyramid and the heads on it: 256 in downloaded coco "
+        "weights; 128 is about half the work, and 30 MB less in fp16",
+    )  # fmt: skip
+    rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
+    box_dropout: float = setting(
+        0.0, "share of what the box head sees (whole channels) and gives that is left out at "
+        "random in training; against learning few photos by heart",
+    )  # fmt: skip
+    masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
+    test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
+    test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
+    test_mirror: bool = setting(
+        False,
+        "evaluation and inference: average over the photo and its mirror image, twice the work",
+    )
+    aspect_ratio_group_factor: int = setting(
+        3,
+        "batches hold photos of similar shape, told apart at 2k+1 ratios from 1:2 to 2:1 (0: at "
+        "1:1 only), -1 = no grouping",
+    )
+    repeat_threshold: float = setting(
+        0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side, bound = self.test_short_side, self.test_max_side
+        require_body(self, self.backbone, "trainable_backbone_layers")
+        require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
+        require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
+        require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
+        require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")
+        factor = self.aspect_ratio_group_factor
+        require(factor >= -1, f"--aspect-ratio-group-factor {factor}: must be -1 or more")
+        require(0 <= self.repeat_threshold <= 1, "--repeat-threshold: must be between 0 and 1")
