@@ -15,6 +15,9 @@ from rich.progress import track
 from engine import distributed
 
 BLOCK_BYTES = 32 << 20  # of one block's scores; sorting them takes a few times as much
+NOBODY = -2  # no entry's number
+PAST_THE_LOWEST = 3 * 10**9  # in steps of a score's last decimal
+COUNTED = 24  # from so many relevant entries on, sorting the gallery is faster than counting
 DECIMALS = 9  # float64 products of float32 unit vectors differ by 1e-15 between kernels
 
 
@@ -51,6 +54,7 @@ def rank_queries(
     *,
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
+    whole: bool = True,
     blocks: Iterable[range] | None = None,
 ) -> dict[str, np.ndarray]:
     """Score each query's ranking of the gallery by inner product.
@@ -62,6 +66,7 @@ def rank_queries(
         query_ids, gallery_ids: int64 [Q] and [G]; equal numbers are relevant, -1 is unknown.
         ks: cut-offs.
         exclude: pairs left out of the ranking, as if not in the gallery.
+        whole: also give what takes the ranks of all that is relevant, "mAP" and "MRR".
         blocks: which of ``query_blocks`` to work on; all by default, the others stay NaN.
 
     Returns:
@@ -72,20 +77,24 @@ def rank_queries(
     """
     known = np.flatnonzero(gallery_ids >= 0)
     queries, columns = _to_unit_range(queries, gallery[known])
-    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks] + ["mAP", "MRR"]
+    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks]
+    names += ["mAP", "MRR"] if whole else []
     scores = {name: np.full(len(queries), np.nan) for name in names}
     for block in query_blocks(len(queries), len(known)) if blocks is None else blocks:
         rows = np.arange(block.start, block.stop)
-        allowed = np.ones((len(rows), len(known)), bool)
+        apart = np.zeros((len(rows), len(known)), bool)
         for pair in exclude:
             number = pair.queries[rows, None]
-            allowed &= (number != pair.gallery[known]) | (number < 0)
-        relevant = (query_ids[rows, None] == gallery_ids[known]) & allowed
-        measurable = np.flatnonzero(relevant.any(axis=1))
-        found = _in_order(queries[rows] @ columns, allowed, relevant)[measurable]
-        candidates = allowed[measurable].sum(axis=1)
-        for name, values in _score(found, candidates, ks).items():
-            scores[name][rows[measurable]] = values
+            apart |= np.where(number < 0, NOBODY, number) == pair.gallery[known]
+        relevant = (query_ids[rows, None] == gallery_ids[known]) & ~apart
+        keys = _keys(queries[rows] @ columns)
+        keys[apart] += PAST_THE_LOWEST * len(known)
+        row, rank = _ranks(keys, relevant) if whole else _first_ranks(keys, relevant, max(ks))
+        total = np.count_nonzero(relevant, axis=1)
+        candidates = len(known) - np.count_nonzero(apart, axis=1)
+        measurable = total > 0
+        for name, values in _score(row, rank, total, candidates, ks, whole).items():
+            scores[name][rows[measurable]] = values[measurable]
     return scores
 
 
@@ -97,6 +106,7 @@ def rank_on_all(
     *,
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
+    whole: bool = True,
     watch: str | None = None,
 ) -> dict[str, np.ndarray]:
     """``rank_queries`` with the queries shared out; all ranks call it.
@@ -110,7 +120,7 @@ def rank_on_all(
     share = _own_blocks(len(queries), len(gallery))
     seen = track(share, watch, transient=True) if watch and distributed.is_main() else share
     scores = rank_queries(
-        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, blocks=seen
+        queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, whole=whole, blocks=seen
     )
     rows = np.array([i for block in share for i in block], np.int64)
     gathered = distributed.gather_objects({k: values[rows] for k, values in scores.items()})
@@ -138,9 +148,8 @@ def nearest(
     k = min(k, count)
     found = [np.zeros((0, k), np.int64)]
     for block in query_blocks(len(queries), count) if blocks is None else blocks:
-        keys = _keys(queries[block.start : block.stop] @ columns) * max(count, 1) + np.arange(count)
-        best = np.sort(keys if k == count else np.partition(keys, k, axis=1)[:, :k], axis=1)
-        found.append(best % max(count, 1))
+        keys = _keys(queries[block.start : block.stop] @ columns)
+        found.append(_first(keys, k))
     return np.concatenate(found)
 
 
@@ -152,12 +161,16 @@ def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarr
 
 
 def _keys(similar: np.ndarray) -> np.ndarray:
-    """int64, ascending from the highest score; scores in -1 .. 1 that tie get the same.
+    """int64 [q, G] of scores in -1 .. 1: ascending from the highest, ties by position.
 
-    The scores are overwritten: fresh memory would cost more than the arithmetic.
+    Every key of a row is another. The scores are overwritten: fresh memory would cost more than the
+    arithmetic.
     """
     similar *= -(10.0**DECIMALS)
-    return np.rint(similar, out=similar).astype(np.int64)
+    keys = np.rint(similar, out=similar).astype(np.int64)
+    keys *= similar.shape[1]
+    keys += np.arange(similar.shape[1])
+    return keys
 
 
 def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,39 +180,58 @@ def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
     return sides[0] / longest[0], (sides[1] / longest[1]).T
 
 
-def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """bool [q, G], whether the entry at each rank is relevant; excluded entries come last.
+def _first(keys: np.ndarray, k: int) -> np.ndarray:
+    """int64 [q, min(k, G)], the entries of the lowest keys, ascending."""
+    count = keys.shape[1]
+    best = np.sort(keys if k >= count else np.partition(keys, k, axis=1)[:, :k], axis=1)
+    return best % max(count, 1)
 
-    Score, position and relevance share one integer, so that one plain sort orders by score, breaks
-    ties by position and brings the relevance along: several times faster than sorting indices.
+
+def _first_ranks(keys: np.ndarray, relevant: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """As ``_ranks``, of the first k entries."""
+    return np.nonzero(np.take_along_axis(relevant, _first(keys, k), axis=1))
+
+
+def _ranks(keys: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(row, rank from 0) of every relevant entry, row by row, ascending.
+
+    Args:
+        keys: int64 [q, G].
+        relevant: bool [q, G].
     """
-    count = similar.shape[1]
-    step = 2 * max(count, 1)
-    keys = _keys(similar)
-    keys[~allowed] = 2 * 10**DECIMALS  # past the lowest score
-    keys *= step
-    keys += 2 * np.arange(count)
-    keys += relevant
-    keys.sort(axis=1)
-    keys &= 1
-    return keys.astype(bool)
+    ranks = [np.zeros(0, np.int64)]
+    for row, hits in zip(keys, relevant, strict=True):
+        wanted = np.sort(row[hits])
+        if len(wanted) < COUNTED:
+            ranks.append(np.array([np.count_nonzero(row < key) for key in wanted], np.int64))
+        else:
+            ranks.append(np.searchsorted(np.sort(row), wanted))
+    lengths = list(map(len, ranks[1:]))
+    return np.repeat(np.arange(len(keys)), lengths), np.concatenate(ranks)
 
 
-def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """The per-query numbers of ``rank_queries`` from relevance by rank, bool [q, G]."""
-    count = len(found)
-    row, rank = np.nonzero(found)
-    total = np.bincount(row, minlength=count)
-    first = np.cumsum(total) - total
-    number = np.arange(len(row)) - first[row] + 1  # 1 for a row's first relevant entry, 2, ...
+def _score(
+    row: np.ndarray,
+    rank: np.ndarray,
+    total: np.ndarray,
+    candidates: np.ndarray,
+    ks: Sequence[int],
+    whole: bool,
+) -> dict[str, np.ndarray]:
+    """The per-query numbers of ``rank_queries`` from the ranks of what is relevant."""
+    count = len(total)
     scores = {}
-    for k in ks:
-        among = np.bincount(row[rank < k], minlength=count)
-        scores[f"R@{k}"] = among > 0
-        scores[f"P@{k}"] = among / np.minimum(k, candidates)
-        scores[f"found@{k}"] = among / total
-    scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
-    scores["MRR"] = 1 / (rank[first] + 1)
+    with np.errstate(invalid="ignore"):  # of rows without anything relevant
+        for k in ks:
+            among = np.bincount(row[rank < k], minlength=count)
+            scores[f"R@{k}"] = among > 0
+            scores[f"P@{k}"] = among / np.minimum(k, candidates)
+            scores[f"found@{k}"] = among / total
+        if whole:
+            first = np.cumsum(total) - total
+            number = np.arange(len(row)) - first[row] + 1  # 1 for a row's first relevant entry ...
+            scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
+            scores["MRR"] = 1 / (np.append(rank, 0)[first] + 1)
     return scores
 
 
