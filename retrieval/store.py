@@ -196,12 +196,6 @@ class Store(PhotoSink):
         only where fewer items pass the filter. InputError for weights or k out of range.
         """
 
-    def export(self, folder: Path) -> None:
-        """Write ``vectors.npz`` (keys, vectors f32[n, D]) and ``items.csv``, rows by key."""
-        from retrieval.export import write_export  # needs what this module defines
-
-        write_export(self, folder)
-
     @abstractmethod
     def verify(self, *, repair: bool = False) -> list[str]:
         """Check everything stored against itself; a sentence for each problem found.

@@ -126,7 +126,7 @@ def from_store(store: Store) -> StoredSet:
 
 
 def from_files(vectors: Path, table: Path) -> StoredSet:
-    """Read what a store exports, or any vectors with a table of their rows.
+    """Read vectors with a table of their rows, such as infer.py writes.
 
     Args:
         vectors: npz; every 2-d array of numbers is an aspect, scaled to unit length here, but an
