@@ -63,8 +63,8 @@ class LocalDatabase(DatabaseReader):
             if not names.is_database(folder):
                 layout = Layout(schema.dim, "float16" if half else "float32")
                 _create(folder, schema, layout, about or {})
-            stored, layout = names.read_description(folder)
-            self.about, self.name = names.read_about(folder), str(folder)
+            stored, layout, self.about = names.read_description(folder)
+            self.name = str(folder)
             if schema is not None:
                 stored.require_same(schema, str(folder))
             table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
