@@ -8,7 +8,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace, Source
-from engine.description.describer import Describer, DescriberSettings
+from engine.description.describer import CropSettings, Describer, DescriberSettings
 from engine.description.multitask import ASPECT_DIMS, build_multitask
 from engine.detection.detections import Detections
 from engine.errors import InputError
@@ -123,7 +123,7 @@ def test_without_a_model_one_cut_gives_colors_and_vectors(monkeypatch) -> None:
 
 def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:
     photo, found = garments(5)
-    classical = DescriptorEmbedder(SIDE, 0.1)
+    classical = DescriptorEmbedder(CropSettings(SIDE, 0.1))
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
     described = classical(*cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks))
     kinds = {f: GarmentEmbedder(describer, f) for f in ("both", "multitask")}
@@ -213,6 +213,8 @@ def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
     crops = cut_crops(tensor, found.boxes, SIDE, margin=0.1, masks=found.masks)
     shape = both.describe(photo, found)[2][:, both.schema.slice("shape")]
-    np.testing.assert_allclose(shape, DescriptorEmbedder(SIDE, 0.1)(*crops)["shape"], atol=1e-5)
+    np.testing.assert_allclose(
+        shape, DescriptorEmbedder(CropSettings(SIDE, 0.1))(*crops)["shape"], atol=1e-5
+    )
     with pytest.raises(InputError, match="without aspects"):
         GarmentEmbedder(describer_of(checkpoint_with("category")), "multitask")
