@@ -58,6 +58,17 @@ def test_best_rows_come_first_last_or_in_a_lump() -> None:
         assert_complete(vectors, None, query, 6)
 
 
+@pytest.mark.parametrize("queries", [1, 2])
+def test_what_rounding_could_lift_to_the_best_stays(queries: int) -> None:
+    steps = np.random.default_rng(0).permutation(211)
+    vectors = np.zeros((211, DIM), np.float32)
+    vectors[:, 0] = 1 - 3e-7 * steps
+    query = np.eye(DIM, dtype=np.float32)[:1].repeat(queries, axis=0)
+    for rows in scan.candidates(segments(vectors), None, query, 2):
+        assert set(np.flatnonzero(steps <= 1 + 0.9 * scan.TOLERANCE / 3e-7)) <= set(rows.tolist())
+        assert len(rows) < 40
+
+
 def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "SPARE", 20)
     vectors = np.ones((211, DIM), np.float32)
