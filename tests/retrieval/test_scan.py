@@ -70,12 +70,23 @@ def test_what_rounding_could_lift_to_the_best_stays(queries: int) -> None:
 
 
 def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several queries those that would fill the memory together are asked one by one."""
+    passes, one_pass = [], scan._pass
+
+    def counted(segments, mask, queries, k, spare) -> list:
+        passes.append(len(queries))
+        return one_pass(segments, mask, queries, k, spare)
+
+    monkeypatch.setattr(scan, "_pass", counted)
     monkeypatch.setattr(scan, "SPARE", 20)
     vectors = np.ones((211, DIM), np.float32)
     vectors[50] *= 2
     queries = np.concatenate([np.ones((4, DIM)), np.zeros((1, DIM))]).astype(np.float32)
     found = list(scan.candidates(segments(vectors), None, queries, 3))
     assert [len(rows) for rows in found] == [211] * 5
+    assert passes == [3, 1, 1, 1, 2, 1, 1]
+    (rows,) = scan.candidates(segments(vectors), None, queries[:1], 3)
+    assert len(rows) == 211 and passes[7:] == [1]
     (best,) = scan.candidates(segments(vectors), None, queries[:1], 1)
     assert best.tolist() == [50]
 
