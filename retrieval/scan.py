@@ -123,7 +123,7 @@ class _Pool:
     def __init__(self, queries: np.ndarray, k: int, spare: int | None) -> None:
         count = len(queries)
         self.k, self.spare = k, spare
-        self.slack = TOLERANCE * np.maximum(np.linalg.norm(queries, axis=1), 1e-30)
+        self.slack = TOLERANCE * np.linalg.norm(queries, axis=1)
         self.threshold = np.full(count, -np.inf, np.float32)
         self.crowded = np.zeros(count, bool)
         self.query = np.zeros(0, np.int64)
