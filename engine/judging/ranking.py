@@ -6,10 +6,12 @@ processes: products are taken in double precision over a fixed grid of query blo
 equal to nine decimals count as tied.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from engine import distributed
@@ -112,13 +114,15 @@ def rank_on_all(
     """``rank_queries`` with the queries shared out; all ranks call it.
 
     Args:
-        watch: title of a progress bar of rank 0's share; None: no bar.
+        watch: title of a progress bar of rank 0's share, on a terminal; None: no bar.
 
     Returns:
         The same on every rank.
     """
     share = _own_blocks(len(queries), len(gallery))
-    seen = track(share, watch, transient=True) if watch and distributed.is_main() else share
+    seen = share
+    if watch and distributed.is_main() and sys.stderr.isatty():
+        seen = track(share, watch, console=Console(stderr=True), transient=True)
     scores = rank_queries(
         queries, gallery, query_ids, gallery_ids, ks=ks, exclude=exclude, whole=whole, blocks=seen
     )
