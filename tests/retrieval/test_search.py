@@ -112,6 +112,27 @@ def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> N
     assert photo_name(store, tmp_path / "other.jpg") is None
 
 
+def test_what_a_query_does_not_say_changes_no_filter(store: Store, tmp_path: Path, monkeypatch):
+    """A photo from elsewhere has nothing to leave out, a garment that nobody named has no kind."""
+    filters, search = [], store.search
+
+    def recording(queries: np.ndarray, *, filter: Filter, **settings) -> list:
+        filters.append(filter)
+        return search(queries, filter=filter, **settings)
+
+    monkeypatch.setattr(store, "search", recording)
+    own = Filter(exclude_photos=("x.jpg",))
+    inside, elsewhere = tmp_path / "photos" / "y.jpg", tmp_path / "z.jpg"
+    queries = [
+        Query("q", unit_rows(1)[0], path, category=category)
+        for path, category in ((elsewhere, None), (inside, None), (elsewhere, "Skirt"))
+    ]
+    kinds = {"Skirt": ("skirt",)}
+    find_similar(store, queries, k=2, filter=own, exclude_same_photo=True, kinds=kinds)
+    both = Filter(exclude_photos=("x.jpg", "y.jpg"))
+    assert filters == [own, both, Filter(categories=("skirt",), exclude_photos=("x.jpg",))]
+
+
 def test_many_queries_are_answered_in_their_order(store: Store, rows: np.ndarray) -> None:
     queries = [Query("q", row, Path("x.jpg")) for row in rows[[5, 2, 9]]]
     mixed = [queries[0], *stored_queries(store, [make_item(1).key]), *queries[1:]]
