@@ -46,7 +46,9 @@ def keys_of(hits: list) -> list[str]:
 def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarray) -> None:
     items = [make_item(number) for number in range(COUNT)]
     asking = [items[4].key, items[11].key]
-    found = find_similar(store, stored_queries(store, asking), k=5)
+    queries = stored_queries(store, asking)
+    assert [query.number for query in queries] == [0, 1]
+    found = find_similar(store, queries, k=5)
     for key, hits in zip(asking, found, strict=True):
         own = [item.key for item in items].index(key)
         expected = [k for k, _ in by_hand(items, rows, rows[own], EQUAL, 6) if k != key][:5]
@@ -83,6 +85,13 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
         "Color": ("Red",)
     }, "an item has one of the two names only"
     assert len(as_stored(store, Filter(attributes={"COLOR": ("red",)})).attributes) == 1
+
+
+def test_of_many_words_a_few_are_named(store: Store, monkeypatch) -> None:
+    for most, named in ((1, "dress"), (2, "dress, shorts"), (9, "dress, shorts, skirt")):
+        monkeypatch.setattr("retrieval.search.MOST_NAMED", most)
+        with pytest.raises(InputError, match=f"category cap: no item has it; there are {named}$"):
+            as_stored(store, Filter(categories=("cap",)))
 
 
 def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> None:
