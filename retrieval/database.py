@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import require
 from engine.errors import InputError
 from engine.lock import Lock
 from retrieval import folder as names
@@ -50,12 +51,11 @@ class LocalDatabase(DatabaseReader):
         about: Mapping[str, Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
-            if create and not read_only and not names.is_database(folder):
-                if schema is None:
-                    raise InputError(f"{folder}: a new database needs to know its features")
+            if not names.is_database(folder):
+                may_create = create and not read_only
+                require(may_create, f"{folder}: no database there; build one first")
+                require(schema is not None, f"{folder}: a new one needs to know its features")
                 names.prepare(folder)
-            elif not names.is_database(folder):
-                raise InputError(f"{folder}: no database there; build one first")
             self._lock = None if read_only else _lock(folder)
             if self._lock:
                 undo.callback(self._lock.close)
