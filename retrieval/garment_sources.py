@@ -157,19 +157,17 @@ class AnnotatedGarments:
 
     def _detections(self, root: Path, name: str, full_size: tuple[int, int]) -> Detections:
         records, index, _ = self.places[name]
-        photo = records[index]
-        annotated, (width, height) = (photo.width, photo.height), full_size
-        if annotated != full_size and any(
-            g.box.tolist() != _all_of(annotated) for g in photo.garments
-        ):
-            size = f"{photo.width}×{photo.height}"
-            raise PhotoError("unreadable", root / name, f"annotated as {size}, is {width}×{height}")
-        boxes = [_all_of(full_size) if g.box.tolist() == _all_of(annotated) else g.box
-                 for g in photo.garments]  # fmt: skip
-        masks = [None if g.segmentation is None else to_rle(g.segmentation, height, width)
-                 for g in photo.garments]  # fmt: skip
-        count = len(boxes)
-        boxes = np.array(boxes, np.float64).reshape(-1, 4)
+        photo, (width, height) = records[index], full_size
+        boxes, masks = [], []
+        for garment in photo.garments:
+            fills_photo = garment.box.tolist() == [0, 0, photo.width, photo.height]
+            if not fills_photo and full_size != (photo.width, photo.height):
+                sizes = f"annotated as {photo.width}×{photo.height}, is {width}×{height}"
+                raise PhotoError("unreadable", root / name, sizes)
+            boxes.append([0, 0, *full_size] if fills_photo else garment.box)
+            outline = garment.segmentation
+            masks.append(None if outline is None else to_rle(outline, height, width))
+        boxes, count = np.array(boxes, np.float64).reshape(-1, 4), len(boxes)
         return Detections(
             width, height, boxes, np.ones(count, np.float32), np.zeros(count, np.int64), masks
         )
@@ -208,10 +206,6 @@ class AnnotatedGarments:
             for items in told:
                 pairs = [(item, next(stored)) for item in items]
                 yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
-
-
-def _all_of(size: tuple[int, int]) -> list[float]:
-    return [0, 0, *size]
 
 
 def _annotation(item: Item) -> tuple:
