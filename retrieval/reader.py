@@ -181,7 +181,7 @@ class DatabaseReader(Store):
             cosines[part] = aspect_cosines(queries[asker[part]], vectors, self.schema)
         parts = [queries[:, self.schema.slice(name)] for name in self.schema.names]
         norms = np.stack([np.linalg.norm(part, axis=1) for part in parts], axis=1)
-        strange = ~(np.abs(cosines) <= 1.01 * norms[asker] + 1e-6).all(axis=1)
+        strange = ~(np.abs(cosines) <= 1.01 * norms[asker]).all(axis=1)
         self._leave_out(view, rows[strange])
         return np.split(cosines, np.cumsum(counts)[:-1])
 
