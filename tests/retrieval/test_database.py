@@ -207,6 +207,24 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
                 assert [hit.item.key for hit in hits] == [names[50], *others]
 
 
+def test_of_equal_scores_those_count_that_were_there(location: str, monkeypatch) -> None:
+    """What a writer adds while a reader scans comes first by key, but was not looked at."""
+    monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
+    rows = unit_rows(31)
+    rows[:, SCHEMA.slice("color")] = 0
+    with open_database(location, schema=SCHEMA, create=True) as writer:
+        writer.add([Item(f"k{number:03d}", "photo") for number in range(30)], rows[:30])
+
+        def while_scanning(*args, scan=database.DatabaseReader._cosines):
+            writer.add([Item("a", "photo")], rows[30:])
+            return scan(*args)
+
+        with open_database(location, read_only=True) as reader:
+            monkeypatch.setattr(database.DatabaseReader, "_cosines", while_scanning)
+            (hits,) = reader.search(unit_rows(1), weights={"color": 1}, k=3)
+    assert [hit.item.key for hit in hits] == ["k000", "k001", "k002"]
+
+
 def test_a_few_candidates_at_a_time_rank_as_all_at_once(location: str, monkeypatch) -> None:
     queries = unit_rows(5, seed=1)
     with filled(location) as store:
