@@ -56,13 +56,15 @@ class LocalDatabase(DatabaseReader):
                 require(may_create, f"{folder}: no database there; build one first")
                 require(schema is not None, f"{folder}: a new one needs to know its features")
                 names.prepare(folder)
-            self._lock = None if read_only else _lock(folder)
-            if self._lock:
+            self._lock = None
+            if not read_only:
+                self._lock = Lock(folder / names.LOCK, folder, "name another database")
                 undo.callback(self._lock.close)
             # Looked at again: another process may have made it before we had the lock.
             if not names.is_database(folder):
+                ItemTable(folder / names.TABLE, create=True, read_only=False).close()
                 layout = Layout(schema.dim, "float16" if half else "float32")
-                _create(folder, schema, layout, about or {})
+                names.write_description(folder, schema, layout, about or {})
             stored, layout, self.about = names.read_description(folder)
             self.name = str(folder)
             if schema is not None:
@@ -239,12 +241,3 @@ class LocalDatabase(DatabaseReader):
             append(self._segments, self.layout, generation, start, vectors)
             checksums += block_checksums(self.layout, start, vectors, 0)
         return checksums
-
-
-def _lock(folder: Path) -> Lock:
-    return Lock(folder / names.LOCK, folder, "name another database")
-
-
-def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:
-    ItemTable(folder / names.TABLE, create=True, read_only=False).close()
-    names.write_description(folder, schema, layout, about)

@@ -79,6 +79,8 @@ def rank_queries(
     """
     known = np.flatnonzero(gallery_ids >= 0)
     queries, columns = _to_unit_range(queries, gallery[known])
+    gallery_ids = gallery_ids[known]
+    exclude = [Exclusion(pair.queries, pair.gallery[known]) for pair in exclude]
     names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks]
     names += ["mAP", "MRR"] if whole else []
     scores = {name: np.full(len(queries), np.nan) for name in names}
@@ -87,8 +89,8 @@ def rank_queries(
         apart = np.zeros((len(rows), len(known)), bool)
         for pair in exclude:
             number = pair.queries[rows, None]
-            apart |= np.where(number < 0, NOBODY, number) == pair.gallery[known]
-        relevant = (query_ids[rows, None] == gallery_ids[known]) & ~apart
+            apart |= np.where(number < 0, NOBODY, number) == pair.gallery
+        relevant = (query_ids[rows, None] == gallery_ids) & ~apart
         keys = _keys(queries[rows] @ columns)
         keys[apart] += PAST_THE_LOWEST * len(known)
         row, rank = _ranks(keys, relevant) if whole else _first_ranks(keys, relevant, max(ks))
