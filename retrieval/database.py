@@ -47,7 +47,6 @@ class LocalDatabase(DatabaseReader):
         schema: FeatureSchema | None = None,
         create: bool = False,
         read_only: bool = False,
-        half: bool = False,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
@@ -63,8 +62,7 @@ class LocalDatabase(DatabaseReader):
             # Looked at again: another process may have made it before we had the lock.
             if not names.is_database(folder):
                 ItemTable(folder / names.TABLE, create=True, read_only=False).close()
-                layout = Layout(schema.dim, "float16" if half else "float32")
-                names.write_description(folder, schema, layout, about or {})
+                names.write_description(folder, schema, Layout(schema.dim), about or {})
             stored, layout, self.about = names.read_description(folder)
             self.name = str(folder)
             if schema is not None:
@@ -132,10 +130,9 @@ class LocalDatabase(DatabaseReader):
     ) -> int:
         """The two steps of the module's docstring; returns how many items were removed."""
         self._require_writer()
-        stored = self.layout.encode(vectors)
         with self._guard:
             start = self._next_row()
-            append(self._segments, self.layout, self._table.state().generation, start, stored)
+            append(self._segments, self.layout, self._table.state().generation, start, vectors)
             with self._table.writing() as state:
                 gone = replaced()
                 self._table.remove(gone)
@@ -143,7 +140,7 @@ class LocalDatabase(DatabaseReader):
                     self._table.skip_rows(state.rows, start)
                     self._table.insert(start, items)
                     before = self._table.checksum(start // self.layout.block_rows)
-                    checksums = block_checksums(self.layout, start, stored, before)
+                    checksums = block_checksums(self.layout, start, vectors, before)
                     self._table.set_rows(start + len(items), checksums)
                 record()
             self._knows_end = self._knows_end or len(items) > 0

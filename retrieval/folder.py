@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.files import is_file, replacing
 from retrieval.features import FeatureSchema
-from retrieval.segments import SUFFIXES, Layout
+from retrieval.segments import DTYPE, Layout
 
 FORMAT = "weft-database"
 VERSION = 1
@@ -94,7 +94,7 @@ def read_description(folder: Path) -> tuple[FeatureSchema, Layout, dict[str, Any
 def _layout(plain: object, schema: FeatureSchema, path: Path) -> Layout:
     try:
         layout = Layout(**plain)
-        sound = layout.dim == schema.dim and layout.dtype in SUFFIXES
+        sound = layout.dim == schema.dim and layout.dtype == DTYPE
         sound = sound and 0 < layout.block_rows <= layout.segment_rows
         if sound and layout.segment_rows % layout.block_rows == 0:
             return layout

@@ -111,7 +111,7 @@ class DatabaseReader(Store):
         if missing is not None:
             raise InputError(f"{self.folder}: holds no item {missing!r}")
         places = np.array([rows[key] for key in keys], np.int64)
-        return view.read_checked(places).astype(np.float32)
+        return view.read_checked(places)
 
     def version(self) -> State:
         with self._guard, self._table.reading() as state:

@@ -20,7 +20,6 @@ from tests.retrieval.store_contract import (
     EQUAL,
     SCHEMA,
     StoreContract,
-    by_hand,
     make_item,
     unit_rows,
 )
@@ -30,32 +29,6 @@ pytestmark = pytest.mark.usefixtures("small_files")
 
 class TestContract(StoreContract):
     pass
-
-
-class TestContractInHalfPrecision(StoreContract):
-    """Rankings of random vectors stand, numbers are less exact; what compares them stays out."""
-
-    test_items_come_back_as_given = None
-    test_adding_a_key_again_replaces_it = None
-    test_a_photo_is_replaced_as_a_whole = None
-    test_search_ranks_by_the_weighted_mean = None
-    test_what_processes_put_beside_it_arrives = None
-
-    @pytest.fixture
-    def store(self, location: str):
-        with open_database(location, schema=SCHEMA, create=True, half=True) as store:
-            yield store
-
-    def test_scores_differ_little(self, filled, items, rows) -> None:
-        query = unit_rows(1, seed=1)
-        (hits,) = filled.search(query, weights=EQUAL, k=37)
-        exact = dict(by_hand(items, rows, query[0], EQUAL, 37))
-        assert max(abs(hit.score - exact[hit.item.key]) for hit in hits) < 5e-4
-
-    def test_too_large_a_number_is_refused(self, store) -> None:
-        with pytest.raises(InputError, match="half precision"):
-            store.add([make_item(0)], unit_rows(1) * 1e6)
-        assert store.count() == 0
 
 
 def test_labels_come_in_the_order_they_came_in(location: str) -> None:
