@@ -69,7 +69,7 @@ class LocalDatabase(DatabaseReader):
                 stored.require_same(schema, str(folder))
             table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
             undo.callback(table.close)
-            super().__init__(folder, folder / names.SEGMENTS, stored, layout, table)
+            super().__init__(folder, stored, layout, table)
             self._knows_end = False  # whether the last block's rows were looked at
             if self._lock:
                 remove_other_generations(self._segments, table.state().generation)

@@ -12,6 +12,7 @@ import numpy as np
 from engine.errors import InputError
 from retrieval.features import FeatureSchema, weighted_query
 from retrieval.filters import filter_mask
+from retrieval.folder import SEGMENTS
 from retrieval.item_table import ItemTable, State
 from retrieval.ranking import aspect_cosines, best_first, weighted_mean
 from retrieval.scan import candidates
@@ -57,13 +58,12 @@ class DatabaseReader(Store):
     def __init__(
         self,
         folder: Path,
-        segments: Path,
         schema: FeatureSchema,
         layout: Layout,
         table: ItemTable,
     ) -> None:
         self.folder, self.schema, self.layout = folder, schema, layout
-        self._segments, self._table = segments, table
+        self._segments, self._table = folder / SEGMENTS, table
         self._guard = threading.RLock()  # of the connection and the view
         self._view: View | None = None
         self._damaged: set[tuple[int, int]] = set()  # generation, block: met by a search
