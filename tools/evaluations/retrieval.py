@@ -3,7 +3,7 @@
     python tools/evaluate.py retrieval --database DB --weights item=1,color=0.5
     python tools/evaluate.py retrieval --database DB --query-views back alt1 --gallery-view main \\
         --tune-weights
-    python tools/evaluate.py retrieval --vectors vectors.npz --items items.csv
+    python tools/evaluate.py retrieval --vectors OUT/features.npz --items OUT/garments.csv
     python tools/evaluate.py retrieval --database DB --protocol inshop --dataset inshop:PATH
 
 Every item is a query and searches all others, or user photos search shop photos where items say
