@@ -12,6 +12,7 @@ once: the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) unti
 changes.
 """
 
+import csv
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -69,9 +70,10 @@ def parse_spec(text: str) -> DatasetSpec:
     """Read ``NAME:PATH[:key=value]...``; values hold no colon.
 
     Options: ``name`` (in results), ``split`` and ``val`` (parts to train and evaluate on; val=none:
-    don't evaluate), ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn;
-    nothing after the equals sign: none), ``category`` and ``identity`` (csv: a column; "none":
-    don't learn it), ``annotations``, ``images`` (files elsewhere), ``mask=no`` (boxes only).
+    don't evaluate), ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn,
+    in double quotes where a name has a comma; nothing after the equals sign: none), ``category``
+    and ``identity`` (csv: a column; "none": don't learn it), ``annotations``, ``images`` (files
+    elsewhere), ``mask=no`` (boxes only).
 
     Raises:
         InputError: something else, an unknown format or option.
@@ -128,6 +130,8 @@ def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRe
     """
     options = spec.options
     wanted = options.get("attributes")
+    if wanted is not None:
+        wanted = [name for name in next(csv.reader([wanted]), []) if name]
     # A COCO file is one split; a table holds them all.
     same_file = spec.name == "csv" or split == spec.split
     records = load_dataset(
@@ -138,7 +142,7 @@ def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRe
         images=options.get("images"),
         category=options.get("category"),
         identity=options.get("identity"),
-        attributes=None if wanted is None else [name for name in wanted.split(",") if name],
+        attributes=wanted,
         masks=options.get("mask") != "no",
         strict=strict,
     )

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import require
 from engine.errors import InputError
 from engine.lock import Lock
 from retrieval import folder as names
@@ -46,30 +47,29 @@ class LocalDatabase(DatabaseReader):
         schema: FeatureSchema | None = None,
         create: bool = False,
         read_only: bool = False,
-        half: bool = False,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
-            if create and not read_only and not names.is_database(folder):
-                if schema is None:
-                    raise InputError(f"{folder}: a new database needs to know its features")
+            if not names.is_database(folder):
+                may_create = create and not read_only
+                require(may_create, f"{folder}: no database there; build one first")
+                require(schema is not None, f"{folder}: a new one needs to know its features")
                 names.prepare(folder)
-            elif not names.is_database(folder):
-                raise InputError(f"{folder}: no database there; build one first")
-            self._lock = None if read_only else _lock(folder)
-            if self._lock:
+            self._lock = None
+            if not read_only:
+                self._lock = Lock(folder / names.LOCK, folder, "name another database")
                 undo.callback(self._lock.close)
             # Looked at again: another process may have made it before we had the lock.
             if not names.is_database(folder):
-                layout = Layout(schema.dim, "float16" if half else "float32")
-                _create(folder, schema, layout, about or {})
-            stored, layout = names.read_description(folder)
-            self.about, self.name = names.read_about(folder), str(folder)
+                ItemTable(folder / names.TABLE, create=True, read_only=False).close()
+                names.write_description(folder, schema, Layout(schema.dim), about or {})
+            stored, layout, self.about = names.read_description(folder)
+            self.name = str(folder)
             if schema is not None:
                 stored.require_same(schema, str(folder))
             table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
             undo.callback(table.close)
-            super().__init__(folder, folder / names.SEGMENTS, stored, layout, table)
+            super().__init__(folder, stored, layout, table)
             self._knows_end = False  # whether the last block's rows were looked at
             if self._lock:
                 remove_other_generations(self._segments, table.state().generation)
@@ -130,10 +130,9 @@ class LocalDatabase(DatabaseReader):
     ) -> int:
         """The two steps of the module's docstring; returns how many items were removed."""
         self._require_writer()
-        stored = self.layout.encode(vectors)
         with self._guard:
             start = self._next_row()
-            append(self._segments, self.layout, self._table.state().generation, start, stored)
+            append(self._segments, self.layout, self._table.state().generation, start, vectors)
             with self._table.writing() as state:
                 gone = replaced()
                 self._table.remove(gone)
@@ -141,7 +140,7 @@ class LocalDatabase(DatabaseReader):
                     self._table.skip_rows(state.rows, start)
                     self._table.insert(start, items)
                     before = self._table.checksum(start // self.layout.block_rows)
-                    checksums = block_checksums(self.layout, start, stored, before)
+                    checksums = block_checksums(self.layout, start, vectors, before)
                     self._table.set_rows(start + len(items), checksums)
                 record()
             self._knows_end = self._knows_end or len(items) > 0
@@ -239,12 +238,3 @@ class LocalDatabase(DatabaseReader):
             append(self._segments, self.layout, generation, start, vectors)
             checksums += block_checksums(self.layout, start, vectors, 0)
         return checksums
-
-
-def _lock(folder: Path) -> Lock:
-    return Lock(folder / names.LOCK, folder, "name another database")
-
-
-def _create(folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]) -> None:
-    ItemTable(folder / names.TABLE, create=True, read_only=False).close()
-    names.write_description(folder, schema, layout, about)

@@ -157,10 +157,10 @@ def summarize(outcomes: Sequence[Outcome], ks: Sequence[int] = KS) -> dict[str, 
         reason: sum(outcome.failure == reason for outcome in outcomes) / count
         for reason in ("not_detected", "wrong_class")
     }
+    answered = sum(outcome.failure in ("", "wrong_neighbor") for outcome in outcomes)
     lost = {}
     for k in ks:
         hits = sum(outcome.rank is not None and outcome.rank <= k for outcome in outcomes)
-        answered = sum(outcome.failure in ("", "wrong_neighbor") for outcome in outcomes)
         metrics[f"top{k}"] = hits / count
         lost[f"top{k}"] = unanswered | {"wrong_neighbor": (answered - hits) / count}
     return metrics | {"lost": lost}

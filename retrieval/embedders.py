@@ -22,8 +22,7 @@ from retrieval import descriptors
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, stack
 
 FEATURES = ("multitask", "descriptors", "both")
-DESCRIPTOR_CROP = 192  # px
-DESCRIPTOR_MARGIN = 0.1
+DESCRIPTOR_CUT = CropSettings(size=192, margin=0.1)
 
 # What makes two garments the same product, where only descriptors tell.
 ITEM_SHARES = {"color": 0.5, "texture": 0.25, "shape": 0.25}
@@ -58,11 +57,10 @@ class GarmentEmbedder:
         )
         self.describer, self.features = describer, features
         uses_model = features != "descriptors"
-        self.cut = describer.cut if describer else CropSettings(DESCRIPTOR_CROP, DESCRIPTOR_MARGIN)
+        self.cut = describer.cut if describer else DESCRIPTOR_CUT
         self.descriptors = None
         if features != "multitask":
-            own = (self.cut.size, self.cut.margin, self.cut.background) if uses_model else ()
-            self.descriptors = DescriptorEmbedder(*own)
+            self.descriptors = DescriptorEmbedder(self.cut if uses_model else DESCRIPTOR_CUT)
         self.schema = self.descriptors.schema if self.descriptors else None
         if uses_model:
             learned = model_schema(describer.model, describer.cut)
@@ -109,13 +107,8 @@ class GarmentEmbedder:
 class DescriptorEmbedder:
     """Crops -> aspects without any model; ``item`` joins the other three by ITEM_SHARES."""
 
-    def __init__(
-        self,
-        crop_size: int = DESCRIPTOR_CROP,
-        margin: float = DESCRIPTOR_MARGIN,
-        background: bool = True,
-    ) -> None:
-        self.cut = CropSettings(crop_size, margin, background)
+    def __init__(self, cut: CropSettings = DESCRIPTOR_CUT) -> None:
+        self.cut = cut
         self.dims = descriptors.dimensions()
         dims = {"item": sum(self.dims.values())} | self.dims
         self.schema = _schema(dims, f"descriptors {descriptors.VERSION}, {self.cut}")

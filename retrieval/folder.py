@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.files import is_file, replacing
 from retrieval.features import FeatureSchema
-from retrieval.segments import SUFFIXES, Layout
+from retrieval.segments import DTYPE, Layout
 
 FORMAT = "weft-database"
 VERSION = 1
@@ -67,46 +67,34 @@ def write_description(
         json.dump(description, file, indent=2)
 
 
-def read_description(folder: Path) -> tuple[FeatureSchema, Layout]:
-    """What a database holds.
+def read_description(folder: Path) -> tuple[FeatureSchema, Layout, dict[str, Any]]:
+    """What a database holds, and the note of whoever made it.
 
     Raises:
         InputError: not there, damaged, or written by a newer version.
     """
-    path, description = folder / DESCRIPTION, _read(folder)
-    schema = FeatureSchema.from_plain(description.get("schema"), str(path))
-    return schema, _layout(description.get("layout"), schema, path)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """The note of whoever made the database; raises as ``read_description``."""
-    about = _read(folder).get("about", {})
-    if not isinstance(about, dict):
-        raise InputError(f"{folder / DESCRIPTION}: damaged note; restore a copy")
-    return about
-
-
-def _read(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        about = json.loads(path.read_text())
+        description = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{folder}: no database there; build one first") from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; restore a copy") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"{path}: not the description of a database")
-    if about.get("version") != VERSION:
-        raise InputError(
-            f"{path}: format version {about.get('version')}, this program knows {VERSION}"
-        )
-    return about
+    version, about = description.get("version"), description.get("about", {})
+    if version != VERSION:
+        raise InputError(f"{path}: format version {version}, this program knows {VERSION}")
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: damaged note; restore a copy")
+    schema = FeatureSchema.from_plain(description.get("schema"), str(path))
+    return schema, _layout(description.get("layout"), schema, path), about
 
 
 def _layout(plain: object, schema: FeatureSchema, path: Path) -> Layout:
     try:
         layout = Layout(**plain)
-        sound = layout.dim == schema.dim and layout.dtype in SUFFIXES
+        sound = layout.dim == schema.dim and layout.dtype == DTYPE
         sound = sound and 0 < layout.block_rows <= layout.segment_rows
         if sound and layout.segment_rows % layout.block_rows == 0:
             return layout

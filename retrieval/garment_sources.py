@@ -118,7 +118,8 @@ class AnnotatedGarments:
 
     Attributes:
         root: the folder that the photos' names start from.
-        places: name -> (records, index of the photo there).
+        places: name -> (records, index of the photo there, what tells its split's identities from
+            other splits' of the same number).
 
     Raises:
         InputError: the set cannot be read, or the specs name several sets.
@@ -134,11 +135,13 @@ class AnnotatedGarments:
         )
         parts = [load_spec(spec, spec.split) for spec in specs]
         self.root = Path(os.path.commonpath([records.root.absolute() for records in parts]))
-        self.places: dict[str, tuple[PhotoRecords, int]] = {}
-        for records in parts:
+        self.places: dict[str, tuple[PhotoRecords, int, str]] = {}
+        for spec, records in zip(specs, parts, strict=True):
             start = records.root.absolute().relative_to(self.root)
+            part = f"{spec.split} " if len(specs) > 1 else ""
             for index in range(len(records)):
-                self.places[(start / records.file_name_of(index)).as_posix()] = records, index
+                name = (start / records.file_name_of(index)).as_posix()
+                self.places[name] = records, index, part
         again = sum(map(len, parts)) - len(self.places)
         if again and is_main():
             logger.warning(
@@ -153,20 +156,18 @@ class AnnotatedGarments:
         )
 
     def _detections(self, root: Path, name: str, full_size: tuple[int, int]) -> Detections:
-        records, index = self.places[name]
-        photo = records[index]
-        annotated, (width, height) = (photo.width, photo.height), full_size
-        if annotated != full_size and any(
-            g.box.tolist() != _all_of(annotated) for g in photo.garments
-        ):
-            size = f"{photo.width}×{photo.height}"
-            raise PhotoError("unreadable", root / name, f"annotated as {size}, is {width}×{height}")
-        boxes = [_all_of(full_size) if g.box.tolist() == _all_of(annotated) else g.box
-                 for g in photo.garments]  # fmt: skip
-        masks = [None if g.segmentation is None else to_rle(g.segmentation, height, width)
-                 for g in photo.garments]  # fmt: skip
-        count = len(boxes)
-        boxes = np.array(boxes, np.float64).reshape(-1, 4)
+        records, index, _ = self.places[name]
+        photo, (width, height) = records[index], full_size
+        boxes, masks = [], []
+        for garment in photo.garments:
+            fills_photo = garment.box.tolist() == [0, 0, photo.width, photo.height]
+            if not fills_photo and full_size != (photo.width, photo.height):
+                sizes = f"annotated as {photo.width}×{photo.height}, is {width}×{height}"
+                raise PhotoError("unreadable", root / name, sizes)
+            boxes.append([0, 0, *full_size] if fills_photo else garment.box)
+            outline = garment.segmentation
+            masks.append(None if outline is None else to_rle(outline, height, width))
+        boxes, count = np.array(boxes, np.float64).reshape(-1, 4), len(boxes)
         return Detections(
             width, height, boxes, np.ones(count, np.float32), np.zeros(count, np.int64), masks
         )
@@ -182,9 +183,20 @@ class AnnotatedGarments:
 
     def labeled(self, name: str) -> list[Item]:
         """The annotation of a photo's garments as items."""
-        records, index = self.places[name]
+        records, index, part = self.places[name]
         photo = records[index]
-        return [_labeled(name, i, g, photo.source, records) for i, g in enumerate(photo.garments)]
+        items = []
+        for number, garment in enumerate(photo.garments, 1):
+            item = Item(item_key(name, number), name, number, tuple(garment.box.tolist()))
+            item.category = records.categories[garment.category] if garment.category >= 0 else None
+            item.attributes = _held(garment, records)
+            if garment.identity >= 0:
+                # Names hold in all splits, numbers (DeepFashion2's pairs) begin anew in each.
+                names = records.identities
+                item.identity = names[garment.identity] if names else f"{part}{garment.identity}"
+            item.extra = {"source": photo.source} if photo.source else {}
+            items.append(item)
+        return items
 
     def are_stored(self, store: Store, names: Sequence[str]) -> Iterator[bool]:
         """Whether a store says of each photo what the annotation says now."""
@@ -196,32 +208,22 @@ class AnnotatedGarments:
                 yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
 
 
-def _all_of(size: tuple[int, int]) -> list[float]:
-    return [0, 0, *size]
-
-
 def _annotation(item: Item) -> tuple:
     source = item.extra.get("source")
     return item.key, item.box, item.category, item.attributes, item.identity, source
 
 
-def _labeled(name: str, i: int, garment: Garment, source: str, records: PhotoRecords) -> Item:
-    item = Item(item_key(name, i + 1), name, i + 1, tuple(garment.box.tolist()))
-    item.category = records.categories[garment.category] if garment.category >= 0 else None
-    if garment.identity >= 0:
-        named = len(records.identities) > garment.identity
-        item.identity = records.identities[garment.identity] if named else str(garment.identity)
+def _held(garment: Garment, records: PhotoRecords) -> dict[str, str]:
+    """The answers of an annotated garment; a value that excludes no other has a name of its own."""
+    answers: dict[str, str] = {}
     for group in records.attribute_groups:
-        values = records.attributes[group.start : group.stop]
-        held = [
-            v
-            for v, sign in zip(values, garment.attributes[group.start :], strict=False)
-            if sign == 1
-        ]
-        item.attributes |= {group.name: held[0]} if group.exclusive and held else {}
-        item.attributes |= {} if group.exclusive else dict.fromkeys(held, YES)
-    item.extra = {"source": source} if source else {}
-    return item
+        signs = garment.attributes[group.start : group.stop]
+        held = [records.attributes[group.start + i] for i in np.flatnonzero(signs == 1)]
+        if not group.exclusive:
+            answers |= dict.fromkeys(held, YES)
+        elif held:
+            answers[group.name] = held[0]
+    return answers
 
 
 def _item(name: str, i: int, description: Description) -> Item:

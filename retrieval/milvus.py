@@ -10,7 +10,7 @@ index, ranked exactly by ``milvus_search``.
 Consistency. ``Strong`` makes a read wait until the query nodes have seen everything written
 anywhere before it: one or two ticks of the server's clock, 0.2 to 0.4 seconds. ``Bounded``
 answers at once (10 ms) and may miss what was written in the last five seconds. Reads of the whole
-(count, keys, photos, verify, export) are strong. ``search``, ``get`` and ``vectors`` are strong
+(count, keys, photos, verify) are strong. ``search``, ``get`` and ``vectors`` are strong
 in the first seconds after opening or writing and bounded from then on: they always see what was
 there when the store was opened and what it wrote itself, and what other processes write within
 seconds. ``Session`` would not do: it may still show an item that was just deleted.

@@ -1,5 +1,6 @@
 """Pictures of stored items: their photos, looked up below the database's root and nowhere else."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -52,10 +53,25 @@ def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray |
         path = photo_path(root, item.photo)
         full_size = photo_size(path)
         box = np.nan_to_num(item.box or (0, 0, *full_size)).clip(0, max(full_size))
-        longest = max(*(box[2:] - box[:2]), 1)
-        photo = read_photo(path, min_short_side=round(min(full_size) * min(side / longest, 1)))
+        return read_part(path, box, full_size, side)
     except (PhotoError, InputError):
         return None
+
+
+def read_part(path: Path, box: np.ndarray, full_size: Size, side: int) -> np.ndarray:
+    """What a box shows of a photo, at most ``side`` pixels long: u8[H,W,3] RGB.
+
+    Args:
+        path: of the photo, which is decoded no larger than this needs.
+        box: f64[4] xyxy in pixels of the full photo.
+        full_size: (width, height) of the full photo.
+        side: px.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    longest = max(*(box[2:] - box[:2]), 1)
+    photo = read_photo(path, min_short_side=math.ceil(min(full_size) * min(side / longest, 1)))
     return shrink(cut_box(photo, box, full_size), side)
 
 

@@ -74,7 +74,12 @@ def _within_categories(
         asking = np.flatnonzero(query_categories == category)
         found = np.flatnonzero(gallery_categories == category)
         part = rank_on_all(
-            queries[asking], gallery[found], query_ids[asking], gallery_ids[found], ks=ks
+            queries[asking],
+            gallery[found],
+            query_ids[asking],
+            gallery_ids[found],
+            ks=ks,
+            whole=False,
         )
         for name, values in scores.items():
             values[asking] = part[name]

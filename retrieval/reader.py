@@ -12,6 +12,7 @@ import numpy as np
 from engine.errors import InputError
 from retrieval.features import FeatureSchema, weighted_query
 from retrieval.filters import filter_mask
+from retrieval.folder import SEGMENTS
 from retrieval.item_table import ItemTable, State
 from retrieval.ranking import aspect_cosines, best_first, weighted_mean
 from retrieval.scan import candidates
@@ -57,13 +58,12 @@ class DatabaseReader(Store):
     def __init__(
         self,
         folder: Path,
-        segments: Path,
         schema: FeatureSchema,
         layout: Layout,
         table: ItemTable,
     ) -> None:
         self.folder, self.schema, self.layout = folder, schema, layout
-        self._segments, self._table = segments, table
+        self._segments, self._table = folder / SEGMENTS, table
         self._guard = threading.RLock()  # of the connection and the view
         self._view: View | None = None
         self._damaged: set[tuple[int, int]] = set()  # generation, block: met by a search
@@ -111,7 +111,7 @@ class DatabaseReader(Store):
         if missing is not None:
             raise InputError(f"{self.folder}: holds no item {missing!r}")
         places = np.array([rows[key] for key in keys], np.int64)
-        return view.read_checked(places).astype(np.float32)
+        return view.read_checked(places)
 
     def version(self) -> State:
         with self._guard, self._table.reading() as state:
@@ -181,7 +181,7 @@ class DatabaseReader(Store):
             cosines[part] = aspect_cosines(queries[asker[part]], vectors, self.schema)
         parts = [queries[:, self.schema.slice(name)] for name in self.schema.names]
         norms = np.stack([np.linalg.norm(part, axis=1) for part in parts], axis=1)
-        strange = ~(np.abs(cosines) <= 1.01 * norms[asker] + 1e-6).all(axis=1)
+        strange = ~(np.abs(cosines) <= 1.01 * norms[asker]).all(axis=1)
         self._leave_out(view, rows[strange])
         return np.split(cosines, np.cumsum(counts)[:-1])
 

@@ -21,7 +21,7 @@ BLOCK_ROWS = (1 << 15, 1 << 12)
 # Copying a row takes as long as multiplying it with three queries, or with a sixth of 256.
 MANY_QUERIES = 32
 GATHER_BELOW = (0.25, 0.75)
-COPIED_ROWS = 1024  # gathered or widened at a time, so that the copy stays in the cache
+COPIED_ROWS = 1024  # gathered at a time, so that the copy stays in the cache
 
 
 def candidates(
@@ -30,7 +30,7 @@ def candidates(
     """Rows that may be among the k best of each query, in no particular order.
 
     Args:
-        segments: of all rows, fp32 or fp16.
+        segments: of all rows.
         mask: bool[rows], which rows may be found; None: all.
         queries: f32[Q, D], already weighted.
 
@@ -87,7 +87,8 @@ def _blocks(
             for rows, vectors in _gathered(stored, wanted):
                 yield segment.start, rows, vectors
             continue
-        for first, vectors in _whole(stored, block_rows):
+        for first in range(0, len(stored), block_rows):
+            vectors = stored[first : first + block_rows]
             start, rows = segment.start + first, None
             if wanted is not None and len(wanted) < len(stored):
                 rows = np.flatnonzero(mask[start : start + len(vectors)])
@@ -97,24 +98,11 @@ def _blocks(
 def _gathered(
     stored: torch.Tensor, wanted: np.ndarray
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """The wanted rows, ``COPIED_ROWS`` at a time, in single precision."""
-    copied = torch.empty(COPIED_ROWS, stored.shape[1], dtype=stored.dtype)
+    """The wanted rows, ``COPIED_ROWS`` at a time."""
+    copied = torch.empty(COPIED_ROWS, stored.shape[1])
     for first in range(0, len(wanted), COPIED_ROWS):
         rows = wanted[first : first + COPIED_ROWS]
-        vectors = torch.index_select(stored, 0, torch.from_numpy(rows), out=copied[: len(rows)])
-        yield rows, vectors.float()
-
-
-def _whole(stored: torch.Tensor, block_rows: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """All rows, block by block, in single precision."""
-    if stored.dtype == torch.float32:
-        for first in range(0, len(stored), block_rows):
-            yield first, stored[first : first + block_rows]
-        return
-    widened = torch.empty(COPIED_ROWS, stored.shape[1])
-    for first in range(0, len(stored), COPIED_ROWS):
-        block = stored[first : first + COPIED_ROWS]
-        yield first, widened[: len(block)].copy_(block)
+        yield rows, torch.index_select(stored, 0, torch.from_numpy(rows), out=copied[: len(rows)])
 
 
 class _Pool:
@@ -123,7 +111,7 @@ class _Pool:
     def __init__(self, queries: np.ndarray, k: int, spare: int | None) -> None:
         count = len(queries)
         self.k, self.spare = k, spare
-        self.slack = TOLERANCE * np.maximum(np.linalg.norm(queries, axis=1), 1e-30)
+        self.slack = TOLERANCE * np.linalg.norm(queries, axis=1)
         self.threshold = np.full(count, -np.inf, np.float32)
         self.crowded = np.zeros(count, bool)
         self.query = np.zeros(0, np.int64)

@@ -1,11 +1,12 @@
 """The vectors of a local database: append-only files of rows, mapped into memory for reading.
 
     segments/0001-00000.f32      generation 1, rows 0 .. segment_rows - 1
-    segments/0001-00001.f32      the next rows, and so on; ``.f16`` for half precision
+    segments/0001-00001.f32      the next rows, and so on
 
-A file is nothing but rows in native (little-endian) order. How many of them count, and the CRC-32
-of every block of ``block_rows`` rows, stands in the item table: what a killed writer left behind
-the last counted row is written over by the next one. Compacting writes a new generation.
+A file is nothing but rows of float32 in native (little-endian) order. How many of them count, and
+the CRC-32 of every block of ``block_rows`` rows, stands in the item table: what a killed writer
+left behind the last counted row is written over by the next one. Compacting writes a new
+generation.
 """
 
 import mmap
@@ -22,7 +23,7 @@ import torch
 from engine.errors import InputError
 from engine.files import sync_folder
 
-SUFFIXES = {"float32": ".f32", "float16": ".f16"}
+DTYPE = "float32"
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,21 @@ class Layout:
     """Where a row lies. Kept in ``database.json``, so that the numbers may change one day."""
 
     dim: int
-    dtype: str = "float32"
+    dtype: str = DTYPE
     segment_rows: int = 1 << 18
     block_rows: int = 1024
 
     @property
     def row_bytes(self) -> int:
-        return self.dim * np.dtype(self.dtype).itemsize
+        return 4 * self.dim
 
     def path(self, folder: Path, generation: int, segment: int) -> Path:
-        return folder / f"{generation:04d}-{segment:05d}{SUFFIXES[self.dtype]}"
-
-    def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """f32[n, D] as stored. InputError where half precision overflows."""
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(vectors, self.dtype)
-        if not np.isfinite(stored).all():
-            raise InputError("a vector's values are too large for half precision (65504)")
-        return stored
+        return folder / f"{generation:04d}-{segment:05d}.f32"
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """One segment as a reader sees it: read-only ``vectors`` [rows, D], first row ``start``.
+    """One segment as a reader sees it: read-only ``vectors`` f32[rows, D], first row ``start``.
 
     ``tensor`` is the same memory.
     """
@@ -63,7 +56,7 @@ class Mapped:
 
 
 def append(folder: Path, layout: Layout, generation: int, start: int, vectors: np.ndarray) -> None:
-    """Write encoded rows from row ``start`` on, and return only when they are on the disk.
+    """Write contiguous f32[n, D] from row ``start`` on, and return only when they are on the disk.
 
     Raises:
         InputError: no space, no permission. Nothing counts until the item table says so.
@@ -99,7 +92,7 @@ def _write(path: Path, offset: int, data: memoryview) -> None:
 def block_checksums(
     layout: Layout, start: int, vectors: np.ndarray, before: int
 ) -> Iterator[tuple[int, int]]:
-    """(block, CRC-32) of every block that encoded rows appended at ``start`` touch.
+    """(block, CRC-32) of every block that rows appended at ``start`` touch.
 
     Args:
         before: checksum of the rows that the first block already has, 0 when it has none.
@@ -131,7 +124,7 @@ def map_segment(
         return None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    vectors = np.frombuffer(view, layout.dtype).reshape(rows, layout.dim)
+    vectors = np.frombuffer(view, np.float32).reshape(rows, layout.dim)
     with warnings.catch_warnings():
         # PyTorch knows no read-only tensors; this one is only ever multiplied.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

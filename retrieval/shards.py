@@ -83,14 +83,16 @@ class _Appended:
         self.descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     def append(self, data: bytes) -> None:
-        """Hand a piece to the system: a kill of this process cannot take it back."""
+        """Hand a piece to the system: a kill of this process cannot take it back.
+
+        What a full disk leaves of one is written over by the next; a line without its end is none.
+        """
         rest, offset = memoryview(data), self.size
         try:
             while rest:
                 written = os.pwrite(self.descriptor, rest, offset)
                 rest, offset = rest[written:], offset + written
         except OSError as error:
-            os.ftruncate(self.descriptor, self.size)
             sentence = f"cannot write {self.path}: {error.strerror}; free space or choose another"
             raise InputError(f"{sentence} place") from error
         self.size = offset

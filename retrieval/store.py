@@ -196,12 +196,6 @@ class Store(PhotoSink):
         only where fewer items pass the filter. InputError for weights or k out of range.
         """
 
-    def export(self, folder: Path) -> None:
-        """Write ``vectors.npz`` (keys, vectors f32[n, D]) and ``items.csv``, rows by key."""
-        from retrieval.export import write_export  # needs what this module defines
-
-        write_export(self, folder)
-
     @abstractmethod
     def verify(self, *, repair: bool = False) -> list[str]:
         """Check everything stored against itself; a sentence for each problem found.
@@ -232,7 +226,6 @@ def open_database(
     schema: FeatureSchema | None = None,
     create: bool = False,
     read_only: bool = False,
-    half: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> Store:
     """Open a folder, or a Milvus collection given as ``http://host:19530#collection``.
@@ -241,7 +234,6 @@ def open_database(
         schema: what the features to come look like; one that differs from the stored is refused.
         create: make the store where there is none yet (needs a schema).
         read_only: take no writer's lock; writing methods are refused.
-        half: a new folder keeps float16, half the space for scores that differ by about 1e-4.
         about: what a new store notes of itself, ready for JSON.
 
     Raises:
@@ -251,8 +243,6 @@ def open_database(
     if str(location).startswith(MILVUS_PREFIXES):
         from retrieval.milvus import MilvusStore
 
-        if half:
-            raise InputError(f"{location}: Milvus keeps float32; leave out half precision")
         return MilvusStore(
             str(location), schema=schema, create=create, read_only=read_only, about=about
         )
@@ -263,7 +253,6 @@ def open_database(
         schema=schema,
         create=create,
         read_only=read_only,
-        half=half,
         about=about,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config import require
 from engine.data.labels import CATEGORY, LabelGroup
 from engine.data.packing import SOURCES
 from engine.errors import InputError
@@ -21,7 +22,6 @@ from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
 from retrieval.pictures import ROOT
 from retrieval.store import Item, Store, item_key
 
-BLOCK = 4096  # items asked of a store at a time
 FIXED_COLUMNS = {"key", "photo", "file_name", "garment", "number", "x1", "y1", "x2", "y2",
                  "category", "identity", "item_id", "extra"}  # fmt: skip
 
@@ -114,19 +114,13 @@ def from_store(store: Store) -> StoredSet:
     Raises:
         InputError: it is empty or cannot be read.
     """
-    items, vectors = [], []
     keys = store.keys()
-    for start in range(0, len(keys), BLOCK):
-        block = keys[start : start + BLOCK]
-        items += [item for item in store.get(block) if item is not None]
-        vectors.append(store.vectors(block))
-    if not items:
-        raise InputError("the database is empty: build it with tools/build_database.py")
-    return StoredSet(items, np.concatenate(vectors), store.schema, store.about)
+    require(bool(keys), "the database is empty: build it with tools/build_database.py")
+    return StoredSet(store.get(keys), store.vectors(keys), store.schema, store.about)
 
 
 def from_files(vectors: Path, table: Path) -> StoredSet:
-    """Read what a store exports, or any vectors with a table of their rows.
+    """Read vectors with a table of their rows, such as infer.py writes.
 
     Args:
         vectors: npz; every 2-d array of numbers is an aspect, scaled to unit length here, but an
@@ -168,13 +162,17 @@ def _read_vectors(path: Path) -> dict[str, np.ndarray]:
     return {name: part / np.maximum(lengths[name], 1e-12) for name, part in parts.items()}
 
 
-def _read_items(path: Path) -> Iterable[Item]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV whose first line names the columns; InputError where there is none."""
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no readable table of items ({error})") from error
-    for line, row in enumerate(rows, 2):
+        raise InputError(f"{path}: no readable table ({error})") from error
+
+
+def _read_items(path: Path) -> Iterable[Item]:
+    for line, row in enumerate(read_table(path), 2):
         try:
             yield _item(row)
         except (KeyError, ValueError) as error:

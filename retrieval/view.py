@@ -47,8 +47,8 @@ class View:
         return np.ones(self.rows, bool) if self.live is None else self.live.copy()
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Rows in the given order, as stored; what is missing reads as zeros."""
-        vectors = np.zeros((len(rows), self.layout.dim), self.layout.dtype)
+        """f32[n, D] of the rows in the given order; what is missing reads as zeros."""
+        vectors = np.zeros((len(rows), self.layout.dim), np.float32)
         for segment in self.segments:
             inside = (rows >= segment.start) & (rows < segment.start + len(segment.vectors))
             vectors[inside] = segment.vectors[rows[inside] - segment.start]

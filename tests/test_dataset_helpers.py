@@ -328,6 +328,12 @@ def test_loading_a_spec(tmp_path: Path) -> None:
     records = load_spec(parse_spec(f"csv:{root}:attributes=:identity=none:split=a"), "a")
     assert records.attributes == [] and (records.garment_identity == -1).all()
     assert records.categories == ["coat", "dress"]
+    shown = ["Closures, Fasteners", "fit", "color"]
+    attributes = [{"id": i, "name": name, "supercategory": name} for i, name in enumerate(shown)]
+    write_coco(tmp_path / "listed", coco_document() | {"attributes": attributes})
+    wanted = 'attributes="closures, fasteners",fit'
+    spec = parse_spec(f"coco:{tmp_path / 'listed'}:{wanted}")
+    assert load_spec(spec, "train").attributes == ["Closures, Fasteners", "fit"]
     # COCO: crowds are no crops, masks can be ignored, a named file is the training's only.
     (root / "train.json").rename(root / "mine.json")
     (root / "val.json").write_text((root / "mine.json").read_text())

@@ -10,9 +10,11 @@ An item is a garment, called `relative/photo.jpg#number`: box, category, attribu
 colors and a vector for each of item, color, texture and shape (tools/search.py weighs them).
 
 Run it again to continue after a kill, or when photos are new or have changed; those that are gone
-from the disk are forgotten, whatever else is in the database stays. With --dataset the set's
-labels are stored instead of the model's, and what the set no longer lists is forgotten. --repair
-checks every vector first and reads the photos of damaged ones again.
+from the disk are forgotten, whatever else is in the database stays. Where not one is left nothing
+is forgotten, since a disk that is not mounted looks alike: delete the database yourself.
+
+With --dataset the set's labels are stored instead of the model's, and what the set no longer lists
+is forgotten. --repair checks every vector first and reads the photos of damaged ones again.
 """
 
 import argparse

@@ -144,7 +144,8 @@ def merge_labels(
         Groups are the same when their names are, values when their texts are, capitals aside.
 
     Raises:
-        InputError: two sets have the same name, or disagree whether a group is exclusive.
+        InputError: two sets have the same name, or disagree whether a group is exclusive; one has
+            two groups of a name.
     """
     if len(set(names)) < len(names):
         raise InputError(f"sets named {', '.join(names)}: give each its own with name=")
@@ -154,6 +155,11 @@ def merge_labels(
     for records, name in zip(parts, names, strict=True):
         vocabulary = {}
         for group, its_values, alone in _groups_of(records):
+            if group in vocabulary:
+                raise InputError(
+                    f"{name}: has two questions called {group}; leave one out (attributes=..., "
+                    "category=none), or rename it"
+                )
             if exclusive.setdefault(group, alone) != alone:
                 raise InputError(
                     f"{name}: {group} is exclusive in one set and multi-label in another; leave it "

@@ -16,9 +16,9 @@ class MultitaskConfig(TrainingConfig):
     dataset: tuple[str, ...] = setting(
         dataclasses.MISSING, "the sets to learn from, each NAME:PATH[:key=value]... with NAME "
         "deepfashion, deepfashion-fine, inshop, consumer2shop, csv, coco or deepfashion2; keys: "
-        "attributes=A,B (the groups to learn), category=, identity= (a column, or none), split= "
-        "(the part to learn from), val= (the part to judge by, or none), weight= (share in the mix "
-        "relative to its size), annotations=, images=, name=, mask=no",
+        'attributes=A,"B, C" (the groups to learn), category=, identity= (a column, or none), '
+        "split= (the part to learn from), val= (the part to judge by, or none), weight= (share in "
+        "the mix relative to its size), annotations=, images=, name=, mask=no",
     )  # fmt: skip
     data_path: str | None = setting(None, "the folder, where --dataset is a single bare NAME")
     strict: bool = setting(False, "stop at the first faulty record instead of skipping it")

@@ -151,7 +151,8 @@ class _Search:
         table = self.table
         if (table.identity < 0).all():
             return {}
-        scores = self._rank(roles.queries, roles.gallery, table.identity, KS, [table.photo])
+        shown = roles.queries, roles.gallery
+        scores = self._rank(*shown, table.identity, KS, [table.photo], whole=True)
         return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
 
     def same_labels(self, roles: Roles) -> dict[str, np.ndarray]:
@@ -182,6 +183,7 @@ class _Search:
         ids: np.ndarray,
         ks: Sequence[int],
         apart: Sequence[np.ndarray],
+        whole: bool = False,
     ) -> dict[str, np.ndarray]:
         if self.max_queries is not None and len(queries) > self.max_queries:
             queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
@@ -192,5 +194,6 @@ class _Search:
             ids[gallery],
             ks=ks,
             exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
+            whole=whole,
             watch=self.watch,
         )

@@ -6,15 +6,20 @@ processes: products are taken in double precision over a fixed grid of query blo
 equal to nine decimals count as tied.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from engine import distributed
 
 BLOCK_BYTES = 32 << 20  # of one block's scores; sorting them takes a few times as much
+NOBODY = -2  # no entry's number
+PAST_THE_LOWEST = 3 * 10**9  # in steps of a score's last decimal
+COUNTED = 24  # from so many relevant entries on, sorting the gallery is faster than counting
 DECIMALS = 9  # float64 products of float32 unit vectors differ by 1e-15 between kernels
 
 
@@ -51,6 +56,7 @@ def rank_on_all(
     *,
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
+    whole: bool = True,
     watch: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Score each query's ranking of the gallery by inner product; all ranks call it.
@@ -62,7 +68,8 @@ def rank_on_all(
         query_ids, gallery_ids: int64 [Q] and [G]; equal numbers are relevant, -1 is unknown.
         ks: cut-offs.
         exclude: pairs left out of the ranking, as if not in the gallery.
-        watch: title of a progress bar of rank 0's share; None: no bar.
+        whole: also give what takes the ranks of all that is relevant, "mAP" and "MRR".
+        watch: title of a progress bar of rank 0's share, on a terminal; None: no bar.
 
     Returns:
         The same on every rank, float64 [Q] each, NaN for a query of unknown id or without anything
@@ -72,24 +79,31 @@ def rank_on_all(
         rank.
     """
     share = _own_blocks(len(queries), len(gallery))
-    shown = track(share, watch, transient=True) if watch and distributed.is_main() else share
+    seen = share
+    if watch and distributed.is_main() and sys.stderr.isatty():
+        seen = track(share, watch, console=Console(stderr=True), transient=True)
     known = np.flatnonzero(gallery_ids >= 0)
     queries, columns = _to_unit_range(queries, gallery[known])
-    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks] + ["mAP", "MRR"]
+    gallery_ids = gallery_ids[known]
+    exclude = [Exclusion(pair.queries, pair.gallery[known]) for pair in exclude]
+    names = [f"{kind}@{k}" for kind in ("R", "P", "found") for k in ks]
+    names += ["mAP", "MRR"] if whole else []
     parts = [{name: np.zeros(0) for name in names}]
-    for block in shown:
+    for block in seen:
         rows = np.arange(block.start, block.stop)
-        allowed = np.ones((len(rows), len(known)), bool)
+        apart = np.zeros((len(rows), len(known)), bool)
         for pair in exclude:
             number = pair.queries[rows, None]
-            allowed &= (number != pair.gallery[known]) | (number < 0)
-        relevant = (query_ids[rows, None] == gallery_ids[known]) & allowed
-        measurable = np.flatnonzero(relevant.any(axis=1))
-        found = _in_order(queries[rows] @ columns, allowed, relevant)[measurable]
-        candidates = allowed[measurable].sum(axis=1)
+            apart |= np.where(number < 0, NOBODY, number) == pair.gallery
+        relevant = (query_ids[rows, None] == gallery_ids) & ~apart
+        keys = _keys(queries[rows] @ columns)
+        keys[apart] += PAST_THE_LOWEST * len(known)
+        row, rank = _ranks(keys, relevant) if whole else _first_ranks(keys, relevant, max(ks))
+        total = np.count_nonzero(relevant, axis=1)
+        candidates = len(known) - np.count_nonzero(apart, axis=1)
         parts.append({name: np.full(len(rows), np.nan) for name in names})
-        for name, values in _score(found, candidates, ks).items():
-            parts[-1][name][measurable] = values
+        for name, values in _score(row, rank, total, candidates, ks, whole).items():
+            parts[-1][name][total > 0] = values[total > 0]
     gathered = distributed.gather_objects(parts)
     merged = None
     if gathered is not None:
@@ -116,9 +130,8 @@ def nearest(
     k = min(k, count)
     found = [np.zeros((0, k), np.int64)]
     for block in query_blocks(len(queries), count) if blocks is None else blocks:
-        keys = _keys(queries[block.start : block.stop] @ columns) * max(count, 1) + np.arange(count)
-        best = np.sort(keys if k == count else np.partition(keys, k, axis=1)[:, :k], axis=1)
-        found.append(best % max(count, 1))
+        keys = _keys(queries[block.start : block.stop] @ columns)
+        found.append(_first(keys, k))
     return np.concatenate(found)
 
 
@@ -130,12 +143,16 @@ def nearest_on_all(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarr
 
 
 def _keys(similar: np.ndarray) -> np.ndarray:
-    """int64, ascending from the highest score; scores in -1 .. 1 that tie get the same.
+    """int64 [q, G] of scores in -1 .. 1: ascending from the highest, ties by position.
 
-    The scores are overwritten: fresh memory would cost more than the arithmetic.
+    Every key of a row is another. The scores are overwritten: fresh memory would cost more than the
+    arithmetic.
     """
     similar *= -(10.0**DECIMALS)
-    return np.rint(similar, out=similar).astype(np.int64)
+    keys = np.rint(similar, out=similar).astype(np.int64)
+    keys *= similar.shape[1]
+    keys += np.arange(similar.shape[1])
+    return keys
 
 
 def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,39 +162,58 @@ def _to_unit_range(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
     return sides[0] / longest[0], (sides[1] / longest[1]).T
 
 
-def _in_order(similar: np.ndarray, allowed: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """bool [q, G], whether the entry at each rank is relevant; excluded entries come last.
+def _first(keys: np.ndarray, k: int) -> np.ndarray:
+    """int64 [q, min(k, G)], the entries of the lowest keys, ascending."""
+    count = keys.shape[1]
+    best = np.sort(keys if k >= count else np.partition(keys, k, axis=1)[:, :k], axis=1)
+    return best % max(count, 1)
 
-    Score, position and relevance share one integer, so that one plain sort orders by score, breaks
-    ties by position and brings the relevance along: several times faster than sorting indices.
+
+def _first_ranks(keys: np.ndarray, relevant: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """As ``_ranks``, of the first k entries."""
+    return np.nonzero(np.take_along_axis(relevant, _first(keys, k), axis=1))
+
+
+def _ranks(keys: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(row, rank from 0) of every relevant entry, row by row, ascending.
+
+    Args:
+        keys: int64 [q, G].
+        relevant: bool [q, G].
     """
-    count = similar.shape[1]
-    step = 2 * max(count, 1)
-    keys = _keys(similar)
-    keys[~allowed] = 2 * 10**DECIMALS  # past the lowest score
-    keys *= step
-    keys += 2 * np.arange(count)
-    keys += relevant
-    keys.sort(axis=1)
-    keys &= 1
-    return keys.astype(bool)
+    ranks = [np.zeros(0, np.int64)]
+    for row, hits in zip(keys, relevant, strict=True):
+        wanted = np.sort(row[hits])
+        if len(wanted) < COUNTED:
+            ranks.append(np.array([np.count_nonzero(row < key) for key in wanted], np.int64))
+        else:
+            ranks.append(np.searchsorted(np.sort(row), wanted))
+    lengths = list(map(len, ranks[1:]))
+    return np.repeat(np.arange(len(keys)), lengths), np.concatenate(ranks)
 
 
-def _score(found: np.ndarray, candidates: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """The per-query numbers of ``rank_on_all`` from relevance by rank, bool [q, G]."""
-    count = len(found)
-    row, rank = np.nonzero(found)
-    total = np.bincount(row, minlength=count)
-    first = np.cumsum(total) - total
-    number = np.arange(len(row)) - first[row] + 1  # 1 for a row's first relevant entry, 2, ...
+def _score(
+    row: np.ndarray,
+    rank: np.ndarray,
+    total: np.ndarray,
+    candidates: np.ndarray,
+    ks: Sequence[int],
+    whole: bool,
+) -> dict[str, np.ndarray]:
+    """The per-query numbers of ``rank_on_all`` from the ranks of what is relevant."""
+    count = len(total)
     scores = {}
-    for k in ks:
-        among = np.bincount(row[rank < k], minlength=count)
-        scores[f"R@{k}"] = among > 0
-        scores[f"P@{k}"] = among / np.minimum(k, candidates)
-        scores[f"found@{k}"] = among / total
-    scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
-    scores["MRR"] = 1 / (rank[first] + 1)
+    with np.errstate(invalid="ignore"):  # of rows without anything relevant
+        for k in ks:
+            among = np.bincount(row[rank < k], minlength=count)
+            scores[f"R@{k}"] = among > 0
+            scores[f"P@{k}"] = among / np.minimum(k, candidates)
+            scores[f"found@{k}"] = among / total
+        if whole:
+            first = np.cumsum(total) - total
+            number = np.arange(len(row)) - first[row] + 1  # 1 for a row's first relevant entry ...
+            scores["mAP"] = np.bincount(row, number / (rank + 1), minlength=count) / total
+            scores["MRR"] = 1 / (np.append(rank, 0)[first] + 1)
     return scores
 
 

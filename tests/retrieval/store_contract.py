@@ -4,9 +4,6 @@ A test module imports ``StoreContract``, subclasses it, and gives a fixture ``lo
 store can be made that isn't there yet.
 """
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -351,20 +348,6 @@ class StoreContract:
         assert filled.keys(greens) == [
             item.key for item in filled.get(filled.keys()) if item.attributes["color"] == "green"
         ]
-
-    def test_export_is_read_back(self, filled: Store, items, rows, tmp_path: Path) -> None:
-        filled.export(tmp_path / "out")
-        with np.load(tmp_path / "out" / "vectors.npz") as exported:
-            keys = exported["keys"].tolist()
-            assert keys == filled.keys()
-            np.testing.assert_allclose(exported["vectors"], filled.vectors(keys), atol=1e-6)
-        with (tmp_path / "out" / "items.csv").open(newline="", encoding="utf-8") as file:
-            table = {row["key"]: row for row in csv.DictReader(file)}
-        assert list(table) == keys
-        row, item = table[items[5].key], items[5]
-        assert (row["photo"], row["garment"], row["x2"]) == (item.photo, "1", "35.0")
-        assert (row["category"], row["color"]) == ("skirt", "blue")
-        assert table[items[3].key]["category"] == ""
 
     def test_what_processes_put_beside_it_arrives(self, location: str, store: Store) -> None:
         for rank in (0, 1):

@@ -20,7 +20,6 @@ from tests.retrieval.store_contract import (
     EQUAL,
     SCHEMA,
     StoreContract,
-    by_hand,
     make_item,
     unit_rows,
 )
@@ -30,32 +29,6 @@ pytestmark = pytest.mark.usefixtures("small_files")
 
 class TestContract(StoreContract):
     pass
-
-
-class TestContractInHalfPrecision(StoreContract):
-    """Rankings of random vectors stand, numbers are less exact; what compares them stays out."""
-
-    test_items_come_back_as_given = None
-    test_adding_a_key_again_replaces_it = None
-    test_a_photo_is_replaced_as_a_whole = None
-    test_search_ranks_by_the_weighted_mean = None
-    test_what_processes_put_beside_it_arrives = None
-
-    @pytest.fixture
-    def store(self, location: str):
-        with open_database(location, schema=SCHEMA, create=True, half=True) as store:
-            yield store
-
-    def test_scores_differ_little(self, filled, items, rows) -> None:
-        query = unit_rows(1, seed=1)
-        (hits,) = filled.search(query, weights=EQUAL, k=37)
-        exact = dict(by_hand(items, rows, query[0], EQUAL, 37))
-        assert max(abs(hit.score - exact[hit.item.key]) for hit in hits) < 5e-4
-
-    def test_too_large_a_number_is_refused(self, store) -> None:
-        with pytest.raises(InputError, match="half precision"):
-            store.add([make_item(0)], unit_rows(1) * 1e6)
-        assert store.count() == 0
 
 
 def test_labels_come_in_the_order_they_came_in(location: str) -> None:
@@ -205,6 +178,24 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
             for hits in store.search(query[:1].repeat(len(query), 0), weights={"color": 1}, k=6):
                 others = sorted(set(names) - {names[50]})[:5]
                 assert [hit.item.key for hit in hits] == [names[50], *others]
+
+
+def test_of_equal_scores_those_count_that_were_there(location: str, monkeypatch) -> None:
+    """What a writer adds while a reader scans comes first by key, but was not looked at."""
+    monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
+    rows = unit_rows(31)
+    rows[:, SCHEMA.slice("color")] = 0
+    with open_database(location, schema=SCHEMA, create=True) as writer:
+        writer.add([Item(f"k{number:03d}", "photo") for number in range(30)], rows[:30])
+
+        def while_scanning(*args, scan=database.DatabaseReader._cosines):
+            writer.add([Item("a", "photo")], rows[30:])
+            return scan(*args)
+
+        with open_database(location, read_only=True) as reader:
+            monkeypatch.setattr(database.DatabaseReader, "_cosines", while_scanning)
+            (hits,) = reader.search(unit_rows(1), weights={"color": 1}, k=3)
+    assert [hit.item.key for hit in hits] == ["k000", "k001", "k002"]
 
 
 def test_a_few_candidates_at_a_time_rank_as_all_at_once(location: str, monkeypatch) -> None:

@@ -122,7 +122,7 @@ def test_without_a_model_one_cut_gives_colors_and_vectors(monkeypatch) -> None:
 
 def test_cosines_of_joined_vectors_add_up_by_shares(describer) -> None:
     photo, found = garments(5)
-    classical = DescriptorEmbedder(SIDE, 0.1)
+    classical = DescriptorEmbedder(CropSettings(SIDE, 0.1))
     described = classical(*cut_garments(photo, found, classical.cut))
     kinds = {f: GarmentEmbedder(describer, f) for f in ("both", "multitask")}
     rows = {f: embedder.describe(photo, found)[2] for f, embedder in kinds.items()}
@@ -207,6 +207,8 @@ def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
     assert both.schema.names == ASPECTS
     crops = cut_garments(photo, found, CropSettings(SIDE, 0.1))
     shape = both.describe(photo, found)[2][:, both.schema.slice("shape")]
-    np.testing.assert_allclose(shape, DescriptorEmbedder(SIDE, 0.1)(*crops)["shape"], atol=1e-5)
+    np.testing.assert_allclose(
+        shape, DescriptorEmbedder(CropSettings(SIDE, 0.1))(*crops)["shape"], atol=1e-5
+    )
     with pytest.raises(InputError, match="without aspects"):
         GarmentEmbedder(describer_of(checkpoint_with("category")), "multitask")

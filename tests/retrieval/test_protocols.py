@@ -16,7 +16,7 @@ GALLERY, PRODUCTS = at(0, 10, 20, 30, 40, 50), np.array([0, 1, 1, 0, 0, 2])
 
 
 def test_worked_by_hand() -> None:
-    """Query A at 11°: B 10°, B 20°, A 0°, A 30°, A 40°, C. Query C at 41°: A 40°, C 50°, A 30° ...
+    """Query A at 11°: B 10°, B 20°, A 0°, A 30°, A 40°, C. Query C at 44°: A 40°, C 50°, A 30° ...
     Query D at 0°: not in the gallery. The last one's product is unknown."""
     found = image_recall(at(11, 44, 0, 0), GALLERY, np.array([0, 2, 3, -1]), PRODUCTS, ks=(1, 2, 3))
     assert found["queries"] == 3
@@ -46,6 +46,7 @@ def test_the_gallery_is_whole_but_for_the_variant_that_cuts_it() -> None:
     assert found["variants"]["R@1_same_category"] == 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_no_query_at_all() -> None:
     found = image_recall(at(), GALLERY, np.zeros(0, np.int64), PRODUCTS, ks=(1,))
     assert found["queries"] == 0

@@ -46,7 +46,9 @@ def keys_of(hits: list) -> list[str]:
 def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarray) -> None:
     items = [make_item(number) for number in range(COUNT)]
     asking = [items[4].key, items[11].key]
-    found = find_similar(store, stored_queries(store, asking), k=5)
+    queries = stored_queries(store, asking)
+    assert [query.number for query in queries] == [0, 1]
+    found = find_similar(store, queries, k=5)
     for key, hits in zip(asking, found, strict=True):
         own = [item.key for item in items].index(key)
         expected = [k for k, _ in by_hand(items, rows, rows[own], EQUAL, 6) if k != key][:5]
@@ -85,6 +87,13 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
     assert len(as_stored(store, Filter(attributes={"COLOR": ("red",)})).attributes) == 1
 
 
+def test_of_many_words_a_few_are_named(store: Store, monkeypatch) -> None:
+    for most, named in ((1, "dress"), (2, "dress, shorts"), (9, "dress, shorts, skirt")):
+        monkeypatch.setattr("retrieval.search.MOST_NAMED", most)
+        with pytest.raises(InputError, match=f"category cap: no item has it; there are {named}$"):
+            as_stored(store, Filter(categories=("cap",)))
+
+
 def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> None:
     items = [make_item(number) for number in range(COUNT)]
     query = Query("q", rows[3], Path("/elsewhere/x.jpg"))
@@ -110,6 +119,27 @@ def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> N
     )
     assert item.photo not in {hit.item.photo for hit in stored[0]}
     assert photo_name(store, tmp_path / "other.jpg") is None
+
+
+def test_what_a_query_does_not_say_changes_no_filter(store: Store, tmp_path: Path, monkeypatch):
+    """A photo from elsewhere has nothing to leave out, a garment that nobody named has no kind."""
+    filters, search = [], store.search
+
+    def recording(queries: np.ndarray, *, filter: Filter, **settings) -> list:
+        filters.append(filter)
+        return search(queries, filter=filter, **settings)
+
+    monkeypatch.setattr(store, "search", recording)
+    own = Filter(exclude_photos=("x.jpg",))
+    inside, elsewhere = tmp_path / "photos" / "y.jpg", tmp_path / "z.jpg"
+    queries = [
+        Query("q", unit_rows(1)[0], path, category=category)
+        for path, category in ((elsewhere, None), (inside, None), (elsewhere, "Skirt"))
+    ]
+    kinds = {"Skirt": ("skirt",)}
+    find_similar(store, queries, k=2, filter=own, exclude_same_photo=True, kinds=kinds)
+    both = Filter(exclude_photos=("x.jpg", "y.jpg"))
+    assert filters == [own, both, Filter(categories=("skirt",), exclude_photos=("x.jpg",))]
 
 
 def test_many_queries_are_answered_in_their_order(store: Store, rows: np.ndarray) -> None:

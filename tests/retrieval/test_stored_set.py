@@ -54,17 +54,26 @@ def test_table() -> None:
         stored().table(["size"])
 
 
-def test_a_store_and_its_export_are_the_same(tmp_path: Path) -> None:
+def test_a_store_is_read_whole(tmp_path: Path) -> None:
     with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
         with pytest.raises(InputError, match="empty"):
             from_store(store)
         store.add(stored().items, stored().vectors)
         found = from_store(store)
-        store.export(tmp_path / "out")
-    assert [item.key for item in found.items] == ["a.jpg#0", "b.jpg#0", "b.jpg#1"]
+    assert found.items == items()
     np.testing.assert_array_equal(found.vectors, stored().vectors)
-    read = from_files(tmp_path / "out" / "vectors.npz", tmp_path / "out" / "items.csv")
-    assert read.items == found.items
+
+
+def test_a_table_may_tell_all_of_an_item(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", vectors=unit(3, 4))
+    (tmp_path / "t.csv").write_text(
+        "key,photo,garment,x1,y1,x2,y2,category,identity,color,name,extra\n"
+        'a.jpg#0,a.jpg,0,1,2,3,4,coat,P1,red,x,"{""source"": ""user""}"\n'
+        "b.jpg#0,b.jpg,0,,,,,,,blue,,\n"
+        'b.jpg#1,b.jpg,1,,,,,dress,P1,,,"{""source"": ""shop""}"\n'
+    )
+    read = from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+    assert read.items == items()
     assert read.schema.names == ("vectors",)
 
 

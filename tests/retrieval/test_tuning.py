@@ -6,12 +6,18 @@ from retrieval.tuning import tune_weights
 
 
 def test_tuning_finds_the_best_eighth() -> None:
+    """It asks for no weights twice, since each answer takes a search, and for none below 0."""
     target = {"item": 5 / 8, "color": 0, "shape": 3 / 8}
-    weights, value = tune_weights(
-        list(target), lambda w: -sum((w[name] - target[name]) ** 2 for name in target)
-    )
+    asked = []
+
+    def measure(weights: dict[str, float]) -> float:
+        asked.append(tuple(weights.values()))
+        return -sum((weights[name] - target[name]) ** 2 for name in target)
+
+    weights, value = tune_weights(list(target), measure)
     assert weights == target
     assert value == 0
+    assert len(set(asked)) == len(asked) and min(map(min, asked)) == 0
 
 
 def test_tuning_prefers_one_aspect_when_nothing_matters() -> None:

@@ -21,6 +21,7 @@ from engine.model_flags import SCORE_THRESHOLD
 from retrieval import build, embedders
 from retrieval.store import open_database
 from tests import ranks
+from tests.datasets import write_df2
 from tests.fake_detector import CATEGORIES, FakeDetector, make_photos, write_weights
 from tools import build_database
 
@@ -250,6 +251,24 @@ def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> Non
     for number, more in enumerate(([val], ["--dataset", val])):
         run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
         assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
+
+
+def test_pairs_of_one_number_in_two_splits_are_two_products(tmp_path: Path) -> None:
+    """DeepFashion2 numbers the pairs of each split from 1; user and shop photos of one share it."""
+    for split in ("train", "validation"):
+        write_df2(tmp_path / "df2", split=split)
+    splits = [f"deepfashion2:{tmp_path / 'df2'}:split={split}" for split in ("train", "val")]
+    made = ("--features", "descriptors", "--database")
+    run("--dataset", *splits, *made, tmp_path / "both")
+    run("--dataset", splits[0], *made, tmp_path / "one")
+    products = {key: item.identity for key, (item, _) in contents(tmp_path / "both").items()}
+    known = {key: product for key, product in products.items() if product}
+    pairs = ("000001.jpg#1", "000002.jpg#1")
+    pair = [product for key, product in known.items() if key.endswith(pairs)]
+    assert len(known) == 6 and len(set(known.values())) == 4
+    assert pair[0] == pair[1] != pair[2] == pair[3]
+    alone = {item.identity for item, _ in contents(tmp_path / "one").values()} - {None}
+    assert len(alone) == 2 and {f"train {product}" for product in alone} < set(known.values())
 
 
 def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:

@@ -36,7 +36,7 @@ from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, judge_part
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation
-from retrieval.embedders import DESCRIPTOR_CROP, DESCRIPTOR_MARGIN, DescriptorEmbedder
+from retrieval.embedders import DESCRIPTOR_CUT, DescriptorEmbedder
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
 from tools.evaluations.shared import add_views, views_of
@@ -86,7 +86,7 @@ def _measure(
     by_halves: bool,
 ) -> dict[str, Any]:
     """Both floors of one set, as ``print_multitask`` takes them."""
-    cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CROP, margin=DESCRIPTOR_MARGIN)
+    cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CUT.size, margin=DESCRIPTOR_CUT.margin)
     (part,) = parts_to_judge({spec.title: load_spec(spec, spec.val)}, cropping)
     pooled = cached_features(network, part.records, cache)
     space, logits = _probe(spec, part.records, pooled, network, cache)

@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
     parser.add_argument("--queries", type=int, default=256, help="in a batch (256)")
     parser.add_argument("--top-k", type=int, default=10, help="items wanted (10)")
-    parser.add_argument("--half", action="store_true", help="store float16")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         with open_database(location, read_only=True) as store:
             opening = time.perf_counter() - started
             rows = _compare_times(store, arguments)
-    needed = arguments.items * arguments.dimensions * (2 if arguments.half else 4) / 2**20
+    needed = arguments.items * arguments.dimensions * 4 / 2**20
     row = {"case": "memory beside the libraries", "ours_mib": memory, "reference_mib": needed}
     rows.append(row | {"ratio": needed / memory})
     sizes = {"items": arguments.items, "dimensions": arguments.dimensions}
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _build(location: Path, schema: FeatureSchema, arguments: argparse.Namespace) -> float:
     started = time.perf_counter()
-    with open_database(location, schema=schema, create=True, half=arguments.half) as store:
+    with open_database(location, schema=schema, create=True) as store:
         for start in range(0, arguments.items, PUT_ROWS):
             numbers = range(start, min(start + PUT_ROWS, arguments.items))
             store.add([_item(n) for n in numbers], unit_parts(len(numbers), schema, seed=start))

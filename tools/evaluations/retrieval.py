@@ -3,7 +3,7 @@
     python tools/evaluate.py retrieval --database DB --weights item=1,color=0.5
     python tools/evaluate.py retrieval --database DB --query-views back alt1 --gallery-view main \\
         --tune-weights
-    python tools/evaluate.py retrieval --vectors vectors.npz --items items.csv
+    python tools/evaluate.py retrieval --vectors OUT/features.npz --items OUT/garments.csv
     python tools/evaluate.py retrieval --database DB --protocol inshop --dataset inshop:PATH
 
 Every item is a query and searches all others, or user photos search shop photos where items say
@@ -31,7 +31,6 @@ shape.
 """
 
 import argparse
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,7 @@ from engine.training.meters import write_json
 from engine.wording import counted
 from retrieval.features import parse_weights
 from retrieval.store import open_database
-from retrieval.stored_set import StoredSet, from_files, from_store
+from retrieval.stored_set import StoredSet, from_files, from_store, read_table
 from retrieval.tuning import tune_weights
 from tools.evaluations import search_protocols
 from tools.evaluations.shared import add_views, start, views_of
@@ -204,11 +203,7 @@ def _listed(path: Path, found: StoredSet) -> np.ndarray:
     Raises:
         InputError: no such table, no such column, or an item that is not there.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no readable table ({error})") from error
+    rows = read_table(path)
     column = next(
         (name for name in ("key", "photo", "file_name") if rows and name in rows[0]), None
     )

@@ -362,10 +362,7 @@ async function drawStored(key) {
 }
 
 // Whatever a database keeps with an item, only what looks like colors is drawn.
-function colorsOf(list) {
-  const pairs = list.map((one) => (one instanceof Array ? { name: one[0], hex: one[1], share: one[2] } : one));
-  return pairs.filter((one) => /^#[0-9a-f]{6}$/.test(one?.hex) && typeof one.share === "number");
-}
+const colorsOf = (list) => list.filter((one) => /^#[0-9a-f]{6}$/.test(one?.hex) && typeof one.share === "number");
 
 const picture = (key, size) => `/api/photo/${encodeURIComponent(key)}?size=${size}`;
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from engine.errors import InputError
-from engine.pixels.photos import PhotoError, photo_size, read_photo
-from retrieval.pictures import cut_box, photo_path, shrink
+from engine.pixels.photos import PhotoError, photo_size
+from retrieval.pictures import photo_path, read_part
 from retrieval.store import Item
 from tools.server.limits import Refusal
 
@@ -84,9 +84,7 @@ def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
     window = np.array([0, 0, width, height], np.float64)
     if box is not None:
         window = around(np.array(box, np.float64), width, height)
-    longest = max(window[2] - window[0], window[3] - window[1])
-    photo = read_photo(path, min_short_side=int(min(width, height) * size / longest) + 1)
-    small = shrink(cut_box(photo, window, (width, height)), size)
+    small = read_part(path, window, (width, height), size)
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
     return data.tobytes()
 

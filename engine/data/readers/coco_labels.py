@@ -1,7 +1,8 @@
 """What annotations of a COCO file say beyond COCO: attributes and identities.
 
     "attribute_ids": [3, 115]                          Fashionpedia's: numbers of the document's
-                                                       list "attributes", grouped by supercategory
+                                                       list "attributes", grouped by supercategory,
+                                                       capitals aside
     "attributes": {"color": "red", "parts": ["frill"]}   by name: CVAT's, tools/convert_dataset.py's
     "identity": "D-17"                                 a product's name, convert_dataset.py's
 
@@ -41,7 +42,7 @@ class CocoLabels:
         listed = [a for a in _listed(document.get("attributes")) if a["name"].strip()]
         self.place: dict[Any, int] = {}  # attribute id, or (group, value) -> number
         if listed:
-            kinds, types = number_values(a["supercategory"] for a in listed)
+            kinds, types = number_values(a["supercategory"].lower() for a in listed)
             self.names, self.groups, order = group_by_type(
                 [a["name"].strip() for a in listed], types, dict(enumerate(kinds))
             )
@@ -60,7 +61,7 @@ class CocoLabels:
         answers: dict[str, list[str]] = {}
         several = set()
         for annotation in annotations:
-            for group, values, exclusive in _answers(annotation):
+            for group, (values, exclusive) in _answers(annotation).items():
                 answers.setdefault(group, []).extend(values)
                 several |= {group} if values and not exclusive else set()
         names, groups = [], []
@@ -92,11 +93,12 @@ class CocoLabels:
                 row[:] = -1
                 row[[self.place[number] for number in known]] = 1
             return row
-        answers = {group: values for group, values, _ in _answers(annotation)}
+        answers = _answers(annotation)
         for group in self.groups:
-            if answers.get(group.name) or (group.name in answers and not group.exclusive):
+            values, _ = answers.get(group.name, ([], True))
+            if values or (group.name in answers and not group.exclusive):
                 row[group.start : group.stop] = -1
-                row[[self.place[group.name, value] for value in answers[group.name]]] = 1
+                row[[self.place[group.name, value] for value in values]] = 1
         return row
 
     def identity(self, annotation: dict, default: int) -> int:
@@ -121,16 +123,18 @@ def _listed(entries: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _answers(annotation: dict) -> list[tuple[str, list[str], bool]]:
-    """(question, answers, whether it has but one) of what an annotation says by name."""
+def _answers(annotation: dict) -> dict[str, tuple[list[str], bool]]:
+    """Question -> (answers, whether it has but one) of what an annotation says by name."""
     given = annotation.get("attributes")
-    found = []
+    found: dict[str, tuple[list[str], bool]] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
         values = value if isinstance(value, list) else [value]
         values = [text.strip() for text in values if isinstance(text, str)]
         values = [text for text in values if text and text != UNDEFINED]
         if (values or value == []) and name.strip():
-            found.append((name.strip().lower(), values, isinstance(value, str)))
+            question = name.strip().lower()  # which may be asked in small letters and in capitals
+            others = found.get(question, ([], True))[0]
+            found[question] = others + values, isinstance(value, str) and not others
     return found
 
 

@@ -136,3 +136,7 @@ def test_clashes_are_refused():
     clash = records([], [(-1, [1])], ["blue"], [AttributeGroup("color", 0, 1, False)])
     with pytest.raises(InputError, match=r"color is exclusive in one set.*attributes="):
         merge_labels([SHOP, clash], ["a", "b"])
+    garments, groups = [(0, [1, -1])], [AttributeGroup("Category", 0, 2, True)]
+    named_alike = records(["Hat"], garments, ["cap", "beret"], groups)
+    with pytest.raises(InputError, match=r"^hats: has two questions called category; leave one"):
+        merge_labels([named_alike], ["hats"])

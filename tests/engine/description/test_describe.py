@@ -27,7 +27,7 @@ from tests.ranks import run_ranks
 COUNT = 23
 BOX = np.array([0, 0, 8, 8.0])
 CPU = torch.device("cpu")
-IN_ORDER = ranking._in_order
+KEYS = ranking._keys
 
 
 def garments() -> PhotoRecords:
@@ -108,11 +108,11 @@ def judged() -> tuple[dict, int]:
     """The metrics, and how many queries this rank searched with."""
     searched = []
 
-    def in_order(similar: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    def keys(similar: np.ndarray) -> np.ndarray:
         searched.append(len(similar))
-        return IN_ORDER(similar, *more)
+        return KEYS(similar)
 
-    with patch.object(ranking, "_in_order", in_order), patch.object(ranking, "BLOCK_BYTES", 1600):
+    with patch.object(ranking, "_keys", keys), patch.object(ranking, "BLOCK_BYTES", 1600):
         return evaluate(broken=(4, 22)), sum(searched)
 
 

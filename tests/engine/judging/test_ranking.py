@@ -48,8 +48,11 @@ def test_ties_go_to_the_earlier_entry_even_through_rounding_noise() -> None:
         assert scores["MRR"][0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("counted", [0, 3, 1000])
 @pytest.mark.parametrize("count", [1, 13, 101])
-def test_equals_the_slow_reference(count: int, monkeypatch) -> None:
+def test_equals_the_slow_reference(count: int, counted: int, monkeypatch) -> None:
+    """Whether the ranks are counted, taken from a sorted row, or both by the number of them."""
+    monkeypatch.setattr(ranking, "COUNTED", counted)
     monkeypatch.setattr(ranking, "BLOCK_BYTES", 8 * count * 3)  # three queries a block
     rng = np.random.default_rng(count)
     queries = rng.integers(-2, 3, (17, 4)).astype(np.float32)  # small integers: plenty of ties
@@ -74,6 +77,16 @@ def test_equals_the_slow_reference(count: int, monkeypatch) -> None:
         precisions = [(i + 1) / rank for i, rank in enumerate(ranks)]
         assert scores["mAP"][q] == pytest.approx(np.mean(precisions))
         assert scores["MRR"][q] == pytest.approx(1 / ranks[0])
+
+
+def test_the_first_ranks_alone_give_the_same_numbers_at_k() -> None:
+    arguments, exclude = random_search()
+    for ks in ((1,), (3, 10), (5, 80)):
+        whole = rank_on_all(*arguments, ks=ks, exclude=exclude)
+        first = rank_on_all(*arguments, ks=ks, exclude=exclude, whole=False)
+        assert set(whole) - set(first) == {"mAP", "MRR"}
+        for name, values in first.items():
+            np.testing.assert_array_equal(values, whole[name])
 
 
 def test_any_scale_of_vectors_gives_the_same_ranking() -> None:

@@ -72,7 +72,8 @@ def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> N
     assert run_ranks(2, run, *flags) == [0, 0]
     assert json.loads((two / "metrics.json").read_text()) == found
     printed = capsys.readouterr().out
-    for word in ("64 items", "weighted", "tuned on half", "P@10 color", "mAP"):
+    assert printed.startswith("64 items\n")  # no blank line for each bar that nobody watches
+    for word in ("weighted", "tuned on half", "P@10 color", "mAP"):
         assert word in printed
 
 

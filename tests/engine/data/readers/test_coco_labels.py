@@ -56,6 +56,19 @@ def test_fashionpedias_attributes(tmp_path: Path) -> None:
     assert rows(chosen)[13] == [-1, -1, 1]
 
 
+def test_capitals_make_no_other_question(tmp_path: Path) -> None:
+    twice = [{"id": 4, "name": "cropped", "supercategory": "Length"}, *FASHIONPEDIA]
+    records = read(tmp_path / "listed", {"attribute_ids": [4, 7]}, attributes=twice)
+    assert [group.name for group in records.attribute_groups] == ["length", "nickname"]
+    assert set(records.attributes[:3]) == {"cropped", "short (length)", "maxi (length)"}
+    assert rows(records)[11] == [1, 1, -1, -1]
+    assert len(merge_labels([records], ["set"]).group("length").values) == 3
+    both = {"attributes": {"Type": "a", "type": "b"}}
+    records = read(tmp_path / "named", both, {"attributes": {"type": "a"}})
+    assert records.attribute_groups == [AttributeGroup("type", 0, 2, exclusive=False)]
+    assert rows(records)[11] == [1, 1] and rows(records)[12] == [1, -1]
+
+
 def test_attributes_by_name(tmp_path: Path) -> None:
     records = read(
         tmp_path,
