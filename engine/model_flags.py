@@ -14,6 +14,7 @@ import torch
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.description.describer import Describer, DescriberSettings
+from engine.detection.finder import GarmentFinder
 from engine.detection.predict import KEPT_SHORT_SIDE, PredictSettings
 from engine.files import digest
 from engine.onnx_runtime import load_exported
@@ -153,11 +154,11 @@ def settle_runtime(arguments: argparse.Namespace) -> None:
         arguments.multitask_weights = str(MULTITASK_WEIGHTS.with_suffix(EXPORTED))
 
 
-def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
+def build_finder(arguments: argparse.Namespace, device: torch.device) -> GarmentFinder:
     """The detector that the flags ask for.
 
     Raises:
-        InputError: there is none, or it is something else.
+        InputError: there is none, it is something else, or it cannot do what they ask.
     """
     path = arguments.detector_weights
     require(
@@ -165,7 +166,9 @@ def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{path} is not there: give --detector-weights FILE, or train a detector with "
         "python train.py detector",
     )
-    return _load(arguments, path, "detector")
+    checkpoint = _load(arguments, path, "detector")
+    settings = predict_settings(arguments, checkpoint["config"], device)
+    return GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
 
 
 def _load(arguments: argparse.Namespace, path: Path, kind: str) -> dict[str, Any]:
@@ -246,12 +249,13 @@ def mirror_of(arguments: argparse.Namespace, evaluated: PredictSettings) -> bool
     return evaluated.mirror if arguments.mirror is None else arguments.mirror
 
 
-def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
+def detection_basis(arguments: argparse.Namespace, finder: GarmentFinder) -> dict[str, Any]:
     """All that the garments found on a photo depend on, ready for JSON."""
+    settings = finder.settings
     return {
         "weights": digest(arguments.detector_weights),
         "score_threshold": settings.score_threshold,
-        "overlap": arguments.overlap,
+        "overlap": finder.overlap,
         "short_side": settings.short_side,
         "max_side": settings.max_side,
         "mirror": settings.mirror,

@@ -45,10 +45,9 @@ from engine.files import absolute, replacing
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
     add_running_flags,
+    build_finder,
     detection_basis,
-    detector_checkpoint,
     positive,
-    predict_settings,
 )
 from engine.outputs import journal
 from engine.outputs.photo_run import claim, stamp_of
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     photos = choose(arguments)
     folder, lock = claim(arguments.output_dir, ("train.json", "val.json"))
     with lock:
-        basis = detection_basis(arguments, finder.settings) | {
+        basis = detection_basis(arguments, finder) | {
             "absent": sorted(set(arguments.absent)),
             "alone": arguments.alone,
         }
@@ -145,9 +144,7 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
         InputError: it knows no category of that name.
     """
     device = distributed.init(arguments.device)
-    checkpoint = detector_checkpoint(arguments)
-    settings = predict_settings(arguments, checkpoint["config"], device)
-    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    finder = build_finder(arguments, device)
     known = ", ".join(finder.categories)
     for word, category in arguments.words.items():
         require(category in finder.categories, f"--words {word}={category}: name one of {known}")

@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import distributed, model_flags
 from engine.command_line import Parser
 from engine.config import flag_of, require
-from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
 from engine.files import exists, require_other
 from retrieval.embedders import embedder_for
@@ -93,9 +92,7 @@ def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
     embedder = embedder_for(store.schema, describer, store.name)
     finder = None
     if not arguments.whole_photo:
-        checkpoint = model_flags.detector_checkpoint(arguments)
-        settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
-        finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+        finder = model_flags.build_finder(arguments, device)
     return QueryReader(embedder, finder)
 
 

@@ -31,7 +31,6 @@ import uvicorn
 from engine import distributed
 from engine.command_line import Parser
 from engine.config import require
-from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
@@ -39,9 +38,8 @@ from engine.model_flags import (
     add_multitask_flag,
     add_running_flags,
     build_describer,
-    detector_checkpoint,
+    build_finder,
     positive,
-    predict_settings,
 )
 from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT
@@ -164,11 +162,7 @@ def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) ->
     device = distributed.init(arguments.device)
     describer = build_describer(arguments, device)
     embedder = embedder_for(store.schema, describer, store.name)
-    if arguments.whole_photo:
-        return Vision(None, embedder, limits)
-    checkpoint = detector_checkpoint(arguments)
-    settings = predict_settings(arguments, checkpoint["config"], device)
-    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    finder = None if arguments.whole_photo else build_finder(arguments, device)
     return Vision(finder, embedder, limits)
 
 

@@ -48,7 +48,7 @@ class Vision:
     ) -> None:
         self.finder, self.embedder, self.limits = finder, embedder, limits
         if finder:
-            finder.model.eval()
+            finder.model.eval()  # builds it: now rather than for the first photo
 
     def look(self, data: bytes) -> Sight:
         """See what is on a photo.
