@@ -23,6 +23,11 @@ def curve(points: np.ndarray | list, count: int = 24) -> np.ndarray:
     return resample(_spline(len(p)) @ p, count)
 
 
+def closed_curve(points: np.ndarray, count: int) -> np.ndarray:
+    """A smooth outline f64[count - 1, 2] through the points and back to the first."""
+    return curve(np.concatenate([points, points[:1]]), count)[:-1]
+
+
 @lru_cache(maxsize=64)
 def _spline(count: int) -> np.ndarray:
     """Catmull-Rom's weights f64[8 * count, count]: fine points from control points."""
