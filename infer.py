@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from engine import distributed, model_flags
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
@@ -211,7 +211,7 @@ def parse_arguments() -> argparse.Namespace:
         help="database of tools/build_database.py (a folder or a Milvus URI) to look for them in",
     )  # fmt: skip
     alike.add_argument(
-        "--similar", type=model_flags.positive, default=5, metavar="N",
+        "--similar", type=positive, default=5, metavar="N",
         help="how many items to list a garment (default: 5)",
     )  # fmt: skip
     alike.add_argument(

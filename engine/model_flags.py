@@ -4,7 +4,6 @@ The shipped weights are the defaults. A script takes the groups of flags that it
 """
 
 import argparse
-import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from engine.checkpoint import load_checkpoint
+from engine.command_line import positive, share
 from engine.config import require
 from engine.description.describer import Describer, DescriberSettings
 from engine.detection.finder import GarmentFinder
@@ -262,19 +262,3 @@ def detection_basis(arguments: argparse.Namespace, finder: GarmentFinder) -> dic
         "precision": settings.precision,
         "kept_short_side": KEPT_SHORT_SIDE,  # of what crops and vectors are made
     }
-
-
-def positive(text: str) -> int:
-    """Type of a flag: a whole number from 1 up, as far as counts of anything go."""
-    with contextlib.suppress(ValueError):
-        if 1 <= int(text) < 2**31:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 up")
-
-
-def share(text: str) -> float:
-    """Type of a flag: a number from 0 to 1."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")

@@ -34,7 +34,7 @@ from pycocotools import mask as coco_mask
 
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
@@ -47,7 +47,6 @@ from engine.model_flags import (
     add_running_flags,
     build_finder,
     detection_basis,
-    positive,
 )
 from engine.outputs import journal
 from engine.outputs.photo_run import claim, stamp_of

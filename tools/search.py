@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed, model_flags
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import flag_of, require
 from engine.errors import InputError, exits_cleanly
 from engine.files import exists, require_other
@@ -140,11 +140,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "alike)",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", dest="top_k", type=model_flags.positive, default=10, metavar="N",
+        "--top-k", type=positive, default=10, metavar="N",
         help="items to find for each garment (default: 10)",
     )  # fmt: skip
     parser.add_argument(
-        "--garment", type=model_flags.positive, metavar="N",
+        "--garment", type=positive, metavar="N",
         help="only the photo's garment N, as infer.py numbers them (default: each)",
     )  # fmt: skip
     parser.add_argument(

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import uvicorn
 
 from engine import distributed
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.errors import InputError, exits_cleanly
 from engine.model_flags import (
@@ -39,8 +39,8 @@ from engine.model_flags import (
     add_running_flags,
     build_describer,
     build_finder,
-    positive,
 )
+from engine.wording import counted
 from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database
@@ -71,7 +71,7 @@ def serve(arguments: argparse.Namespace) -> None:
         vision = None if arguments.browse_only else wanted_vision(arguments, store, limits)
         hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
-        print(f"{store.count():,} garments; open {address_of(listener)}", flush=True)
+        print(f"{counted(store.count(), 'garment')}; open {address_of(listener)}", flush=True)
         config = uvicorn.Config(
             app, http=Impatient, log_config=None, access_log=False, server_header=False,
             limit_concurrency=CONNECTIONS,

@@ -107,7 +107,7 @@ def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
     ("arguments", "message"),
     [
         (("resnet51",), "resnet51: no network of that name"),
-        (("resnet18", "-b", 0), "--batch-size 0"),
+        (("resnet18", "--top", -1), "--top -1"),
         (("resnet18", "--weights", "missing.pt"), "missing.pt: no such weights file"),
         (("resnet18", "--drop-last", 9), "--drop-last 9"),
         (("detector", "--drop-last", 1), "are for torchvision's networks"),

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from engine.config import require
+from engine.command_line import positive
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.judging.coco_columns import GroundTruth
@@ -26,15 +26,14 @@ IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photos", type=int, default=5000, help="(5000)")
-    parser.add_argument("--classes", type=int, default=13, help="(13)")
-    parser.add_argument("--detections", type=int, default=20, help="on each photo (20)")
+    parser.add_argument("--photos", type=positive, default=5000, help="(5000)")
+    parser.add_argument("--classes", type=positive, default=13, help="(13)")
+    parser.add_argument("--detections", type=positive, default=20, help="on each photo (20)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Each way starts from its own lists; both have indexed the ground truth before."""
     counts = (arguments.photos, arguments.classes, arguments.detections)
-    require(min(counts) >= 1, "--photos, --classes, --detections: give at least 1 of each")
     records, predictions = workload(*counts)
     truth = GroundTruth(records)
     rows = []

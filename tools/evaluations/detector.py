@@ -29,6 +29,7 @@ from dataset_helpers import load_dataset
 from engine import distributed
 from engine.backbones import keep_folded
 from engine.checkpoint import load_checkpoint
+from engine.command_line import share
 from engine.config import require
 from engine.data.readers.coco_results import read_results
 from engine.data.records import PhotoRecords
@@ -40,7 +41,7 @@ from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.judging.metric_tables import print_metrics, print_operating_points
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of, share
+from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
