@@ -3,7 +3,7 @@
 import numpy as np
 
 from tools.wardrobe.figures import Camera, Figure
-from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, Garment
+from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, SLEEVELESS, Garment
 from tools.wardrobe.waists import waist_height
 
 # How often an arm takes each pose; a mannequin's arms know fewer.
@@ -12,7 +12,7 @@ ARMS = {
     "behind": 1.0, "phone": 1.0, "raised": 0.7, "wide": 0.6,
 }  # fmt: skip
 STIFF_ARMS = {"down": 6.0, "out": 2.0, "hip": 1.0}
-NARROW = (5, 6, 12, 13, *BOTTOMS)  # no sleeves to spread
+NARROW = (*SLEEVELESS, *BOTTOMS)  # no sleeves to spread
 
 
 def pose_figure(rng: np.random.Generator, garments: list[Garment], kind: str) -> Figure:

@@ -155,12 +155,9 @@ def _choose(
             draw_garment(rng, g.category, g.pair_id, 0) if rng.random() < 0.35 else g
             for g in others
         ]
-    rank = {
-        **dict.fromkeys(BOTTOMS, 0),
-        **dict.fromkeys((*TOPS, *DRESSES), 1),
-        **dict.fromkeys(OUTERWEAR, 2),
-    }
-    return sorted([main, *others], key=lambda garment: rank[garment.category])
+    layers = (BOTTOMS, (*TOPS, *DRESSES), OUTERWEAR)
+    garments = [main, *others]
+    return [garment for layer in layers for garment in garments if garment.category in layer]
 
 
 def _wear(

@@ -66,9 +66,8 @@ def _wood(rng: np.random.Generator, place: Place) -> np.ndarray:
     h, w = place.shape
     color = lab_to_rgb((rng.uniform(38, 82), rng.uniform(4, 14), rng.uniform(10, 28)))
     board = max(int(rng.uniform(11, 20) * place.scale), 8)
-    grain = cv2.resize(
-        periodic_noise(256, 128, 9), (board * 2, h * 4), interpolation=cv2.INTER_LINEAR
-    )
+    size = (board * 2, h * 4)
+    grain = cv2.resize(periodic_noise(256, 128, 9), size, interpolation=cv2.INTER_LINEAR)
     rgb, seam = plain((h, w), color), (color * 0.55).tolist()
     for i, x in enumerate(range(0, w, board)):
         part = rgb[:, x : x + board]
@@ -93,11 +92,8 @@ def _sheet(rng: np.random.Generator, place: Place) -> np.ndarray:
 def _marble(rng: np.random.Generator, place: Place) -> np.ndarray:
     """Stone with dark veins."""
     h, w = place.half_shape
-    field = (
-        periodic_noise(256, 8, 14)
-        + 0.5 * periodic_noise(256, 32, 15)
-        + 0.25 * periodic_noise(256, 64, 16)
-    )
+    field = periodic_noise(256, 8, 14) + 0.5 * periodic_noise(256, 32, 15)
+    field = field + 0.25 * periodic_noise(256, 64, 16)
     field = np.roll(field, rng.integers(0, 256, 2), (0, 1))
     vein = np.exp(-((field / 0.06) ** 2)) * 0.28 + 0.05 * field
     light = cv2.resize(vein.astype(np.float32), (max(h, w),) * 2, interpolation=cv2.INTER_LINEAR)
