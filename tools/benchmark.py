@@ -69,7 +69,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         kind = kinds.add_parser(name, help=about, description=module.__doc__)
         module.add_arguments(kind)
         if rounds is not None:
-            kind.add_argument("--rounds", type=positive, default=rounds, help=f"({rounds})")
+            told = f"times that both ways do the work (default: {rounds})"
+            kind.add_argument("--rounds", type=positive, default=rounds, help=told)
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser.parse_args(argv)
 

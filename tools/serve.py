@@ -181,7 +181,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "machine only; others want a token)",
     )  # fmt: skip
     reach.add_argument(
-        "--port", type=int, default=8000, help="(default: 8000; 0: any that is free)"
+        "--port", type=int, default=8000, help="port to listen on (default: 8000; 0: any free one)"
     )
     reach.add_argument(
         "--token", metavar="TEXT",
@@ -194,11 +194,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="take each as one product, without looking for garments",
     )  # fmt: skip
     uploads.add_argument(
-        "--max-upload", type=positive, default=20, metavar="MIB", help="of a file (default: 20)"
-    )
+        "--max-upload", type=positive, default=20, metavar="MIB",
+        help="refuse larger files (default: 20)",
+    )  # fmt: skip
     uploads.add_argument(
-        "--max-pixels", type=positive, default=50, metavar="MILLIONS", help="(default: 50)"
-    )
+        "--max-pixels", type=positive, default=50, metavar="MILLIONS",
+        help="refuse photos of more pixels (default: 50)",
+    )  # fmt: skip
     add_multitask_flag(uploads)
     add_detector_flags(parser)
     add_running_flags(parser)

@@ -26,9 +26,10 @@ IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photos", type=positive, default=5000, help="(5000)")
-    parser.add_argument("--classes", type=positive, default=13, help="(13)")
-    parser.add_argument("--detections", type=positive, default=20, help="on each photo (20)")
+    add = parser.add_argument
+    add("--photos", type=positive, default=5000, help="(default: 5000)")
+    add("--classes", type=positive, default=13, help="categories (default: 13)")
+    add("--detections", type=positive, default=20, help="on each photo (default: 20)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -24,14 +24,11 @@ AUGMENTATIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser, photos=12)
-    sides = DetectorAugmentation().short_sides
-    parser.add_argument(
-        "--short-sides", type=int, nargs="+", default=sides, help=f"of the samples {sides}"
-    )
-    parser.add_argument("--max-side", type=int, default=1333, help="bound on the long side (1333)")
-    parser.add_argument(
-        "--large", type=int, default=1212, help="short side of the enlarged photos (1212; 0: none)"
-    )
+    add, sides = parser.add_argument, DetectorAugmentation().short_sides
+    add("--short-sides", type=int, nargs="+", default=sides, help=f"of the samples {sides}")
+    add("--max-side", type=int, default=1333, help="bound on the long side (default: 1333)")
+    enlarged = "short side of the enlarged photos (default: 1212; 0: none)"
+    add("--large", type=int, default=1212, help=enlarged)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,13 +16,13 @@ BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network")
-    group.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="(resnet50)")
-    group.add_argument("--weights", help="file or imagenet or coco (default: random)")
-    group.add_argument("--short-side", type=int, default=800, help="of the resized photo (800)")
-    group.add_argument("--max-side", type=int, default=1333, help="bound on its long side (1333)")
-    group.add_argument("--threads", type=positive, help="of torch (default: as torch chooses)")
-    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
+    add = parser.add_argument_group("network").add_argument
+    add("--backbone", choices=BACKBONES, default="resnet50", help="(default: resnet50)")
+    add("--weights", help="file or imagenet or coco (default: random)")
+    add("--short-side", type=int, default=800, help="of the resized photo (default: 800)")
+    add("--max-side", type=int, default=1333, help="bound on its long side (default: 1333)")
+    add("--threads", type=positive, help="of torch (default: as torch chooses)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -24,12 +24,11 @@ RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
 
 def add_photo_arguments(parser: argparse.ArgumentParser, photos: int) -> None:
     group = parser.add_argument_group("photos (without --data-path a wardrobe is rendered)")
-    group.add_argument("--dataset", choices=DATASETS, default="coco", help="format (coco)")
-    group.add_argument("--data-path", type=Path, help="root folder of the dataset")
-    group.add_argument("--split", default="train", help="part of the dataset (train)")
-    group.add_argument(
-        "--photos", type=positive, default=photos, help=f"how many to use ({photos})"
-    )
+    add, used = group.add_argument, f"photos to use (default: {photos})"
+    add("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
+    add("--data-path", type=Path, help="root folder of the dataset")
+    add("--split", default="train", help="part of the dataset (default: train)")
+    add("--photos", type=positive, default=photos, help=used)
 
 
 @contextmanager

@@ -31,11 +31,12 @@ PRODUCT_ROWS = 4096  # a block of the reference: the quickest of 1024 to 16384
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=positive, default=200_000, help="stored (200000)")
-    parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
-    parser.add_argument("--queries", type=positive, default=256, help="in a batch (256)")
-    parser.add_argument("--top-k", type=positive, default=10, help="items wanted (10)")
-    parser.add_argument("--half", action="store_true", help="store float16")
+    add = parser.add_argument
+    add("--items", type=positive, default=200_000, help="items stored (default: 200000)")
+    add("--dimensions", type=int, default=512, help="numbers of a vector (default: 512)")
+    add("--queries", type=positive, default=256, help="queries of a batch (default: 256)")
+    add("--top-k", type=positive, default=10, help="items to find (default: 10)")
+    add("--half", action="store_true", help="store float16 in place of float32")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

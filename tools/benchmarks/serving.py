@@ -41,13 +41,15 @@ Request = tuple[str, str, bytes, dict[str, str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=positive, default=100_000, help="stored (100000)")
-    parser.add_argument("--clients", default="1,8,32", metavar="N,...", help="(1,8,32)")
-    parser.add_argument("--requests", type=positive, default=400, help="searches a row (400)")
-    parser.add_argument("--photos", type=int, default=10, help="photos to look at (10)")
-    parser.add_argument("--soak", type=int, default=2000, help="searches for the memory (2000)")
-    parser.add_argument("--malformed", type=int, default=10_000, help="bad requests (10000)")
-    parser.add_argument(
+    add = parser.add_argument
+    clients = "numbers of clients that ask at once (default: 1,8,32)"
+    add("--items", type=positive, default=100_000, help="items stored (default: 100000)")
+    add("--clients", default="1,8,32", metavar="N,...", help=clients)
+    add("--requests", type=positive, default=400, help="searches a row (default: 400)")
+    add("--photos", type=int, default=10, help="photos to look at (default: 10)")
+    add("--soak", type=int, default=2000, help="searches for the memory (default: 2000)")
+    add("--malformed", type=int, default=10_000, help="bad requests (default: 10000)")
+    add(
         "--detector-weights", metavar="FILE",
         help="find garments and describe them (default: photos are taken whole, without a model)",
     )  # fmt: skip

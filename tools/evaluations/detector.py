@@ -176,12 +176,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--predictions", type=Path, help="COCO result file to judge instead of running a network"
     )
-    data = parser.add_argument_group("dataset")
-    data.add_argument("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
-    data.add_argument("--data-path", type=Path, required=True, help="root folder of the dataset")
-    data.add_argument("--split", default="val", help="part of the dataset (default: val)")
-    data.add_argument("--annotations", type=Path, help="coco: annotation file")
-    data.add_argument("--images", type=Path, help="coco: folder the file names are relative to")
+    add = parser.add_argument_group("dataset").add_argument
+    add("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
+    add("--data-path", type=Path, required=True, help="root folder of the dataset")
+    add("--split", default="val", help="part of the dataset (default: val)")
+    add("--annotations", type=Path, help="coco: annotation file, where --split does not name it")
+    add("--images", type=Path, help="coco: folder the file names are relative to")
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.add_argument(
         "--class-agnostic", action="store_true", help="judge garments whatever their category"
@@ -192,6 +192,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"one, as in infer.py (default: {OVERLAP})",
     )  # fmt: skip
     run = add_running(parser, batch_size=1, what="photos")
-    run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
-    run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")
+    sizes = "pixels to which a photo's short side is resized (default: as trained)"
+    run.add_argument("--short-side", type=int, metavar="N", help=sizes)
+    bound = "bound on its long side (default: as trained)"
+    run.add_argument("--max-side", type=int, metavar="N", help=bound)
     add_mirror_flag(run)
