@@ -36,26 +36,29 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Each way starts from its own lists; both have indexed the ground truth before."""
     counts = (arguments.photos, arguments.classes, arguments.detections)
     records, predictions = workload(*counts)
-    truth = GroundTruth(records)
-    rows = []
-    for kind in IOU_TYPES:
-        summaries: dict[str, list[float]] = {}
-
-        def ours(_: int, kind=kind, summaries=summaries) -> float:
-            started = time.perf_counter()
-            summaries["ours"] = list(evaluate(truth, predictions, kind=kind).summary.values())
-            return time.perf_counter() - started
-
-        def reference(_: int, kind=kind, summaries=summaries) -> float:
-            seconds, summaries["reference"] = pycocotools_way(records, predictions, kind)
-            return seconds
-
-        ours(0)  # packs the ground truth's masks, once for all evaluations
-        row = {"case": kind} | compare(ours, reference, items=1, rounds=arguments.rounds)
-        apart = np.abs(np.subtract(summaries["ours"], summaries["reference"])).max()
-        rows.append(row | {"numbers_differ_by": float(apart)})
+    rows = [_compare(kind, records, predictions, arguments.rounds) for kind in IOU_TYPES]
     sizes = dict(zip(("photos", "classes", "detections"), counts, strict=True))
     return {"rows": rows} | sizes
+
+
+def _compare(
+    kind: str, records: PhotoRecords, predictions: dict[int, Detections], rounds: int
+) -> dict[str, Any]:
+    truth, summaries = GroundTruth(records), {}
+
+    def ours(_: int) -> float:
+        started = time.perf_counter()
+        summaries["ours"] = list(evaluate(truth, predictions, kind=kind).summary.values())
+        return time.perf_counter() - started
+
+    def reference(_: int) -> float:
+        seconds, summaries["reference"] = pycocotools_way(records, predictions, kind)
+        return seconds
+
+    ours(0)  # packs the ground truth's masks, once for all evaluations
+    row = {"case": kind} | compare(ours, reference, items=1, rounds=rounds)
+    apart = np.abs(np.subtract(summaries["ours"], summaries["reference"])).max()
+    return row | {"numbers_differ_by": float(apart)}
 
 
 def workload(

@@ -62,29 +62,24 @@ def evaluate(arguments: argparse.Namespace) -> None:
             annotations=arguments.annotations,
             images=arguments.images,
         )
-    class_agnostic = arguments.class_agnostic
-    if checkpoint is None:
-        predictions = {}
-        if distributed.is_main():
-            predictions = read_results(
-                arguments.predictions, records, class_agnostic=class_agnostic
-            )
-        category_ids = records.category_ids
-    else:
+    class_agnostic, category_ids = arguments.class_agnostic, records.category_ids
+    if checkpoint:
         class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
-        categories, category_ids = checkpoint["categories"], checkpoint["category_ids"]
         if not class_agnostic:
-            _check_categories(categories, records, arguments)
+            _check_categories(checkpoint["categories"], records, arguments)
         predictions = _predict(checkpoint, records, arguments, device)
-        if not class_agnostic and predictions is not None:
-            predictions = _in_numbers_of(records, predictions, categories)
-            category_ids = records.category_ids
-    if distributed.is_main():
-        metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
-        if arguments.output_dir:
-            write_json(arguments.output_dir / "metrics.json", metrics)
-            path = arguments.output_dir / "coco_results.json"
-            _write_results(path, predictions, category_ids)
+    if not distributed.is_main():
+        return
+    if not checkpoint:
+        predictions = read_results(arguments.predictions, records, class_agnostic=class_agnostic)
+    elif class_agnostic:
+        category_ids = checkpoint["category_ids"]
+    else:
+        predictions = _in_numbers_of(records, predictions, checkpoint["categories"])
+    metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
+    if arguments.output_dir:
+        write_json(arguments.output_dir / "metrics.json", metrics)
+        _write_results(arguments.output_dir / "coco_results.json", predictions, category_ids)
 
 
 def _check_categories(

@@ -1,6 +1,7 @@
 """What a search answers, as a table for people and as JSON for programs."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -74,16 +75,6 @@ def _query(query: Query, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def _hit(hit: Hit) -> dict[str, Any]:
-    item = hit.item
-    return {
-        "key": item.key,
-        "score": round(hit.score, 6),
-        "aspects": {name: round(value, 6) for name, value in hit.aspects.items()},
-        "photo": item.photo,
-        "garment": item.garment,
-        "box": item.box,
-        "category": item.category,
-        "attributes": item.attributes,
-        "identity": item.identity,
-        "extra": item.extra,
-    }
+    aspects = {name: round(value, 6) for name, value in hit.aspects.items()}
+    found = {"key": hit.item.key, "score": round(hit.score, 6), "aspects": aspects}
+    return found | asdict(hit.item)

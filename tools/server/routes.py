@@ -1,5 +1,6 @@
 """The API's addresses: which work each stands for, in which queue, and how it may be refused."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from tools.server import words
 from tools.server.guard import COOKIE, same, session_of
 from tools.server.limits import Limits, Refusal
-from tools.server.service import Service, plain
+from tools.server.service import Service
 from tools.server.turns import Turns
 
 MINUTES_5 = {"Cache-Control": "private, max-age=300"}
@@ -93,7 +94,7 @@ def add_items(app: FastAPI, service: Service, queues: Queues) -> None:
     async def item(key: Key) -> dict:
         """What is known of a stored garment."""
         with queues.others.place():
-            return plain(await queues.others.run(service.item, key))
+            return asdict(await queues.others.run(service.item, key))
 
     @app.get(
         "/api/photo/{key:text}", response_class=Response,

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
@@ -169,20 +170,6 @@ def _area(item: Item) -> float:
     return (x2 - x1) * (y2 - y1)
 
 
-def plain(item: Item) -> Answer:
-    """As ``words.StoredItem`` has it."""
-    return {
-        "key": item.key,
-        "photo": item.photo,
-        "garment": item.garment,
-        "box": None if item.box is None else list(item.box),
-        "category": item.category,
-        "attributes": item.attributes,
-        "identity": item.identity,
-        "extra": item.extra,
-    }
-
-
 def _hit(hit: Hit) -> Answer:
     aspects = {name: round(value, 4) for name, value in hit.aspects.items()}
-    return {"item": plain(hit.item), "score": round(hit.score, 4), "aspects": aspects}
+    return {"item": asdict(hit.item), "score": round(hit.score, 4), "aspects": aspects}
