@@ -51,32 +51,36 @@ from engine.outputs.results import garments_record, save_pictures, unreadable_re
 from engine.outputs.summary import assemble, print_summary
 from engine.pixels.find_photos import MARKER, find_photos
 from engine.pixels.photos import PhotoError
+from retrieval.search import weights_of
 from retrieval.similar import SimilarItems
-from retrieval.store import Hit, Store, open_database
+from retrieval.store import Hit, open_database
 
 
 def infer(arguments: argparse.Namespace) -> None:
-    """Plan on rank 0, detect on all ranks, assemble on rank 0."""
+    """Plan on rank 0, look at the photos on all ranks, assemble the results on rank 0."""
     started = time.monotonic()
     device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
     # Before the models, which take a while: there may be no such photos, or no such database.
     photos, _ = distributed.on_main(lambda: (find_photos(arguments.photos), None))
-    store = open_database(arguments.database, read_only=True) if arguments.database else None
+    store = weights = None
+    if arguments.database:
+        store = open_database(arguments.database, read_only=True)
+        weights = weights_of(arguments.aspect_weights, store.schema)
     finder = model_flags.build_finder(arguments, device)
     describer = model_flags.build_describer(arguments, device)
-    similar = similar_items(arguments, store, describer, finder.categories)
+    similar = None
+    if store:
+        kinds = finder.categories if arguments.same_category else None
+        similar = SimilarItems(
+            store, describer, k=arguments.similar, weights=weights, categories=kinds
+        )
     header = describe_run(arguments, finder, similar) if distributed.is_main() else {}
     run, (root, pending) = distributed.on_main(lambda: plan(arguments, photos, header))
 
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:
-        keep = arguments.pictures or describer is not None or similar is not None
-        found = finder.find((((name, stamp), root / name) for name, stamp in part), keep_photo=keep)
-        results = describe(found, root, finder.categories, describer, similar)
-        with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
-            for record in records(watch(results, len(part)), finder.categories, similar, arguments):
-                journal.add(record)
+        look(arguments, root, part, finder, describer, similar)
     distributed.barrier()
 
     if run:
@@ -93,24 +97,6 @@ def infer(arguments: argparse.Namespace) -> None:
         print_summary(summary, len(pending), seconds, arguments.output_dir, others=run.others)
         run.close()
     distributed.shutdown()
-
-
-def similar_items(
-    arguments: argparse.Namespace,
-    store: Store | None,
-    describer: Describer | None,
-    categories: list[str],
-) -> SimilarItems | None:
-    """How to look for similar items in the database, if there is one."""
-    if store is None:
-        return None
-    return SimilarItems(
-        store,
-        describer,
-        k=arguments.similar,
-        weights=arguments.aspect_weights,
-        categories=categories if arguments.same_category else None,
-    )
 
 
 def plan(
@@ -130,6 +116,24 @@ def describe_run(
     header = {"format": 2, **model_flags.detection_basis(arguments, finder)}
     header |= {"pictures": arguments.pictures, "description": described}
     return header | ({"similar": similar.basis()} if similar else {})
+
+
+def look(
+    arguments: argparse.Namespace,
+    root: Path,
+    part: list,
+    finder: GarmentFinder,
+    describer: Describer | None,
+    similar: SimilarItems | None,
+) -> None:
+    """Find and describe the garments on this rank's photos, and journal each photo's record."""
+    photos = (((name, stamp), root / name) for name, stamp in part)
+    keep = arguments.pictures or describer is not None or similar is not None
+    found = finder.find(photos, keep_photo=keep)
+    results = watch(describe(found, root, finder.categories, describer, similar), len(part))
+    with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
+        for record in records(results, finder.categories, similar, arguments):
+            journal.add(record)
 
 
 Answer = tuple[

@@ -24,16 +24,15 @@ from engine.config import flag_of, require
 from engine.errors import InputError, exits_cleanly
 from engine.files import exists, require_other
 from retrieval.embedders import embedder_for
-from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
 from retrieval.search import (
     Query,
     QueryReader,
     as_stored,
-    equal_weights,
     find_similar,
     kinds_of,
     stored_queries,
+    weights_of,
 )
 from retrieval.store import Filter, Store, open_database
 from tools.searching.answers import print_answers, to_plain
@@ -43,11 +42,8 @@ from tools.searching.contact_sheet import write_sheet
 def search(arguments: argparse.Namespace) -> None:
     """Read the queries, search, show."""
     with open_database(arguments.database, read_only=True) as store:
-        weights = equal_weights(store.schema)
-        if arguments.weights is not None:
-            weights = parse_weights(arguments.weights)
-        # Both refused before any photo is read.
-        normalized_weights(weights, store.schema)
+        # Weights and filter first: they are refused before any photo is read.
+        weights = weights_of(arguments.weights, store.schema)
         filter = as_stored(store, filter_of(arguments))
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
