@@ -29,7 +29,6 @@ from dataset_helpers import load_dataset
 from engine import distributed
 from engine.backbones import keep_folded
 from engine.checkpoint import load_checkpoint
-from engine.command_line import share
 from engine.config import require
 from engine.data.readers.coco_results import read_results
 from engine.data.records import PhotoRecords
@@ -41,7 +40,7 @@ from engine.judging.coco_columns import GroundTruth
 from engine.judging.coco_metrics import judge
 from engine.judging.metric_tables import print_metrics, print_operating_points
 from engine.judging.operating_points import operating_points
-from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of
+from engine.model_flags import OVERLAP, add_mirror_flag, mirror_of, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -62,24 +61,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
             annotations=arguments.annotations,
             images=arguments.images,
         )
-    class_agnostic, category_ids = arguments.class_agnostic, records.category_ids
-    if checkpoint:
-        class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
-        if not class_agnostic:
-            _check_categories(checkpoint["categories"], records, arguments)
-        predictions = _predict(checkpoint, records, arguments, device)
-    if not distributed.is_main():
-        return
-    if not checkpoint:
-        predictions = read_results(arguments.predictions, records, class_agnostic=class_agnostic)
-    elif class_agnostic:
-        category_ids = checkpoint["category_ids"]
+    class_agnostic = arguments.class_agnostic
+    if checkpoint is None:
+        predictions = {}
+        if distributed.is_main():
+            predictions = read_results(
+                arguments.predictions, records, class_agnostic=class_agnostic
+            )
+        category_ids = records.category_ids
     else:
-        predictions = _in_numbers_of(records, predictions, checkpoint["categories"])
-    metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
-    if arguments.output_dir:
-        write_json(arguments.output_dir / "metrics.json", metrics)
-        _write_results(arguments.output_dir / "coco_results.json", predictions, category_ids)
+        class_agnostic = class_agnostic or checkpoint["config"]["class_agnostic"]
+        categories, category_ids = checkpoint["categories"], checkpoint["category_ids"]
+        if not class_agnostic:
+            _check_categories(categories, records, arguments)
+        predictions = _predict(checkpoint, records, arguments, device)
+        if not class_agnostic and predictions is not None:
+            predictions = _in_numbers_of(records, predictions, categories)
+            category_ids = records.category_ids
+    if distributed.is_main():
+        metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
+        if arguments.output_dir:
+            write_json(arguments.output_dir / "metrics.json", metrics)
+            path = arguments.output_dir / "coco_results.json"
+            _write_results(path, predictions, category_ids)
 
 
 def _check_categories(
@@ -171,12 +175,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--predictions", type=Path, help="COCO result file to judge instead of running a network"
     )
-    add = parser.add_argument_group("dataset").add_argument
-    add("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
-    add("--data-path", type=Path, required=True, help="root folder of the dataset")
-    add("--split", default="val", help="part of the dataset (default: val)")
-    add("--annotations", type=Path, help="coco: annotation file, where --split does not name it")
-    add("--images", type=Path, help="coco: folder the file names are relative to")
+    data = parser.add_argument_group("dataset")
+    data.add_argument("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
+    data.add_argument("--data-path", type=Path, required=True, help="root folder of the dataset")
+    data.add_argument("--split", default="val", help="part of the dataset (default: val)")
+    data.add_argument("--annotations", type=Path, help="coco: annotation file")
+    data.add_argument("--images", type=Path, help="coco: folder the file names are relative to")
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.add_argument(
         "--class-agnostic", action="store_true", help="judge garments whatever their category"
