@@ -6,7 +6,7 @@ from tools.wardrobe.canvas import Canvas
 from tools.wardrobe.colors import toned
 from tools.wardrobe.figures import Figure
 from tools.wardrobe.people import Looks
-from tools.wardrobe.shapes import closed_curve, curve, ellipse
+from tools.wardrobe.shapes import closed_curve, curve, ellipse, normals
 
 # The skull as an ellipsoid, shares of the stature: center height, half width, height, depth.
 CENTER, HALF, TALL, DEEP = 0.068, 0.0425, 0.066, 0.052
@@ -120,10 +120,8 @@ def _eye(canvas: Canvas, head: Head, looks: Looks, side: int) -> None:
 def _stroke(canvas: Canvas, line: np.ndarray, width: float, rgb: tuple | np.ndarray) -> None:
     """A short line that thins out at both ends."""
     fine = curve(line, 12)
-    direction = np.gradient(fine, axis=0)
-    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-6)
     wide = np.sin(np.linspace(0.25, np.pi - 0.25, 12))[:, None] * width / 2
-    across = np.stack([-direction[:, 1], direction[:, 0]], axis=1) * wide
+    across = normals(fine) * -wide
     canvas.shape(np.concatenate([fine + across, (fine - across)[::-1]]), rgb)
 
 

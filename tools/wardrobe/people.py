@@ -108,10 +108,10 @@ def paint_foot(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
     for share, half, low in ((0.0, 3.3, 0.0), (0.35, 3.6, 0.0), (0.75, 4.4, 0.6), (1.0, 2.6, 1.2)):
         middle = ankle + heel + (toe - heel) * share
         rows.append((middle, half * size, sole + low * size))
-    across = np.array([1.0, 0.0, -0.15])
-    left = [figure.project((*(m - across * h)[:1], y, m[2])) for m, h, y in rows]
-    right = [figure.project((*(m + across * h)[:1], y, m[2])) for m, h, y in rows]
+    left = [figure.project((middle[0] - half, low, middle[2])) for middle, half, low in rows]
+    right = [figure.project((middle[0] + half, low, middle[2])) for middle, half, low in rows]
     throat = ankle - (0, (9.0 if looks.shoes == "boot" else 0.5) * size, 0)
+    across = np.array([1.0, 0.0, -0.15])
     top = [figure.project(throat + across * k * size * 3.4) for k in (1, -1)]
     hull = np.array([*left, *right[::-1], *top])
     outline = _convex(hull)

@@ -99,7 +99,10 @@ def outfit_of(seed: int, pair_id: int) -> list[Garment]:
 
 def _companions(rng: np.random.Generator, main: int) -> list[int]:
     """What is worn with the main garment so that the body is clothed."""
-    pick = lambda options: int(options[rng.integers(len(options))])  # noqa: E731
+
+    def pick(options: tuple[int, ...]) -> int:
+        return int(options[rng.integers(len(options))])
+
     if main in BOTTOMS:
         return [pick(TOPS), *([pick(OUTERWEAR)] if rng.random() < 0.3 else [])]
     if main in DRESSES:

@@ -106,10 +106,9 @@ def _bodice_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         edge = upper.shell.front(t * wide, top + dip)
     ends = upper.shell.edge(np.array([-1.0, 1.0]), np.full(2, upper.pit - 0.5))
     tops_x = np.array([-1, 1]) * min(upper.neck_x + 1.5, upper.tip_x - 2)
-    place = upper.shell.back if turned else upper.shell.front
-    over = place(tops_x, upper.slope(tops_x))
+    over = upper.shell.near(tops_x, upper.slope(tops_x))
     joints_y = top + (5 * upper.unit if turned else dip[1])
-    joints = place(np.array([-wide, wide]) * 0.92, np.full(2, joints_y))
+    joints = upper.shell.near(np.array([-wide, wide]) * 0.92, np.full(2, joints_y))
     middle = upper.shell.front(0.0, top + dip[12])
     back = upper.shell.back(0.0, top + 5 * upper.unit)
     front = np.stack([over[0], joints[0], middle, joints[1], over[1]])

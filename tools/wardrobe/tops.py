@@ -177,9 +177,8 @@ def _armhole(upper: Upper, s: int) -> np.ndarray:
 
 def shoulder_point(upper: Upper, side: int) -> np.ndarray:
     """Where the sleeve's seam meets the shoulder line, just inside the edge of the trunk."""
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
     x = upper.tip_x - 1.0
-    return place(side * x, upper.slope(x))
+    return upper.shell.near(side * x, upper.slope(x))
 
 
 def armscye(upper: Upper, s: int) -> np.ndarray:
@@ -217,7 +216,7 @@ def landmarks(
     cut.landmarks += [(point, () if turned else (TRUNK, COLLAR)) for point in top["front"]]
     left = _chain(upper, -1, top["shoulder"][0], sleeves)
     right = _chain(upper, 1, top["shoulder"][1], sleeves)
-    hem = (upper.shell.back if turned else upper.shell.front)(0.0, upper.hem)
+    hem = upper.shell.near(0.0, upper.hem)
     cut.landmarks += [*left, (hem, (TRUNK,)), *right[::-1]]
 
 
@@ -255,8 +254,7 @@ def neck_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     back = upper.shell.back(*back_neckline(upper, wide).T)
     strap = upper.garment.measures.get("strap_width")
     outer = upper.tip_x if strap is None else min(wide + strap * upper.unit, upper.tip_x - 0.3)
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
-    shoulder = place(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
+    shoulder = upper.shell.near(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
     steps = np.array([0, 6, 12, 18, 24])
     points = {"back": back[7], "front": front[steps], "shoulder": shoulder}
     return (front if upper.figure.facing > 0 else back[::-1]), points

@@ -29,8 +29,7 @@ class Trousers:
 
     def middle(self, y: np.ndarray | float) -> np.ndarray:
         """The middle of the front, or of the back when that is seen, as photo positions."""
-        place = self.shell.front if self.figure.facing > 0 else self.shell.back
-        return place(np.zeros_like(np.asarray(y, np.float64)), y)
+        return self.shell.near(np.zeros_like(np.asarray(y, np.float64)), y)
 
 
 def cut_trousers(figure: Figure, garment: Garment) -> Cut:
