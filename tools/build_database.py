@@ -117,9 +117,8 @@ def open_source(
     """Where garments come from, and all that the items depend on beside the photos."""
     precision = {"precision": arguments.precision} if embedder.describer else {}
     if arguments.dataset:
-        specs = [parse_spec(text) for text in arguments.dataset]
         with distributed.first_on_each_machine():
-            source = AnnotatedGarments(specs, embedder.cut, arguments.workers)
+            source = AnnotatedGarments(arguments.dataset, embedder.cut, arguments.workers)
         return source, {"garments": GIVEN, **precision}
     groups = embedder.describer.groups if embedder.describer else {}
     described = model_flags.description_basis(arguments)
@@ -253,6 +252,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         not (arguments.dataset and arguments.whole_photo),
         "--whole-photo: not with --dataset, whose annotation says where the garments are",
     )
+    arguments.dataset = [parse_spec(text) for text in arguments.dataset]
     return arguments
 
 

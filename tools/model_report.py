@@ -75,10 +75,12 @@ def report(arguments: argparse.Namespace) -> None:
     with _told_by_size(arguments.size):
         network = build(arguments)
         inputs = _move(network.inputs, device)
+        # Before the measurements, which take a while: there may be no such photos.
+        pictures = _pictures(arguments.photos, network.size) if folder else []
         rows = count(network.model.to(device), *inputs)
     summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
-    pictures, (height, width) = counted(arguments.batch_size, "picture"), network.size
-    console.print(f"{network.title}, {pictures} of {height} x {width} pixels", style="bold")
+    batch, (height, width) = counted(arguments.batch_size, "picture"), network.size
+    console.print(f"{network.title}, {batch} of {height} x {width} pixels", style="bold")
 
     macs, parameters = sum(row.macs for row in rows), sum(row.parameters for row in rows)
     summary |= {"parameters": parameters, "macs": macs, "flops": 2 * macs}
@@ -91,7 +93,7 @@ def report(arguments: argparse.Namespace) -> None:
         print_measured(console, measured, arguments.batch_size, threads)
         summary |= asdict(measured) | {"threads": threads, "device": device.type}
 
-    summary |= _fields(network, arguments, console)
+    summary |= _fields(network, arguments, pictures, console)
     if folder:
         write_costs(folder / "layers.csv", rows)
         draw_costs(folder / "costs.png", rows, network.title)
@@ -114,7 +116,9 @@ def _told_by_size(size: tuple[int, int] | None) -> Iterator[None]:
         ) from error
 
 
-def _fields(network: Network, arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _fields(
+    network: Network, arguments: argparse.Namespace, pictures: list[Tensor], console: Console
+) -> dict[str, Any]:
     """Fields of all layers; with --output-dir the effective ones of each stride's last map too."""
     body = network.body.cpu()
     try:
@@ -127,7 +131,6 @@ def _fields(network: Network, arguments: argparse.Namespace, console: Console) -
     shown = last_of_each_stride(found)
     influences = {}
     if arguments.output_dir:
-        pictures = _pictures(arguments.photos, network.size)
         influences = {field.name: effective_field(graph, field.node, pictures) for field in shown}
         write_fields(arguments.output_dir / "fields.csv", found)
         drawn = list(influences.values())

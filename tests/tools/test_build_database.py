@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from dataset_helpers import parse_spec
 from engine import model_flags
 from engine.description.describer import CropSettings, Description
 from engine.detection import finder
@@ -321,7 +322,8 @@ def test_what_was_described_in_another_precision_is_not_mixed(
     assert "precision bf16, now it is fp32" in fails(capsys, *command), "noted in passing"
     table = write_table(photos, [{"file_name": "0.png"}])
     embedder = SimpleNamespace(cut=None, describer=describes_nothing())
-    arguments = Namespace(dataset=[f"csv:{table}"], workers=1, precision="fp16")
+    dataset = [parse_spec(f"csv:{table}")]
+    arguments = Namespace(dataset=dataset, workers=1, precision="fp16")
     _, made_by = build_database.open_source(arguments, embedder, None)
     assert made_by == {"garments": "given", "precision": "fp16"}
 

@@ -123,6 +123,14 @@ def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> No
     assert message in error and error.count("\n") == 1
 
 
+def test_missing_photos_are_told_before_anything_is_measured(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(model_report, "count", lambda *_: pytest.fail("counts first"))
+    run("resnet18", "--photos", tmp_path / "gone.jpg", "--output-dir", tmp_path / "out", code=2)
+    assert "gone.jpg: no such file" in capsys.readouterr().err
+
+
 def test_other_networks_weights_are_refused(tmp_path: Path, capsys) -> None:
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "odd.pt")
     run("resnet18", "--weights", tmp_path / "odd.pt", code=2)

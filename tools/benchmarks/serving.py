@@ -119,9 +119,10 @@ def photo_request() -> Request:
     return "POST", "/api/detect", portrait.read_bytes(), {}
 
 
-def photo_file(kind: str, width: int, height: int) -> bytes:
+def small_photo(kind: str) -> bytes:
+    """A file of noise, ``kind`` its suffix."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(kind, picture)[1].tobytes()
 
 
@@ -152,7 +153,7 @@ def repeat(requests: list[Request], count: int) -> list[Request]:
 def malformed(count: int) -> Iterator[Request]:
     """Requests that nobody should send: broken JSON, wrong types, broken photos, odd paths."""
     rng = random.Random(0)
-    whole = [photo_file(kind, 96, 128) for kind in (".jpg", ".png", ".webp")]
+    whole = [small_photo(kind) for kind in (".jpg", ".png", ".webp")]
 
     def cut() -> Request:
         """A photo of which the header is whole, so that it gets as far as the decoder."""

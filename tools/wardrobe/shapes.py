@@ -15,7 +15,7 @@ Region = tuple[int, int, int, int]  # x0, y0, x1, y1: pixel columns and rows, en
 SHIFT = 4
 
 
-def curve(points: np.ndarray | list, count: int = 24) -> np.ndarray:
+def curve(points: np.ndarray | list, count: int) -> np.ndarray:
     """A smooth curve f64[count, D] through the points f64[N, D] (Catmull-Rom, even in length)."""
     p = np.asarray(points, np.float64)
     if len(p) < 3:
