@@ -58,7 +58,7 @@ from retrieval.garment_sources import (
 from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database, open_shard, require_place
 
-Found = tuple[Path, list[str]]  # the folder that photos' names start from, the names
+Photos = tuple[Path, list[str]]  # the folder that their names start from, the names
 
 logger = logging.getLogger("weft")
 
@@ -101,7 +101,7 @@ def build(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
-def find(arguments: argparse.Namespace) -> Found | None:
+def find(arguments: argparse.Namespace) -> Photos | None:
     """The photos that the command names; None with --dataset, which lists its own.
 
     Raises:
@@ -132,7 +132,7 @@ def open_source(
 
 def open_and_plan(
     arguments: argparse.Namespace,
-    photos: Found | None,
+    photos: Photos | None,
     source: GarmentSource,
     schema: FeatureSchema,
     made_by: dict[str, Any],
