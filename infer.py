@@ -113,7 +113,7 @@ def describe_run(
     """All that the results depend on; when it changes, photos are done again."""
     described = model_flags.description_basis(arguments)
     described["save_features"] = arguments.save_features
-    header = {"format": 2, **model_flags.detection_basis(arguments, finder)}
+    header = {"format": 2, **model_flags.detection_basis(arguments, finder.settings)}
     header |= {"pictures": arguments.pictures, "description": described}
     return header | ({"similar": similar.basis()} if similar else {})
 
@@ -191,8 +191,9 @@ def records(
         )
         return record | {"stamp": stamp}
 
-    with ThreadPoolExecutor(arguments.workers) as pool:
-        yield from map_ahead(pool, conclude, results, 2 * arguments.workers)
+    threads = max(arguments.workers, 1)
+    with ThreadPoolExecutor(threads) as pool:
+        yield from map_ahead(pool, conclude, results, 2 * threads)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -249,13 +249,12 @@ def mirror_of(arguments: argparse.Namespace, evaluated: PredictSettings) -> bool
     return evaluated.mirror if arguments.mirror is None else arguments.mirror
 
 
-def detection_basis(arguments: argparse.Namespace, finder: GarmentFinder) -> dict[str, Any]:
+def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
     """All that the garments found on a photo depend on, ready for JSON."""
-    settings = finder.settings
     return {
         "weights": digest(arguments.detector_weights),
         "score_threshold": settings.score_threshold,
-        "overlap": finder.overlap,
+        "overlap": arguments.overlap,
         "short_side": settings.short_side,
         "max_side": settings.max_side,
         "mirror": settings.mirror,

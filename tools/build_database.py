@@ -126,7 +126,7 @@ def open_source(
         source = WholePhotos(embedder.cut, arguments.workers, groups)
         return source, {"garments": "whole photos", **precision, **described}
     finder = model_flags.build_finder(arguments, device)
-    found = model_flags.detection_basis(arguments, finder)
+    found = model_flags.detection_basis(arguments, finder.settings)
     return DetectedGarments(finder, groups), {"garments": "detected", **found, **described}
 
 

@@ -195,7 +195,7 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
 def basis_of(arguments: argparse.Namespace, finder: GarmentFinder) -> Record:
     """All that outlines depend on beside the photo and the category of its garment."""
     said = {"absent": sorted(set(arguments.absent)), "alone": arguments.alone}
-    return detection_basis(arguments, finder) | said
+    return detection_basis(arguments, finder.settings) | said
 
 
 def outline_all(

@@ -162,7 +162,10 @@ def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) ->
     device = distributed.init(arguments.device)
     describer = build_describer(arguments, device)
     embedder = embedder_for(store.schema, describer, store.name)
-    finder = None if arguments.whole_photo else build_finder(arguments, device)
+    if arguments.whole_photo:
+        return Vision(None, embedder, limits)
+    finder = build_finder(arguments, device)
+    finder.model.eval()  # builds it: now rather than for the first photo
     return Vision(finder, embedder, limits)
 
 

@@ -76,5 +76,5 @@ def _query(query: Query, hits: Sequence[Hit]) -> dict[str, Any]:
 
 def _hit(hit: Hit) -> dict[str, Any]:
     aspects = {name: round(value, 6) for name, value in hit.aspects.items()}
-    found = {"key": hit.item.key, "score": round(hit.score, 6), "aspects": aspects}
-    return found | asdict(hit.item)
+    numbers = {"score": round(hit.score, 6), "aspects": aspects}
+    return {"key": hit.item.key} | numbers | asdict(hit.item)

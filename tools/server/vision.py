@@ -47,8 +47,6 @@ class Vision:
         self, finder: GarmentFinder | None, embedder: GarmentEmbedder, limits: Limits
     ) -> None:
         self.finder, self.embedder, self.limits = finder, embedder, limits
-        if finder:
-            finder.model.eval()  # builds it: now rather than for the first photo
 
     def look(self, data: bytes) -> Sight:
         """See what is on a photo.
