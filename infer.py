@@ -37,51 +37,50 @@ from typing import Any
 import numpy as np
 
 from engine import distributed, model_flags
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
-from engine.detection.predict import PredictSettings, watch
-from engine.errors import InputError, exits_cleanly
+from engine.detection.predict import watch
+from engine.errors import exits_cleanly
 from engine.outputs.journal import Appender, Record
 from engine.outputs.photo_run import PhotoRun, open_run
 from engine.outputs.results import garments_record, save_pictures, unreadable_record
 from engine.outputs.summary import assemble, print_summary
-from engine.pixels.find_photos import MARKER
+from engine.pixels.find_photos import MARKER, find_photos
 from engine.pixels.photos import PhotoError
 from engine.threads import map_ahead, threads
+from retrieval.search import weights_of
 from retrieval.similar import SimilarItems
-from retrieval.store import Hit, Store, open_database
-
-LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
+from retrieval.store import Hit, open_database
 
 
 def infer(arguments: argparse.Namespace) -> None:
-    """Plan on rank 0, detect on all ranks, assemble on rank 0."""
+    """Plan on rank 0, look at the photos on all ranks, assemble the results on rank 0."""
     started = time.monotonic()
-    device = distributed.init(arguments.device, timeout_minutes=LONGEST_WAIT_MINUTES)
+    device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
-    store = open_store(arguments)  # refused before the models are loaded, which takes a while
-    checkpoint = model_flags.detector_checkpoint(arguments)
-    categories = checkpoint["categories"]
-    settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
+    # Before the models, which take a while: there may be no such photos, or no such database.
+    photos, _ = distributed.on_main(lambda: (find_photos(arguments.photos), None))
+    store = weights = None
+    if arguments.database:
+        store = open_database(arguments.database, read_only=True)
+        weights = weights_of(arguments.aspect_weights, store.schema)
+    finder = model_flags.build_finder(arguments, device)
     describer = model_flags.build_describer(arguments, device)
-    similar = similar_items(arguments, store, describer, categories)
+    similar = None
+    if store:
+        kinds = finder.categories if arguments.same_category else None
+        similar = SimilarItems(
+            store, describer, k=arguments.similar, weights=weights, categories=kinds
+        )
+    header = describe_run(arguments, finder, similar) if distributed.is_main() else {}
+    run, (root, pending) = distributed.on_main(lambda: plan(arguments, photos, header))
 
-    header = describe_run(arguments, settings, similar) if distributed.is_main() else {}
-    run, root, pending = open_together(arguments, header)
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:
-        finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
-        photos = [((name, stamp), root / name) for name, stamp in part]
-        keep = arguments.pictures or describer is not None or similar is not None
-        results = describe(
-            finder.find(photos, keep_photo=keep), root, categories, describer, similar
-        )
-        with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
-            for record in records(watch(results, len(part)), categories, similar, arguments):
-                journal.add(record)
+        look(arguments, root, part, finder, describer, similar)
     distributed.barrier()
 
     if run:
@@ -89,8 +88,8 @@ def infer(arguments: argparse.Namespace) -> None:
             arguments.output_dir,
             run.records(),
             header={"root": str(root), **header},
-            categories=categories,
-            category_ids=checkpoint["category_ids"],
+            categories=finder.categories,
+            category_ids=finder.category_ids,
             groups=describer.groups if describer else None,
             features=arguments.save_features,
         )
@@ -100,61 +99,41 @@ def infer(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
-def open_store(arguments: argparse.Namespace) -> Store | None:
-    """The database to look for similar items in, if one was given."""
-    if arguments.database is None:
-        return None
-    return open_database(arguments.database, read_only=True)
-
-
-def similar_items(
-    arguments: argparse.Namespace,
-    store: Store | None,
-    describer: Describer | None,
-    categories: list[str],
-) -> SimilarItems | None:
-    """How to look for similar items in the database, if there is one."""
-    if store is None:
-        return None
-    return SimilarItems(
-        store,
-        describer,
-        k=arguments.similar,
-        weights=arguments.aspect_weights,
-        categories=categories if arguments.same_category else None,
-    )
-
-
-def open_together(
-    arguments: argparse.Namespace, header: dict[str, Any]
-) -> tuple[PhotoRun | None, Path, list]:
-    """Open the run on rank 0 and tell every rank its root and what is pending, or what is wrong.
-
-    Raises:
-        InputError: on every rank, so that none is left waiting.
-    """
-    run, answer = None, None
-    if distributed.is_main():
-        try:
-            run = open_run(arguments.photos, arguments.output_dir, header)
-            answer = run.root, run.pending
-        except InputError as error:
-            answer = str(error)
-    answer = distributed.broadcast_object(answer)
-    if isinstance(answer, str):
-        raise InputError(answer)
-    return run, *answer
+def plan(
+    arguments: argparse.Namespace, photos: tuple[Path, list[str]], header: dict[str, Any]
+) -> tuple[PhotoRun, tuple[Path, list]]:
+    """Open the run: itself, and of it what every rank needs to know."""
+    run = open_run(*photos, arguments.output_dir, header)
+    return run, (run.root, run.pending)
 
 
 def describe_run(
-    arguments: argparse.Namespace, settings: PredictSettings, similar: SimilarItems | None
+    arguments: argparse.Namespace, finder: GarmentFinder, similar: SimilarItems | None
 ) -> dict[str, Any]:
     """All that the results depend on; when it changes, photos are done again."""
     described = model_flags.description_basis(arguments)
     described["save_features"] = arguments.save_features
-    header = {"format": 2, **model_flags.detection_basis(arguments, settings)}
+    header = {"format": 2, **model_flags.detection_basis(arguments, finder.settings)}
     header |= {"pictures": arguments.pictures, "description": described}
     return header | ({"similar": similar.basis()} if similar else {})
+
+
+def look(
+    arguments: argparse.Namespace,
+    root: Path,
+    part: list,
+    finder: GarmentFinder,
+    describer: Describer | None,
+    similar: SimilarItems | None,
+) -> None:
+    """Find and describe the garments on this rank's photos, and journal each photo's record."""
+    photos = (((name, stamp), root / name) for name, stamp in part)
+    keep = arguments.pictures or describer is not None or similar is not None
+    found = finder.find(photos, keep_photo=keep)
+    results = watch(describe(found, root, finder.categories, describer, similar), len(part))
+    with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
+        for record in records(results, finder.categories, similar, arguments):
+            journal.add(record)
 
 
 Answer = tuple[
@@ -236,7 +215,7 @@ def parse_arguments() -> argparse.Namespace:
         help="database of tools/build_database.py (a folder or a Milvus URI) to look for them in",
     )  # fmt: skip
     alike.add_argument(
-        "--similar", type=model_flags.positive, default=5, metavar="N",
+        "--similar", type=positive, default=5, metavar="N",
         help="how many items to list a garment (default: 5)",
     )  # fmt: skip
     alike.add_argument(

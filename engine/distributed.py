@@ -7,10 +7,10 @@ Python objects travel on a gloo (CPU) group: NCCL would pickle them through GPU 
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,10 @@ from engine.errors import InputError
 from engine.wording import printable
 
 TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LONGEST_WAIT_MINUTES = 7 * 24 * 60  # of a rank that is done with its share, however slow the others
+
+Own = TypeVar("Own")
+Shared = TypeVar("Shared")
 
 _object_group: dist.ProcessGroup | None = None
 
@@ -155,6 +159,27 @@ def broadcast_object(item: Any) -> Any:
     box = [item if is_main() else None]
     dist.broadcast_object_list(box, src=0, group=_object_group)
     return box[0]
+
+
+def on_main(work: Callable[[], tuple[Own, Shared]]) -> tuple[Own | None, Shared]:
+    """Let rank 0 alone do some work and tell the others what came of it.
+
+    Returns:
+        Of what ``work`` returns the first part on rank 0 only, the second on every rank.
+
+    Raises:
+        InputError: rank 0's, on every rank, so that none is left waiting.
+    """
+    own = shared = trouble = None
+    if is_main():
+        try:
+            own, shared = work()
+        except InputError as error:
+            trouble = str(error)
+    shared, trouble = broadcast_object((shared, trouble))
+    if trouble is not None:
+        raise InputError(trouble)
+    return own, shared
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,6 @@ The shipped weights are the defaults. A script takes the groups of flags that it
 """
 
 import argparse
-import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from typing import Any
 import torch
 
 from engine.checkpoint import load_checkpoint
+from engine.command_line import positive, share
 from engine.config import require
 from engine.description.describer import Describer, DescriberSettings
+from engine.detection.finder import GarmentFinder
 from engine.detection.predict import KEPT_SHORT_SIDE, PredictSettings
 from engine.files import digest
 from engine.onnx_runtime import load_exported
@@ -153,11 +154,11 @@ def settle_runtime(arguments: argparse.Namespace) -> None:
         arguments.multitask_weights = str(MULTITASK_WEIGHTS.with_suffix(EXPORTED))
 
 
-def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
+def build_finder(arguments: argparse.Namespace, device: torch.device) -> GarmentFinder:
     """The detector that the flags ask for.
 
     Raises:
-        InputError: there is none, or it is something else.
+        InputError: there is none, it is something else, or it cannot do what they ask.
     """
     path = arguments.detector_weights
     require(
@@ -165,7 +166,9 @@ def detector_checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{path} is not there: give --detector-weights FILE, or train a detector with "
         "python train.py detector",
     )
-    return _load(arguments, path, "detector")
+    checkpoint = _load(arguments, path, "detector")
+    settings = predict_settings(arguments, checkpoint["config"], device)
+    return GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
 
 
 def _load(arguments: argparse.Namespace, path: Path, kind: str) -> dict[str, Any]:
@@ -261,19 +264,3 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
         "precision": settings.precision,
         "kept_short_side": KEPT_SHORT_SIDE,  # of what crops and vectors are made
     }
-
-
-def positive(text: str) -> int:
-    """Type of a flag: a whole number from 1 up, as far as counts of anything go."""
-    with contextlib.suppress(ValueError):
-        if 1 <= int(text) < 2**31:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 up")
-
-
-def share(text: str) -> float:
-    """Type of a flag: a number from 0 to 1."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")

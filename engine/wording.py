@@ -8,6 +8,6 @@ def printable(text: str) -> str:
     return re.sub(r"[\0-\x1f\x7f-\x9f]", "?", text.encode(errors="replace").decode())
 
 
-def counted(number: int, what: str) -> str:
-    """``1 photo``, ``2 photos``."""
-    return f"{number} {what}{'s' * (number != 1)}"
+def counted(number: int, what: str, many: str | None = None) -> str:
+    """``1 photo``, ``2 photos``; ``many`` where the plural does not end on a mere s."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"

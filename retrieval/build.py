@@ -126,6 +126,8 @@ def hand_over(found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[
 def require_same_making(store: Store, made_by: dict[str, Any]) -> None:
     """Refuse to mix garments that were found or described in different ways."""
     stored = store.about.get(MADE_BY, made_by)
+    if "precision" not in stored:  # older builds noted it only where a detector ran
+        stored = stored | {"precision": made_by.get("precision")}
     for what in dict.fromkeys((*stored, *made_by)):
         old, new = stored.get(what), made_by.get(what)
         require(

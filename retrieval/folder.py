@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
-from engine.files import is_file, replacing
+from engine.files import exists, is_file, make_folder, replacing
 from retrieval.features import FeatureSchema
 from retrieval.segments import DTYPE, Layout
 
@@ -40,22 +40,31 @@ def prepare(folder: Path) -> None:
     """Make the folders of a new database.
 
     Raises:
-        InputError: when the folder holds anything else, or cannot be made.
+        InputError: as ``require_free``, or they cannot be made.
+    """
+    require_free(folder)
+    make_folder(folder)
+    for name in (SEGMENTS, SHARDS):
+        make_folder(folder / name)
+
+
+def require_free(folder: Path) -> None:
+    """
+    Raises:
+        InputError: a new database cannot be there: the folder holds anything else, or is none.
     """
     # What a killed creation left is ours; SQLite adds a suffix to the table's name.
     ours = (SEGMENTS, SHARDS, LOCK, TABLE, f".{DESCRIPTION}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith(ours))
-        if strange:
-            raise InputError(
-                f"{folder}: holds {strange[0]} and no database; choose an empty or a new folder"
-            )
-        for name in (SEGMENTS, SHARDS):
-            (folder / name).mkdir(exist_ok=True)
+        held = sorted(path.name for path in folder.iterdir()) if exists(folder) else []
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"cannot make {folder}: {reason}; choose another place") from error
+    for name in held:
+        if not name.startswith(ours):
+            raise InputError(
+                f"{folder}: holds {name} and no database; choose an empty or a new folder"
+            )
 
 
 def write_description(

@@ -5,7 +5,7 @@ Each source finds the garments of photos named relative to ``root`` and says wha
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,24 +48,18 @@ class GarmentSource(Protocol):
 
 
 class DetectedGarments:
-    """The detector's garments, loaded when the first photos come.
+    """The detector's garments.
 
     Args:
-        load: makes the finder.
-        categories: its categories.
+        finder: the detector.
         groups: of the descriptions' labels, and whether their values exclude each other.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], GarmentFinder],
-        categories: Sequence[str],
-        groups: Mapping[str, bool],
-    ) -> None:
-        self.load, self.categories, self.groups = load, categories, groups
+    def __init__(self, finder: GarmentFinder, groups: Mapping[str, bool]) -> None:
+        self.finder, self.categories, self.groups = finder, finder.categories, groups
 
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
-        return self.load().find((name, root / name) for name in names)
+        return self.finder.find((name, root / name) for name in names)
 
     def items(
         self, name: str, found: Detections, descriptions: Sequence[Description]

@@ -20,7 +20,7 @@ from engine.detection.finder import GarmentFinder, given_garments, whole_photo
 from engine.errors import InputError
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
-from retrieval.features import FeatureSchema
+from retrieval.features import FeatureSchema, normalized_weights, parse_weights
 from retrieval.pictures import cut_box, photo_name
 from retrieval.store import Filter, Hit, Item, Store
 
@@ -220,6 +220,17 @@ def _others(query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
     """The k best hits but the query itself."""
     own = query.item.key if query.item else None
     return [hit for hit in hits if hit.item.key != own][:k]
+
+
+def weights_of(text: str | None, schema: FeatureSchema) -> dict[str, float]:
+    """The weights that a flag gives, as ``parse_weights`` reads them; None: all aspects alike.
+
+    Raises:
+        InputError: they make no sense for these features.
+    """
+    weights = equal_weights(schema) if text is None else parse_weights(text)
+    normalized_weights(weights, schema)
+    return weights
 
 
 def equal_weights(schema: FeatureSchema) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from engine.detection.detections import Detections
 from engine.errors import InputError
 from engine.outputs.results import write_jpeg
 from retrieval.embedders import embedder_for
-from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT, item_picture, photo_path
-from retrieval.search import Query, equal_weights, find_similar, kinds_of
+from retrieval.search import Query, find_similar, kinds_of
 from retrieval.store import Hit, Item, Store
 
 FOLDER = "similar"  # of the results folder
@@ -30,11 +29,11 @@ class SimilarItems:
         store: open for reading.
         describer: the multitask model at hand, if there is one.
         k: items a garment.
-        weights: as ``retrieval.features.parse_weights`` reads them; None: all aspects alike.
+        weights: per aspect.
         categories: the detector's, to find only items of a garment's own; None: of any.
 
     Raises:
-        InputError: a database of other features, or weights that make no sense.
+        InputError: a database of other features, or without items of any of the categories.
     """
 
     def __init__(
@@ -43,15 +42,12 @@ class SimilarItems:
         describer: Describer | None,
         *,
         k: int,
-        weights: str | None,
+        weights: Mapping[str, float],
         categories: Sequence[str] | None,
     ) -> None:
-        self.store, self.k, self.categories = store, k, categories
+        self.store, self.k, self.weights, self.categories = store, k, weights, categories
         self.kinds = None if categories is None else kinds_of(store, categories)
-        schema = store.schema
-        self.embedder = embedder_for(schema, describer, store.name)
-        self.weights = parse_weights(weights) if weights else equal_weights(schema)
-        normalized_weights(self.weights, schema)  # refuses what makes no sense
+        self.embedder = embedder_for(store.schema, describer, store.name)
 
     def basis(self) -> dict[str, Any]:
         """All that the answers depend on, ready for JSON."""

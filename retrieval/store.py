@@ -257,6 +257,25 @@ def open_database(
     )
 
 
+def require_place(location: str | Path) -> None:
+    """Refuse early, before models are loaded, what a build would refuse whatever its features.
+
+    Raises:
+        InputError: no database can be made there, nor the one that is there be written to.
+    """
+    if str(location).startswith(MILVUS_PREFIXES):
+        from retrieval.milvus_link import Address, Link
+
+        Link(Address.parse(str(location))).close()
+        return
+    from retrieval.folder import is_database, require_free
+
+    if is_database(Path(location)):
+        open_database(location).close()
+    else:
+        require_free(Path(location))
+
+
 def open_shard(location: str | Path, *, schema: FeatureSchema, rank: int) -> PhotoSink:
     """Where process ``rank`` of a build puts its photos, beside the one that has the store open.
 

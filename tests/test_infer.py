@@ -269,7 +269,9 @@ def test_bad_input_is_one_sentence(tmp_path: Path, weights: Path, capsys, monkey
     other = write_weights(tmp_path / "other.pt", kind="multitask")
     output = ("--output-dir", tmp_path / "out")
     assert "no photos in" in fails(capsys, tmp_path / "empty", *output, "--weights", weights)
-    assert "no such file" in fails(capsys, tmp_path / "gone", *output, "--weights", weights)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    command = [tmp_path / "gone", *output, "--weights", tmp_path / "junk.pt"]
+    assert "no such file" in fails(capsys, *command), "told before any model is loaded"
     assert "no such weights" in fails(capsys, photos, *output, "--weights", tmp_path / "gone.pt")
     assert "junk.pt" in fails(capsys, photos, *output, "--weights", tmp_path / "junk.pt")
     assert "multitask" in fails(capsys, photos, *output, "--weights", other)

@@ -77,7 +77,7 @@ def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch)
     about = {"root": str(stock)}
     open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
     store = open_database(tmp_path / "db", read_only=True)
-    similar = SimilarItems(store, None, k=1, weights=None, categories=None)
+    similar = SimilarItems(store, None, k=1, weights={"color": 1}, categories=None)
     both = threading.Barrier(2, timeout=300)
 
     def write_together(path: Path, picture: np.ndarray) -> None:
@@ -104,11 +104,18 @@ def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, c
     assert "--multitask-weights" in message
 
 
-def test_a_missing_database_is_told_before_any_model_is_loaded(tmp_path: Path, capsys) -> None:
+def test_a_missing_database_and_odd_weights_are_told_before_any_model_is_loaded(
+    tmp_path: Path, capsys
+) -> None:
     photos = make_photos(tmp_path / "photos", 1)
     (tmp_path / "junk.pt").write_bytes(b"junk")
     command = [photos, "--output-dir", tmp_path / "out", "--weights", tmp_path / "junk.pt"]
     assert "no database" in fails(capsys, *command, "--database", tmp_path / "gone")
+    schema = GarmentEmbedder(None, "descriptors").schema
+    open_database(tmp_path / "db", schema=schema, create=True).close()
+    command += ["--database", tmp_path / "db", "--aspect-weights"]
+    assert "colour" in fails(capsys, *command, "colour=1")
+    assert "ASPECT=NUMBER" in fails(capsys, *command, "color")
 
 
 @pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])

@@ -29,8 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import distributed
-from engine.command_line import Parser
-from engine.config import require
+from engine.command_line import Parser, positive
 from engine.errors import exits_cleanly
 from engine.files import make_folder
 from engine.training.meters import write_json
@@ -70,7 +69,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         kind = kinds.add_parser(name, help=about, description=module.__doc__)
         module.add_arguments(kind)
         if rounds is not None:
-            kind.add_argument("--rounds", type=int, default=rounds, help=f"({rounds})")
+            told = f"times that both ways do the work (default: {rounds})"
+            kind.add_argument("--rounds", type=positive, default=rounds, help=told)
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser.parse_args(argv)
 
@@ -105,8 +105,6 @@ def _amount(row: dict[str, Any], way: str) -> str:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     distributed.configure_logging()
-    rounds = getattr(arguments, "rounds", 1)
-    require(rounds >= 1, f"--rounds {rounds}: must be at least 1")
     if arguments.json:
         make_folder(arguments.json.parent)
     module, _, target = BENCHMARKS[arguments.benchmark]

@@ -34,10 +34,8 @@ from dataset_helpers import parse_spec
 from engine import distributed, model_flags
 from engine.command_line import Parser
 from engine.config import require
-from engine.description.describer import Describer
-from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
-from engine.errors import InputError, exits_cleanly
+from engine.errors import exits_cleanly
 from engine.files import absolute
 from engine.pixels.find_photos import find_photos
 from engine.wording import counted, printable
@@ -60,9 +58,10 @@ from retrieval.garment_sources import (
     WholePhotos,
 )
 from retrieval.pictures import ROOT
-from retrieval.store import Store, open_database, open_shard
+from retrieval.store import Store, open_database, open_shard, require_place
 
-LONGEST_WAIT_MINUTES = 7 * 24 * 60  # a rank that is done waits for the others, however slow
+Photos = tuple[Path, list[str]]  # the folder that their names start from, the names
+
 logger = logging.getLogger("weft")
 
 ABSORB_SECONDS = 30.0  # how often rank 0 commits what all ranks have finished
@@ -73,14 +72,19 @@ MOST_NAMED = 20  # unreadable photos in the printed summary
 def build(arguments: argparse.Namespace) -> None:
     """Plan on rank 0, read photos on all ranks, commit and report on rank 0."""
     started = time.monotonic()
-    device = distributed.init(arguments.device, timeout_minutes=LONGEST_WAIT_MINUTES)
+    device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
+    # Before the models, which take a while: there may be no photos, or no place for a database.
+    photos, _ = distributed.on_main(lambda: (find(arguments), None))
     # A set has its labels, and descriptors are no network's: one would describe for nobody.
     needs_no_model = bool(arguments.dataset) and arguments.features == "descriptors"
     describer = None if needs_no_model else model_flags.build_describer(arguments, device)
-    embedder = GarmentEmbedder(describer, features(arguments, describer))
+    features = arguments.features or ("multitask" if describer else "descriptors")
+    embedder = GarmentEmbedder(describer, features)
     source, made_by = open_source(arguments, embedder, device)
-    store, root, plan = open_together(arguments, source, embedder.schema, made_by)
+    store, (root, plan) = distributed.on_main(
+        lambda: open_and_plan(arguments, photos, source, embedder.schema, made_by)
+    )
 
     part = [plan.pending[index] for index in distributed.shard(len(plan.pending))]
     if part:
@@ -99,67 +103,45 @@ def build(arguments: argparse.Namespace) -> None:
     distributed.shutdown()
 
 
-def features(arguments: argparse.Namespace, describer: Describer | None) -> str:
-    """What was asked for; else the model's aspects, descriptors where there is no model."""
-    return arguments.features or ("multitask" if describer else "descriptors")
+def find(arguments: argparse.Namespace) -> Photos | None:
+    """The photos that the command names; None with --dataset, which lists its own.
+
+    Raises:
+        InputError: there are none, or no database can be built there.
+    """
+    require_place(arguments.database)
+    return find_photos(arguments.photos) if arguments.photos else None
 
 
 def open_source(
     arguments: argparse.Namespace, embedder: GarmentEmbedder, device: Any
 ) -> tuple[GarmentSource, dict[str, Any]]:
     """Where garments come from, and all that the items depend on beside the photos."""
+    precision = {"precision": arguments.precision} if embedder.describer else {}
     if arguments.dataset:
-        specs = [parse_spec(text) for text in arguments.dataset]
         with distributed.first_on_each_machine():
-            return AnnotatedGarments(specs, embedder.cut, arguments.workers), {"garments": GIVEN}
+            source = AnnotatedGarments(arguments.dataset, embedder.cut, arguments.workers)
+        return source, {"garments": GIVEN, **precision}
     groups = embedder.describer.groups if embedder.describer else {}
     described = model_flags.description_basis(arguments)
     if arguments.whole_photo:
         source = WholePhotos(embedder.cut, arguments.workers, groups)
-        return source, {"garments": "whole photos", **described}
-    checkpoint = model_flags.detector_checkpoint(arguments)
-    settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
-
-    def load() -> GarmentFinder:
-        return GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
-
-    found = model_flags.detection_basis(arguments, settings)
-    source = DetectedGarments(load, checkpoint["categories"], groups)
-    return source, {"garments": "detected", **found, **described}
-
-
-def open_together(
-    arguments: argparse.Namespace,
-    source: GarmentSource,
-    schema: FeatureSchema,
-    made_by: dict[str, Any],
-) -> tuple[Store | None, Path, Plan]:
-    """Open the database on rank 0 and tell every rank what is to be done, or what is wrong.
-
-    Raises:
-        InputError: on every rank, so that none is left waiting.
-    """
-    store, answer = None, None
-    if distributed.is_main():
-        try:
-            store, *answer = open_and_plan(arguments, source, schema, made_by)
-        except InputError as error:
-            answer = str(error)
-    answer = distributed.broadcast_object(answer)
-    if isinstance(answer, str):
-        raise InputError(answer)
-    return store, *answer
+        return source, {"garments": "whole photos", **precision, **described}
+    finder = model_flags.build_finder(arguments, device)
+    found = model_flags.detection_basis(arguments, finder.settings)
+    return DetectedGarments(finder, groups), {"garments": "detected", **found, **described}
 
 
 def open_and_plan(
     arguments: argparse.Namespace,
+    photos: Photos | None,
     source: GarmentSource,
     schema: FeatureSchema,
     made_by: dict[str, Any],
-) -> tuple[Store, Path, Plan]:
-    """Rank 0's part: find the photos, open or make the database, forget what has vanished."""
+) -> tuple[Store, tuple[Path, Plan]]:
+    """Open or make the database, see what is to be done, forget what has vanished."""
     annotated = isinstance(source, AnnotatedGarments)
-    found = (source.root, list(source.places)) if annotated else find_photos(arguments.photos)
+    found = (source.root, list(source.places)) if annotated else photos
     about = {ROOT: str(absolute(arguments.root or found[0])), MADE_BY: made_by}
     store = open_database(arguments.database, schema=schema, create=True, about=about)
     try:
@@ -177,13 +159,14 @@ def open_and_plan(
             is_gone=lambda name: annotated or is_gone(root / name),
             is_stored=source.are_stored if annotated else None,
         )
-        if store.about.get(ROOT) != str(root):  # else nobody finds the photos that have moved
-            store.note({**store.about, ROOT: str(root)})
+        note = {**store.about, ROOT: str(root), MADE_BY: made_by}
+        if note != store.about:  # the photos have moved, or an older build noted less
+            store.note(note)
         store.delete_photos(plan.vanished)
     except BaseException:
         store.close()
         raise
-    return store, root, plan
+    return store, (root, plan)
 
 
 def is_gone(photo: Path) -> bool:
@@ -271,6 +254,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         not (arguments.dataset and arguments.whole_photo),
         "--whole-photo: not with --dataset, whose annotation says where the garments are",
     )
+    arguments.dataset = [parse_spec(text) for text in arguments.dataset]
     return arguments
 
 

@@ -39,6 +39,7 @@ from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
 from engine.files import make_folder
 from engine.training.meters import write_json
+from engine.wording import counted
 from tools.checkup.duplicates import MOST_PAIRS, Pair, find_duplicates
 from tools.checkup.inspection import inspect
 from tools.checkup.pictures import write_pairs, write_samples
@@ -254,8 +255,9 @@ def conclude(console: Console, found: dict[str, list[Problem]]) -> int:
     if not faults:
         console.print("clean: no faults found", style="green")
         return 0
-    total, kinds = sum(fault.count for fault in faults), len({fault.kind for fault in faults})
-    console.print(f"faults: {total:,} (of {kinds} kind{'s' * (kinds > 1)})", style="red")
+    total = sum(fault.count for fault in faults)
+    kinds = counted(len({fault.kind for fault in faults}), "kind")
+    console.print(f"faults: {total:,} (of {kinds})", style="red")
     return 1
 
 

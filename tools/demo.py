@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 def parse_arguments(argv: list[str] | None) -> Path:
     """The folder everything goes to."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="folder (demo/)")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo", help="(default: demo/)")
     return parser.parse_args(argv).output.absolute()
 
 

@@ -24,10 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from engine.checkpoint import load_checkpoint
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.detection.detector import build_from_checkpoint
@@ -36,14 +35,13 @@ from engine.errors import exits_cleanly
 from engine.files import make_folder, require_other
 from engine.onnx_runtime import load_onnx
 from engine.pixels.crops import cut_crop
-from engine.pixels.find_photos import find_photos
-from engine.pixels.geometry import resize
-from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.pixels.geometry import channels_first, resize
 from engine.training.meters import write_json
-from engine.wording import printable
+from engine.wording import counted
 from tools.benchmarks.timing import Way, compare, machine, timed
-from tools.export.compare import as_plain, compare_detectors, compare_multitask, lines
+from tools.export.compare import as_plain, compare_detectors, compare_multitask, sentence
 from tools.export.write import export_detector, export_multitask
+from tools.report.photos import read_photos
 
 
 @exits_cleanly
@@ -59,8 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     size = arguments.output.stat().st_size / 2**20
     console.print(f"{arguments.output}: {checkpoint['kind']}, {size:,.1f} MiB")
-    for line in lines(differences, checkpoint["kind"]):
-        console.print(line)
+    console.print(sentence(differences, checkpoint["kind"]))
     summary = {"kind": checkpoint["kind"], "differences": as_plain(differences)}
     if arguments.rounds:
         summary |= {"machine": machine(), "speed": _time(original, exported, items, arguments)}
@@ -78,7 +75,7 @@ def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tupl
     settings = PredictSettings.as_evaluated(checkpoint["config"])
     original = build_from_checkpoint(checkpoint)
     photos = [
-        _fitted(photo, full_size, settings.size_of(full_size))
+        channels_first(resize(photo, full_size, settings.size_of(full_size)))
         for photo, full_size in _photos(arguments, settings.short_side)
     ]
     export_detector(original, checkpoint, arguments.output)
@@ -90,11 +87,6 @@ def _detector(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tupl
     return differences, original, exported, items
 
 
-def _fitted(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """u8[3,H,W] at another (width, height)."""
-    return torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
-
-
 def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tuple:
     config = checkpoint["config"]
     original = build_multitask_from_checkpoint(checkpoint)
@@ -103,7 +95,7 @@ def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tup
         cut_crop(photo, np.array([0.0, 0.0, *full_size]), side, margin=0.0, full_size=full_size)
         for photo, full_size in _photos(arguments, side)
     ]
-    crops = torch.stack([torch.from_numpy(crop).permute(2, 0, 1) for crop, _ in cut])
+    crops = torch.stack([channels_first(crop) for crop, _ in cut])
     masks = torch.stack([torch.from_numpy(mask) for _, mask in cut])
     export_multitask(original, checkpoint, side, arguments.output)
     exported = load_onnx(arguments.output, "multitask")
@@ -112,20 +104,11 @@ def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tup
 
 
 def _photos(arguments: argparse.Namespace, side: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """Photos u8[H,W,3], with their full (width, height), which may have been decoded smaller."""
-    if not arguments.photos:
-        noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-        return [(noise, (side, side))]
-    root, names = find_photos(arguments.photos)
-    photos = []
-    for name in names:
-        try:
-            full_size = photo_size(root / name)
-            photos.append((read_photo(root / name, min_short_side=side), full_size))
-        except PhotoError as error:
-            print(f"left out: {printable(str(error))}", file=sys.stderr)
-    require(bool(photos), "--photos: none of them can be read; give others")
-    return photos
+    """What ``read_photos`` gives; noise where no photo is named."""
+    if arguments.photos:
+        return read_photos(arguments.photos, side)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    return [(noise, (side, side))]
 
 
 def _time(original: Any, exported: Any, items: list, arguments: argparse.Namespace) -> dict:
@@ -142,10 +125,10 @@ def _time(original: Any, exported: Any, items: list, arguments: argparse.Namespa
 
 def _tell_speed(console: Console, speed: dict[str, Any], what: str) -> None:
     ours, theirs = (1000 * speed[f"{way}_seconds"] for way in ("ours", "reference"))
-    threads = torch.get_num_threads()
+    threads = counted(torch.get_num_threads(), "thread")
     console.print(
         f"ONNX Runtime {ours:,.1f} ms, PyTorch {theirs:,.1f} ms a {what}, one a call, each on "
-        f"{threads} thread{'s' * (threads > 1)}"
+        f"{threads}"
     )
     spread = f"{speed['ratio_min']:.2f} to {speed['ratio_max']:.2f}"
     console.print(f"{speed['ratio']:.2f} times as fast (rounds: {spread})")
@@ -158,11 +141,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     add("--photos", nargs="+", default=[], help="to compare on (default: noise)")
     add("--rounds", type=int, default=3, help="of timing (3); 0: none")
-    add("--threads", type=int, help="of both (default: as torch chooses)")
+    add("--threads", type=positive, help="of both (default: as torch chooses)")
     add("--json", type=Path, metavar="FILE", help="also write the figures here")
     arguments = parser.parse_args(argv)
     require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
-    require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
     require_other(arguments.output, [arguments.weights], "--output")
     for written in filter(None, (arguments.output, arguments.json)):
         make_folder(written.parent)

@@ -43,7 +43,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
-from engine.files import make_folder, replacing
+from engine.files import make_folder, replacing, telling
 from engine.wording import counted
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
@@ -77,8 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = Parser(description=summary, epilog=rest)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder of the dataset; new, or to continue")
     add("--count", type=int, default=200, help="photos in train (default 200)")
@@ -107,32 +106,26 @@ def _claim(folder: Path, seed: int, size: int) -> None:
     """Make the folder ours, or make sure that it is a wardrobe of the same kind."""
     own = {"renderer": RENDERER, "seed": seed, "size": size}
     label = folder / "wardrobe.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if label.exists():
-            found = json.loads(label.read_text())
-            if not isinstance(found, dict) or found != own:
-                was = (
-                    ", ".join(f"{k} {v}" for k, v in found.items())
-                    if isinstance(found, dict)
-                    else "?"
-                )
-                raise InputError(
-                    f"{folder} holds a wardrobe of {was}, not of seed {seed} and size {size}; "
-                    "give those or another --output"
-                )
+    make_folder(folder)
+    with telling(folder, "cannot look into"):
+        there = [path.name for path in folder.iterdir()]
+    if label.name not in there:
         # What a killed run left of the label is ours.
-        elif any(not path.name.startswith(f".{label.name}.") for path in folder.iterdir()):
+        if any(not name.startswith(f".{label.name}.") for name in there):
             raise InputError(f"{folder} is not empty and not a wardrobe; give another --output")
-        else:
-            with replacing(label, "w") as file:
-                json.dump(own, file)
-    except ValueError as error:
+        with replacing(label, "w") as file:
+            json.dump(own, file)
+        return
+    try:
+        found = json.loads(label.read_text())
+        was = ", ".join(f"{name} {value}" for name, value in found.items())
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{label} is damaged; remove it or give another --output") from error
-    except OSError as error:
+    if found != own:
         raise InputError(
-            f"cannot write {folder}: {error.strerror}; give another --output"
-        ) from error
+            f"{folder} holds a wardrobe of {was}, not of seed {seed} and size {size}; give those "
+            "or another --output"
+        )
 
 
 def render_split(arguments: argparse.Namespace, split: str, count: int) -> int:

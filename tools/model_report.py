@@ -28,27 +28,25 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from engine import distributed
 from engine.backbones import BACKBONES
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.cost.flops import count
-from engine.cost.network_graph import NetworkGraph, trace
-from engine.cost.receptive_field import Field, effective_field, fields
+from engine.cost.network_graph import trace
+from engine.cost.receptive_field import effective_field, fields
 from engine.errors import InputError, exits_cleanly
 from engine.files import make_folder
-from engine.pixels.find_photos import find_photos
-from engine.pixels.geometry import resize
-from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.pixels.geometry import channels_first, resize
 from engine.training.meters import write_json
-from engine.wording import printable
+from engine.wording import counted
 from tools.report.measure import measure
 from tools.report.networks import Network, build, names, noise, normalize
+from tools.report.photos import read_photos
 from tools.report.pictures import draw_costs, draw_fields
 from tools.report.tables import (
     ORDERS,
@@ -77,9 +75,12 @@ def report(arguments: argparse.Namespace) -> None:
     with _told_by_size(arguments.size):
         network = build(arguments)
         inputs = _move(network.inputs, device)
+        # Before the measurements, which take a while: there may be no such photos.
+        pictures = _pictures(arguments.photos, network.size) if folder else []
         rows = count(network.model.to(device), *inputs)
     summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
-    console.print(f"{network.title}, {_input_text(network, arguments.batch_size)}", style="bold")
+    batch, (height, width) = counted(arguments.batch_size, "picture"), network.size
+    console.print(f"{network.title}, {batch} of {height} x {width} pixels", style="bold")
 
     macs, parameters = sum(row.macs for row in rows), sum(row.parameters for row in rows)
     summary |= {"parameters": parameters, "macs": macs, "flops": 2 * macs}
@@ -92,7 +93,7 @@ def report(arguments: argparse.Namespace) -> None:
         print_measured(console, measured, arguments.batch_size, threads)
         summary |= asdict(measured) | {"threads": threads, "device": device.type}
 
-    summary |= _fields(network, arguments, console)
+    summary |= _fields(network, arguments, pictures, console)
     if folder:
         write_costs(folder / "layers.csv", rows)
         draw_costs(folder / "costs.png", rows, network.title)
@@ -115,7 +116,9 @@ def _told_by_size(size: tuple[int, int] | None) -> Iterator[None]:
         ) from error
 
 
-def _fields(network: Network, arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _fields(
+    network: Network, arguments: argparse.Namespace, pictures: list[Tensor], console: Console
+) -> dict[str, Any]:
     """Fields of all layers; with --output-dir the effective ones of each stride's last map too."""
     body = network.body.cpu()
     try:
@@ -128,7 +131,7 @@ def _fields(network: Network, arguments: argparse.Namespace, console: Console) -
     shown = last_of_each_stride(found)
     influences = {}
     if arguments.output_dir:
-        influences = _influences(graph, shown, _pictures(arguments.photos, network.size))
+        influences = {field.name: effective_field(graph, field.node, pictures) for field in shown}
         write_fields(arguments.output_dir / "fields.csv", found)
         drawn = list(influences.values())
         draw_fields(arguments.output_dir / "fields.png", shown, drawn, network.title)
@@ -139,33 +142,14 @@ def _fields(network: Network, arguments: argparse.Namespace, console: Console) -
     return about | {"effective_fields": effective}
 
 
-def _influences(
-    graph: NetworkGraph, shown: list[Field], pictures: list[Tensor]
-) -> dict[str, np.ndarray]:
-    return {field.name: effective_field(graph, field.node, pictures) for field in shown}
-
-
 def _pictures(photos: list[str], size: tuple[int, int]) -> list[Tensor]:
     """The photos (noise, when none is given) at the network's size, normalized."""
     if not photos:
         return [normalize(noise(size))]
-    root, names_found = find_photos(photos)
-    pictures = []
-    for name in names_found:
-        try:
-            full_size = photo_size(root / name)
-            photo = read_photo(root / name, min_short_side=min(size))
-        except PhotoError as error:
-            print(f"left out: {printable(str(error))}", file=sys.stderr)
-            continue
-        photo = resize(photo, full_size, size[::-1])
-        pictures.append(normalize(torch.from_numpy(photo).permute(2, 0, 1)))
-    require(bool(pictures), "--photos: none of them can be read; give others")
-    return pictures
-
-
-def _input_text(network: Network, batch: int) -> str:
-    return f"{batch} picture{'s' * (batch > 1)} of {network.size[0]} x {network.size[1]} pixels"
+    return [
+        normalize(channels_first(resize(photo, full_size, size[::-1])))
+        for photo, full_size in read_photos(photos, min(size))
+    ]
 
 
 def _move(value: Any, device: torch.device) -> Any:
@@ -188,11 +172,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="detector, multitask: without --weights (resnet50)",
     )  # fmt: skip
     add(
-        "--size", type=int, nargs=2, metavar=("H", "W"),
+        "--size", type=positive, nargs=2, metavar=("H", "W"),
         help="of the picture in pixels (default: as trained)",
     )  # fmt: skip
-    add("-b", "--batch-size", type=int, default=1, help="pictures a call (1)")
-    add("--garments", type=int, default=10, help="detector: garments to find on each photo (10)")
+    add("-b", "--batch-size", type=positive, default=1, help="pictures a call (1)")
+    add(
+        "--garments",
+        type=positive,
+        default=10,
+        help="detector: garments to find on each photo (10)",
+    )
     change = parser.add_argument_group("what changes it (torchvision's classifiers)")
     change.add_argument(
         "--drop-last", type=int, metavar="N",
@@ -206,7 +195,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     told.add_argument("--sort", choices=ORDERS, default="macs", help="order of the table (macs)")
     told.add_argument("--top", type=int, default=20, help="layers printed (20)")
     told.add_argument("--runs", type=int, default=5, help="calls timed (5); 0: no measurement")
-    told.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
+    told.add_argument("--threads", type=positive, help="of torch (default: as torch chooses)")
     told.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     told.add_argument(
         "--photos", nargs="+", default=[],
@@ -214,22 +203,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     told.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
     arguments = parser.parse_args(argv)
-    _check(arguments, parser)
-    return arguments
-
-
-def _check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if not arguments.network and not arguments.list:
         parser.error("name a network, or --list")
-    for flag, least in (("batch_size", 1), ("garments", 1), ("dilate", 0), ("top", 0), ("runs", 0)):
+    for flag in ("dilate", "top", "runs"):
         value = getattr(arguments, flag)
-        require(value >= least, f"--{flag.replace('_', '-')} {value}: must be at least {least}")
-    require(arguments.threads is None or arguments.threads >= 1, "--threads: must be at least 1")
+        require(value >= 0, f"--{flag} {value}: must not be negative")
     sentence = "--photos: only for --output-dir, which gets the effective fields; give that, too"
     require(not arguments.photos or arguments.output_dir is not None, sentence)
     if arguments.size:
         arguments.size = tuple(arguments.size)
-        require(min(arguments.size) >= 1, "--size: must be at least 1 pixel")
+    return arguments
 
 
 @exits_cleanly

@@ -25,6 +25,7 @@ import os
 import random
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from pycocotools import mask as coco_mask
 
 from dataset_helpers import load_spec, parse_spec
 from engine import distributed
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
@@ -45,10 +46,8 @@ from engine.files import absolute, replacing
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
     add_running_flags,
+    build_finder,
     detection_basis,
-    detector_checkpoint,
-    positive,
-    predict_settings,
 )
 from engine.outputs import journal
 from engine.outputs.photo_run import claim, stamp_of
@@ -68,31 +67,20 @@ def main(argv: list[str] | None = None) -> None:
     finder = open_finder(arguments)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments)
-    folder, lock = claim(arguments.output_dir, ("train.json", "val.json"))
+    output = arguments.output_dir
+    folder, lock = claim(output, ("train.json", "val.json"))
     with lock:
-        basis = detection_basis(arguments, finder.settings) | {
-            "absent": sorted(set(arguments.absent)),
-            "alone": arguments.alone,
-        }
-        outline_all(finder, photos, folder, basis)
-        records = [record for record in journal.read(folder) if record["photo"] in photos]
+        records = outline_all(finder, photos, folder, basis_of(arguments, finder))
         roots = [absolute(part.root) for part in (*added, *judged)]
         root = Path(os.path.commonpath([*(Path(photo).parent for photo in photos), *roots]))
-        train = Document(finder.categories, root)
-        for part in added * arguments.add_times:
-            train.add_set(part)
-        for record in records:
-            train.add_photo(record)
-        train.write(arguments.output_dir / "train.json")
+        document = partial(Document, finder.categories, root)
+        train = document(added * arguments.add_times, records)
+        train.write(output / "train.json")
         if judged:
-            val = Document(finder.categories, root)
-            for part in judged:
-                val.add_set(part)
-            val.write(arguments.output_dir / "val.json")
+            document(judged, []).write(output / "val.json")
     for how, count in Counter(record["how"] for record in records).most_common():
         logger.info("%5d %s", count, how)
-    taken = counted(len(train.images), "photo")
-    logger.info("%s: %s for training", arguments.output_dir, taken)
+    logger.info("%s: %s for training", output, counted(len(train.images), "photo"))
     logger.info("file names are relative to --images %s", root)
 
 
@@ -128,7 +116,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--most", type=positive, metavar="N",
         help="at most so many photos of a category, drawn at random (default: all)",
     )  # fmt: skip
-    add("--detector-weights", type=Path, default=DETECTOR_WEIGHTS, metavar="FILE")
+    add(
+        "--detector-weights", type=Path, default=DETECTOR_WEIGHTS, metavar="FILE",
+        help="detector's checkpoint or weights file (default: weights/detector.pt)",
+    )  # fmt: skip
     add_running_flags(parser)
     arguments = parser.parse_args(argv)
     for word in arguments.words:
@@ -145,9 +136,7 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
         InputError: it knows no category of that name.
     """
     device = distributed.init(arguments.device)
-    checkpoint = detector_checkpoint(arguments)
-    settings = predict_settings(arguments, checkpoint["config"], device)
-    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    finder = build_finder(arguments, device)
     known = ", ".join(finder.categories)
     for word, category in arguments.words.items():
         require(category in finder.categories, f"--words {word}={category}: name one of {known}")
@@ -203,16 +192,26 @@ def choose(arguments: argparse.Namespace) -> dict[str, str]:
     return chosen
 
 
-def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, basis: Record) -> None:
+def basis_of(arguments: argparse.Namespace, finder: GarmentFinder) -> Record:
+    """All that outlines depend on beside the photo and the category of its garment."""
+    said = {"absent": sorted(set(arguments.absent)), "alone": arguments.alone}
+    return detection_basis(arguments, finder.settings) | said
+
+
+def outline_all(
+    finder: GarmentFinder, photos: dict[str, str], folder: Path, basis: Record
+) -> list[Record]:
     """Journal a record of each photo that has none by this category, basis and state of the file.
 
     Args:
         finder: the detector.
         photos: photo -> the category of its garment.
         folder: of the journal.
-        basis: what else outlines depend on, "absent" and "alone" among it.
-    """
+        basis: as ``basis_of`` gives it.
 
+    Returns:
+        The records of all photos.
+    """
     expected = {
         path: {"known": category, "stamp": stamp_of(Path(path), "")} | basis
         for path, category in photos.items()
@@ -230,6 +229,7 @@ def outline_all(finder: GarmentFinder, photos: dict[str, str], folder: Path, bas
             record = {"photo": path} | expected[path]
             appender.add(record | outlined(record, result, photo, finder.categories))
     journal.merge(folder, valid)
+    return [record for record in journal.read(folder) if record["photo"] in photos]
 
 
 def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> Record:
@@ -245,15 +245,21 @@ def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> 
 
 
 class Document:
-    """A COCO file in the making; its file names are relative to ``root``."""
+    """A COCO file of sets and of photos that were outlined; file names are relative to ``root``."""
 
-    def __init__(self, categories: list[str], root: Path) -> None:
+    def __init__(
+        self, categories: list[str], root: Path, sets: list[PhotoRecords], photos: list[Record]
+    ) -> None:
         self.root = root
         self.numbers = {name: number for number, name in enumerate(categories, 1)}
         self.images: list[Record] = []
         self.annotations: list[Record] = []
+        for records in sets:
+            self._add_set(records)
+        for record in photos:
+            self._add_photo(record)
 
-    def add_set(self, records: PhotoRecords) -> None:
+    def _add_set(self, records: PhotoRecords) -> None:
         for index in range(len(records)):
             height, width = records.sizes[index].tolist()[::-1]
             self._add_image(absolute(records.path(index)), height, width)
@@ -261,7 +267,7 @@ class Document:
                 place = records.category_ids.index(entry["category_id"])
                 self._add_garment(records.categories[place], entry)
 
-    def add_photo(self, record: Record) -> None:
+    def _add_photo(self, record: Record) -> None:
         if not record["garments"]:
             return
         self._add_image(Path(record["photo"]), *record["size"])

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
 from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
 from engine.files import require_other
-from engine.model_flags import positive
 
 # Settings that name places on the machine of the training.
 PLACES = ("data_path", "dataset", "annotations", "val_annotations", "images", "weights", "resume",

@@ -19,22 +19,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import distributed, model_flags
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import flag_of, require
-from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
 from engine.files import exists, require_other
 from retrieval.embedders import embedder_for
-from retrieval.features import normalized_weights, parse_weights
 from retrieval.pictures import ROOT
 from retrieval.search import (
     Query,
     QueryReader,
     as_stored,
-    equal_weights,
     find_similar,
     kinds_of,
     stored_queries,
+    weights_of,
 )
 from retrieval.store import Filter, Store, open_database
 from tools.searching.answers import print_answers, to_plain
@@ -44,11 +42,8 @@ from tools.searching.contact_sheet import write_sheet
 def search(arguments: argparse.Namespace) -> None:
     """Read the queries, search, show."""
     with open_database(arguments.database, read_only=True) as store:
-        weights = equal_weights(store.schema)
-        if arguments.weights is not None:
-            weights = parse_weights(arguments.weights)
-        # Both refused before any photo is read.
-        normalized_weights(weights, store.schema)
+        # Weights and filter first: they are refused before any photo is read.
+        weights = weights_of(arguments.weights, store.schema)
         filter = as_stored(store, filter_of(arguments))
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
@@ -93,9 +88,7 @@ def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
     embedder = embedder_for(store.schema, describer, store.name)
     finder = None
     if not arguments.whole_photo:
-        checkpoint = model_flags.detector_checkpoint(arguments)
-        settings = model_flags.predict_settings(arguments, checkpoint["config"], device)
-        finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+        finder = model_flags.build_finder(arguments, device)
     return QueryReader(embedder, finder)
 
 
@@ -143,11 +136,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "alike)",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", dest="top_k", type=model_flags.positive, default=10, metavar="N",
+        "--top-k", type=positive, default=10, metavar="N",
         help="items to find for each garment (default: 10)",
     )  # fmt: skip
     parser.add_argument(
-        "--garment", type=model_flags.positive, metavar="N",
+        "--garment", type=positive, metavar="N",
         help="only the photo's garment N, as infer.py numbers them (default: each)",
     )  # fmt: skip
     parser.add_argument(

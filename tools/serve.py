@@ -29,9 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import uvicorn
 
 from engine import distributed
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.config import require
-from engine.detection.finder import GarmentFinder
 from engine.errors import InputError, exits_cleanly
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
@@ -39,10 +38,9 @@ from engine.model_flags import (
     add_multitask_flag,
     add_running_flags,
     build_describer,
-    detector_checkpoint,
-    positive,
-    predict_settings,
+    build_finder,
 )
+from engine.wording import counted
 from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database
@@ -73,7 +71,7 @@ def serve(arguments: argparse.Namespace) -> None:
         vision = None if arguments.browse_only else wanted_vision(arguments, store, limits)
         hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
-        print(f"{store.count():,} garments; open {address_of(listener)}", flush=True)
+        print(f"{counted(store.count(), 'garment')}; open {address_of(listener)}", flush=True)
         config = uvicorn.Config(
             app, http=Impatient, log_config=None, access_log=False, server_header=False,
             limit_concurrency=CONNECTIONS,
@@ -166,9 +164,8 @@ def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) ->
     embedder = embedder_for(store.schema, describer, store.name)
     if arguments.whole_photo:
         return Vision(None, embedder, limits)
-    checkpoint = detector_checkpoint(arguments)
-    settings = predict_settings(arguments, checkpoint["config"], device)
-    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
+    finder = build_finder(arguments, device)
+    finder.model.eval()  # builds it: now rather than for the first photo
     return Vision(finder, embedder, limits)
 
 
@@ -187,7 +184,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "machine only; others want a token)",
     )  # fmt: skip
     reach.add_argument(
-        "--port", type=int, default=8000, help="(default: 8000; 0: any that is free)"
+        "--port", type=int, default=8000, help="port to listen on (default: 8000; 0: any free one)"
     )
     reach.add_argument(
         "--token", metavar="TEXT",
@@ -200,11 +197,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="take each as one product, without looking for garments",
     )  # fmt: skip
     uploads.add_argument(
-        "--max-upload", type=positive, default=20, metavar="MIB", help="of a file (default: 20)"
-    )
+        "--max-upload", type=positive, default=20, metavar="MIB",
+        help="refuse larger files (default: 20)",
+    )  # fmt: skip
     uploads.add_argument(
-        "--max-pixels", type=positive, default=50, metavar="MILLIONS", help="(default: 50)"
-    )
+        "--max-pixels", type=positive, default=50, metavar="MILLIONS",
+        help="refuse photos of more pixels (default: 50)",
+    )  # fmt: skip
     add_multitask_flag(uploads)
     add_detector_flags(parser)
     add_running_flags(parser)

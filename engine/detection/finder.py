@@ -6,11 +6,13 @@ follows need not ask where garments come from.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from engine.backbones import settle
 from engine.description.describer import CropSettings
@@ -27,7 +29,7 @@ Found = tuple[Hashable, Detections | PhotoError, np.ndarray | None]
 
 
 class GarmentFinder:
-    """A detector, ready for photos.
+    """A detector, ready for photos; its network is built when first asked for.
 
     Args:
         checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
@@ -36,8 +38,8 @@ class GarmentFinder:
         overlap: see ``engine.detection.duplicates.drop_duplicates``.
         device: where to run.
 
-    Raises:
-        InputError: the checkpoint's parts contradict each other.
+    Attributes:
+        model: the network. InputError: the checkpoint's parts contradict each other.
     """
 
     def __init__(
@@ -48,10 +50,16 @@ class GarmentFinder:
         overlap: float,
         device: torch.device,
     ) -> None:
-        network = checkpoint.get("network") or build_from_checkpoint(checkpoint)
-        self.model = settle(network, device, settings.precision)
+        self._checkpoint = checkpoint
         self.settings, self.overlap, self.device = settings, overlap, device
         self.categories: list[str] = checkpoint["categories"]
+        self.category_ids: list[int] = checkpoint["category_ids"]
+
+    @cached_property
+    def model(self) -> nn.Module:
+        network = self._checkpoint.get("network") or build_from_checkpoint(self._checkpoint)
+        self._checkpoint = {}  # the weights are not held twice
+        return settle(network, self.device, self.settings.precision)
 
     def find(self, photos: Keyed, *, keep_photo: bool = True) -> Iterator[Found]:
         """What ``engine.detection.predict.detect_photos`` yields, duplicates left out."""

@@ -18,7 +18,7 @@ from engine.lock import Lock
 from engine.outputs import journal
 from engine.outputs.journal import Record
 from engine.outputs.results import pictures_of
-from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS, find_photos
+from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS
 
 WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
            *PICTURE_FOLDERS)  # fmt: skip
@@ -63,19 +63,18 @@ class PhotoRun:
         self.lock.close()
 
 
-def open_run(photos: Sequence[str], output: Path, basis: dict[str, Any]) -> PhotoRun:
-    """Find the photos and what earlier runs into ``output`` have left to do.
+def open_run(root: Path, names: list[str], output: Path, basis: dict[str, Any]) -> PhotoRun:
+    """What earlier runs into ``output`` have left to do.
 
     Args:
-        photos: files, folders and patterns.
+        root, names: the photos, as ``find_photos`` gives them.
         output: results folder, created when missing.
         basis: JSON-ready; all that results depend on beside the photo (weights, settings).
 
     Raises:
-        InputError: no photos, an output folder that cannot be written, that another run is using or
-            that holds other things under the results' names.
+        InputError: an output folder that cannot be written, that another run is using or that
+            holds other things under the results' names.
     """
-    root, names = find_photos(photos)
     folder, lock = claim(output, WRITTEN)
     digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
     stamps = {name: stamp_of(root / name, digest) for name in names}

@@ -40,6 +40,26 @@ def test_alone_every_function_gives_a_safe_answer() -> None:
     distributed.shutdown()
 
 
+def asked(trouble: str | None) -> tuple:
+    def work() -> tuple:
+        if trouble:
+            raise InputError(trouble)
+        return lambda: "cannot travel", distributed.rank()
+
+    try:
+        own, shared = distributed.on_main(work)
+    except InputError as error:
+        return str(error)
+    return own and own(), shared
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_what_rank_0_alone_does_is_told_to_all(world_size: int) -> None:
+    answers = run_ranks(world_size, asked, None)
+    assert answers == [("cannot travel", 0), *[(None, 0)] * (world_size - 1)]
+    assert run_ranks(world_size, asked, "no photo") == ["no photo"] * world_size
+
+
 def test_half_set_environment_is_an_error_not_a_lone_run(monkeypatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

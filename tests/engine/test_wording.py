@@ -18,6 +18,14 @@ def test_a_name_is_printed_and_not_obeyed(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 
-@pytest.mark.parametrize(("number", "words"), [(0, "0 photos"), (1, "1 photo"), (2, "2 photos")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 photos"), (1, "1 photo"), (2, "2 photos"), (1234567, "1,234,567 photos")],
+)
 def test_a_number_of_things_is_said_in_words(number: int, words: str) -> None:
     assert counted(number, "photo") == words
+
+
+def test_a_plural_of_its_own() -> None:
+    assert counted(1, "query", "queries") == "1 query"
+    assert counted(2, "query", "queries") == "2 queries"

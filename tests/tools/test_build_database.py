@@ -9,12 +9,16 @@ import multiprocessing
 import os
 import shutil
 import signal
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dataset_helpers import parse_spec
 from engine import model_flags
+from engine.description.describer import CropSettings, Description
 from engine.detection import finder
 from engine.errors import InputError
 from engine.model_flags import SCORE_THRESHOLD
@@ -293,6 +297,54 @@ def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> No
     (tmp_path / "full/x").touch()
     assert "no database" in fails(capsys, *command[:3], "--database", tmp_path / "full")
     assert not db.exists(), "a failed start left a folder behind"
+
+
+def test_no_photos_and_no_place_are_told_before_any_model_is_loaded(
+    command: tuple, tmp_path: Path, capsys
+) -> None:
+    photos, _, _, _, db = command
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    junk = ("--detector-weights", tmp_path / "junk.pt", "--database")
+    assert "junk.pt" in fails(capsys, photos, *junk, db)
+    assert "no pattern that matches any" in fails(capsys, f"{photos}/*.tif", *junk, db)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    assert "holds x and no database" in fails(capsys, photos, *junk, tmp_path / "full")
+    assert "Not a directory" in fails(capsys, photos, *junk, tmp_path / "full/x")
+    assert "no Milvus server" in fails(capsys, photos, *junk, "http://127.0.0.1:1#garments")
+    run(*command)
+    with open_database(db):
+        assert "open for writing" in fails(capsys, photos, *junk, db)
+
+
+def describes_nothing() -> SimpleNamespace:
+    """In the place of a multitask model."""
+    return SimpleNamespace(
+        groups={},
+        cut=CropSettings(96, 0.1),
+        describe=lambda photo, found, _: (found, [Description({}, [], {})] * len(found)),
+    )
+
+
+def test_what_was_described_in_another_precision_is_not_mixed(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(model_flags, "build_describer", lambda *_: describes_nothing())
+    photos, db = make_photos(tmp_path / "photos", 2), tmp_path / "db"
+    command = (photos, "--whole-photo", "--features", "descriptors", "--database", db)
+    run(*command)
+    assert "precision fp32, now it is bf16" in fails(capsys, *command, "--precision", "bf16")
+    with open_database(db) as store:  # as builds were before they noted it
+        del store.about["made_by"]["precision"]
+        store.note(store.about)
+    run(*command, "--precision", "bf16")
+    assert "precision bf16, now it is fp32" in fails(capsys, *command), "noted in passing"
+    table = write_table(photos, [{"file_name": "0.png"}])
+    embedder = SimpleNamespace(cut=None, describer=describes_nothing())
+    dataset = [parse_spec(f"csv:{table}")]
+    arguments = Namespace(dataset=dataset, workers=1, precision="fp16")
+    _, made_by = build_database.open_source(arguments, embedder, None)
+    assert made_by == {"garments": "given", "precision": "fp16"}
 
 
 def slow_and_killed(arguments: list[str], kill_after: int | None) -> None:

@@ -337,7 +337,7 @@ def test_wrong_use_ends_with_one_sentence(wardrobe, tmp_path, capsys) -> None:
     (damaged / "wardrobe.json").write_text("{")
     for arguments, word in (
         (("--output", foreign), "not empty"),
-        (("--output", a_file / "x"), "cannot write"),
+        (("--output", a_file / "x"), "cannot make the folder"),
         (("--output", damaged), "damaged"),
         (("--output", wardrobe, "--size", 640), "size"),
         (("--output", wardrobe, "--size", SIZE, "--seed", 5), "seed"),

@@ -107,7 +107,7 @@ def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
     ("arguments", "message"),
     [
         (("resnet51",), "resnet51: no network of that name"),
-        (("resnet18", "-b", 0), "--batch-size 0"),
+        (("resnet18", "--top", -1), "--top -1"),
         (("resnet18", "--weights", "missing.pt"), "missing.pt: no such weights file"),
         (("resnet18", "--drop-last", 9), "--drop-last 9"),
         (("detector", "--drop-last", 1), "are for torchvision's networks"),
@@ -121,6 +121,14 @@ def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> No
     run(*arguments, code=2)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_missing_photos_are_told_before_anything_is_measured(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(model_report, "count", lambda *_: pytest.fail("counts first"))
+    run("resnet18", "--photos", tmp_path / "gone.jpg", "--output-dir", tmp_path / "out", code=2)
+    assert "gone.jpg: no such file" in capsys.readouterr().err
 
 
 def test_other_networks_weights_are_refused(tmp_path: Path, capsys) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from engine import model_flags
 from engine.detection import finder
 from engine.detection.detections import Detections
 from engine.pixels.photos import PhotoError, read_photo
@@ -41,8 +42,8 @@ def detector(monkeypatch):
 
     monkeypatch.setattr(finder, "detect_photos", detect)
     monkeypatch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
-    loaded = {"categories": ["top", "bag"], "config": {}}
-    monkeypatch.setattr(outline_photos, "detector_checkpoint", lambda arguments: loaded)
+    loaded = {"categories": ["top", "bag"], "category_ids": [1, 2], "config": {}}
+    monkeypatch.setattr(model_flags, "load_checkpoint", lambda path, kind: loaded)
     return seen
 
 

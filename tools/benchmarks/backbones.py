@@ -26,6 +26,7 @@ from rich.table import Table
 
 from dataset_helpers import DatasetSpec, load_spec, parse_spec
 from engine.backbones import BACKBONES
+from engine.command_line import positive
 from engine.config import require
 from engine.cost.flops import count
 from engine.data.labels import encode_labels, merge_labels
@@ -55,15 +56,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="backbones whose weights have the stride on a stage's first 1x1 convolution",
     )  # fmt: skip
     add("--output-dir", type=Path, required=True, help="where features are kept")
-    add("--photos", type=int, help="at most so many of each part, drawn at random (default: all)")
+    add(
+        "--photos",
+        type=positive,
+        help="at most so many of each part, drawn at random (default: all)",
+    )
     add("--size", type=int, default=224, help="side of the crop in pixels (224)")
-    add("-b", "--batch-size", type=int, default=1, help="crops a call, for the latency (1)")
-    add("--runs", type=int, default=5, help="calls timed (5)")
-    add("--threads", type=int, help="of torch (default: as torch chooses)")
+    add("-b", "--batch-size", type=positive, default=1, help="crops a call, for the latency (1)")
+    add("--runs", type=positive, default=5, help="calls timed (5)")
+    add("--threads", type=positive, help="of torch (default: as torch chooses)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    sources = _check(arguments)
+    require(arguments.size >= 32, f"--size {arguments.size}: must be at least 32")
+    sources = sources_of(arguments.weights, arguments.backbones)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     spec = parse_spec(arguments.dataset)
     parts = [_part(spec, split, arguments.photos) for split in (spec.split, spec.val)]
     require(
@@ -121,18 +129,6 @@ def show(report: dict[str, Any]) -> None:
 def _percent(found: dict[str, float]) -> str:
     low, high = found["interval"]
     return f"{100 * found['top1']:.1f} ±{50 * (high - low):.1f}"
-
-
-def _check(arguments: argparse.Namespace) -> dict[str, str]:
-    """Set the threads; returns the starting weights of each backbone."""
-    for flag in ("photos", "batch_size", "runs", "threads"):
-        value = getattr(arguments, flag)
-        sentence = f"--{flag.replace('_', '-')} {value}: must be at least 1"
-        require(value is None or value >= 1, sentence)
-    require(arguments.size >= 32, f"--size {arguments.size}: must be at least 32")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    return sources_of(arguments.weights, arguments.backbones)
 
 
 def sources_of(texts: list[str], backbones: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from engine.config import require
+from engine.command_line import positive
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.judging.coco_columns import GroundTruth
@@ -26,36 +26,39 @@ IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--photos", type=int, default=5000, help="(5000)")
-    parser.add_argument("--classes", type=int, default=13, help="(13)")
-    parser.add_argument("--detections", type=int, default=20, help="on each photo (20)")
+    add = parser.add_argument
+    add("--photos", type=positive, default=5000, help="(default: 5000)")
+    add("--classes", type=positive, default=13, help="categories (default: 13)")
+    add("--detections", type=positive, default=20, help="on each photo (default: 20)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Each way starts from its own lists; both have indexed the ground truth before."""
     counts = (arguments.photos, arguments.classes, arguments.detections)
-    require(min(counts) >= 1, "--photos, --classes, --detections: give at least 1 of each")
     records, predictions = workload(*counts)
-    truth = GroundTruth(records)
-    rows = []
-    for kind in IOU_TYPES:
-        summaries: dict[str, list[float]] = {}
-
-        def ours(_: int, kind=kind, summaries=summaries) -> float:
-            started = time.perf_counter()
-            summaries["ours"] = list(evaluate(truth, predictions, kind=kind).summary.values())
-            return time.perf_counter() - started
-
-        def reference(_: int, kind=kind, summaries=summaries) -> float:
-            seconds, summaries["reference"] = pycocotools_way(records, predictions, kind)
-            return seconds
-
-        ours(0)  # packs the ground truth's masks, once for all evaluations
-        row = {"case": kind} | compare(ours, reference, items=1, rounds=arguments.rounds)
-        apart = np.abs(np.subtract(summaries["ours"], summaries["reference"])).max()
-        rows.append(row | {"numbers_differ_by": float(apart)})
+    rows = [_compare(kind, records, predictions, arguments.rounds) for kind in IOU_TYPES]
     sizes = dict(zip(("photos", "classes", "detections"), counts, strict=True))
     return {"rows": rows} | sizes
+
+
+def _compare(
+    kind: str, records: PhotoRecords, predictions: dict[int, Detections], rounds: int
+) -> dict[str, Any]:
+    truth, summaries = GroundTruth(records), {}
+
+    def ours(_: int) -> float:
+        started = time.perf_counter()
+        summaries["ours"] = list(evaluate(truth, predictions, kind=kind).summary.values())
+        return time.perf_counter() - started
+
+    def reference(_: int) -> float:
+        seconds, summaries["reference"] = pycocotools_way(records, predictions, kind)
+        return seconds
+
+    ours(0)  # packs the ground truth's masks, once for all evaluations
+    row = {"case": kind} | compare(ours, reference, items=1, rounds=rounds)
+    apart = np.abs(np.subtract(summaries["ours"], summaries["reference"])).max()
+    return row | {"numbers_differ_by": float(apart)}
 
 
 def workload(

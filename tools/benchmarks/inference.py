@@ -16,7 +16,7 @@ from engine.detection.predict import PredictSettings, detect_photos
 from engine.pixels.photos import PhotoError
 from tools.benchmarks import reference
 from tools.benchmarks.models import add_model_arguments, prepare, twins
-from tools.benchmarks.photos import add_photo_arguments, enlarge, some_photos
+from tools.benchmarks.photos import add_photo_arguments, in_sizes, some_photos
 from tools.benchmarks.timing import Way, compare, timed
 
 
@@ -37,11 +37,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     require(1 <= arguments.detections <= 1000, "--detections: give a number from 1 to 1000")
     rows = []
     with some_photos(arguments) as (records, folder):
-        sets = [records]
-        if arguments.large:
-            sets.append(enlarge(records, arguments.large, folder / "large"))
-        for photos in sets:
-            rows += _compare("x".join(map(str, photos.sizes[0])), photos, arguments)
+        for size, photos in in_sizes(records, arguments.large, folder):
+            rows += _compare(size, photos, arguments)
     found = [row["garments"] for row in rows if "garments" in row]
     return {"rows": rows, "garments_per_photo": found}
 

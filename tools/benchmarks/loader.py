@@ -10,7 +10,7 @@ from data_aug import DetectorAugmentation, DetectorTransform
 from dataset_helpers import DetectionDataset
 from engine.data.records import PhotoRecords
 from engine.training.samplers import Draw
-from tools.benchmarks.photos import add_photo_arguments, enlarge, some_photos
+from tools.benchmarks.photos import add_photo_arguments, in_sizes, some_photos
 from tools.benchmarks.reference import ReferencePhotos, resizer
 from tools.benchmarks.timing import compare, timed
 
@@ -24,14 +24,11 @@ AUGMENTATIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser, photos=12)
-    sides = DetectorAugmentation().short_sides
-    parser.add_argument(
-        "--short-sides", type=int, nargs="+", default=sides, help=f"of the samples {sides}"
-    )
-    parser.add_argument("--max-side", type=int, default=1333, help="bound on the long side (1333)")
-    parser.add_argument(
-        "--large", type=int, default=1212, help="short side of the enlarged photos (1212; 0: none)"
-    )
+    add, sides = parser.add_argument, DetectorAugmentation().short_sides
+    add("--short-sides", type=int, nargs="+", default=sides, help=f"of the samples {sides}")
+    add("--max-side", type=int, default=1333, help="bound on the long side (default: 1333)")
+    enlarged = "short side of the enlarged photos (default: 1212; 0: none)"
+    add("--large", type=int, default=1212, help=enlarged)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -44,12 +41,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     cv2.setNumThreads(1)
     rows = []
     with some_photos(arguments) as (records, folder):
-        sets = [records]
-        if arguments.large:
-            sets.append(enlarge(records, arguments.large, folder / "large"))
-        for photos in sets:
+        for size, photos in in_sizes(records, arguments.large, folder):
             for name, strengths in AUGMENTATIONS.items():
-                rows += _compare(f"{_size(photos)} {name}", photos, strengths, arguments)
+                rows += _compare(f"{size} {name}", photos, strengths, arguments)
     return {"rows": rows, "short_sides": list(arguments.short_sides)}
 
 
@@ -77,8 +71,3 @@ def both_ways(
     """Our dataset and the reference's, of the same photos and augmentation."""
     ours = DetectionDataset(records, DetectorTransform(records, settings, seed=0))
     return ours, ReferencePhotos(records, settings)
-
-
-def _size(records: PhotoRecords) -> str:
-    width, height = records.sizes[0]
-    return f"{width}x{height}"

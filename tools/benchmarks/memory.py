@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from engine.command_line import positive
 from engine.config import require
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.wording import counted
@@ -27,15 +28,13 @@ WAYS = ("no records", "packed", "dicts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--records", type=int, default=200_000, help="photos (200000)")
-    parser.add_argument("--workers", type=int, default=8, help="loader processes (8)")
+    parser.add_argument("--records", type=positive, default=200_000, help="photos (200000)")
+    parser.add_argument("--workers", type=positive, default=8, help="loader processes (8)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Each way in a process of its own; what the libraries take alone is taken off both."""
     count, workers = arguments.records, arguments.workers
-    require(count >= 1, f"--records {count}: must be at least 1")
-    require(workers >= 1, f"--workers {workers}: must be at least 1")
     require(Path("/proc/self/smaps_rollup").exists(), "memory: needs Linux, which counts PSS")
     found = {way: _measured(way, count, workers) for way in WAYS}
     empty = found["no records"]["mib"]

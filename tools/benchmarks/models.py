@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
+from engine.command_line import positive
 from engine.config import require
 from engine.detection.detector import Detector, build_detector
 from tools.benchmarks.reference import reference_model
@@ -15,13 +16,13 @@ BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network")
-    group.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="(resnet50)")
-    group.add_argument("--weights", help="file or imagenet or coco (default: random)")
-    group.add_argument("--short-side", type=int, default=800, help="of the resized photo (800)")
-    group.add_argument("--max-side", type=int, default=1333, help="bound on its long side (1333)")
-    group.add_argument("--threads", type=int, help="of torch (default: as torch chooses)")
-    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
+    add = parser.add_argument_group("network").add_argument
+    add("--backbone", choices=BACKBONES, default="resnet50", help="(default: resnet50)")
+    add("--weights", help="file or imagenet or coco (default: random)")
+    add("--short-side", type=int, default=800, help="of the resized photo (default: 800)")
+    add("--max-side", type=int, default=1333, help="bound on its long side (default: 1333)")
+    add("--threads", type=positive, help="of torch (default: as torch chooses)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -32,8 +33,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     )
     found = arguments.device == "cpu" or torch.cuda.is_available()
     require(found, "--device cuda: this machine has none; use cpu")
-    if arguments.threads is not None:
-        require(arguments.threads >= 1, f"--threads {arguments.threads}: must be at least 1")
+    if arguments.threads:
         torch.set_num_threads(arguments.threads)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from dataset_helpers import DATASETS, load_dataset
+from engine.command_line import positive
 from engine.config import require
 from engine.data.readers import deepfashion2
 from engine.data.records import Garment, Photo, PhotoRecords
@@ -23,16 +24,16 @@ RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
 
 def add_photo_arguments(parser: argparse.ArgumentParser, photos: int) -> None:
     group = parser.add_argument_group("photos (without --data-path a wardrobe is rendered)")
-    group.add_argument("--dataset", choices=DATASETS, default="coco", help="format (coco)")
-    group.add_argument("--data-path", type=Path, help="root folder of the dataset")
-    group.add_argument("--split", default="train", help="part of the dataset (train)")
-    group.add_argument("--photos", type=int, default=photos, help=f"how many to use ({photos})")
+    add, used = group.add_argument, f"photos to use (default: {photos})"
+    add("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
+    add("--data-path", type=Path, help="root folder of the dataset")
+    add("--split", default="train", help="part of the dataset (default: train)")
+    add("--photos", type=positive, default=photos, help=used)
 
 
 @contextmanager
 def some_photos(arguments: argparse.Namespace) -> Iterator[tuple[PhotoRecords, Path]]:
     """Photos with garments on them, spread over the dataset, and a folder to write into."""
-    require(arguments.photos >= 1, f"--photos {arguments.photos}: must be at least 1")
     with tempfile.TemporaryDirectory(prefix="weft-benchmark-") as folder:
         if arguments.data_path:
             records = load_dataset(arguments.dataset, arguments.data_path, split=arguments.split)
@@ -52,9 +53,18 @@ def _render(folder: Path, count: int) -> PhotoRecords:
     return deepfashion2.read(folder, "train")
 
 
+def in_sizes(records: PhotoRecords, large: int, folder: Path) -> Iterator[tuple[str, PhotoRecords]]:
+    """The photos as they are and, unless ``large`` is 0, with a short side of so many pixels.
+
+    Each with the size of its first photo for a title; the larger ones are written to ``folder``.
+    """
+    for photos in (records, *([enlarge(records, large, folder)] if large else [])):
+        yield "x".join(map(str, photos.sizes[0])), photos
+
+
 def enlarge(records: PhotoRecords, short_side: int, folder: Path) -> PhotoRecords:
     """The same photos as JPEGs whose short side is ``short_side`` pixels, annotations with them."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     photos = [_enlarge_photo(records[i], short_side, folder) for i in range(len(records))]
     about = {"categories": records.categories, "category_ids": records.category_ids}
     return PhotoRecords.from_photos(photos, root=folder, name=records.name, **about)

@@ -20,7 +20,8 @@ from engine.pixels.geometry import whole_pixels
 from engine.pixels.photos import read_photo
 from engine.pretrained import load_weights
 
-SAVE_EVERY = 512  # photos that an interrupted run may lose
+BATCH = 16  # garments
+SAVE_EVERY = 32 * BATCH  # garments that an interrupted run may lose
 
 
 class PooledFeatures:
@@ -80,9 +81,7 @@ def _square(photo: np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(square).permute(2, 0, 1)
 
 
-def cached_features(
-    network: PooledFeatures, records: PhotoRecords, file: Path, batch: int = 16
-) -> np.ndarray:
+def cached_features(network: PooledFeatures, records: PhotoRecords, file: Path) -> np.ndarray:
     """f32[G,dim] of every garment's box; what ``file`` already holds is not computed again.
 
     An interrupted run keeps what it has.
@@ -93,11 +92,11 @@ def cached_features(
     known = _read_cache(file)
     keys = [_key(records, garment) for garment in range(len(records.garment_category))]
     missing = [garment for garment, key in enumerate(keys) if key not in known]
-    for start in track(range(0, len(missing), batch), f"features of {len(missing)} garments"):
-        some = missing[start : start + batch]
+    for start in track(range(0, len(missing), BATCH), f"features of {len(missing)} garments"):
+        some = missing[start : start + BATCH]
         rows = network([_cut(records, garment) for garment in some])
         known |= {keys[garment]: row for garment, row in zip(some, rows, strict=True)}
-        if start // SAVE_EVERY != (start + batch) // SAVE_EVERY:
+        if (start + BATCH) % SAVE_EVERY == 0:
             _write_cache(file, known)
     if missing:
         _write_cache(file, known)

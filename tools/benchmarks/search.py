@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.command_line import positive
 from engine.config import require
+from engine.wording import counted
 from retrieval.features import FeatureSchema, weighted_query
 from retrieval.store import Filter, Item, Store, item_key, open_database
 from tools.benchmarks.timing import compare, timed
@@ -29,16 +31,15 @@ PRODUCT_ROWS = 4096  # a block of the reference: the quickest of 1024 to 16384
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=int, default=200_000, help="stored (200000)")
-    parser.add_argument("--dimensions", type=int, default=512, help="of a vector (512)")
-    parser.add_argument("--queries", type=int, default=256, help="in a batch (256)")
-    parser.add_argument("--top-k", type=int, default=10, help="items wanted (10)")
+    add = parser.add_argument
+    add("--items", type=positive, default=200_000, help="items stored (default: 200000)")
+    add("--dimensions", type=int, default=512, help="numbers of a vector (default: 512)")
+    add("--queries", type=positive, default=256, help="queries of a batch (default: 256)")
+    add("--top-k", type=positive, default=10, help="items to find (default: 10)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Rows for one query and for a batch, with and without a filter that a tenth passes."""
-    for name in ("items", "queries", "top_k"):
-        require(getattr(arguments, name) >= 1, f"--{name.replace('_', '-')}: must be at least 1")
     require(arguments.dimensions >= 2, "--dimensions: must be at least 2, one an aspect")
     half = arguments.dimensions // 2
     schema = FeatureSchema(1, (("item", half), ("color", arguments.dimensions - half)), "benchmark")
@@ -61,15 +62,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _build(location: Path, schema: FeatureSchema, arguments: argparse.Namespace) -> float:
     started = time.perf_counter()
     with open_database(location, schema=schema, create=True) as store:
-        for start in range(0, arguments.items, PUT_ROWS):
-            numbers = range(start, min(start + PUT_ROWS, arguments.items))
-            store.add([_item(n) for n in numbers], unit_parts(len(numbers), schema, seed=start))
+        fill(store, arguments.items, _item)
     return time.perf_counter() - started
 
 
 def _item(number: int) -> Item:
     photo = f"photos/{number:08d}.jpg"
     return Item(item_key(photo, 0), photo, attributes={"tenth": str(number % 10)})
+
+
+def fill(store: Store, count: int, item: Callable[[int], Item]) -> None:
+    """Put so many items, made of their numbers, into the store with random vectors."""
+    for start in range(0, count, PUT_ROWS):
+        items = [item(number) for number in range(start, min(start + PUT_ROWS, count))]
+        store.add(items, unit_parts(len(items), store.schema, seed=start))
 
 
 def unit_parts(count: int, schema: FeatureSchema, seed: int) -> np.ndarray:
@@ -92,8 +98,7 @@ def _compare_times(store: Store, arguments: argparse.Namespace) -> list[dict[str
         search(0), filtered(0)
         for case, pair in {"": (search, product), ", a tenth passes": (filtered, search)}.items():
             times = compare(*map(timed, pair), items=1, rounds=arguments.rounds)
-            asked = "1 query" if count == 1 else f"{count} queries"
-            rows.append({"case": asked + case} | times)
+            rows.append({"case": counted(count, "query", "queries") + case} | times)
     return rows
 
 

@@ -28,11 +28,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from engine.command_line import positive
 from engine.config import require
 from engine.wording import counted
 from retrieval.embedders import GarmentEmbedder
 from retrieval.store import Item, item_key, open_database
-from tools.benchmarks.search import PUT_ROWS, unit_parts
+from tools.benchmarks.search import fill
 
 SCRIPT = Path(__file__).parents[1] / "serve.py"
 JSON = {"Content-Type": "application/json"}
@@ -40,13 +41,15 @@ Request = tuple[str, str, bytes, dict[str, str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=int, default=100_000, help="stored (100000)")
-    parser.add_argument("--clients", default="1,8,32", metavar="N,...", help="(1,8,32)")
-    parser.add_argument("--requests", type=int, default=400, help="searches a row (400)")
-    parser.add_argument("--photos", type=int, default=10, help="photos to look at (10)")
-    parser.add_argument("--soak", type=int, default=2000, help="searches for the memory (2000)")
-    parser.add_argument("--malformed", type=int, default=10_000, help="bad requests (10000)")
-    parser.add_argument(
+    add = parser.add_argument
+    clients = "numbers of clients that ask at once (default: 1,8,32)"
+    add("--items", type=positive, default=100_000, help="items stored (default: 100000)")
+    add("--clients", default="1,8,32", metavar="N,...", help=clients)
+    add("--requests", type=positive, default=400, help="searches a row (default: 400)")
+    add("--photos", type=int, default=10, help="photos to look at (default: 10)")
+    add("--soak", type=int, default=2000, help="searches for the memory (default: 2000)")
+    add("--malformed", type=int, default=10_000, help="bad requests (default: 10000)")
+    add(
         "--detector-weights", metavar="FILE",
         help="find garments and describe them (default: photos are taken whole, without a model)",
     )  # fmt: skip
@@ -54,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Rows of timings, and the server's memory in MiB."""
-    require(arguments.items >= 1 and arguments.requests >= 1, "--items, --requests: at least 1")
     clients = [int(text) for text in arguments.clients.split(",") if text.isdecimal()]
     require(bool(clients) and min(clients) >= 1, "--clients: give numbers from 1, such as 1,8,32")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,10 +97,8 @@ def build(location: Path, arguments: argparse.Namespace) -> list[str]:
     """A database of random unit vectors; returns some of its keys."""
     schema = GarmentEmbedder(None, "descriptors").schema
     with open_database(location, schema=schema, create=True) as store:
-        for start in range(0, arguments.items, PUT_ROWS):
-            numbers = range(start, min(start + PUT_ROWS, arguments.items))
-            store.add([item(n) for n in numbers], unit_parts(len(numbers), schema, seed=start))
-    return [item(n).key for n in np.linspace(0, arguments.items - 1, 50).astype(int)]
+        fill(store, arguments.items, item)
+    return [item(number).key for number in np.linspace(0, arguments.items - 1, 50).astype(int)]
 
 
 def item(number: int) -> Item:
@@ -119,9 +119,10 @@ def photo_request() -> Request:
     return "POST", "/api/detect", portrait.read_bytes(), {}
 
 
-def photo_file(kind: str, width: int, height: int) -> bytes:
+def small_photo(kind: str) -> bytes:
+    """A file of noise, ``kind`` its suffix."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(kind, picture)[1].tobytes()
 
 
@@ -152,7 +153,7 @@ def repeat(requests: list[Request], count: int) -> list[Request]:
 def malformed(count: int) -> Iterator[Request]:
     """Requests that nobody should send: broken JSON, wrong types, broken photos, odd paths."""
     rng = random.Random(0)
-    whole = [photo_file(kind, 96, 128) for kind in (".jpg", ".png", ".webp")]
+    whole = [small_photo(kind) for kind in (".jpg", ".png", ".webp")]
 
     def cut() -> Request:
         """A photo of which the header is whole, so that it gets as far as the decoder."""

@@ -221,6 +221,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"masks overlap more than this are one, as in infer.py (default: {OVERLAP})",
     )  # fmt: skip
     run = add_running(parser, batch_size=1, what="photos")
-    run.add_argument("--short-side", type=int, help="photo size (default: as trained)")
-    run.add_argument("--max-side", type=int, help="bound on the long side (as trained)")
+    sizes = "pixels to which a photo's short side is resized (default: as trained)"
+    run.add_argument("--short-side", type=int, metavar="N", help=sizes)
+    bound = "bound on its long side (default: as trained)"
+    run.add_argument("--max-side", type=int, metavar="N", help=bound)
     add_mirror_flag(run)

@@ -33,9 +33,8 @@ from engine.model_flags import (
     add_multitask_flag,
     add_running_flags,
     build_describer,
-    detector_checkpoint,
+    build_finder,
     positive,
-    predict_settings,
 )
 from engine.training.meters import write_json
 from tools.evaluations.shared import start
@@ -48,8 +47,8 @@ COUNTS = ("photos", "unreadable", "named", "empty", "shown", "right")
 def evaluate(arguments: argparse.Namespace) -> None:
     """Look at every photo as infer.py does, on all ranks; rank 0 prints and writes."""
     device = start(arguments)
-    checkpoint = detector_checkpoint(arguments)
-    words = words_of(arguments.words, checkpoint["categories"])
+    finder = build_finder(arguments, device)
+    words = words_of(arguments.words, finder.categories)
     specs = parse_specs(arguments.dataset)
     with distributed.first_on_each_machine():
         sets = [load_spec(spec, arguments.split or spec.val) for spec in specs]
@@ -58,9 +57,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         for category, paths in photos_by_category(sets, words).items()
         for number, path in enumerate(paths[: arguments.most])
     ]
-    settings = predict_settings(arguments, checkpoint["config"], device)
     describer = build_describer(arguments, device)
-    finder = GarmentFinder(checkpoint, settings, overlap=arguments.overlap, device=device)
     part = [photos[index] for index in distributed.shard(len(photos))]
     counts: dict[str, Counter] = {}
     results = finder.find(part, keep_photo=describer is not None)

@@ -236,10 +236,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--labels", nargs="+", help="P@10 by these (category, color, pattern ...)")
     protocol = parser.add_argument_group("protocols of papers")
-    protocol.add_argument("--protocol", choices=search_protocols.PROTOCOLS)
-    protocol.add_argument("--dataset", metavar="NAME:PATH[:key=value]...", help="its annotations")
-    protocol.add_argument(
-        "--min-iou", type=float, default=0.5, help="deepfashion2: of the strict variant (0.5)"
-    )
+    add = protocol.add_argument
+    add("--protocol", choices=search_protocols.PROTOCOLS, help="measure as these papers do")
+    add(
+        "--dataset", metavar="NAME:PATH[:key=value]...",
+        help="annotated set that the items are of, for their identities and roles",
+    )  # fmt: skip
+    strict = "deepfashion2: IoU that the strict variant asks of a detection (default: 0.5)"
+    add("--min-iou", type=float, default=0.5, metavar="0..1", help=strict)
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.set_defaults(device="cpu")

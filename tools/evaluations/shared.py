@@ -24,19 +24,25 @@ def add_running(
 ) -> argparse._ArgumentGroup:
     """The flags of running a network; ``what`` goes through it ("photos", "garments")."""
     run = parser.add_argument_group("running the network")
+    add = run.add_argument
     size = f"{what} a pass (default: {batch_size})"
-    run.add_argument("-b", "--batch-size", type=int, default=batch_size, help=size)
-    run.add_argument("-j", "--workers", type=int, default=2, help="decoding threads (2)")
-    run.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    add("-b", "--batch-size", type=int, default=batch_size, metavar="N", help=size)
+    threads = "threads that decode (default: 2)"
+    add("-j", "--workers", type=int, default=2, metavar="N", help=threads)
+    arithmetic = "of the network's arithmetic (default: fp32)"
+    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=arithmetic)
+    where = "where the network runs (default: auto, a GPU if there is one)"
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=where)
     return run
 
 
 def add_views(group: argparse._ArgumentGroup) -> None:
     """``--query-views``, ``--gallery-view`` and ``--view-column``; see ``views_of``."""
-    group.add_argument("--query-views", nargs="+", default=[], help="views that ask")
-    group.add_argument("--gallery-view", help="view that is searched")
-    group.add_argument("--view-column", default="view", help="label that names the view (view)")
+    add = group.add_argument
+    add("--query-views", nargs="+", default=[], metavar="VIEW", help="photos in these views ask")
+    add("--gallery-view", metavar="VIEW", help="photos in this view are searched")
+    names = "label that names a photo's view (default: view)"
+    add("--view-column", default="view", metavar="LABEL", help=names)
 
 
 def views_of(arguments: argparse.Namespace) -> ViewRoles | None:

@@ -103,19 +103,19 @@ def _largest(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def lines(found: Differences, kind: str) -> list[str]:
+def sentence(found: Differences, kind: str) -> str:
     """For people."""
     if kind == "multitask":
         boxes = f", boxes within {found.box_px:.2g} px" if found.box_px else ""
-        return [
+        return (
             f"vectors: cosine at least {found.cosine:.7f}; labels' probabilities within "
             f"{found.probability:.2g}{boxes}"
-        ]
-    return [
+        )
+    return (
         f"{counted(found.garments, 'garment')}; of those with a score above {SURE:g} boxes agree "
         f"within {found.box_px:.2g} px, scores within {found.score:.2g}, masks within "
         f"{found.mask:.2g}; {found.lost} are found by one alone"
-    ]
+    )
 
 
 def as_plain(found: Differences) -> dict[str, Any]:

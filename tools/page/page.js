@@ -711,7 +711,7 @@ async function start() {
   } catch (error) {
     return showNothing("The server does not answer properly", error.message, "Reload", () => location.reload());
   }
-  $("size").textContent = `${stats.items.toLocaleString()} garments`;
+  $("size").textContent = `${stats.items.toLocaleString()} garment${stats.items === 1 ? "" : "s"}`;
   $("drop").hidden = !stats.uploads.possible;
   $("no-uploads").hidden = stats.uploads.possible;
   readAddress();

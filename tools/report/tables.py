@@ -11,6 +11,7 @@ from rich.table import Table
 from engine.cost.flops import LayerCost
 from engine.cost.receptive_field import Field, effective_size
 from engine.files import replacing
+from engine.wording import counted
 from tools.report.measure import Measured
 
 ORDERS = {
@@ -72,7 +73,7 @@ def _by(sizes: tuple[int, int]) -> str:
 
 def print_measured(console: Console, measured: Measured, batch: int, threads: int | None) -> None:
     """One line: time per call and memory, and under what conditions."""
-    where = f"{threads} thread{'s' * (threads > 1)}" if threads else "a GPU"
+    where = counted(threads, "thread") if threads else "a GPU"
     console.print(
         f"measured: {measured.median_ms:,.1f} ms a call (median of {measured.runs}, fastest "
         f"{measured.fastest_ms:,.1f}) with batch {batch} on {where}; weights "

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from tools.wardrobe.canvas import Canvas
+from tools.wardrobe.canvas import NOBODY, Canvas
 from tools.wardrobe.colors import NAMED, lab_to_rgb, toned
 from tools.wardrobe.figures import Figure
 from tools.wardrobe.patterns import parallel
@@ -28,20 +28,12 @@ def paint_hanger(
         hook_y = y
     else:
         neck = figure.y(0.163)
-        points = figure.project(
-            np.array([(-17.0, neck + 8, 0), (0, neck - 2.5, 0), (17.0, neck + 8, 0)])
-        )
-        canvas.shape(_thick(curve(points, 16), 2.6 * scale), rgb, roundness=0.6, softness=scale)
+        arms = np.array([(-17.0, neck + 8, 0), (0, neck - 2.5, 0), (17.0, neck + 8, 0)])
+        line = curve(figure.project(arms), 16)
+        canvas.shape(_thick(line, 2.6 * scale), rgb, roundness=0.6, softness=scale)
         hook_y = neck - 2.5
-    hook = [
-        (0, hook_y),
-        (0, hook_y - 5),
-        (2.6, hook_y - 7.5),
-        (2.2, hook_y - 11),
-        (-1.2, hook_y - 12),
-        (-2.6, hook_y - 9.5),
-    ]
-    line = curve(figure.project(np.array([(x, y, 0) for x, y in hook])), 24)
+    hook = [(0, 0), (0, 5), (2.6, 7.5), (2.2, 11), (-1.2, 12), (-2.6, 9.5)]
+    line = curve(figure.project(np.array([(x, hook_y - up, 0) for x, up in hook])), 24)
     canvas.shape(_thick(line, 0.8 * scale), (150, 150, 156), shadow=0.8 * scale)
 
 
@@ -50,13 +42,8 @@ def paint_rail(canvas: Canvas, figure: Figure, y: float) -> None:
     camera = figure.camera
     row = camera.y + (y - camera.height) * camera.scale
     line = np.array([(-50.0, row), (canvas.width + 50.0, row)])
-    canvas.shape(
-        _thick(line, 2.6 * camera.scale),
-        (165, 165, 170),
-        roundness=0.7,
-        softness=camera.scale,
-        shadow=2 * camera.scale,
-    )
+    outline, scale = _thick(line, 2.6 * camera.scale), camera.scale
+    canvas.shape(outline, (165, 165, 170), roundness=0.7, softness=scale, shadow=2 * scale)
 
 
 def _thick(line: np.ndarray, width: float) -> np.ndarray:
@@ -73,9 +60,8 @@ def paint_bag(canvas: Canvas, figure: Figure, kind: str, rng: np.random.Generato
     size = rng.uniform(0.8, 1.3) * unit
     if kind == "hand":
         top = figure.project(figure.arm(side)[3])
-        _bag_body(
-            canvas, moved(top, 0, 16 * scale * size), 15 * scale * size, 13 * scale * size, rgb
-        )
+        center = moved(top, 0, 16 * scale * size)
+        _bag_body(canvas, center, 15 * scale * size, 13 * scale * size, rgb)
         handle = np.array([(-8, 14), (-6, 0), (6, 0), (8, 14)]) * scale * size * (1, 0.5) + top
         canvas.shape(_thick(curve(handle, 16), 1.2 * scale), toned(rgb, 0.7))
         return
@@ -113,24 +99,14 @@ def paint_phone(canvas: Canvas, figure: Figure, side: int) -> None:
     scale = figure.camera.scale * figure.stature / 170
     center = 0.35 * joints[2] + 0.65 * joints[3]
     half, tall = 3.9 * scale, 7.8 * scale
-    corners = np.array(
-        [
-            (-1, -0.92),
-            (-0.85, -1),
-            (0.85, -1),
-            (1, -0.92),
-            (1, 0.92),
-            (0.85, 1),
-            (-0.85, 1),
-            (-1, 0.92),
-        ]
-    )
-    canvas.shape(
-        corners * (half, tall) + center, (26, 26, 30), roundness=0.3, softness=scale, shadow=scale
-    )
-    canvas.shape(
-        ellipse(moved(center, -0.5 * half, -0.75 * tall), 0.8 * scale, 0.8 * scale), (70, 74, 84)
-    )
+    corners = np.array([
+        (-1, -0.92), (-0.85, -1), (0.85, -1), (1, -0.92), (1, 0.92), (0.85, 1), (-0.85, 1),
+        (-1, 0.92),
+    ])  # fmt: skip
+    body = corners * (half, tall) + center
+    canvas.shape(body, (26, 26, 30), roundness=0.3, softness=scale, shadow=scale)
+    lens = ellipse(moved(center, -0.5 * half, -0.75 * tall), 0.8 * scale, 0.8 * scale)
+    canvas.shape(lens, (70, 74, 84))
 
 
 def paint_foreground(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -149,8 +125,6 @@ def paint_foreground(canvas: Canvas, rng: np.random.Generator) -> None:
     alpha = np.zeros((y1 - y0, x1 - x0), np.uint8)
     cv2.fillPoly(alpha, [(outline - (x0, y0)).astype(np.int32)], 255)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 0.02 * w)
-    color = np.empty((*alpha.shape, 3), np.uint8)
-    color[:] = lab_to_rgb((rng.uniform(15, 70), rng.uniform(-20, 20), rng.uniform(-10, 25))).astype(
-        np.uint8
-    )
-    canvas.paint(region, alpha, color, 0)
+    rgb = lab_to_rgb((rng.uniform(15, 70), rng.uniform(-20, 20), rng.uniform(-10, 25)))
+    color = np.full((*alpha.shape, 3), rgb.astype(np.uint8))
+    canvas.paint(region, alpha, color, NOBODY)

@@ -8,13 +8,13 @@ import numpy as np
 
 from tools.wardrobe.canvas import shaded
 from tools.wardrobe.colors import lab_to_rgb
-from tools.wardrobe.surfaces import SURFACES, Place, half_size, mottle, pale, plain
+from tools.wardrobe.surfaces import SURFACES, Place, mottle, pale, plain
 
 
 def paint_place(rng: np.random.Generator, kind: str, place: Place) -> np.ndarray:
     """The background u8[H, W, 3] of a kind, lit unevenly as places are."""
     rgb = _PAINTERS[kind](rng, place)
-    if rgb.shape[:2] != (place.height, place.width):
+    if rgb.shape[:2] != place.shape:
         rgb = cv2.resize(rgb, (place.width, place.height), interpolation=cv2.INTER_LINEAR)
     return shaded(rgb, _glow(rng, place))
 
@@ -48,7 +48,7 @@ def _floor(rgb: np.ndarray, rng: np.random.Generator, horizon: int) -> None:
     rgb[horizon:] = color.astype(np.uint8)
     rgb[horizon:] = mottle(rgb[horizon:], rng, 0.06, 16)
     center, spread = rng.uniform(0.2, 0.8) * w, rng.uniform(0.05, 0.12) * w
-    line = [float(c) for c in color * 0.78]
+    line = (color * 0.78).tolist()
     kind = rng.integers(3)
     if kind < 2:
         for k in range(-14, 15):
@@ -62,32 +62,22 @@ def _floor(rgb: np.ndarray, rng: np.random.Generator, horizon: int) -> None:
             y, step = y + step, step * 1.35
     skirting = max(2, h // 60)
     cv2.rectangle(rgb, (0, horizon - skirting), (w, horizon), (232, 228, 222), -1)
-    cv2.line(rgb, (0, horizon), (w, horizon), [float(c) for c in color * 0.5], 1, cv2.LINE_AA)
+    cv2.line(rgb, (0, horizon), (w, horizon), (color * 0.5).tolist(), 1, cv2.LINE_AA)
 
 
 def _wall(rng: np.random.Generator, place: Place) -> np.ndarray:
     """A painted wall with something on it or before it."""
-    rgb = mottle(plain((place.height, place.width), pale(rng, 55, 93, 22)), rng, 0.025, 32)
-    h, w = rgb.shape[:2]
+    rgb = mottle(plain(place.shape, pale(rng, 55, 93, 22)), rng, 0.025, 32)
+    h, w = place.shape
     for _ in range(rng.integers(0, 3)):
         x = int(rng.choice((rng.uniform(-0.05, 0.2), rng.uniform(0.72, 0.95))) * w)
-        _furnish(rgb, rng, x, place)
+        (_picture, _open_door, _window, _shelf)[rng.integers(4)](rgb, rng, x, place)
     _floor(rgb, rng, place.horizon)
     if rng.random() < 0.5:
-        _plant(
-            rgb,
-            rng,
-            int(rng.choice((0.08, 0.92)) * w),
-            min(place.horizon + 10, h + 30),
-            place.scale,
-        )
+        x = int(rng.choice((0.08, 0.92)) * w)
+        _plant(rgb, rng, x, min(place.horizon + 10, h + 30), place.scale)
     blur = rng.uniform(0.4, 1.6) * place.scale / 3
     return cv2.GaussianBlur(rgb, (0, 0), max(blur, 0.3))
-
-
-def _furnish(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> None:
-    """A picture, a door, a window or a shelf at column x."""
-    (_picture, _open_door, _window, _shelf)[rng.integers(4)](rgb, rng, x, place)
 
 
 def _box(rgb: np.ndarray, x: int, y: int, w: int, h: int, color: np.ndarray | tuple) -> None:
@@ -101,7 +91,7 @@ def _picture(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) ->
     _box(rgb, x + 3, y + 4, pw, ph, rgb[0, 0] * 0.75)
     _box(rgb, x, y, pw, ph, np.full(3, rng.uniform(20, 240)))
     _box(rgb, x + 4, y + 4, pw - 8, ph - 8, pale(rng, 40, 95, 40))
-    color = [float(c) for c in pale(rng, 30, 80, 50)]
+    color = pale(rng, 30, 80, 50).tolist()
     cv2.circle(rgb, (x + pw // 2, y + ph // 2), pw // 4, color, -1, cv2.LINE_AA)
 
 
@@ -111,11 +101,9 @@ def _open_door(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) 
     _box(rgb, x - 5, top - 5, wide + 10, tall + 5, color * 0.8)
     _box(rgb, x, top, wide, tall, color)
     for k in (0.12, 0.55):
-        a, b = (
-            (x + wide // 6, int(top + k * tall)),
-            (x + wide * 5 // 6, int(top + (k + 0.35) * tall)),
-        )
-        cv2.rectangle(rgb, a, b, [float(c) for c in color * 0.86], 2, cv2.LINE_AA)
+        a = (x + wide // 6, int(top + k * tall))
+        b = (x + wide * 5 // 6, int(top + (k + 0.35) * tall))
+        cv2.rectangle(rgb, a, b, (color * 0.86).tolist(), 2, cv2.LINE_AA)
     cv2.circle(rgb, (x + wide - 8, top + tall // 2), 4, (170, 150, 110), -1, cv2.LINE_AA)
 
 
@@ -135,15 +123,15 @@ def _shelf(rgb: np.ndarray, rng: np.random.Generator, x: int, place: Place) -> N
     wide, board = int(rng.uniform(0.2, 0.32) * w), int(max(30 * place.scale, 12))
     wood = lab_to_rgb((rng.uniform(30, 80), 10, 22))
     top = int(rng.uniform(0.0, 0.2) * h)
-    cv2.rectangle(rgb, (x, top), (x + wide, place.horizon), [float(c) for c in wood * 0.6], -1)
+    cv2.rectangle(rgb, (x, top), (x + wide, place.horizon), (wood * 0.6).tolist(), -1)
     for y in range(top + board, place.horizon, board):
         at = x + 4
         while at < x + wide - 6:
             thick, tall = int(rng.uniform(0.1, 0.3) * board) + 1, rng.uniform(0.5, 0.85) * board
-            color = [float(c) for c in pale(rng, 25, 85, 45)]
+            color = pale(rng, 25, 85, 45).tolist()
             cv2.rectangle(rgb, (at, int(y - tall)), (at + thick, y), color, -1)
             at += thick + 1
-        cv2.rectangle(rgb, (x, y), (x + wide, y + 4), [float(c) for c in wood], -1)
+        cv2.rectangle(rgb, (x, y), (x + wide, y + 4), wood.tolist(), -1)
 
 
 def _plant(rgb: np.ndarray, rng: np.random.Generator, x: int, floor: int, scale: float) -> None:
@@ -156,44 +144,39 @@ def _plant(rgb: np.ndarray, rng: np.random.Generator, x: int, floor: int, scale:
         tip = root + length * np.array([np.cos(angle), np.sin(angle)])
         across = np.array([-np.sin(angle), np.cos(angle)]) * rng.uniform(2.5, 5) * unit
         leaf = np.array([root, (root + tip) / 2 + across, tip, (root + tip) / 2 - across])
-        color = [float(c) for c in np.clip(green * rng.uniform(0.7, 1.3), 0, 255)]
+        color = np.clip(green * rng.uniform(0.7, 1.3), 0, 255).tolist()
         cv2.fillConvexPoly(rgb, leaf.astype(np.int32), color, cv2.LINE_AA)
     pot = np.array([(-13, -32), (13, -32), (9, 0), (-9, 0)]) * unit + (x, floor)
-    color = [float(c) for c in pale(rng, 40, 90, 30)]
+    color = pale(rng, 40, 90, 30).tolist()
     cv2.fillConvexPoly(rgb, pot.astype(np.int32), color, cv2.LINE_AA)
 
 
 def _brick(rng: np.random.Generator, place: Place) -> np.ndarray:
-    """Bricks or tiles, row shifted against row."""
-    h, w = place.height, place.width
-    tiles = rng.random() < 0.35
-    base = (
-        pale(rng, 75, 95, 14)
-        if tiles
-        else lab_to_rgb((rng.uniform(35, 70), rng.uniform(5, 25), rng.uniform(8, 24)))
-    )
-    rgb = mottle(plain((h, w), base * (0.92 if tiles else 0.78) + 20 * (not tiles)), rng, 0.03, 32)
-    bh, bw = (15, 15) if tiles else (7.5, 22)
-    bh, bw = max(bh * place.scale, 5), max(bw * place.scale, 8)
+    """Tiles, or bricks, row shifted against row."""
+    h, w = place.shape
+    if rng.random() < 0.35:
+        base = pale(rng, 75, 95, 14)
+        joint, cm, shift, tones, roughness = base * 0.92, (15, 15), 0, (0.97, 1.02), 0.012
+    else:
+        base = lab_to_rgb((rng.uniform(35, 70), rng.uniform(5, 25), rng.uniform(8, 24)))
+        joint, cm, shift, tones, roughness = base * 0.78 + 20, (7.5, 22), 0.5, (0.82, 1.14), 0.05
+    rgb = mottle(plain((h, w), joint), rng, 0.03, 32)
+    bh, bw = max(cm[0] * place.scale, 5), max(cm[1] * place.scale, 8)
     rows, columns = int(h / bh) + 1, int(w / bw) + 2
-    tones = (
-        rng.uniform(0.97, 1.02, (rows, columns))
-        if tiles
-        else rng.uniform(0.82, 1.14, (rows, columns))
-    )
+    tones = rng.uniform(*tones, (rows, columns))
     for r in range(rows):
         for c in range(columns):
-            x = (c - 0.5 * (r % 2) * (not tiles)) * bw
+            x = (c - shift * (r % 2)) * bw
             a, b = (int(x + 1), int(r * bh + 1)), (int(x + bw - 1), int((r + 1) * bh - 1))
-            cv2.rectangle(rgb, a, b, [float(v) for v in np.clip(base * tones[r, c], 0, 255)], -1)
-    rgb = mottle(rgb, rng, 0.012 if tiles else 0.05, 64)
+            cv2.rectangle(rgb, a, b, np.clip(base * tones[r, c], 0, 255).tolist(), -1)
+    rgb = mottle(rgb, rng, roughness, 64)
     _floor(rgb, rng, place.horizon)
     return cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.5, 1.6))
 
 
 def _street(rng: np.random.Generator, place: Place) -> np.ndarray:
     """Houses with windows, a pavement, out of focus."""
-    h, w = half_size(place)
+    h, w = place.half_shape
     rgb = plain((h, w), pale(rng, 85, 97, 12))
     horizon = int(np.clip(place.horizon / 2, 0.35 * h, h * 1.2))
     x = -int(rng.uniform(0, 0.2) * w)
@@ -207,17 +190,15 @@ def _street(rng: np.random.Generator, place: Place) -> np.ndarray:
         cv2.line(rgb, (0, horizon + 6), (w, horizon + 6), (196, 194, 190), 3)
     for _ in range(rng.integers(0, 4)):
         cx, rx = rng.uniform(0, 1) * w, rng.uniform(0.1, 0.22) * w
-        color = [float(c) for c in pale(rng, 25, 85, 50)]
-        cv2.ellipse(
-            rgb, (int(cx), horizon - int(rx * 0.3)), (int(rx), int(rx * 0.32)), 0, 0, 360, color, -1
-        )
+        middle, radii = (int(cx), horizon - int(rx * 0.3)), (int(rx), int(rx * 0.32))
+        cv2.ellipse(rgb, middle, radii, 0, 0, 360, pale(rng, 25, 85, 50).tolist(), -1)
     return cv2.GaussianBlur(rgb, (0, 0), rng.uniform(1.2, 4.5) * w / 240)
 
 
 def _house(rgb: np.ndarray, rng: np.random.Generator, x0: int, x1: int, top: int, low: int) -> None:
     """A facade with rows of windows and a shop front."""
     wall = pale(rng, 40, 88, 26)
-    cv2.rectangle(rgb, (x0, top), (x1, low), [float(c) for c in wall], -1)
+    cv2.rectangle(rgb, (x0, top), (x1, low), wall.tolist(), -1)
     columns, storey = int(rng.integers(2, 5)), max(int(rng.uniform(0.13, 0.22) * rgb.shape[0]), 8)
     glass = pale(rng, 20, 70, 12)
     step = (x1 - x0) / columns
@@ -225,24 +206,22 @@ def _house(rgb: np.ndarray, rng: np.random.Generator, x0: int, x1: int, top: int
         for c in range(columns):
             a = (int(x0 + (c + 0.25) * step), y)
             b = (int(x0 + (c + 0.75) * step), y + int(storey * 0.6))
-            cv2.rectangle(
-                rgb, a, b, [float(v) for v in np.clip(glass * rng.uniform(0.7, 1.4), 0, 255)], -1
-            )
+            cv2.rectangle(rgb, a, b, np.clip(glass * rng.uniform(0.7, 1.4), 0, 255).tolist(), -1)
             cv2.rectangle(rgb, a, b, (225, 222, 216), 1)
-    front = [float(v) for v in np.clip(pale(rng, 20, 90, 40), 0, 255)]
+    front = pale(rng, 20, 90, 40).tolist()
     cv2.rectangle(rgb, (x0 + 3, low - int(storey * 0.9)), (x1 - 3, low), front, -1)
     cv2.rectangle(rgb, (x0 + 8, low - int(storey * 0.62)), (x1 - 8, low), (70, 74, 80), -1)
 
 
 def _park(rng: np.random.Generator, place: Place) -> np.ndarray:
     """Grass, trees and spots of light, far out of focus."""
-    h, w = half_size(place)
+    h, w = place.half_shape
     rgb = plain((h, w), lab_to_rgb((rng.uniform(60, 88), rng.uniform(-14, -4), rng.uniform(0, 22))))
     horizon = int(np.clip(place.horizon / 2, 0.3 * h, h * 1.1))
     for _ in range(26):
         green = lab_to_rgb((rng.uniform(28, 72), rng.uniform(-28, -8), rng.uniform(14, 40)))
         center = (int(rng.uniform(0, w)), int(rng.uniform(-0.1, 1) * horizon))
-        cv2.circle(rgb, center, int(rng.uniform(0.06, 0.2) * w), [float(c) for c in green], -1)
+        cv2.circle(rgb, center, int(rng.uniform(0.06, 0.2) * w), green.tolist(), -1)
     if horizon < h:
         rgb[horizon:] = lab_to_rgb((rng.uniform(48, 66), -20, 30)).astype(np.uint8)
         rgb[horizon:] = mottle(rgb[horizon:], rng, 0.12, 64)
@@ -250,15 +229,14 @@ def _park(rng: np.random.Generator, place: Place) -> np.ndarray:
     light = rgb.copy()
     for _ in range(rng.integers(4, 16)):
         center = (int(rng.uniform(0, w)), int(rng.uniform(0, 0.7) * h))
-        cv2.circle(
-            light, center, int(rng.uniform(0.015, 0.05) * w), (250, 246, 214), -1, cv2.LINE_AA
-        )
+        radius = int(rng.uniform(0.015, 0.05) * w)
+        cv2.circle(light, center, radius, (250, 246, 214), -1, cv2.LINE_AA)
     return cv2.addWeighted(light, 0.35, rgb, 0.65, 0)
 
 
 def _shop(rng: np.random.Generator, place: Place) -> np.ndarray:
     """A shop with full rails behind, out of focus."""
-    h, w = half_size(place)
+    h, w = place.half_shape
     rgb = plain((h, w), pale(rng, 70, 95, 10))
     horizon = int(np.clip(place.horizon / 2, 0.4 * h, h * 1.2))
     for top in (0.08, 0.48):
@@ -268,13 +246,8 @@ def _shop(rng: np.random.Generator, place: Place) -> np.ndarray:
             thick = int(rng.uniform(0.02, 0.07) * w) + 1
             low = min(int(y0 + rng.uniform(0.2, 0.33) * h), horizon - 4)
             if rng.random() < 0.85:
-                cv2.rectangle(
-                    rgb,
-                    (x, y0 + 5),
-                    (x + thick, low),
-                    [float(c) for c in pale(rng, 18, 92, 45)],
-                    -1,
-                )
+                color = pale(rng, 18, 92, 45).tolist()
+                cv2.rectangle(rgb, (x, y0 + 5), (x + thick, low), color, -1)
             x += thick + 1
         cv2.line(rgb, (0, y0), (w, y0), (120, 120, 122), 3)
     _floor(rgb, rng, horizon)
@@ -283,7 +256,7 @@ def _shop(rng: np.random.Generator, place: Place) -> np.ndarray:
 
 def _curtain(rng: np.random.Generator, place: Place) -> np.ndarray:
     """Hanging cloth in soft vertical folds."""
-    h, w = place.height, place.width
+    h, w = place.shape
     x = np.linspace(0, 1, w, dtype=np.float32)
     wave = np.zeros(w, np.float32)
     for count in (rng.uniform(5, 9), rng.uniform(11, 17)):

@@ -121,19 +121,18 @@ class Canvas:
         *,
         roundness: float = 0.0,
         softness: float = 6.0,
-        owner: int = NOBODY,
         shadow: float = 0.0,
     ) -> None:
-        """Paint one outline in one color, shaded as if inflated.
+        """Paint one outline that is no garment's in one color, shaded as if inflated.
 
         Args:
             outline: f64[N, 2] px. rgb: 0..255. roundness: 0 flat .. 1 ball.
-            softness: px over which the shape rounds off. owner: owner code.
+            softness: px over which the shape rounds off.
             shadow: px reach of the shadow it casts; 0 casts none.
         """
         if shadow:
             self.shadow([outline], shadow, 0.9)
-        if not roundness and owner == NOBODY:
+        if not roundness:
             points, color = [fixed(outline, WHOLE)], [float(value) for value in rgb]
             cv2.fillPoly(self.rgb, points, color, cv2.LINE_AA, SHIFT)
             cv2.fillPoly(self.owner, points, NOBODY, cv2.LINE_8, SHIFT)
@@ -144,10 +143,8 @@ class Canvas:
         alpha = coverage([outline], region)
         color = np.empty((*alpha.shape, 3), np.uint8)
         color[:] = np.clip(np.asarray(rgb), 0, 255).astype(np.uint8)
-        if roundness:
-            shade = 1 + roundness * self.light.contrast * self.inflated(alpha, softness)
-            color = shaded(color, shade)
-        self.paint(region, alpha, color, owner)
+        shade = 1 + roundness * self.light.contrast * self.inflated(alpha, softness)
+        self.paint(region, alpha, shaded(color, shade), NOBODY)
 
     def inflated(self, alpha: np.ndarray, softness: float) -> np.ndarray:
         """Shading f32[h, w] (about -0.5..0.3) of a mask puffed up like a cushion."""

@@ -59,8 +59,8 @@ class Cloth:
         owner: int,
         rng: np.random.Generator,
         *,
-        flat: bool = False,
-        looseness: float = 0.5,
+        flat: bool,
+        looseness: float,
     ) -> None:
         self.texture = texture
         self.density = density
@@ -90,14 +90,12 @@ class Cloth:
         along -= panel.ribbon.bow * (1 - np.clip(s * s, 0, 1))
         color = self._color(panel, region, s, half, along, step)
         for outline, rgb in panel.marks:
-            cv2.fillPoly(
-                color, [fixed(outline, region)], [float(c) for c in rgb], cv2.LINE_AA, SHIFT
-            )
-        light = self._light(panel, canvas, s, half, along)
-        light = _enlarged(light, region, step)
+            ink = [float(value) for value in rgb]
+            cv2.fillPoly(color, [fixed(outline, region)], ink, cv2.LINE_AA, SHIFT)
+        light = _enlarged(self._light(panel, canvas, s, half, along), region, step)
         if panel.seams:
             light *= self._seams(panel, region)
-        self._deepen(color)
+        np.maximum(color, 18, out=color)  # even black cloth shows its folds in light
         code = owner_code(self.owner, panel.part)
         canvas.paint(region, alpha, shaded(color, light), code, counts=not panel.lining)
 
@@ -128,11 +126,6 @@ class Cloth:
         y = _enlarged((c * v - sn * u) * factor, region, step)
         return cv2.remap(tile, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
-    @staticmethod
-    def _deepen(color: np.ndarray) -> None:
-        """Lift the deepest blacks a little: even black cloth shows its folds in light."""
-        np.maximum(color, 18, out=color)
-
     def _light(
         self, panel: Panel, canvas: Canvas, s: np.ndarray, half: np.ndarray, along: np.ndarray
     ) -> np.ndarray:
@@ -162,9 +155,8 @@ class Cloth:
         dark = np.zeros((region[3] - region[1], region[2] - region[0]), np.uint8)
         for line, width, darkness in panel.seams:
             level = int(255 * min(darkness * min(width, 1.0) ** 0.5, 1.0))
-            cv2.polylines(
-                dark, [fixed(line, region)], False, level, max(1, round(width)), cv2.LINE_AA, SHIFT
-            )
+            thick, points = max(1, round(width)), [fixed(line, region)]
+            cv2.polylines(dark, points, False, level, thick, cv2.LINE_AA, SHIFT)
         return 1 - dark.astype(np.float32) * (1 / 255)
 
 

@@ -8,8 +8,6 @@ from tools.wardrobe.patterns import COLLAR, Cut, band, parallel
 from tools.wardrobe.shapes import Ribbon, curve, ellipse, moved
 from tools.wardrobe.tops import Upper, back_neckline, neckline
 
-THREAD = 0.35  # darkness of a stitched line
-
 
 def front_line(upper: Upper, points: list) -> np.ndarray:
     """Photo positions of (x, y) cm on the front."""
@@ -17,47 +15,45 @@ def front_line(upper: Upper, points: list) -> np.ndarray:
     return upper.shell.front(xy[:, 0], xy[:, 1])
 
 
-def stitch(panel: Panel, line: np.ndarray, scale: float, darkness: float = THREAD) -> None:
+def stitch(upper: Upper, panel: Panel, line: np.ndarray, darkness: float) -> None:
     """A stitched line on a panel."""
-    panel.seams.append((line, 0.28 * scale, darkness))
+    panel.seams.append((line, 0.28 * upper.scale, darkness))
 
 
 def neckband(upper: Upper, panel: Panel) -> None:
     """The ribbed or bound edge of a neckline."""
-    scale = upper.figure.camera.scale
     if upper.figure.facing < 0:
         line = upper.shell.back(*back_neckline(upper, upper.neck_x).T)[::-1]
     else:
         line = front_line(upper, neckline(upper))
-    wide = (1.9 if upper.garment.styles["neckline"] in ("crew", "v") else 0.9) * upper.unit * scale
-    stitch(panel, parallel(line, -wide), scale, 0.5)
-    panel.seams.append((parallel(line, -0.2 * wide), 0.3 * scale, 0.18))
+    cm = 1.9 if upper.garment.styles["neckline"] in ("crew", "v") else 0.9
+    wide = cm * upper.unit * upper.scale
+    stitch(upper, panel, parallel(line, -wide), 0.5)
+    panel.seams.append((parallel(line, -0.2 * wide), 0.3 * upper.scale, 0.18))
 
 
 def hem_stitches(upper: Upper, panel: Panel, hem: np.ndarray) -> None:
     """One or two lines above the lower edge, or a ribbed band on a sweater."""
-    scale = upper.figure.camera.scale
+    scale = upper.scale
     up = np.array([0.0, -1.0])
     if upper.garment.texture.name == "knit":
-        stitch(panel, hem + up * 5 * scale, scale, 0.5)
+        stitch(upper, panel, hem + up * 5 * scale, 0.5)
         for k in np.linspace(2, len(hem) - 3, 24):
             foot = hem[int(k)]
             panel.seams.append((np.stack([foot, foot + up * 4.6 * scale]), 0.3 * scale, 0.16))
         return
     for rise in (2.2, 2.8):
-        stitch(panel, hem + up * rise * scale, scale, 0.2)
+        stitch(upper, panel, hem + up * rise * scale, 0.2)
 
 
 def button_row(upper: Upper, panel: Panel, x: float, start: float, end: float) -> None:
     """Buttons every 9 cm or so down the front."""
-    scale = upper.figure.camera.scale
-    radius = 0.62 * upper.unit * scale
+    radius = 0.62 * upper.unit * upper.scale
     rgb = button_color(upper)
     for y in np.arange(start, end, 9.0 * upper.unit):
         center = upper.shell.front(x, y)
-        panel.seams.append(
-            (np.stack([moved(center, 0, 0.6 * radius), moved(center, 0, radius)]), 2 * radius, 0.4)
-        )
+        below = np.stack([moved(center, 0, 0.6 * radius), moved(center, 0, radius)])
+        panel.seams.append((below, 2 * radius, 0.4))
         panel.marks.append((ellipse(center, radius, radius, n=14), rgb))
 
 
@@ -71,17 +67,17 @@ def button_color(upper: Upper) -> tuple:
 
 def placket(upper: Upper, panel: Panel, start: float, end: float) -> None:
     """The buttoned strip down the front."""
-    scale, unit = upper.figure.camera.scale, upper.unit
+    unit = upper.unit
     for x in (-1.7 * unit, 1.7 * unit):
-        stitch(panel, front_line(upper, [(x, y) for y in np.linspace(start, end, 12)]), scale, 0.42)
+        stitch(upper, panel, front_line(upper, [(x, y) for y in np.linspace(start, end, 12)]), 0.42)
     if end < upper.hem - 5:
-        stitch(panel, front_line(upper, [(-1.7 * unit, end), (1.7 * unit, end)]), scale, 0.42)
+        stitch(upper, panel, front_line(upper, [(-1.7 * unit, end), (1.7 * unit, end)]), 0.42)
     button_row(upper, panel, 0.0, start + 2.5 * unit, end - 1.5 * unit)
 
 
 def zipper(upper: Upper, panel: Panel, x: float, start: float) -> None:
     """A metal zip down the front."""
-    scale = upper.figure.camera.scale
+    scale = upper.scale
     line = front_line(upper, [(x, y) for y in np.linspace(start, upper.hem - 0.5, 16)])
     panel.marks.append((band(line, 0.9 * scale), (150, 150, 154)))
     panel.seams.append((line, 0.3 * scale, 0.55))
@@ -97,15 +93,10 @@ def pocket(upper: Upper, panel: Panel) -> None:
     elif kind == "kangaroo":
         w, top, low = 13 * unit, upper.hem - 24 * unit, upper.hem - 4 * unit
         points = [
-            (-w * 0.6, top),
-            (w * 0.6, top),
-            (w, low - 8 * unit),
-            (w, low),
-            (-w, low),
-            (-w, low - 8 * unit),
-            (-w * 0.6, top),
-        ]
-        stitch(panel, front_line(upper, points), upper.figure.camera.scale, 0.6)
+            (-w * 0.6, top), (w * 0.6, top), (w, low - 8 * unit), (w, low), (-w, low),
+            (-w, low - 8 * unit), (-w * 0.6, top),
+        ]  # fmt: skip
+        stitch(upper, panel, front_line(upper, points), 0.6)
     elif kind in ("patch", "flap"):
         low = min(upper.hem - 4 * unit, upper.figure.y(0.46))
         for side in (-1, 1):
@@ -116,28 +107,28 @@ def pocket(upper: Upper, panel: Panel) -> None:
 
 def _patch(upper: Upper, panel: Panel, x: float, y: float, w: float, h: float) -> None:
     """A pocket's outline with its top edge; corners cut."""
-    scale = upper.figure.camera.scale
+    scale = upper.scale
     points = [
-        (x, y),
-        (x, y + h * 0.85),
-        (x + w * 0.15, y + h),
-        (x + w * 0.85, y + h),
-        (x + w, y + h * 0.85),
-        (x + w, y),
-    ]
-    stitch(panel, front_line(upper, points), scale, 0.5)
+        (x, y), (x, y + h * 0.85), (x + w * 0.15, y + h), (x + w * 0.85, y + h),
+        (x + w, y + h * 0.85), (x + w, y),
+    ]  # fmt: skip
+    stitch(upper, panel, front_line(upper, points), 0.5)
     panel.seams.append((front_line(upper, [(x, y), (x + w, y)]), 0.6 * scale, 0.55))
-    stitch(panel, front_line(upper, [(x, y + 1.6), (x + w, y + 1.6)]), scale, 0.25)
+    stitch(upper, panel, front_line(upper, [(x, y + 1.6), (x + w, y + 1.6)]), 0.25)
 
 
 def collar_piece(upper: Upper, points: list, *, turn: float, cast: float = 0.9) -> Panel:
     """A flap of the same cloth over the front, given as (x, y) cm, cut on another grain."""
     outline = front_line(upper, points)
-    ribbon = upper.ribbon()
-    panel = Panel(outline, ribbon, COLLAR, "none", turn=turn, cast=cast, tone=1.04)
+    panel = Panel(outline, upper.ribbon(), COLLAR, "none", turn=turn, cast=cast, tone=1.04)
     closed = np.concatenate([outline, outline[:1]])
-    panel.seams.append((closed, 0.35 * upper.figure.camera.scale, 0.3))
+    panel.seams.append((closed, 0.35 * upper.scale, 0.3))
     return panel
+
+
+def _beside(upper: Upper, side: int, top: float, points: list) -> list:
+    """(x, y) cm on one side of the front, of points given as (outward, below ``top``)."""
+    return [(side * x * upper.unit, top + y * upper.unit) for x, y in points]
 
 
 def shirt_collar(upper: Upper, cut: Cut, open_by: float = 0.0) -> None:
@@ -146,27 +137,23 @@ def shirt_collar(upper: Upper, cut: Cut, open_by: float = 0.0) -> None:
     top = upper.slope(6.4 * unit)
     bottom = float(neckline(upper)[12, 1]) - 1.0 * unit if open_by == 0 else top + 9 * unit
     for side in (-1, 1):
-        inner = side * (0.2 + open_by) * unit
+        outer = [(4.9, -3.0), (6.3, -2.4), (7.6, 0.2), (9.2 + 0.5 * open_by, 5.5)]
         points = [
-            (side * 4.9 * unit, top - 3.0 * unit),
-            (side * 6.3 * unit, top - 2.4 * unit),
-            (side * 7.6 * unit, top + 0.2 * unit),
-            (side * (9.2 + 0.5 * open_by) * unit, top + 5.5 * unit),
+            *_beside(upper, side, top, outer),
             (side * (6.0 + open_by) * unit, max(bottom + 3.4 * unit, top + 8.0 * unit)),
-            (inner, bottom),
+            (side * (0.2 + open_by) * unit, bottom),
         ]
         cut.collar.append(collar_piece(upper, points, turn=side * 35))
     if not upper.figure.flatness:
         return
     # Lying flat, the collar's stand shows behind the neck.
     back = upper.shell.back(*back_neckline(upper, 5.6 * unit).T)
-    raised = back - (0, 3.0 * unit * upper.figure.camera.scale)
+    raised = back - (0, 3.0 * unit * upper.scale)
     cut.lining.append(_lining(upper, np.concatenate([back, raised[::-1]]), 0.85))
 
 
 def _lining(upper: Upper, outline: np.ndarray, tone: float) -> Panel:
-    ribbon = upper.ribbon()
-    return Panel(outline, ribbon, COLLAR, "none", tone=tone, lining=True)
+    return Panel(outline, upper.ribbon(), COLLAR, "none", tone=tone, lining=True)
 
 
 def lapels(upper: Upper, cut: Cut, edges: dict[int, np.ndarray], broken: float) -> None:
@@ -175,25 +162,19 @@ def lapels(upper: Upper, cut: Cut, edges: dict[int, np.ndarray], broken: float) 
     Args:
         edges: by side, f64[N, 2] (x, y) cm of the opening from the neck down.
     """
-    unit = upper.unit
+    top = upper.slope(6.0 * upper.unit)
+    outer = [(4.8, -2.6), (6.2, -2.2), (7.6, -0.2), (10.6, 6.2), (8.8, 8.4), (12.4, 9.2)]
     for side in (1, -1):
-        edge = edges[side]
-        upto = edge[edge[:, 1] < broken]
-        top = upper.slope(6.0 * unit)
+        upto = edges[side][edges[side][:, 1] < broken]
         points = [
-            (side * 4.8 * unit, top - 2.6 * unit),
-            (side * 6.2 * unit, top - 2.2 * unit),
-            (side * 7.6 * unit, top - 0.2 * unit),
-            (side * 10.6 * unit, top + 6.2 * unit),
-            (side * 8.8 * unit, top + 8.4 * unit),
-            (side * 12.4 * unit, top + 9.2 * unit),
-            (side * 9.6 * unit, top + 0.62 * (broken - top)),
+            *_beside(upper, side, top, outer),
+            (side * 9.6 * upper.unit, top + 0.62 * (broken - top)),
             (float(upto[-1, 0]), broken),
-            *[tuple(point) for point in upto[::-4]],
+            *upto[::-4],
         ]
         piece = collar_piece(upper, points, turn=side * 20, cast=1.3)
-        gorge = [(side * 5.6 * unit, top + 4.4 * unit), (side * 8.8 * unit, top + 8.4 * unit)]
-        piece.seams.append((front_line(upper, gorge), 0.45 * upper.figure.camera.scale, 0.5))
+        gorge = _beside(upper, side, top, [(5.6, 4.4), (8.8, 8.4)])
+        piece.seams.append((front_line(upper, gorge), 0.45 * upper.scale, 0.5))
         cut.collar.append(piece)
 
 
@@ -204,7 +185,7 @@ def stand_collar(upper: Upper, cut: Cut, height: float, *, closed: bool) -> None
     s = np.linspace(-1, 1, 11)
     low_y = upper.slope(wide) + (1.8 if closed else 0.6) * unit * np.sqrt(1 - s**2)
     low = shell.front(s * wide, low_y) if figure.facing > 0 else shell.back(-s * wide, low_y)
-    lift = np.array([0.0, -height * unit * figure.camera.scale])
+    lift = np.array([0.0, -height * unit * upper.scale])
     top = low * (0.97, 1) + low.mean(axis=0) * (0.03, 0) + lift
     if not closed and figure.facing > 0:
         _open_stand(upper, cut, height)
@@ -213,33 +194,22 @@ def stand_collar(upper: Upper, cut: Cut, height: float, *, closed: bool) -> None
     ribbon = Ribbon(left, right, np.linspace(0, height, 6), np.full(6, wide * 1.2), bow=0.8)
     panel = Panel(np.concatenate([low, top[::-1]]), ribbon, COLLAR, "none", cast=0.8)
     middle = (low + top) / 2
-    panel.seams.append((curve(middle, 12), 0.5 * figure.camera.scale, 0.28 if closed else 0.1))
-    panel.seams.append((curve(low, 12), 0.5 * figure.camera.scale, 0.4))
+    panel.seams.append((curve(middle, 12), 0.5 * upper.scale, 0.28 if closed else 0.1))
+    panel.seams.append((curve(low, 12), 0.5 * upper.scale, 0.4))
     cut.collar.append(panel)
 
 
 def _open_stand(upper: Upper, cut: Cut, height: float) -> None:
     """The two ends of a jacket's stand-up collar at the sides of the neck."""
-    unit = upper.unit
-    y = upper.slope(6.3 * unit)
+    top = upper.slope(6.3 * upper.unit)
+    points = [(2.4, 3.2), (6.9, 0.4), (6.6, -0.75 * height), (5.0, -height), (3.2, -0.6 * height)]
     for side in (-1, 1):
-        points = [
-            (2.4, 3.2),
-            (6.9, 0.4),
-            (6.6, -0.75 * height),
-            (5.0, -height),
-            (3.2, -0.6 * height),
-        ]
-        piece = collar_piece(
-            upper, [(side * a * unit, y + b * unit) for a, b in points], turn=side * 20
-        )
-        cut.collar.append(piece)
+        cut.collar.append(collar_piece(upper, _beside(upper, side, top, points), turn=side * 20))
 
 
 def hood(upper: Upper, cut: Cut) -> None:
     """A hood lying on the shoulders, with its strings in front."""
-    unit, figure = upper.unit, upper.figure
-    scale = figure.camera.scale
+    unit, scale, figure = upper.unit, upper.scale, upper.figure
     top = upper.slope(8 * unit)
     center = upper.shell.edge(0.0, top)
     rise = (9 if not figure.flatness else 17) * unit
@@ -257,15 +227,9 @@ def hood(upper: Upper, cut: Cut) -> None:
         return
     inside = center + (arc - center) * (0.74, 0.72) + (0, 1.0 * scale)
     cut.lining.append(_lining(upper, np.concatenate([inside, (sag - center) * 0.8 + center]), 0.58))
+    points = [(5.4, -3), (10.5, -1.5), (10.5, 3), (4.5, 10.5), (1.0, 9.5)]
     for side in (-1, 1):
-        points = [
-            (side * 5.4 * unit, top - 3 * unit),
-            (side * 10.5 * unit, top - 1.5 * unit),
-            (side * 10.5 * unit, top + 3 * unit),
-            (side * 4.5 * unit, top + 10.5 * unit),
-            (side * 1.0 * unit, top + 9.5 * unit),
-        ]
-        piece = collar_piece(upper, points, turn=side * 25)
+        piece = collar_piece(upper, _beside(upper, side, top, points), turn=side * 25)
         piece.outline = curve(np.concatenate([piece.outline, piece.outline[:1]]), 30)
         piece.seams = [(piece.outline, 0.3 * scale, 0.3)]
         cut.collar.append(piece)
@@ -273,7 +237,7 @@ def hood(upper: Upper, cut: Cut) -> None:
 
 def drawstring(upper: Upper, panel: Panel, side: int) -> None:
     """A cord that hangs from one side of a hood."""
-    scale, unit = upper.figure.camera.scale, upper.unit
+    scale, unit = upper.scale, upper.unit
     rgb = toned(lab_to_rgb(upper.garment.texture.first), 1.5)
     x = side * (4.4 + 2.0 * upper.wear.opening) * unit
     line = front_line(upper, [(x, upper.neck + 9 * unit), (x * 1.1, upper.neck + 26 * unit)])

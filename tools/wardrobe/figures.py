@@ -117,7 +117,7 @@ class Figure:
     def front(self, x: np.ndarray, y: np.ndarray, half: np.ndarray, deep: np.ndarray):
         """Photo position of points x cm sideways on the front of rings around the trunk.
 
-        Points that the turned body hides slide to its silhouette.
+        Of points that the turned body hides it is where they would be seen through it.
         """
         angle = np.arcsin(np.clip(np.asarray(x) / half, -1, 1))
         return self._on_ring(angle, y, half, deep)
@@ -129,12 +129,8 @@ class Figure:
 
     def _on_ring(self, angle: np.ndarray, y: np.ndarray, half: np.ndarray, deep: np.ndarray):
         c, s = np.cos(self.yaw), np.sin(self.yaw)
-        x0, z0 = half * np.sin(angle), deep * np.cos(angle)
-        x, z = x0 * c + z0 * s, z0 * c - x0 * s
-        wide = np.maximum(self.silhouette(half, deep), 1e-6)
-        hidden = z < 0
-        x = np.where(hidden, wide * np.sign(x) * np.maximum(np.abs(x) / wide, 0.0), x)
-        return self._place(x, y, z)
+        x, z = half * np.sin(angle), deep * np.cos(angle)
+        return self._place(x * c + z * s, y, z * c - x * s)
 
     def _place(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Turned coordinates relative to the trunk's axis -> photo, with the pose's sway."""

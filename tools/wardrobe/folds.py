@@ -72,17 +72,8 @@ def draw_folds(rng: np.random.Generator, drape: str, wide: float, length: float)
     for crease in CREASES[drape]:
         for side in (-1, 1) if crease.mirrored else (1,):
             for _ in range(crease.count):
-                u, v, angle, reach, width, depth = (
-                    rng.uniform(*span)
-                    for span in (
-                        crease.u,
-                        crease.v,
-                        crease.angle,
-                        crease.reach,
-                        crease.width,
-                        crease.depth,
-                    )
-                )
+                spans = crease.u, crease.v, crease.angle, crease.reach, crease.width, crease.depth
+                u, v, angle, reach, width, depth = (rng.uniform(*span) for span in spans)
                 reach *= wide if crease.limb else 1
                 bend = rng.uniform(-0.6, 0.6)
                 rows.append((side * u * wide, v * length, side * angle, reach, width, depth, bend))
@@ -126,11 +117,8 @@ def shade_flutes(flutes: tuple[float, float, float], light: float, s: np.ndarray
 @lru_cache(maxsize=1)
 def _crumple_tile() -> np.ndarray:
     """Seamless crumple, as slopes: f32[256, 256], about -1..1."""
-    height = (
-        periodic_noise(256, 8, 6)
-        + 0.5 * periodic_noise(256, 16, 7)
-        + 0.2 * periodic_noise(256, 32, 8)
-    )
+    height = periodic_noise(256, 8, 6) + 0.5 * periodic_noise(256, 16, 7)
+    height = height + 0.2 * periodic_noise(256, 32, 8)
     return ((height - np.roll(height, (4, 3), (0, 1))) * 1.6).astype(np.float32)
 
 

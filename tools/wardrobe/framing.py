@@ -3,7 +3,7 @@
 import numpy as np
 
 from tools.wardrobe.figures import Camera, Figure
-from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, Garment
+from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, SLEEVELESS, Garment
 from tools.wardrobe.waists import waist_height
 
 # How often an arm takes each pose; a mannequin's arms know fewer.
@@ -12,7 +12,7 @@ ARMS = {
     "behind": 1.0, "phone": 1.0, "raised": 0.7, "wide": 0.6,
 }  # fmt: skip
 STIFF_ARMS = {"down": 6.0, "out": 2.0, "hip": 1.0}
-NARROW = (5, 6, 12, 13, *BOTTOMS)  # no sleeves to spread
+NARROW = (*SLEEVELESS, *BOTTOMS)  # no sleeves to spread
 
 
 def pose_figure(rng: np.random.Generator, garments: list[Garment], kind: str) -> Figure:
@@ -46,9 +46,8 @@ def _lay(rng: np.random.Generator, figure: Figure, kind: str) -> None:
 def _stand(rng: np.random.Generator, figure: Figure, arms: dict[str, float]) -> None:
     """A person standing, turned a little, with its weight on one leg."""
     names, odds = list(arms), np.array(list(arms.values()))
-    draw = lambda: names[rng.choice(len(names), p=odds / odds.sum())]  # noqa: E731
     figure.yaw = _draw_yaw(rng)
-    figure.arms = {side: draw() for side in (-1, 1)}
+    figure.arms = {side: names[rng.choice(len(names), p=odds / odds.sum())] for side in (-1, 1)}
     figure.arm_sway = {side: tuple(rng.normal(0, 0.05, 3)) for side in (-1, 1)}
     figure.feet = (-float(rng.uniform(5, 14)), float(rng.uniform(5, 14)))
     figure.knees = tuple(float(bend) for bend in (rng.random(2) < 0.3) * rng.uniform(0, 6, 2))

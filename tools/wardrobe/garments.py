@@ -18,16 +18,14 @@ CATEGORIES = (
 )  # fmt: skip
 
 TOPS, OUTERWEAR, BOTTOMS, DRESSES = (1, 2, 5, 6), (3, 4), (7, 8, 9), (10, 11, 12, 13)
+SLEEVELESS, SLINGS, LONG_SLEEVES = (5, 6, 12, 13), (6, 13), (2, 4, 11)
 
-# Measure -> (smallest, largest), by kind of garment.
+# Category -> (shortest, longest) sleeve, as a share of the arm.
 _SLEEVES = {
-    1: (0.20, 0.50),
-    2: (0.80, 1.02),
-    3: (0.24, 0.52),
-    4: (0.86, 1.04),
-    10: (0.20, 0.50),
+    1: (0.20, 0.50), 2: (0.80, 1.02), 3: (0.24, 0.52), 4: (0.86, 1.04), 10: (0.20, 0.50),
     11: (0.8, 1.02),
-}
+}  # fmt: skip
+# Measure -> (smallest, largest), by kind of garment.
 _MEASURES = {
     "top": {"length": (44, 74), "width": (0.6, 6.5), "waist": (0, 1), "flare": (-1.5, 6)},
     "outerwear": {"length": (46, 108), "width": (2.0, 7.0), "waist": (0, 0.9), "flare": (-1, 8)},
@@ -108,12 +106,11 @@ def draw_garment(rng: np.random.Generator, category: int, pair_id: int, style: i
         ranges |= {"sleeve_length": _SLEEVES[category], "sleeve_width": (0.6, 5.0)}
     if category not in BOTTOMS:
         ranges |= {"neck_width": (6.6, 10.5), "neck_depth": (0.0, 1.0)}
-    if category in (5, 6, 12, 13):
-        ranges["strap_width"] = (0.6, 1.8) if category in (6, 13) else (3.0, 8.0)
+    if category in SLEEVELESS:
+        ranges["strap_width"] = (0.6, 1.8) if category in SLINGS else (3.0, 8.0)
     measures = {name: round(float(rng.uniform(*span)), 3) for name, span in ranges.items()}
-    return Garment(
-        category, pair_id, style, color, second_color, texture, measures, _styles(rng, category)
-    )
+    styles = _styles(rng, category)
+    return Garment(category, pair_id, style, color, second_color, texture, measures, styles)
 
 
 # Named choices by category; a choice listed twice is drawn twice as often.
@@ -147,12 +144,9 @@ _STYLES: dict[str, dict[str, tuple[str, ...]]] = {
 
 def _styles(rng: np.random.Generator, category: int) -> dict[str, str]:
     """Draw the named choices of a category, and make them fit one another."""
-    sleeveless = {5: "vest", 12: "vest", 6: "sling", 13: "sling"}
-    below = {7: "legs", 8: "legs", 9: "skirt"}
-    family = {**sleeveless, **below, **dict.fromkeys(OUTERWEAR, "outerwear")}.get(
-        category, "sleeved"
-    )
-    options = _STYLES[family]
+    families = {5: "vest", 12: "vest", 6: "sling", 13: "sling", 7: "legs", 8: "legs", 9: "skirt"}
+    families |= dict.fromkeys(OUTERWEAR, "outerwear")
+    options = _STYLES[families.get(category, "sleeved")]
     if category in (2, 11):
         options = options | {"neckline": (*_NECKLINES, "turtle")}
     chosen = {name: str(rng.choice(choices)) for name, choices in options.items()}

@@ -35,7 +35,7 @@ def cut_outerwear(upper: Upper) -> Cut:
     if turned:
         panel = trunk_panel(upper, trunk_outline(upper, top, hem))
         spine = upper.shell.back(np.zeros(9), np.linspace(upper.neck + 2, upper.hem, 9))
-        panel.seams.append((spine, 0.4 * upper.figure.camera.scale, 0.35))
+        panel.seams.append((spine, 0.4 * upper.scale, 0.35))
         details.hem_stitches(upper, panel, hem)
         cut.trunk.append(panel)
     else:
@@ -67,15 +67,14 @@ def _opening(upper: Upper) -> tuple[Edges, float]:
 
 def _fronts(upper: Upper, cut: Cut, edges: Edges, broken: float, whole: np.ndarray) -> None:
     """Two front panels over the lining of the back."""
-    scale, shell = upper.figure.camera.scale, upper.shell
+    shell = upper.shell
     cut.lining.append(Panel(whole, upper.ribbon(), LINING, "none", tone=0.5, lining=True))
     for side in (1, -1):
         outline = _front_outline(upper, edges[side], side)
         panel = trunk_panel(upper, outline)
-        line = shell.front(*edges[side].T)
-        panel.seams.append((line, 0.35 * scale, 0.35))
+        panel.seams.append((shell.front(*edges[side].T), 0.35 * upper.scale, 0.35))
         inset = edges[side] + (side * 2.4 * upper.unit, 0)
-        details.stitch(panel, shell.front(*inset.T), scale, 0.25)
+        details.stitch(upper, panel, shell.front(*inset.T), 0.25)
         x = np.linspace(edges[side][-1, 0], side * shell.ring(upper.hem)[0], 12)
         details.hem_stitches(upper, panel, shell.front(x, np.full(12, upper.hem)))
         _close(upper, panel, edges[side], side, broken)

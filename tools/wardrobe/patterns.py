@@ -86,6 +86,10 @@ class Shell:
         y = np.asarray(y, np.float64)
         return self.figure.back(np.asarray(x, np.float64), y, *self.ring(y))
 
+    def near(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """As ``front``, or ``back`` when that is seen."""
+        return (self.front if self.figure.facing > 0 else self.back)(x, y)
+
     def ribbon(self, start: float, end: float, reference: float) -> Ribbon:
         """The cloth from height start to end as a ribbon.
 

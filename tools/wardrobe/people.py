@@ -8,7 +8,7 @@ import numpy as np
 from tools.wardrobe.canvas import Canvas
 from tools.wardrobe.colors import HAIR_LAB, SKIN_LAB, lab_to_rgb, toned
 from tools.wardrobe.figures import Figure
-from tools.wardrobe.shapes import curve, ellipse, moved, normals
+from tools.wardrobe.shapes import closed_curve, curve, ellipse, moved, normals
 
 SHOE_STYLES = ("sneaker", "flat", "boot", "barefoot")
 
@@ -68,7 +68,7 @@ def mannequin_looks(rng: np.random.Generator) -> Looks:
     return Looks(rgb, rgb, "buzz", "barefoot", rgb, mannequin=True, headless=rng.random() < 0.55)
 
 
-def limb(figure: Figure, joints: np.ndarray, radii: np.ndarray, build: float = 1.0) -> np.ndarray:
+def limb(figure: Figure, joints: np.ndarray, radii: np.ndarray, build: float) -> np.ndarray:
     """Outline f64[N, 2] of a limb through the joints f64[J, 3], round at its end."""
     line = curve(joints, 22)
     t = np.linspace(0, 1, len(line))
@@ -108,10 +108,10 @@ def paint_foot(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
     for share, half, low in ((0.0, 3.3, 0.0), (0.35, 3.6, 0.0), (0.75, 4.4, 0.6), (1.0, 2.6, 1.2)):
         middle = ankle + heel + (toe - heel) * share
         rows.append((middle, half * size, sole + low * size))
-    across = np.array([1.0, 0.0, -0.15])
-    left = [figure.project((*(m - across * h)[:1], y, m[2])) for m, h, y in rows]
-    right = [figure.project((*(m + across * h)[:1], y, m[2])) for m, h, y in rows]
+    left = [figure.project((middle[0] - half, low, middle[2])) for middle, half, low in rows]
+    right = [figure.project((middle[0] + half, low, middle[2])) for middle, half, low in rows]
     throat = ankle - (0, (9.0 if looks.shoes == "boot" else 0.5) * size, 0)
+    across = np.array([1.0, 0.0, -0.15])
     top = [figure.project(throat + across * k * size * 3.4) for k in (1, -1)]
     hull = np.array([*left, *right[::-1], *top])
     outline = _convex(hull)
@@ -124,7 +124,7 @@ def paint_foot(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:
 def _convex(points: np.ndarray) -> np.ndarray:
     """The rounded convex outline around the points."""
     hull = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2).astype(np.float64)
-    return curve(np.concatenate([hull, hull[:1]]), 40)[:-1]
+    return closed_curve(hull, 40)
 
 
 def paint_trunk(canvas: Canvas, figure: Figure, looks: Looks) -> None:
@@ -160,14 +160,8 @@ def paint_arm(
     if only_fore:
         points = np.stack([joints[1], (joints[1] + joints[2]) / 2, joints[2]])
         radii = np.stack([np.array([0, 0.5, 1.0]), np.array([0.0205, 0.0190, 0.0135])], axis=1)
-    outline = limb(figure, points, radii, build)
-    canvas.shape(
-        outline,
-        looks.skin,
-        roundness=0.75,
-        softness=0.012 * figure.stature * scale,
-        shadow=1.2 * scale,
-    )
+    outline, soft = limb(figure, points, radii, build), 0.012 * figure.stature * scale
+    canvas.shape(outline, looks.skin, roundness=0.75, softness=soft, shadow=1.2 * scale)
 
 
 def paint_hand(canvas: Canvas, figure: Figure, looks: Looks, side: int) -> None:

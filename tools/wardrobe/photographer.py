@@ -23,7 +23,7 @@ from tools.wardrobe.lens import expose
 from tools.wardrobe.patterns import Cut
 from tools.wardrobe.people import paint_arm, paint_legs, paint_trunk
 from tools.wardrobe.scenes import Plan
-from tools.wardrobe.shapes import ellipse
+from tools.wardrobe.shapes import ellipse, moved
 from tools.wardrobe.tailor import cut_garment
 from tools.wardrobe.waists import waist_height
 
@@ -71,10 +71,8 @@ def _stage(plan: Plan, figure: Figure, width: int, height: int, rng: np.random.G
     place = Place(width, height, camera.scale, horizon)
     canvas = Canvas(np.ascontiguousarray(paint_place(rng, plan.place, place)), plan.light)
     if not figure.flatness and floor < height * 1.1:
-        spot = figure.project((0.0, figure.stature * 0.985, 0.0)) - (
-            plan.light.x * 14 * camera.scale,
-            0,
-        )
+        spot = figure.project((0.0, figure.stature * 0.985, 0.0))
+        spot = moved(spot, -plan.light.x * 14 * camera.scale, 0)
         outline = ellipse(spot, 30 * camera.scale, 6 * camera.scale)
         canvas.shadow([outline], 5 * camera.scale, 1.1)
     return canvas
@@ -86,14 +84,8 @@ def _make_up(plan: Plan, figure: Figure, rng: np.random.Generator) -> Dressed:
     for owner, (garment, wear) in enumerate(plan.garments, start=1):
         cut = cut_garment(figure, garment, wear, rng)
         loose = float(np.clip(garment.measures.get("width", 3.0) / 6, 0.15, 1.0))
-        cloth = Cloth(
-            garment.texture,
-            figure.camera.scale,
-            owner,
-            rng,
-            flat=bool(figure.flatness),
-            looseness=loose,
-        )
+        flat, density = bool(figure.flatness), figure.camera.scale
+        cloth = Cloth(garment.texture, density, owner, rng, flat=flat, looseness=loose)
         dressed.append((cloth, cut))
     return dressed
 

@@ -99,7 +99,10 @@ def outfit_of(seed: int, pair_id: int) -> list[Garment]:
 
 def _companions(rng: np.random.Generator, main: int) -> list[int]:
     """What is worn with the main garment so that the body is clothed."""
-    pick = lambda options: int(options[rng.integers(len(options))])  # noqa: E731
+
+    def pick(options: tuple[int, ...]) -> int:
+        return int(options[rng.integers(len(options))])
+
     if main in BOTTOMS:
         return [pick(TOPS), *([pick(OUTERWEAR)] if rng.random() < 0.3 else [])]
     if main in DRESSES:
@@ -155,12 +158,9 @@ def _choose(
             draw_garment(rng, g.category, g.pair_id, 0) if rng.random() < 0.35 else g
             for g in others
         ]
-    rank = {
-        **dict.fromkeys(BOTTOMS, 0),
-        **dict.fromkeys((*TOPS, *DRESSES), 1),
-        **dict.fromkeys(OUTERWEAR, 2),
-    }
-    return sorted([main, *others], key=lambda garment: rank[garment.category])
+    layers = (BOTTOMS, (*TOPS, *DRESSES), OUTERWEAR)
+    garments = [main, *others]
+    return [garment for layer in layers for garment in garments if garment.category in layer]
 
 
 def _wear(

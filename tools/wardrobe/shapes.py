@@ -15,12 +15,17 @@ Region = tuple[int, int, int, int]  # x0, y0, x1, y1: pixel columns and rows, en
 SHIFT = 4
 
 
-def curve(points: np.ndarray | list, count: int = 24) -> np.ndarray:
+def curve(points: np.ndarray | list, count: int) -> np.ndarray:
     """A smooth curve f64[count, D] through the points f64[N, D] (Catmull-Rom, even in length)."""
     p = np.asarray(points, np.float64)
     if len(p) < 3:
         return p[0] + np.linspace(0, 1, count)[:, None] * (p[-1] - p[0])
     return resample(_spline(len(p)) @ p, count)
+
+
+def closed_curve(points: np.ndarray, count: int) -> np.ndarray:
+    """A smooth outline f64[count - 1, 2] through the points and back to the first."""
+    return curve(np.concatenate([points, points[:1]]), count)[:-1]
 
 
 @lru_cache(maxsize=64)

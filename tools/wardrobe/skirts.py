@@ -99,10 +99,9 @@ def _details(panel: Panel, skirt: Skirt, low: np.ndarray) -> None:
 def _landmarks(cut: Cut, skirt: Skirt) -> None:
     """Waist left, middle, right; then around the hem from the left side to the right."""
     shell, top, hem = skirt.shell, skirt.top, skirt.hem
-    place = shell.front if skirt.figure.facing > 0 else shell.back
     half_way = 0.5 * (top + hem)
-    waist = (shell.side(-1, top), place(0.0, top), shell.side(1, top))
+    waist = (shell.side(-1, top), shell.near(0.0, top), shell.side(1, top))
     left = (shell.side(-1, half_way), shell.side(-1, hem))
     right = (shell.side(1, hem), shell.side(1, half_way))
     cut.landmarks += [(point, (WAISTBAND, BODY)) for point in waist]
-    cut.landmarks += [(point, (BODY,)) for point in (*left, place(0.0, hem), *right)]
+    cut.landmarks += [(point, (BODY,)) for point in (*left, shell.near(0.0, hem), *right)]

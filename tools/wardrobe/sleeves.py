@@ -61,13 +61,13 @@ def _armhole_ends(upper: Upper, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Shoulder tip and armpit, a little under the trunk's edge so that no gap opens there."""
     tip, pit = shoulder_point(upper, side), upper.shell.side(side, upper.pit)
     inward = upper.shell.edge(0.0, upper.pit) - pit
-    inward *= 1.6 * upper.figure.camera.scale / max(float(np.linalg.norm(inward)), 1e-6)
+    inward *= 1.6 * upper.scale / max(float(np.linalg.norm(inward)), 1e-6)
     return tip, pit + inward
 
 
 def _panel(upper: Upper, shape: Ribbon, weave: Ribbon, side: int) -> Panel:
     """The visible sleeve with its armhole seam and cuff."""
-    scale = upper.figure.camera.scale
+    scale = upper.scale
     bow = 0.9 * scale * upper.unit * (1 - upper.figure.flatness)
     if upper.wear.under:
         # The outer sleeve hides the armhole, yet is painted before this one's lower end.
@@ -92,7 +92,7 @@ def _armhole_arc(upper: Upper, ribbon: Ribbon) -> np.ndarray:
     middle = (pit + tip) / 2
     inward = upper.shell.edge(0.0, 0.5 * (upper.tip + upper.pit)) - middle
     inward /= max(float(np.linalg.norm(inward)), 1e-6)
-    depth = (2.0 + 0.10 * upper.width) * upper.unit * upper.figure.camera.scale
+    depth = (2.0 + 0.10 * upper.width) * upper.unit * upper.scale
     return curve([pit, middle + inward * depth, tip], 12)
 
 

@@ -7,15 +7,13 @@ import numpy as np
 from tools.wardrobe import details
 from tools.wardrobe.cloth import Panel
 from tools.wardrobe.figures import Figure
-from tools.wardrobe.garments import DRESSES, OUTERWEAR, Garment
+from tools.wardrobe.garments import DRESSES, OUTERWEAR, SLEEVELESS, SLINGS, Garment
 from tools.wardrobe.outerwear import cut_outerwear
 from tools.wardrobe.patterns import COLLAR, LINING, Cut, band
 from tools.wardrobe.shapes import curve, moved
 from tools.wardrobe.skirts import cut_skirt
 from tools.wardrobe.sleeves import cut_sleeves
 from tools.wardrobe.tops import (
-    SLEEVELESS,
-    SLINGS,
     Upper,
     Wear,
     back_neckline,
@@ -95,10 +93,10 @@ def _bodice_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     top = figure.y(0.232) + 2.0 * upper.garment.measures["neck_depth"]
     wide = float(upper.shell.ring(top)[0]) * 0.80
     t = np.linspace(-1, 1, 25)
+    hearts = np.exp(-(((np.abs(t) - 0.55) / 0.3) ** 2))
     dip = {
         "straight": 0.6 * (1 - t**2),
-        "sweetheart": 4.5 * np.exp(-((t / 0.28) ** 2))
-        - 1.5 * np.exp(-(((np.abs(t) - 0.55) / 0.3) ** 2)),
+        "sweetheart": 4.5 * np.exp(-((t / 0.28) ** 2)) - 1.5 * hearts,
         "v": 8.0 * (1 - np.abs(t)),
         "scoop": 6.5 * np.sqrt(1 - t**2),
     }[kind] * upper.unit
@@ -108,11 +106,9 @@ def _bodice_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         edge = upper.shell.front(t * wide, top + dip)
     ends = upper.shell.edge(np.array([-1.0, 1.0]), np.full(2, upper.pit - 0.5))
     tops_x = np.array([-1, 1]) * min(upper.neck_x + 1.5, upper.tip_x - 2)
-    place = upper.shell.back if turned else upper.shell.front
-    over = place(tops_x, upper.slope(tops_x))
-    joints = place(
-        np.array([-wide, wide]) * 0.92, np.full(2, top + (5 * upper.unit if turned else dip[1]))
-    )
+    over = upper.shell.near(tops_x, upper.slope(tops_x))
+    joints_y = top + (5 * upper.unit if turned else dip[1])
+    joints = upper.shell.near(np.array([-wide, wide]) * 0.92, np.full(2, joints_y))
     middle = upper.shell.front(0.0, top + dip[12])
     back = upper.shell.back(0.0, top + 5 * upper.unit)
     front = np.stack([over[0], joints[0], middle, joints[1], over[1]])
@@ -123,13 +119,12 @@ def _bodice_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def _straps(upper: Upper, cut: Cut, points: dict[str, np.ndarray]) -> None:
     """Thin straps from the bodice over the shoulders."""
     front = points["front"]
-    width = upper.garment.measures["strap_width"] * upper.unit * upper.figure.camera.scale
+    width = upper.garment.measures["strap_width"] * upper.unit * upper.scale
     for joint, over in ((front[1], front[0]), (front[3], front[4])):
         middle = (joint + over) / 2 + (0.06 * (over - joint)[::-1] * (1, 0))
         line = curve([joint + (joint - over) * 0.04, middle, over], 10)
         outline = np.concatenate([band(line, width / 2), band(line, -width / 2)[::-1]])
-        ribbon = upper.ribbon()
-        cut.trunk.append(Panel(outline, ribbon, COLLAR, "none", cast=0.5))
+        cut.trunk.append(Panel(outline, upper.ribbon(), COLLAR, "none", cast=0.5))
 
 
 def _neck_details(upper: Upper, cut: Cut, panel: Panel, turned: bool) -> None:
@@ -142,9 +137,8 @@ def _neck_details(upper: Upper, cut: Cut, panel: Panel, turned: bool) -> None:
     front = neckline(upper)
     back = upper.shell.back(*back_neckline(upper, float(front[-1, 0])).T)
     outline = np.concatenate([back, upper.shell.front(*front.T)[::-1]])
-    ribbon = upper.ribbon()
-    inside = Panel(outline, ribbon, LINING, "none", tone=0.6, lining=True)
-    inside.seams.append((moved(back, 0, 1.6 * upper.figure.camera.scale), 0.4, 0.3))
+    inside = Panel(outline, upper.ribbon(), LINING, "none", tone=0.6, lining=True)
+    inside.seams.append((moved(back, 0, 1.6 * upper.scale), 0.4, 0.3))
     cut.lining.append(inside)
 
 
@@ -166,7 +160,7 @@ def _waist_seam(upper: Upper, panel: Panel) -> None:
         return
     s = np.linspace(-1, 1, 15)
     line = upper.shell.edge(s, np.full(15, upper.waist))
-    scale = upper.figure.camera.scale
-    panel.seams.append((line, 0.5 * scale, 0.45))
+    panel.seams.append((line, 0.5 * upper.scale, 0.45))
     if m["fullness"] > 0.6:
-        panel.seams.append((upper.shell.edge(s, np.full(15, upper.waist + 3.2)), 0.4 * scale, 0.4))
+        lower = upper.shell.edge(s, np.full(15, upper.waist + 3.2))
+        panel.seams.append((lower, 0.4 * upper.scale, 0.4))

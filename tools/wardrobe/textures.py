@@ -6,7 +6,7 @@ coordinates in cm, so a pattern keeps its real size whatever the garment or the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -189,8 +189,8 @@ def _floral(side: int, texture: Texture) -> np.ndarray:
     for x, y in _scattered(rng, 3):
         size = side / 3 * (0.24 + 0.2 * texture.fill) * rng.uniform(0.65, 1.15)
         turn = rng.uniform(0, 6.28)
-        _stamp(canvas, lambda c, px, py, s=size, t=turn: _leaves(c, px, py, s, t), x, y, 2 * size)
-        _stamp(canvas, lambda c, px, py, s=size, t=turn: _flower(c, px, py, s, t), x, y, 2 * size)
+        _stamp(canvas, partial(_leaves, size=size, turn=turn), x, y, 2 * size)
+        _stamp(canvas, partial(_flower, size=size, turn=turn), x, y, 2 * size)
     return canvas
 
 
@@ -265,7 +265,7 @@ def _leopard(side: int, texture: Texture) -> np.ndarray:
     for x, y in _scattered(rng, 5):
         size = side / 5 * rng.uniform(0.26, 0.38)
         turn = rng.uniform(0, 360)
-        _stamp(canvas, lambda c, px, py, s=size, t=turn: _rosette(c, px, py, s, t), x, y, 2 * size)
+        _stamp(canvas, partial(_rosette, size=size, turn=turn), x, y, 2 * size)
     return canvas
 
 

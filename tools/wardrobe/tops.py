@@ -6,19 +6,9 @@ import numpy as np
 
 from tools.wardrobe.cloth import Panel
 from tools.wardrobe.figures import Figure
-from tools.wardrobe.garments import DRESSES, Garment
-from tools.wardrobe.patterns import (
-    COLLAR,
-    LINING,
-    TRUNK,
-    Cut,
-    Shell,
-    sleeve_part,
-)
+from tools.wardrobe.garments import DRESSES, LONG_SLEEVES, SLEEVELESS, SLINGS, Garment
+from tools.wardrobe.patterns import COLLAR, LINING, TRUNK, Cut, Shell, sleeve_part
 from tools.wardrobe.shapes import Ribbon, curve
-
-SLEEVELESS = (5, 6, 12, 13)
-SLINGS = (6, 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +31,7 @@ class Upper:
     def __init__(self, figure: Figure, garment: Garment, wear: Wear) -> None:
         self.figure, self.garment, self.wear = figure, garment, wear
         self.unit = figure.stature / 170
+        self.scale = figure.camera.scale  # px per cm
         m = garment.measures
         self.width = (m["width"] + wear.over) * self.unit
         self.neck = figure.y(0.163)
@@ -55,12 +46,8 @@ class Upper:
 
     def slope(self, x: np.ndarray | float) -> np.ndarray | float:
         """Height of the shoulder line x cm from the middle."""
-        inner = 5.4 * self.unit
-        return (
-            self.neck
-            - 0.6
-            + (np.abs(x) - inner) / (self.tip_x - inner) * (self.tip - self.neck + 0.6)
-        )
+        inner, top = 5.4 * self.unit, self.neck - 0.6
+        return top + (np.abs(x) - inner) / (self.tip_x - inner) * (self.tip - self.neck + 0.6)
 
     def _shell(self) -> Shell:
         figure = self.figure
@@ -93,25 +80,25 @@ class Upper:
             loose = np.where(y < self.waist, chest, np.maximum(chest, snug))
             half = loose + (snug - loose) * m["waist"] + flare * below**0.9
             # Once past the hips a skirt does not follow the body inward again.
-            half = np.where(
-                y > self.waist, np.maximum.accumulate(np.where(y > self.waist, half, 0)), half
-            )
+            skirt = y > self.waist
+            half = np.where(skirt, np.maximum.accumulate(np.where(skirt, half, 0)), half)
             return np.maximum(half, body + 0.5), deep + 0.5 * self.width + 0.8 * flare * below
         snug = body + self.width
         half = chest + (snug - chest) * m["waist"] + flare * fall**1.5
         if self.wear.tucked is not None:
             half = np.minimum(half, body + 1.2 + np.maximum(self.wear.tucked - y, 0) * 0.5)
-        return np.maximum(
-            half, body + 0.5 + self.wear.over
-        ), deep + 0.7 * self.width + 0.6 * flare * fall
+        half = np.maximum(half, body + 0.5 + self.wear.over)
+        return half, deep + 0.7 * self.width + 0.6 * flare * fall
 
     def ribbon(self) -> Ribbon:
         """The cloth of the trunk as a ribbon, straight up past the shoulders to a hood's height."""
+        shell = self.shell
+        below = shell.y >= self.pit
         above = Shell(
             self.figure,
-            np.append(self.shell.y[self.shell.y >= self.pit], self.neck - 40),
-            np.append(self.shell.half[self.shell.y >= self.pit], self.reference),
-            np.append(self.shell.deep[self.shell.y >= self.pit], self.reference_deep),
+            np.append(shell.y[below], self.neck - 40),
+            np.append(shell.half[below], self.reference),
+            np.append(shell.deep[below], self.reference_deep),
         )
         return above.ribbon(self.neck - 32 * self.unit, self.hem + 4, self.reference)
 
@@ -164,13 +151,11 @@ def trunk_outline(upper: Upper, top: np.ndarray, hem: np.ndarray) -> np.ndarray:
         top: photo points of the upper edge, in the order of increasing x on the photo.
         hem: photo points of the lower edge, same order.
     """
-    shell = upper.shell
-    sides = []
-    for s in (-1, 1):
-        heights = np.linspace(upper.pit, upper.hem, 18)[:-1]
-        side = shell.edge(s, heights)
-        sides.append(np.concatenate([_armhole(upper, s), side]))
-    return np.concatenate([top, sides[1], hem[::-1], sides[0][::-1]])
+    heights = np.linspace(upper.pit, upper.hem, 18)[:-1]
+    left, right = (
+        np.concatenate([_armhole(upper, s), upper.shell.edge(s, heights)]) for s in (-1, 1)
+    )
+    return np.concatenate([top, right, hem[::-1], left[::-1]])
 
 
 def _armhole(upper: Upper, s: int) -> np.ndarray:
@@ -192,9 +177,8 @@ def _armhole(upper: Upper, s: int) -> np.ndarray:
 
 def shoulder_point(upper: Upper, side: int) -> np.ndarray:
     """Where the sleeve's seam meets the shoulder line, just inside the edge of the trunk."""
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
     x = upper.tip_x - 1.0
-    return place(side * x, upper.slope(x))
+    return upper.shell.near(side * x, upper.slope(x))
 
 
 def armscye(upper: Upper, s: int) -> np.ndarray:
@@ -232,7 +216,7 @@ def landmarks(
     cut.landmarks += [(point, () if turned else (TRUNK, COLLAR)) for point in top["front"]]
     left = _chain(upper, -1, top["shoulder"][0], sleeves)
     right = _chain(upper, 1, top["shoulder"][1], sleeves)
-    hem = upper.shell.front(0.0, upper.hem) if not turned else upper.shell.back(0.0, upper.hem)
+    hem = upper.shell.near(0.0, upper.hem)
     cut.landmarks += [*left, (hem, (TRUNK,)), *right[::-1]]
 
 
@@ -242,8 +226,7 @@ def _chain(upper: Upper, side: int, shoulder: np.ndarray, sleeves: dict[int, Rib
     points: list = [(shoulder, (TRUNK, part, COLLAR))]
     if category not in SLEEVELESS:
         ribbon = sleeves[side]
-        long = category in (2, 4, 11)
-        steps = np.linspace(0, 1, 5 if long else 3)
+        steps = np.linspace(0, 1, 5 if category in LONG_SLEEVES else 3)
         end = float(ribbon.along[-1])
         points += [(ribbon.at(-1.0, end * t), (part,)) for t in steps[1:]]
         points += [(ribbon.at(1.0, end * t), (part,)) for t in steps[:0:-1]]
@@ -271,8 +254,7 @@ def neck_edge(upper: Upper) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     back = upper.shell.back(*back_neckline(upper, wide).T)
     strap = upper.garment.measures.get("strap_width")
     outer = upper.tip_x if strap is None else min(wide + strap * upper.unit, upper.tip_x - 0.3)
-    place = upper.shell.front if upper.figure.facing > 0 else upper.shell.back
-    shoulder = place(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
+    shoulder = upper.shell.near(np.array([-outer, outer]), upper.slope(np.array([outer, outer])))
     steps = np.array([0, 6, 12, 18, 24])
     points = {"back": back[7], "front": front[steps], "shoulder": shoulder}
     return (front if upper.figure.facing > 0 else back[::-1]), points

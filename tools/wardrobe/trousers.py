@@ -29,8 +29,7 @@ class Trousers:
 
     def middle(self, y: np.ndarray | float) -> np.ndarray:
         """The middle of the front, or of the back when that is seen, as photo positions."""
-        place = self.shell.front if self.figure.facing > 0 else self.shell.back
-        return place(np.zeros_like(np.asarray(y, np.float64)), y)
+        return self.shell.near(np.zeros_like(np.asarray(y, np.float64)), y)
 
 
 def cut_trousers(figure: Figure, garment: Garment) -> Cut:
@@ -48,11 +47,8 @@ def _leg(trousers: Trousers, side: int) -> Ribbon:
     """One leg; left edge the outer one. Rows go from the waist down to the hem."""
     figure, unit, scale = trousers.figure, trousers.unit, trousers.figure.camera.scale
     crotch = trousers.crotch
-    seat_rows, leg_rows = (
-        np.linspace(trousers.top, crotch, 8),
-        np.linspace(crotch, trousers.hem, 18),
-    )
-    y = np.concatenate([seat_rows, leg_rows[1:]])
+    leg_rows = np.linspace(crotch, trousers.hem, 18)[1:]
+    y = np.concatenate([np.linspace(trousers.top, crotch, 8), leg_rows])
     center, radius = _axis(trousers, side, y)
     outward = side * figure.facing
     half = radius * scale * (0.85 + 0.15 * abs(np.cos(figure.yaw)))

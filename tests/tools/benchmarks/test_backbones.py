@@ -72,9 +72,9 @@ def test_weights_of_each_backbone() -> None:
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path, colors: str, capsys) -> None:
-    run(tmp_path, "--dataset", colors, "--photos", "0", code=2)
+    run(tmp_path, "--dataset", colors, "--weights", "resnet9=x", code=2)
     error = capsys.readouterr().err
-    assert "--photos 0: must be at least 1" in error and error.count("\n") == 1
+    assert "resnet9 is not compared" in error and error.count("\n") == 1
     whole = tmp_path / "set" / "labels.csv"
     whole.write_text(whole.read_text().replace(",split", ",season"))
     run(tmp_path, "--dataset", colors, code=2)

@@ -14,7 +14,7 @@ from dataset_helpers import load_dataset
 from engine.errors import InputError
 from tests.datasets import write_coco
 from tools import benchmark
-from tools.benchmarks import floors
+from tools.benchmarks import floors, pooled_features
 from tools.benchmarks.linear_probe import fit_and_score
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features
 
@@ -77,10 +77,11 @@ def test_probe_learns_what_is_labelled() -> None:
     assert (scores.argmax(axis=1) == two[600:]).mean() > 0.9
 
 
-def test_features_are_of_each_box_and_computed_once(tmp_path: Path) -> None:
+def test_features_are_of_each_box_and_computed_once(tmp_path: Path, monkeypatch) -> None:
     records = load_dataset("coco", write_coco(tmp_path / "data"))
     network, file = MeanColor(), tmp_path / "features.npz"
-    first = cached_features(network, records, file, batch=2)
+    monkeypatch.setattr(pooled_features, "BATCH", 2)
+    first = cached_features(network, records, file)
     assert first.shape == (len(records.garment_photo), 3)
     garment = records[0].garments[0]
     x1, y1 = np.floor(garment.box[:2]).astype(int)
