@@ -55,6 +55,7 @@ from engine.pixels.photos import read_photo
 from engine.wording import counted
 from tools.convert_dataset import annotations
 from tools.outlining.outline import outline
+from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
 UNLIKELY = 0.05  # score of the detections that are looked at
 Record = dict[str, Any]
@@ -65,8 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     logger = distributed.configure_logging()
     finder = open_finder(arguments)
+    words = words_of(arguments.words, finder.categories)
     added, judged = load_outlined(arguments, finder.categories)
-    photos = choose(arguments)
+    photos = choose(arguments, words)
     output = arguments.output_dir
     folder, lock = claim(output, ("train.json", "val.json"))
     with lock:
@@ -91,10 +93,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "datasets", nargs="+", metavar="NAME:PATH[:key=value]...",
         help="photos of one garment each, with its category; as in train.py multitask --help",
     )  # fmt: skip
-    add(
-        "--words", nargs="+", required=True, metavar="WORD=CATEGORY",
-        help="what the detector calls their categories; photos of other words are left out",
-    )  # fmt: skip
+    add_words_flag(parser)
     add(
         "--absent", nargs="+", default=[], metavar="CATEGORY",
         help="what these photos do not show, whatever the detector says",
@@ -122,9 +121,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add_running_flags(parser)
     arguments = parser.parse_args(argv)
-    for word in arguments.words:
-        require(all(word.partition("=")), f"--words {word}: write WORD=CATEGORY")
-    arguments.words = dict(word.partition("=")[::2] for word in arguments.words)
     arguments.score_threshold, arguments.overlap = UNLIKELY, 1.0
     return arguments
 
@@ -138,8 +134,6 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
     device = distributed.init(arguments.device)
     finder = build_finder(arguments, device)
     known = ", ".join(finder.categories)
-    for word, category in arguments.words.items():
-        require(category in finder.categories, f"--words {word}={category}: name one of {known}")
     for category in arguments.absent:
         require(category in finder.categories, f"--absent {category}: name one of {known}")
     return finder
@@ -164,31 +158,20 @@ def load_outlined(
     return added, judged
 
 
-def choose(arguments: argparse.Namespace) -> dict[str, str]:
-    """Absolute path -> the category of its garment: photos of one with a word that is known.
+def choose(arguments: argparse.Namespace, words: dict[str, str]) -> dict[str, str]:
+    """Absolute path -> the category of its garment: at most so many photos of each.
 
     Raises:
         InputError: there are none.
     """
-    words, specs = arguments.words, [parse_spec(text) for text in arguments.datasets]
-    by_category: dict[str, list[str]] = {}
-    there: set[str] = set()
-    for records in (load_spec(spec, spec.split) for spec in specs):
-        for index in range(len(records)):
-            first, end = records.garment_offsets[index : index + 2].tolist()
-            if end - first != 1:
-                continue
-            word = records.category_name(int(records.garment_category[first]))
-            there.add(word)
-            if word in words:
-                by_category.setdefault(words[word], []).append(str(absolute(records.path(index))))
-    known = ", ".join(sorted(there)) or "more garments than one, or none"
-    require(bool(by_category), f"--words: no photo has any of them; the photos have {known}")
+    specs = [parse_spec(text) for text in arguments.datasets]
+    by_category = photos_by_category((load_spec(spec, spec.split) for spec in specs), words)
     chance = random.Random(0)
     chosen = {}
     for category, paths in sorted(by_category.items()):
-        chance.shuffle(paths)
-        chosen |= dict.fromkeys(paths[: arguments.most], category)
+        names = list(map(str, paths))
+        chance.shuffle(names)
+        chosen |= dict.fromkeys(names[: arguments.most], category)
     return chosen
 
 
