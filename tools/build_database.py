@@ -34,6 +34,7 @@ from dataset_helpers import parse_spec
 from engine import distributed, model_flags
 from engine.command_line import Parser
 from engine.config import require
+from engine.description.second_opinion import RECOGNIZED
 from engine.detection.predict import watch
 from engine.errors import exits_cleanly
 from engine.files import absolute
@@ -129,6 +130,7 @@ def open_source(
         return source, {"garments": "whole photos", **precision, **described}
     finder = model_flags.build_finder(arguments, device)
     found = model_flags.detection_basis(arguments, finder.settings)
+    found |= {"recognized": RECOGNIZED} if embedder.describer else {}
     return DetectedGarments(finder, groups), {"garments": "detected", **found, **described}
 
 

@@ -18,7 +18,7 @@ from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
 from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
-from engine.description.second_opinion import answers_in, reconsidered
+from engine.description.second_opinion import answers_in, recognized, reconsidered
 from engine.detection.detections import Detections
 from engine.pixels.crops import cut_crop
 from engine.precision import autocast
@@ -179,7 +179,7 @@ class Describer:
                 the word.
 
         Returns:
-            The garments, under the names that both networks agree on
+            The garments that both networks see, under the names that they agree on
             (``engine.description.second_opinion``), and one description of each.
         """
         if len(found) == 0:
@@ -195,16 +195,16 @@ class Describer:
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
         logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
-        found = self._renamed(found, categories, logits)
+        found, seen = self._reconsidered(found, categories, logits)
         words = [categories[label - 1] if categories else "" for label in found.labels]
         labels = self._rank(logits, words)
         vectors = {
             aspect: F.normalize(_mean([a["aspects"][aspect] for a in answers]), dim=1).cpu().numpy()
             for aspect in self.aspects
         }
-        return found, [
+        return found.only(seen), [
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
-            for i in range(len(found))
+            for i in seen
         ]
 
     def _on_device(self, crops: np.ndarray, masks: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -212,14 +212,16 @@ class Describer:
         pixels = torch.from_numpy(crops).to(self.device)
         return pixels.permute(0, 3, 1, 2), torch.from_numpy(masks).to(self.device)
 
-    def _renamed(
+    def _reconsidered(
         self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
-    ) -> Detections:
+    ) -> tuple[Detections, Sequence[int]]:
+        """The garments by their names, and which of them this model sees, too."""
         answers = answers_in(self.model.labels, categories)
         if answers is None or CATEGORY not in logits:
-            return found
+            return found, range(len(found))
         opinions = (logits[CATEGORY][:, answers] / self.settings.temperature).softmax(dim=1)
-        return reconsidered(found, opinions.cpu().numpy())
+        found = reconsidered(found, opinions.cpu().numpy())
+        return found, recognized(logits[CATEGORY], self.model.labels)
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""

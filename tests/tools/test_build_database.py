@@ -3,7 +3,6 @@
 Descriptors stand in for the network, a fake for the detector.
 """
 
-import csv
 import json
 import multiprocessing
 import os
@@ -14,59 +13,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from dataset_helpers import parse_spec
 from engine import model_flags
 from engine.description.describer import CropSettings, Description
-from engine.detection import finder
 from engine.errors import InputError
 from engine.model_flags import SCORE_THRESHOLD
 from retrieval import build, embedders
 from retrieval.store import open_database
 from tests import ranks
-from tests.datasets import write_df2
+from tests.builds import contents, fails, run, states, write_table
 from tests.fake_detector import CATEGORIES, FakeDetector, make_photos, write_weights
 from tools import build_database
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # tests.ranks has it import torch once
-NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
-
-
-def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
-    """Run the script's main in this process; its exit code must be 0."""
-    fake = fake or FakeDetector()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
-        patch.setattr(finder, "detect_photos", fake.detect)
-        with pytest.raises(SystemExit) as ended:
-            build_database.main([*map(str, arguments), *NO_MODEL])
-    assert ended.value.code == 0
-    return fake
-
-
-def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
-    """Run the script expecting exit code 2; returns its one line on stderr."""
-    with pytest.raises(SystemExit) as ended:
-        build_database.main([*map(str, arguments), *NO_MODEL])
-    assert ended.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()
-    assert len(message) == 1 and message[0].startswith("error: ")
-    return message[0]
-
-
-def contents(location: Path) -> dict[str, tuple]:
-    with open_database(location, read_only=True) as store:
-        assert store.verify() == []
-        keys = store.keys()
-        items = {item.key: item for item in store.get(keys)}
-        vectors = dict(zip(keys, store.vectors(keys).tolist(), strict=True))
-        return {key: (items[key], vectors[key]) for key in keys}
-
-
-def states(location: Path) -> dict:
-    with open_database(location, read_only=True) as store:
-        return store.photos()
 
 
 @pytest.fixture
@@ -201,88 +161,6 @@ def test_whole_photos_need_no_detector(tmp_path: Path) -> None:
     assert sorted(stored) == ["0.png#1", "1.png#1", "3.png#1", "sub/2.png#1"]
     assert all(item.box is None for item, _ in stored.values())
     assert states(tmp_path / "db")["gone.png"].error == "no such photo"
-
-
-def write_table(folder: Path, rows: list[dict]) -> Path:
-    with (folder / "labels.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    return folder
-
-
-def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
-    photos = make_photos(tmp_path / "set", 5)
-    names = ["0.png", "1.png", "sub/2.png", "3.png"]
-    rows = [
-        {"file_name": name, "item_id": f"p{i // 2}", "category": "hat", "color": "red" if i else "",
-         "x1": 5 if i == 1 else "", "y1": 6 if i == 1 else "", "x2": 50 if i == 1 else "",
-         "y2": 30 if i == 1 else ""}
-        for i, name in enumerate(names)
-    ]  # fmt: skip
-    command = ("--dataset", f"csv:{write_table(photos, rows)}", "--database", tmp_path / "db")
-    run(*command)
-    stored = contents(tmp_path / "db")
-    assert sorted(stored) == ["0.png#1", "1.png#1", "3.png#1", "sub/2.png#1"]
-    item = stored["1.png#1"][0]
-    assert (item.category, item.identity, item.box) == ("hat", "p0", (5, 6, 50, 30))
-    assert item.attributes == {"color": "red"}
-    assert stored["0.png#1"][0].attributes == {}
-    assert stored["3.png#1"][0].box == (0, 0, 60, 43)
-    vectors = {key: vector for key, (_, vector) in stored.items()}
-    rows[2]["color"] = "blue"
-    write_table(photos, rows[:3])
-    run(*command)
-    stored = contents(tmp_path / "db")
-    assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
-    assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
-    assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
-
-
-def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypatch) -> None:
-    photos = make_photos(tmp_path / "set", 2)
-    table = write_table(photos, [{"file_name": "0.png", "category": "hat"}])
-    monkeypatch.setattr(model_flags, "build_describer", lambda *_: pytest.fail("loads a model"))
-    run("--dataset", f"csv:{table}", "--features", "descriptors", "--database", tmp_path / "db")
-    assert [*contents(tmp_path / "db")] == ["0.png#1"]
-
-
-def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
-    photos = make_photos(tmp_path / "set", 5)
-    names = {"train": "0.png", "val": "1.png"}
-    rows = [{"file_name": name, "split": split} for split, name in names.items()]
-    train, val = (f"csv:{write_table(photos, rows)}:split={split}" for split in names)
-    for number, more in enumerate(([val], ["--dataset", val])):
-        run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
-        assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
-
-
-def test_pairs_of_one_number_in_two_splits_are_two_products(tmp_path: Path) -> None:
-    """DeepFashion2 numbers the pairs of each split from 1; user and shop photos of one share it."""
-    for split in ("train", "validation"):
-        write_df2(tmp_path / "df2", split=split)
-    splits = [f"deepfashion2:{tmp_path / 'df2'}:split={split}" for split in ("train", "val")]
-    made = ("--features", "descriptors", "--database")
-    run("--dataset", *splits, *made, tmp_path / "both")
-    run("--dataset", splits[0], *made, tmp_path / "one")
-    products = {key: item.identity for key, (item, _) in contents(tmp_path / "both").items()}
-    known = {key: product for key, product in products.items() if product}
-    pairs = ("000001.jpg#1", "000002.jpg#1")
-    pair = [product for key, product in known.items() if key.endswith(pairs)]
-    assert len(known) == 6 and len(set(known.values())) == 4
-    assert pair[0] == pair[1] != pair[2] == pair[3]
-    alone = {item.identity for item, _ in contents(tmp_path / "one").values()} - {None}
-    assert len(alone) == 2 and {f"train {product}" for product in alone} < set(known.values())
-
-
-def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:
-    photos = make_photos(tmp_path / "set", 1)
-    boxes = {"x1": 5, "y1": 6, "x2": 50, "y2": 30}
-    rows = [{"file_name": "0.png", "split": split, "category": split} | boxes for split in "ab"]
-    table = write_table(photos, rows)
-    run("--dataset", f"csv:{table}:split=a", f"csv:{table}:split=b", "--database", tmp_path / "db")
-    assert "photo listed more than once ×1" in capsys.readouterr().err
-    assert [item.category for item, _ in contents(tmp_path / "db").values()] == ["b"]
 
 
 def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:

@@ -65,6 +65,9 @@ class Vision:
             if len(garments):
                 found, names = garments, self.finder.categories
         found, descriptions, vectors = self.embedder.describe(photo, found, names)
+        if not len(found):  # nothing that the multitask model sees, too
+            found, names = whole_photo(None, full_size), []
+            found, descriptions, vectors = self.embedder.describe(photo, found, names)
         own = [names[label - 1] for label in found.labels] if names else []
         return Sight(found, own, descriptions, vectors)
 

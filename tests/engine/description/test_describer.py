@@ -203,3 +203,26 @@ def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(chec
     assert same.labels.tolist() == found.labels.tolist()
     given, _ = subject.describe(photo, found)
     assert given.labels.tolist() == found.labels.tolist()
+
+
+def test_what_the_model_has_no_word_for_is_no_garment(checkpoint):
+    photo, found = photo_with(3)
+    logits = torch.zeros(3, 5)
+    logits[[0, 2], [3, 0]] = 4.0  # of the second, a third for every word
+    subject = describer(checkpoint)
+    network = subject.model.describe
+
+    def answers(*rows):
+        return network(*rows) | {"logits": network(*rows)["logits"] | {"category": logits}}
+
+    everything = subject.describe(photo, found)[1]
+    subject.model.describe = answers
+    street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
+    seen, descriptions = subject.describe(photo, found, street)
+    np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
+    for kept, number in zip(descriptions, (0, 2), strict=True):
+        assert kept.colors == everything[number].colors
+        np.testing.assert_array_equal(kept.vectors["item"], everything[number].vectors["item"])
+    for categories in ([], [*street, "cape"]):  # given, or of a detector with other words
+        kept, descriptions = subject.describe(photo, found, categories)
+        assert len(kept) == len(descriptions) == 3

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from engine.data.labels import CATEGORY, LabelGroup, LabelSpace, Source
-from engine.description.second_opinion import answers_in, reconsidered
+from engine.description.second_opinion import RECOGNIZED, answers_in, recognized, reconsidered
 from engine.detection.detections import Detections
 
 VALUES = ("Shirt", "Top", "bag", "Dress", "hat")
@@ -75,3 +76,25 @@ def test_nothing_found_and_nothing_known() -> None:
     assert reconsidered(found([[0.7]]), np.ones((1, 1), np.float32)).labels.tolist() == [1]
     given = Detections(5, 7, np.zeros((1, 4)), np.ones(1), np.int64([2]), None)
     assert reconsidered(given, np.float32([[0.9, 0.1]])) is given
+
+
+def test_a_garment_is_what_some_set_has_a_word_for() -> None:
+    """Phone: Shirt, Dress, hat; street: Top, bag, Dress. Logits of 0 are a third of a set each."""
+    log = np.log
+    rows = [
+        [0, 0, 0, 0, 0],  # 1/3 everywhere
+        [log(2), 0, 0, 0, 0],  # phone: 2/4 Shirt
+        [0, log(2), 0, 0, 0],  # street: 2/4 Top
+        [0, 0, 0, log(1.07), 0],  # both: 1.07/3.07 = .3485
+        [0, 0, 0, log(1.09), 0],  # both: 1.09/3.09 = .3528
+        [9, 9, 0, 0, 9],  # phone: half Shirt, half hat; street: Top
+    ]
+    assert RECOGNIZED == 0.35
+    assert recognized(torch.tensor(rows), SPACE) == [1, 2, 4, 5]
+    assert recognized(torch.zeros(0, 5), SPACE) == []
+
+
+def test_sets_without_categories_have_no_say() -> None:
+    sources = (*SPACE.sources, Source("colors", {"color": (0,)}))
+    space = LabelSpace((*SPACE.groups, LabelGroup("color", ("red",), True)), sources)
+    assert recognized(torch.zeros(2, 5), space) == []

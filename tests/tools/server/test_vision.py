@@ -1,0 +1,60 @@
+"""What the server sees on a photo: its garments, else the photo as a whole."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.description.describer import CropSettings, Description
+from engine.detection.detections import Detections
+from engine.detection.predict import PredictSettings
+from tools.server.limits import Limits
+from tools.server.vision import Vision
+
+BOXES = np.array([[4.0, 5, 20, 30], [22, 5, 40, 50]], np.float32)
+
+
+class Finder:
+    """Finds the given number of bags."""
+
+    categories = ("top", "bag")
+    settings = PredictSettings(short_side=32, max_side=64)
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+        labels = np.full(self.count, 2)
+        return Detections(*full_size, BOXES[: self.count], np.ones(self.count), labels, None)
+
+
+class Embedder:
+    """Describes all given photos, and of found garments those that are named by ``sees``."""
+
+    cut = CropSettings(32, 0.1)
+
+    def __init__(self, sees: list[int]) -> None:
+        self.sees = sees
+
+    def describe(self, photo: np.ndarray, found: Detections, categories: list[str]) -> tuple:
+        seen = found.only(self.sees if categories else range(len(found)))
+        return seen, [Description({}, [], {})] * len(seen), np.ones((len(seen), 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("count", "sees", "boxes", "names"),
+    [
+        (2, [0, 1], BOXES.tolist(), ["bag", "bag"]),
+        (2, [1], BOXES[1:].tolist(), ["bag"]),
+        (2, [], [[0, 0, 60, 80]], []),  # the detector's finds are none to the other network
+        (0, [], [[0, 0, 60, 80]], []),
+    ],
+)
+def test_garments_or_the_whole_photo(count: int, sees: list, boxes: list, names: list) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(file, "PNG")
+    sight = Vision(Finder(count), Embedder(sees), Limits()).look(file.getvalue())
+    assert sight.found.boxes.tolist() == boxes
+    assert sight.categories == names
+    assert len(sight.descriptions) == len(sight.vectors) == len(boxes)

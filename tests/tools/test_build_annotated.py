@@ -1,0 +1,87 @@
+"""build_database.py on annotated sets: labels, splits, pairs, and what needs no network.
+
+Descriptors stand in for the network.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from engine import model_flags
+from tests.builds import contents, run, write_table
+from tests.datasets import write_df2
+from tests.fake_detector import make_photos
+
+
+def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "set", 5)
+    names = ["0.png", "1.png", "sub/2.png", "3.png"]
+    rows = [
+        {"file_name": name, "item_id": f"p{i // 2}", "category": "hat", "color": "red" if i else "",
+         "x1": 5 if i == 1 else "", "y1": 6 if i == 1 else "", "x2": 50 if i == 1 else "",
+         "y2": 30 if i == 1 else ""}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    command = ("--dataset", f"csv:{write_table(photos, rows)}", "--database", tmp_path / "db")
+    run(*command)
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == ["0.png#1", "1.png#1", "3.png#1", "sub/2.png#1"]
+    item = stored["1.png#1"][0]
+    assert (item.category, item.identity, item.box) == ("hat", "p0", (5, 6, 50, 30))
+    assert item.attributes == {"color": "red"}
+    assert stored["0.png#1"][0].attributes == {}
+    assert stored["3.png#1"][0].box == (0, 0, 60, 43)
+    vectors = {key: vector for key, (_, vector) in stored.items()}
+    rows[2]["color"] = "blue"
+    write_table(photos, rows[:3])
+    run(*command)
+    stored = contents(tmp_path / "db")
+    assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
+    assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
+    assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
+
+
+def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypatch) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    table = write_table(photos, [{"file_name": "0.png", "category": "hat"}])
+    monkeypatch.setattr(model_flags, "build_describer", lambda *_: pytest.fail("loads a model"))
+    run("--dataset", f"csv:{table}", "--features", "descriptors", "--database", tmp_path / "db")
+    assert [*contents(tmp_path / "db")] == ["0.png#1"]
+
+
+def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "set", 5)
+    names = {"train": "0.png", "val": "1.png"}
+    rows = [{"file_name": name, "split": split} for split, name in names.items()]
+    train, val = (f"csv:{write_table(photos, rows)}:split={split}" for split in names)
+    for number, more in enumerate(([val], ["--dataset", val])):
+        run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
+        assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
+
+
+def test_pairs_of_one_number_in_two_splits_are_two_products(tmp_path: Path) -> None:
+    """DeepFashion2 numbers the pairs of each split from 1; user and shop photos of one share it."""
+    for split in ("train", "validation"):
+        write_df2(tmp_path / "df2", split=split)
+    splits = [f"deepfashion2:{tmp_path / 'df2'}:split={split}" for split in ("train", "val")]
+    made = ("--features", "descriptors", "--database")
+    run("--dataset", *splits, *made, tmp_path / "both")
+    run("--dataset", splits[0], *made, tmp_path / "one")
+    products = {key: item.identity for key, (item, _) in contents(tmp_path / "both").items()}
+    known = {key: product for key, product in products.items() if product}
+    pairs = ("000001.jpg#1", "000002.jpg#1")
+    pair = [product for key, product in known.items() if key.endswith(pairs)]
+    assert len(known) == 6 and len(set(known.values())) == 4
+    assert pair[0] == pair[1] != pair[2] == pair[3]
+    alone = {item.identity for item, _ in contents(tmp_path / "one").values()} - {None}
+    assert len(alone) == 2 and {f"train {product}" for product in alone} < set(known.values())
+
+
+def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "set", 1)
+    boxes = {"x1": 5, "y1": 6, "x2": 50, "y2": 30}
+    rows = [{"file_name": "0.png", "split": split, "category": split} | boxes for split in "ab"]
+    table = write_table(photos, rows)
+    run("--dataset", f"csv:{table}:split=a", f"csv:{table}:split=b", "--database", tmp_path / "db")
+    assert "photo listed more than once ×1" in capsys.readouterr().err
+    assert [item.category for item, _ in contents(tmp_path / "db").values()] == ["b"]
