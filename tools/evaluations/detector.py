@@ -14,7 +14,8 @@ what the network finds of categories that the dataset does not have is left out.
 
 Where the dataset has attributes, and the multitask model or attribute_ids in the result file tell
 them, there is Fashionpedia's AP IoU+F1, too: a garment counts as found when its attributes are
-right as well.
+right as well. Both networks together tell each garment once, while AP rewards second guesses about
+the same one: compare what the thresholds show.
 
 --output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
 that there was nothing to measure.
