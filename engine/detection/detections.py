@@ -60,8 +60,8 @@ def to_xywh(boxes: np.ndarray) -> np.ndarray:
 def to_coco_results(
     image_id: int,
     detections: Detections,
-    category_ids: list[int],
-    attribute_ids: list[int] = (),
+    category_ids: Sequence[int],
+    attribute_ids: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """One JSON-ready dict per detection, as COCO result files hold them.
 
@@ -71,7 +71,7 @@ def to_coco_results(
         image_id: the photo's id in its dataset.
         detections: of that photo.
         category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
-        attribute_ids: its attributes' ids; told are they of detections that have attributes.
+        attribute_ids: its attributes' ids; needed where the detections have attributes.
     """
     boxes = to_xywh(detections.boxes)
     results = [

@@ -183,19 +183,24 @@ def test_the_detectors_category_chooses_the_branch(checkpoint):
     assert second.labels == free.labels
 
 
-def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(checkpoint):
-    photo, found = photo_with(5)
-    found.probabilities = np.full((5, 3), 0.2, np.float32)
-    found.probabilities[np.arange(5), found.labels - 1] = 0.4
-    logits = torch.full((5, 5), -9.0)
-    logits[:, [1, 2, 3]] = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [5, 0, 0], [0, 0, 0]])
-    subject = describer(checkpoint)
+def saying(logits: torch.Tensor, subject: Describer) -> Describer:
+    """The describer, with these answers of its network to the question of categories."""
     network = subject.model.describe
 
     def answers(*rows):
         return network(*rows) | {"logits": network(*rows)["logits"] | {"category": logits}}
 
     subject.model.describe = answers
+    return subject
+
+
+def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(checkpoint):
+    photo, found = photo_with(5)
+    found.probabilities = np.full((5, 3), 0.2, np.float32)
+    found.probabilities[np.arange(5), found.labels - 1] = 0.4
+    logits = torch.full((5, 5), -9.0)
+    logits[:, [1, 2, 3]] = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [5, 0, 0], [0, 0, 0]])
+    subject = saying(logits, describer(checkpoint))
     street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
     renamed, _ = subject.describe(photo, found, street)
     assert renamed.labels.tolist() == [1, 2, 3, 1, 1]  # the last: no opinion, so it stays
@@ -209,14 +214,8 @@ def test_what_the_model_has_no_word_for_is_no_garment(checkpoint):
     photo, found = photo_with(3)
     logits = torch.zeros(3, 5)
     logits[[0, 2], [3, 0]] = 4.0  # of the second, a third for every word
-    subject = describer(checkpoint)
-    network = subject.model.describe
-
-    def answers(*rows):
-        return network(*rows) | {"logits": network(*rows)["logits"] | {"category": logits}}
-
-    everything = subject.describe(photo, found)[1]
-    subject.model.describe = answers
+    everything = described(checkpoint, photo, found)
+    subject = saying(logits, describer(checkpoint))
     street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
     seen, descriptions = subject.describe(photo, found, street)
     np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
