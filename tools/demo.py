@@ -1,7 +1,7 @@
 """Weft on photos that anyone has: finds, describes, stores, searches, measures, and shows it.
 
     python tools/demo.py                    # minutes on two cores; then open demo/index.html
-    python tools/demo.py --output other/
+    python tools/demo.py --output other/ --photos 12
 
 The photos are rendered by tools/make_wardrobe.py, and one is real: Grace Hopper's portrait (public
 domain), which comes with matplotlib. Every step is one of Weft's own commands, printed and shown on
@@ -9,6 +9,7 @@ the page as it can be typed. A step that has already been done with the same com
 weights is not done again.
 """
 
+import argparse
 import json
 import os
 import shlex
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import matplotlib
 from rich.console import Console
 
-from engine.command_line import Parser
+from engine.command_line import Parser, positive
 from engine.errors import InputError, exits_cleanly
 from engine.files import digest, make_folder, replacing
 from engine.model_flags import DETECTOR_WEIGHTS, MULTITASK_WEIGHTS
@@ -58,13 +59,14 @@ class Step:
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    output = parse_arguments(argv)
+    arguments = parse_arguments(argv)
+    output = arguments.output.absolute()
     fingerprint = [digest_of(path) for path in (DETECTOR_WEIGHTS, MULTITASK_WEIGHTS)]
     make_folder(output / "portrait")
     sample = Path(matplotlib.get_data_path()) / "sample_data" / PORTRAIT
     shutil.copyfile(sample, output / "portrait" / PORTRAIT)
     console = Console(markup=False, highlight=False)
-    making = making_steps(name_of(output))
+    making = making_steps(name_of(output), arguments.photos)
     take(making, output, fingerprint, console, first=1)
     searching = searching_steps(name_of(output), garment_to_show(output))
     take(searching, output, fingerprint, console, first=1 + len(making))
@@ -72,11 +74,15 @@ def main(argv: list[str] | None = None) -> None:
     console.print(f"open {page}")
 
 
-def parse_arguments(argv: list[str] | None) -> Path:
-    """The folder everything goes to."""
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Flags as attributes."""
     parser = Parser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "demo", help="(default: demo/)")
-    return parser.parse_args(argv).output.absolute()
+    parser.add_argument(
+        "--photos", type=positive, default=PHOTOS, metavar="N",
+        help=f"photos to render; most of the time goes into them (default: {PHOTOS})",
+    )  # fmt: skip
+    return parser.parse_args(argv)
 
 
 def digest_of(path: Path) -> str:
@@ -98,14 +104,14 @@ def name_of(output: Path) -> str:
     return os.path.relpath(output, ROOT) if output.is_relative_to(ROOT) else str(output)
 
 
-def making_steps(out: str) -> list[Step]:
-    """From nothing to a database, and the numbers."""
+def making_steps(out: str, count: int) -> list[Step]:
+    """From nothing to a database of ``count`` rendered photos, and the numbers."""
     wardrobe, database = f"{out}/wardrobe", f"{out}/database"
     photos = (f"{wardrobe}/validation/image", f"{out}/portrait")
     return [
         Step("render", "rendering photos", (
             "tools/make_wardrobe.py", "--output", wardrobe, "--count", "4",
-            "--val-count", str(PHOTOS), "--size", str(SIDE),
+            "--val-count", str(count), "--size", str(SIDE),
         ), "wardrobe/wardrobe.json"),
         Step("build", "finding garments, storing them in a database", (
             "tools/build_database.py", *photos, "--database", database,
