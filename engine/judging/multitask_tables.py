@@ -85,7 +85,7 @@ def _percent(row: dict[str, Any], name: str) -> str:
     value = f"{100 * row[name]:.1f}"
     if name in row.get("intervals", {}):
         low, high = row["intervals"][name]
-        value += f" ±{50 * (high - low):.1f}"
+        value += f"±{50 * (high - low):.1f}"
     return value
 
 

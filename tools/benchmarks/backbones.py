@@ -128,7 +128,7 @@ def show(report: dict[str, Any]) -> None:
 
 def _percent(found: dict[str, float]) -> str:
     low, high = found["interval"]
-    return f"{100 * found['top1']:.1f} ±{50 * (high - low):.1f}"
+    return f"{100 * found['top1']:.1f}±{50 * (high - low):.1f}"
 
 
 def sources_of(texts: list[str], backbones: list[str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_table_of_accuracy_and_cost(tmp_path: Path, colors: str, monkeypatch, ca
     assert large["parameters"] == 21_797_672 - 513_000 and large["macs"] > small["macs"]
     assert large["ms_per_crop"] > 0 and large["peak_mib"] > 0
     printed = capsys.readouterr().out
-    assert "100.0 ±0.0" in printed and "cannot download it" in printed
+    assert "100.0±0.0" in printed and "cannot download it" in printed
     assert len(list((tmp_path / "kept").glob("*.npz"))) == 2
 
 
