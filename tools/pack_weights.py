@@ -1,14 +1,20 @@
-"""Makes a weights file to hand on: one checkpoint, or the mean of several, in half precision.
+"""Makes a weights file to hand on, in half precision: of one checkpoint, or the mean of several.
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
     python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
+    python tools/pack_weights.py weights/multitask.pt --add-questions RUN/checkpoint_latest.pt \
+        --output multitask.pt
 
 Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
 by further training is often better than either (Wortsman et al. 2022, "Robust fine-tuning of
 zero-shot models"); networks that were not trained from each other have no use for it. All else
 in the file is the last checkpoint's, but not what that was judged by, nor where it was trained:
 judge the result anew by tools/evaluate.py.
+
+A multitask model can learn another question and stay what it is otherwise: train it on a set that
+asks the question, with --weights MODEL --trainable-layers 0 --tasks attributes, and put the new
+classifier into the model by --add-questions. Its other answers, and databases, stay as they are.
 """
 
 import argparse
@@ -24,6 +30,8 @@ from torch import Tensor
 from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
 from engine.command_line import Parser, positive
 from engine.config import require
+from engine.data.labels import LabelSpace, Source
+from engine.description.multitask import build_multitask_from_checkpoint
 from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
 from engine.files import require_other
@@ -37,7 +45,8 @@ ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    require_other(arguments.output, arguments.checkpoints, "--output")
+    read = [*arguments.checkpoints, *filter(None, [arguments.add_questions])]
+    require_other(arguments.output, read, "--output")
     checkpoints = [weights_of(load_checkpoint(path)) for path in arguments.checkpoints]
     for path, checkpoint in zip(arguments.checkpoints, checkpoints, strict=True):
         require_same_network(path, checkpoint, arguments.checkpoints[-1], checkpoints[-1])
@@ -46,6 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     packed.pop("best", None)
     packed["config"] = {k: v for k, v in packed["config"].items() if k not in PLACES}
+    if arguments.add_questions:
+        asked = weights_of(load_checkpoint(arguments.add_questions, "multitask"), half=True)
+        packed = with_questions(packed, asked, arguments.add_questions)
     if arguments.crop_size:
         require(
             packed["kind"] == "multitask",
@@ -67,6 +79,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="of one network")
     add("--output", type=Path, required=True, help="file to write")
+    add(
+        "--add-questions", type=Path, metavar="CHECKPOINT",
+        help="multitask model trained on the same, unchanged trunk: its groups of attributes that "
+        "the model does not have are added",
+    )  # fmt: skip
     add(
         "--crop-size", type=positive, metavar="N",
         help="pixels of the crops that the multitask model is to see, a multiple of 32 (default: "
@@ -106,6 +123,53 @@ def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         else last
         for name, last in states[-1].items()
     }
+
+
+def with_questions(model: dict[str, Any], asked: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The model with the classifiers of the groups that only ``asked`` has.
+
+    Args:
+        model, asked: weights files' contents.
+        path: of ``asked``.
+
+    Raises:
+        InputError: they do not share a trunk, there is nothing to add, or it does not fit.
+    """
+    require(model["kind"] == "multitask", f"--add-questions: the first is a {model['kind']}")
+    trunks = [
+        {k: v for k, v in part["model"].items() if k.startswith("backbone.")}
+        for part in (model, asked)
+    ]
+    same = trunks[0].keys() == trunks[1].keys() and all(
+        torch.equal(tensor, trunks[1][name]) for name, tensor in trunks[0].items()
+    )
+    sentence = f"{path}: its trunk is another; train with --weights MODEL --trainable-layers 0"
+    require(same, sentence)
+    labels, others = (LabelSpace.from_plain(part["labels"]) for part in (model, asked))
+    known = {group.name for group in labels.groups}
+    answered = others.answered_by(asked["config"]["tasks"])
+    new = [group for group in answered if group.name not in known]
+    require(bool(new), f"{path}: asks nothing that the model does not answer")
+    for group in new:
+        sentence = f"{path}: {group.name} belongs to {group.aspect}, which a whole training learns"
+        require(group.aspect is None, sentence)
+    state, number = dict(model["model"]), len(labels.answered_by(model["config"]["tasks"]))
+    for place, group in enumerate(new, number):
+        old, own = f"classifiers.{answered.index(group)}.", f"classifiers.{place}."
+        state |= {
+            own + k.removeprefix(old): v for k, v in asked["model"].items() if k.startswith(old)
+        }
+    names = [group.name for group in new]
+    sources = [
+        Source(s.name, {k: v for k, v in s.vocabulary.items() if k in names})
+        for s in others.sources
+    ]
+    merged = LabelSpace((*labels.groups, *new), (*labels.sources, *sources))
+    twice = {s.name for s in labels.sources} & {s.name for s in sources}
+    require(not twice, f"{path}: the model has a set named {', '.join(twice)}; choose other name=")
+    result = model | {"model": state, "labels": merged.to_plain()}
+    build_multitask_from_checkpoint(result)  # refuses what does not fit
+    return result
 
 
 def with_crop_size(config: dict[str, Any], size: int) -> dict[str, Any]:

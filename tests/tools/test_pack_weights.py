@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.checkpoint import load_checkpoint
+from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.description.multitask import build_multitask, build_multitask_from_checkpoint
 from tools import pack_weights
 
 
@@ -79,3 +82,73 @@ def test_a_checkpoint_is_not_written_over(tmp_path, capsys):
     assert run(*files, "--output", tmp_path / "sub" / ".." / "a.pt") == 2
     assert "is the file to be read; name another" in capsys.readouterr().err
     assert files[0].read_bytes() == before
+
+
+def model_file(path: Path, groups: dict[str, tuple], tasks: tuple, seed: int, source: str) -> Path:
+    """A small multitask model; the trunk follows from the seed."""
+    labels = LabelSpace(
+        tuple(LabelGroup(name, values, True) for name, values in groups.items()),
+        (Source(source, {name: tuple(range(len(values))) for name, values in groups.items()}),),
+    )
+    torch.manual_seed(seed)
+    model = build_multitask(labels, trunk="resnet18", weights="none", tasks=tasks)
+    torch.manual_seed(len(groups))
+    for classifier in model.classifiers:
+        torch.nn.init.normal_(classifier.weight)
+    config = {"trunk": "resnet18", "tasks": tasks, "crop_size": 64, "margin": 0.1}
+    checkpoint = {"format": 1, "kind": "multitask", "step": 1, "epoch": 1.0, "config": config}
+    torch.save(checkpoint | {"labels": labels.to_plain(), "model": model.state_dict()}, path)
+    return path
+
+
+ASKED = {"category": ("a", "b"), "fit": ("slim", "wide", "loose")}
+TASKS = ("category", "attributes", "shape")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "base.pt"
+    return model_file(path, ASKED, TASKS, 3, "shop")
+
+
+def test_a_question_is_added_and_all_else_stays(base, tmp_path):
+    groups = {"fit": ("slim", "wide"), "lined": ("yes", "no"), "hood": ("no", "some", "big")}
+    other = model_file(tmp_path / "o.pt", groups, ("attributes",), 3, "mine")
+    assert run(base, "--add-questions", other, "--output", tmp_path / "n.pt") == 0
+    before, asked, after = (
+        build_multitask_from_checkpoint(load_checkpoint(path, "multitask"))
+        for path in (base, other, tmp_path / "n.pt")
+    )
+    assert [group.name for group in after.groups] == ["category", "fit", "lined", "hood"]
+    assert {s.name: set(s.vocabulary) for s in after.labels.sources} == {
+        "shop": {"category", "fit"},
+        "mine": {"lined", "hood"},
+    }
+    crops = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        said, alone, together = (m.describe(crops) for m in (before, asked, after))
+    expected = said["logits"] | {name: alone["logits"][name] for name in ("lined", "hood")}
+    assert expected.keys() == together["logits"].keys()
+    for name, logits in expected.items():
+        torch.testing.assert_close(together["logits"][name], logits, atol=0.05, rtol=0.01)
+    torch.testing.assert_close(together["aspects"], said["aspects"], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "tasks", "seed", "source", "says"),
+    [
+        ({"lined": ("yes", "no")}, ("attributes",), 4, "mine", "its trunk is another"),
+        (ASKED, TASKS, 3, "mine", "asks nothing that the model does not answer"),
+        ({"color": ("red",)}, ("attributes",), 3, "mine", "color belongs to color"),
+        ({"lined": ("yes", "no")}, ("attributes",), 3, "shop", "a set named shop"),
+        ({"lined": ("yes", "no")}, ("attributes", "box"), 3, "mine", "classifiers.2"),
+    ],
+)
+def test_questions_that_do_not_fit_are_refused(
+    base, tmp_path, capsys, groups, tasks, seed, source, says
+):
+    other = model_file(tmp_path / "o.pt", groups, tasks, seed, source)
+    assert run(base, "--add-questions", other, "--output", tmp_path / "n.pt") == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "n.pt").exists()
+    assert run(base, "--add-questions", other, "--output", other) == 2
