@@ -16,7 +16,10 @@ where each photo shows its one garment on a floor or a bed, --alone says so: wha
 
 --output-dir gets train.json and, from the sets of --add, val.json (val=NAME in a set says which
 part is judged by, val=none that none is); the folder that file names are relative to is printed.
-The tool can be killed at any time and goes on.
+finds.json beside them is for the multitask model: what the detector saw, and the garments of --add,
+each with the answer to "is garment", yes or no. A model that has learned that too (train.py
+multitask --dataset ... coco:outlined/:annotations=finds.json:images=ROOT:category=none:val=none)
+has infer.py leave out what is none. The tool can be killed at any time and goes on.
 """
 
 import argparse
@@ -37,14 +40,17 @@ from dataset_helpers import load_spec, parse_spec
 from engine import distributed
 from engine.command_line import Parser, positive
 from engine.config import require
+from engine.data.labels import IS_GARMENT, NO, YES
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
+from engine.detection.duplicates import drop_duplicates
 from engine.detection.finder import GarmentFinder
 from engine.detection.predict import watch
 from engine.errors import exits_cleanly
 from engine.files import absolute, replacing
 from engine.model_flags import (
     DETECTOR_WEIGHTS,
+    OVERLAP,
     add_running_flags,
     build_finder,
     detection_basis,
@@ -54,7 +60,7 @@ from engine.outputs.photo_run import claim, stamp_of
 from engine.pixels.photos import read_photo
 from engine.wording import counted
 from tools.convert_dataset import annotations
-from tools.outlining.outline import outline
+from tools.outlining.outline import judge_finds, outline
 from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
 UNLIKELY = 0.05  # score of the detections that are looked at
@@ -70,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments, words)
     output = arguments.output_dir
-    folder, lock = claim(output, ("train.json", "val.json"))
+    folder, lock = claim(output, ("train.json", "val.json", "finds.json"))
     with lock:
         records = outline_all(finder, photos, folder, basis_of(arguments, finder))
         roots = [absolute(part.root) for part in (*added, *judged)]
@@ -78,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         document = partial(Document, finder.categories, root)
         train = document(added * arguments.add_times, records)
         train.write(output / "train.json")
+        document(added, records, finds=True).write(output / "finds.json")
         if judged:
             document(judged, []).write(output / "val.json")
     for how, count in Counter(record["how"] for record in records).most_common():
@@ -177,7 +184,7 @@ def choose(arguments: argparse.Namespace, words: dict[str, str]) -> dict[str, st
 
 def basis_of(arguments: argparse.Namespace, finder: GarmentFinder) -> Record:
     """All that outlines depend on beside the photo and the category of its garment."""
-    said = {"absent": sorted(set(arguments.absent)), "alone": arguments.alone}
+    said = {"absent": sorted(set(arguments.absent)), "alone": arguments.alone, "once": OVERLAP}
     return detection_basis(arguments, finder.settings) | said
 
 
@@ -218,22 +225,41 @@ def outline_all(
 def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> Record:
     """What is journaled of a photo beside its record so far."""
     if not isinstance(result, Detections):
-        return {"how": "unreadable", "garments": []}
+        return {"how": "unreadable", "garments": [], "finds": []}
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
         photo = read_photo(Path(record["photo"]))
     about = record["known"], record["absent"], record["alone"]
     how, garments = outline(photo, result, categories, *about)
-    plain = [[name, mask["counts"].decode()] for name, mask in garments]
-    return {"how": how, "size": [result.height, result.width], "garments": plain}
+    finds = judge_finds(drop_duplicates(result, OVERLAP), categories, *about)
+    return {
+        "how": how,
+        "size": [result.height, result.width],
+        "garments": [[name, mask["counts"].decode()] for name, mask in garments],
+        "finds": [[name, mask["counts"].decode(), yes] for name, mask, yes in finds],
+    }
 
 
 class Document:
-    """A COCO file of sets and of photos that were outlined; file names are relative to ``root``."""
+    """A COCO file of sets and of photos that were outlined.
+
+    Args:
+        categories: of the detector.
+        root: folder that file names are relative to.
+        sets: whose garments are taken over.
+        photos: records.
+        finds: take what was found on the photos, and answer of all whether it is a garment.
+    """
 
     def __init__(
-        self, categories: list[str], root: Path, sets: list[PhotoRecords], photos: list[Record]
+        self,
+        categories: list[str],
+        root: Path,
+        sets: list[PhotoRecords],
+        photos: list[Record],
+        *,
+        finds: bool = False,
     ) -> None:
-        self.root = root
+        self.root, self.finds = root, finds
         self.numbers = {name: number for number, name in enumerate(categories, 1)}
         self.images: list[Record] = []
         self.annotations: list[Record] = []
@@ -251,13 +277,14 @@ class Document:
                 self._add_garment(records.categories[place], entry)
 
     def _add_photo(self, record: Record) -> None:
-        if not record["garments"]:
+        garments = record["finds" if self.finds else "garments"]
+        if not garments:
             return
         self._add_image(Path(record["photo"]), *record["size"])
-        for name, counts in record["garments"]:
+        for name, counts, *yes in garments:
             mask = {"size": record["size"], "counts": counts}
             about = {"bbox": coco_mask.toBbox(mask).tolist(), "area": int(coco_mask.area(mask))}
-            self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask})
+            self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask}, *yes)
 
     def write(self, path: Path) -> None:
         categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
@@ -270,8 +297,9 @@ class Document:
         entry = {"id": len(self.images) + 1, "file_name": name, "width": width, "height": height}
         self.images.append(entry)
 
-    def _add_garment(self, name: str, entry: Record) -> None:
+    def _add_garment(self, name: str, entry: Record, yes: bool = True) -> None:
         place = {"id": len(self.annotations) + 1, "image_id": len(self.images)}
+        place |= {"attributes": {IS_GARMENT: YES if yes else NO}} if self.finds else {}
         self.annotations.append(entry | place | {"category_id": self.numbers[name]})
 
 

@@ -20,6 +20,9 @@ from engine.errors import InputError
 
 ASPECTS = ("item", "color", "texture", "shape")
 CATEGORY = "category"
+# The question whether what a detector found is a garment at all, answered by YES or something else;
+# tools/outline_photos.py writes sets that ask it.
+IS_GARMENT, YES, NO = "is garment", "yes", "no"
 
 # A group whose name contains the word also trains that aspect's vector.
 ASPECT_WORDS = (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.backbones import settle
 from engine.config import require
-from engine.data.labels import CATEGORY, LabelGroup, LabelSpace
+from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
 from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
@@ -163,7 +163,11 @@ class Describer:
     @property
     def groups(self) -> dict[str, bool]:
         """Group of labels it gives -> whether its values exclude each other."""
-        return {g.name: g.exclusive for g in self.model.groups if g.name in self.vocabulary}
+        return {
+            group.name: group.exclusive
+            for group in self.model.groups
+            if group.name in self.vocabulary and group.name != IS_GARMENT
+        }
 
     def describe(
         self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
@@ -194,8 +198,12 @@ class Describer:
             looks.append(self._on_device(*cut_garments(photo, found, wider)))
         route = self._route(found, categories)
         answers = [self._run(crops, masks, route) for crops, masks in looks]
-        logits = {group: _mean([a["logits"][group] for a in answers]) for group in self.groups}
-        found, seen = self._reconsidered(found, categories, logits)
+        logits = {
+            group.name: _mean([a["logits"][group.name] for a in answers])
+            for group in self.model.groups
+        }
+        found = self._reconsidered(found, categories, logits)
+        seen = self._recognized(found, categories, logits)
         words = [categories[label - 1] if categories else "" for label in found.labels]
         labels = self._rank(logits, words)
         vectors = {
@@ -214,14 +222,21 @@ class Describer:
 
     def _reconsidered(
         self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
-    ) -> tuple[Detections, Sequence[int]]:
-        """The garments by their names, and which of them this model sees, too."""
+    ) -> Detections:
+        """The garments under the names that both networks agree on."""
         answers = answers_in(self.model.labels, categories)
         if answers is None or CATEGORY not in logits:
-            return found, range(len(found))
+            return found
         opinions = (logits[CATEGORY][:, answers] / self.settings.temperature).softmax(dim=1)
-        found = reconsidered(found, opinions.cpu().numpy())
-        return found, recognized(logits[CATEGORY], self.model.labels)
+        return reconsidered(found, opinions.cpu().numpy())
+
+    def _recognized(
+        self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
+    ) -> Sequence[int]:
+        """Which of a detector's finds this model, too, takes for garments."""
+        if not categories or IS_GARMENT not in logits:
+            return range(len(found))
+        return recognized(logits[IS_GARMENT], self.model.labels.group(IS_GARMENT))
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
@@ -250,8 +265,8 @@ class Describer:
     def _rank(self, logits: dict[str, Tensor], words: Sequence[str]) -> list[dict[str, Ranked]]:
         """Per garment, called by one of ``words``, its groups' likeliest values."""
         ranked: list[dict[str, Ranked]] = [{} for _ in words]
-        for name, rows in logits.items():
-            group = self.model.labels.group(name)
+        for name in self.groups:
+            group, rows = self.model.labels.group(name), logits[name]
             chosen = _probabilities(rows, group, self.vocabulary[name], self.settings)
             if name == CATEGORY and not self.settings.vocabulary:
                 chosen = [

@@ -2,9 +2,9 @@
 
 The detector names a garment by a 7x7 map of it, between all the others of its photo; the multitask
 model by a crop of it at full resolution, and it may have learned from photos of other kinds. Where
-a set that it learned from has exactly the detector's categories, both answer the same question, and
-what the model has no word for is no garment: a strip of floor above trousers passes for a top in
-the detector's 7x7 cells, but not in a crop.
+a set that it learned from has exactly the detector's categories, both answer the same question.
+Where it has learned which of a detector's finds are garments, what it takes for none is none: a
+strip of floor above trousers passes for a top in the detector's 7x7 cells, but not in a crop.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.labels import CATEGORY, LabelSpace
+from engine.data.labels import CATEGORY, YES, LabelGroup, LabelSpace, index_by_text
 from engine.detection.detections import Detections
 
 # Of the detector's probabilities: it is surer than it is right on photos unlike those it knows.
 # Chosen on validation photos of streets, phones and shops together.
 EXPONENT = 0.7
 
-# Probability of a word that a garment has in the words of at least one set. Chosen there, too: of
-# what is shown on phone photos it drops 1 garment in 343 and 23 of 115 mistakes, on street photos 0
-# of 448 and 1 of 134, and of all on shops' photos, where legs are cut off at the hip, 15 of 407.
-RECOGNIZED = 0.35
+# Probability of being a garment at all. Chosen there, too.
+RECOGNIZED = 0.5
 
 
 def answers_in(labels: LabelSpace, categories: Sequence[str]) -> list[int] | None:
@@ -65,13 +63,16 @@ def reconsidered(found: Detections, opinions: np.ndarray) -> Detections:
     return replace(found, labels=together.argmax(axis=1) + 1)
 
 
-def recognized(logits: Tensor, labels: LabelSpace) -> list[int]:
-    """Rows of the garments for which the multitask model has a word.
+def recognized(logits: Tensor, group: LabelGroup) -> list[int]:
+    """Rows of what the multitask model, too, takes for a garment.
 
     Args:
-        logits: f32[N,V] of its category head.
-        labels: the model's.
+        logits: f32[N,V] of ``group``.
+        group: the model's question ``engine.data.labels.IS_GARMENT``; all rows where yes is not
+            among its answers.
     """
-    sets = [source.vocabulary.get(CATEGORY) for source in labels.sources]
-    likeliest = [logits[:, list(words)].softmax(dim=1).amax(dim=1) for words in sets if words]
-    return torch.nonzero(torch.stack(likeliest).amax(dim=0) >= RECOGNIZED).flatten().tolist()
+    yes = index_by_text(group.values).get(YES)
+    if yes is None:
+        return list(range(len(logits)))
+    sure = logits.softmax(dim=1)[:, yes] >= RECOGNIZED
+    return torch.nonzero(sure).flatten().tolist()

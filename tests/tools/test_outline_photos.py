@@ -11,7 +11,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from dataset_helpers import load_spec, parse_spec
 from engine import model_flags
+from engine.data.labels import IS_GARMENT, encode_labels, merge_labels
 from engine.detection import finder
 from engine.detection.detections import Detections
 from engine.pixels.photos import PhotoError, read_photo
@@ -128,6 +130,42 @@ def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detecto
     assert [i["id"] for i in document["images"]] == list(range(1, 10))
     copied = [{k: v for k, v in g.items() if "id" not in k} for g in document["annotations"][:3]]
     assert copied == [{k: v for k, v in g.items() if "id" not in k} for g in first["annotations"]]
+
+
+def test_finds_answer_whether_they_are_garments(shop, tmp_path, detector, monkeypatch):
+    """On photo 1 two more are found, a bag beside the shirt and the shirt again."""
+    run(shop, tmp_path / "street")
+    look = finder.detect_photos
+
+    def with_more(*arguments, **keywords):
+        for key, found, photo in look(*arguments, **keywords):
+            if key.endswith("1.png"):
+                beside, again = (np.zeros(photo.shape[:2], np.uint8, order="F") for _ in range(2))
+                beside[5:20, 6:19] = again[30:70, 31:70] = 1
+                found = Detections(
+                    SIDE, SIDE, np.float32([[30, 30, 70, 70], [6, 5, 19, 20], [31, 30, 70, 70]]),
+                    np.float32([0.9, 0.8, 0.7]), np.array([1, 2, 2]),
+                    [*found.masks, coco_mask.encode(beside), coco_mask.encode(again)],
+                )  # fmt: skip
+            yield key, found, photo
+
+    monkeypatch.setattr(finder, "detect_photos", with_more)
+    street = f"coco:{tmp_path / 'street'}:images={shop / 'images'}:val=none"
+    run(shop, tmp_path / "out", "--alone", "--add", street, "--add-times", "2")
+    spec = f"coco:{tmp_path / 'out'}:annotations=finds.json:images={shop / 'images'}"
+    records = load_spec(parse_spec(f"{spec}:category=none"), "train")
+    (group,) = records.attribute_groups
+    assert (group.name, group.exclusive) == (IS_GARMENT, True)
+    answers = encode_labels(merge_labels([records], ["finds"]), records)[IS_GARMENT]
+    named = [records.attributes[group.start + answer] for answer in answers]
+    photos = [str(records.path(i))[-5:] for i in records.garment_photo]
+    assert sorted(zip(photos, named, strict=True)) == [
+        ("0.png", "yes"), ("0.png", "yes"),
+        ("1.png", "no"), ("1.png", "yes"), ("1.png", "yes"),
+        ("3.png", "yes"), ("3.png", "yes"),
+    ]  # fmt: skip
+    run(shop, tmp_path / "out", "--add", street)
+    assert "no" not in (tmp_path / "out" / "finds.json").read_text().split('"')
 
 
 @pytest.mark.parametrize(

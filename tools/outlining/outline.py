@@ -20,6 +20,7 @@ APART = 0.3  # share of the smaller one, up to which two detections that overlap
 AGREE = 0.8  # IoU at which a studio photo's foreground is the garment
 
 Outlined = list[tuple[str, RLE]]  # category and mask of the whole photo's size
+Judged = list[tuple[str, RLE, bool]]  # with whether it is a garment
 
 
 def outline(
@@ -64,6 +65,41 @@ def outline(
         masks = [found.masks[i] for i in (main, *others)]
         return "worn with others, as detected", list(zip(worn, masks, strict=True))
     return _alone(photo, found.masks[main], known)
+
+
+def judge_finds(
+    found: Detections,
+    categories: list[str],
+    known: str,
+    absent: Collection[str] = (),
+    alone: bool = False,
+) -> Judged:
+    """What the detector sees on such a photo, and whether it is a garment where that is certain.
+
+    The garment is the largest that bears its name. No garments are, apart from it, all that bear
+    the name of something absent, and where it is alone whatever bears another name than its own:
+    of a pair of shoes both may be found.
+
+    Args:
+        found: with masks, also unlikely ones, each told once.
+        categories, known, absent, alone: see ``outline``.
+
+    Returns:
+        Each find with the detector's name for it; none where none bears the garment's name.
+    """
+    names = [categories[label - 1] for label in found.labels]
+    named = [i for i in range(len(found)) if names[i] == known and found.scores[i] >= SEEN]
+    if not named:
+        return []
+    main = max(named, key=lambda i: coco_mask.area(found.masks[i]))
+    nothing = [
+        i
+        for i in range(len(found))
+        if (names[i] in absent or (alone and names[i] != known))
+        and coco_mask.area(found.masks[i])
+        and _apart(found.masks[i], found.masks[main])
+    ]
+    return [(names[i], found.masks[i], i == main) for i in (main, *nothing)]
 
 
 def _alone(photo: np.ndarray, rough: RLE, known: str) -> tuple[str, Outlined]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from engine.data.labels import LabelGroup, LabelSpace, Source
+from engine.data.labels import IS_GARMENT, LabelGroup, LabelSpace, Source
 from engine.description.describer import Describer, DescriberSettings, choose_vocabulary
 from engine.description.multitask import build_multitask
 from engine.description.multitask_config import MultitaskConfig
@@ -107,6 +107,7 @@ def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
 )
 def test_an_unsure_word_gives_way_to_the_detectors_own(checkpoint, logits, word, first):
     rows = {"category": torch.tensor([logits], dtype=torch.float32)}
+    rows |= {"color": torch.zeros(1, 3), "parts": torch.zeros(1, 2)}
     [entry] = describer(checkpoint)._rank(rows, [word])
     assert entry["category"][0][0] == first
     [kept] = describer(checkpoint, vocabulary="shop")._rank(rows, [word])
@@ -183,12 +184,12 @@ def test_the_detectors_category_chooses_the_branch(checkpoint):
     assert second.labels == free.labels
 
 
-def saying(logits: torch.Tensor, subject: Describer) -> Describer:
-    """The describer, with these answers of its network to the question of categories."""
+def saying(logits: torch.Tensor, subject: Describer, group: str = "category") -> Describer:
+    """The describer, with these answers of its network to a question."""
     network = subject.model.describe
 
     def answers(*rows):
-        return network(*rows) | {"logits": network(*rows)["logits"] | {"category": logits}}
+        return network(*rows) | {"logits": network(*rows)["logits"] | {group: logits}}
 
     subject.model.describe = answers
     return subject
@@ -210,18 +211,35 @@ def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(chec
     assert given.labels.tolist() == found.labels.tolist()
 
 
-def test_what_the_model_has_no_word_for_is_no_garment(checkpoint):
+@pytest.fixture(scope="module")
+def choosy(checkpoint):
+    """A model that has also learned which finds are garments."""
+    torch.manual_seed(5)
+    asked = LabelGroup(IS_GARMENT, ("no", "yes"), True)
+    space = LabelSpace(
+        (*SPACE.groups, asked), (*SPACE.sources, Source("finds", {IS_GARMENT: (0, 1)}))
+    )
+    model = build_multitask(space, trunk="resnet18", weights="none", tasks=TASKS)
+    return checkpoint | {"labels": space.to_plain(), "model": model.state_dict()}
+
+
+def test_what_the_model_takes_for_no_garment_is_left_out(choosy):
     photo, found = photo_with(3)
-    logits = torch.zeros(3, 5)
-    logits[[0, 2], [3, 0]] = 4.0  # of the second, a third for every word
-    everything = described(checkpoint, photo, found)
-    subject = saying(logits, describer(checkpoint))
-    street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
-    seen, descriptions = subject.describe(photo, found, street)
-    np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
-    for kept, number in zip(descriptions, (0, 2), strict=True):
-        assert kept.colors == everything[number].colors
-        np.testing.assert_array_equal(kept.vectors["item"], everything[number].vectors["item"])
-    for categories in ([], [*street, "cape"]):  # given, or of a detector with other words
-        kept, descriptions = subject.describe(photo, found, categories)
-        assert len(kept) == len(descriptions) == 3
+    answers = torch.tensor([[0.0, 2.0], [2.0, 0.0], [-1.0, 1.0]])
+    everything = described(choosy, photo, found)
+    subject = saying(answers, describer(choosy), IS_GARMENT)
+    for detector in (["dress"] * 3, [SPACE.groups[0].values[number] for number in (1, 2, 3)]):
+        seen, descriptions = subject.describe(photo, found, detector)
+        np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
+        for kept, number in zip(descriptions, (0, 2), strict=True):
+            assert kept.colors == everything[number].colors
+            np.testing.assert_array_equal(kept.vectors["item"], everything[number].vectors["item"])
+    given, descriptions = subject.describe(photo, found)
+    assert len(given) == len(descriptions) == 3
+
+
+def test_whether_it_is_a_garment_is_not_among_its_labels(choosy):
+    photo, found = photo_with(2)
+    assert list(describer(choosy).groups) == ["category", "color", "parts"]
+    for description in described(choosy, photo, found):
+        assert list(description.labels) == ["category", "color", "parts"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.labels import CATEGORY, LabelGroup, LabelSpace, Source
+from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace, Source
 from engine.description.second_opinion import RECOGNIZED, answers_in, recognized, reconsidered
 from engine.detection.detections import Detections
 
@@ -78,23 +78,14 @@ def test_nothing_found_and_nothing_known() -> None:
     assert reconsidered(given, np.float32([[0.9, 0.1]])) is given
 
 
-def test_a_garment_is_what_some_set_has_a_word_for() -> None:
-    """Phone: Shirt, Dress, hat; street: Top, bag, Dress. Logits of 0 are a third of a set each."""
-    log = np.log
-    rows = [
-        [0, 0, 0, 0, 0],  # 1/3 everywhere
-        [log(2), 0, 0, 0, 0],  # phone: 2/4 Shirt
-        [0, log(2), 0, 0, 0],  # street: 2/4 Top
-        [0, 0, 0, log(1.07), 0],  # both: 1.07/3.07 = .3485
-        [0, 0, 0, log(1.09), 0],  # both: 1.09/3.09 = .3528
-        [9, 9, 0, 0, 9],  # phone: half Shirt, half hat; street: Top
-    ]
-    assert RECOGNIZED == 0.35
-    assert recognized(torch.tensor(rows), SPACE) == [1, 2, 4, 5]
-    assert recognized(torch.zeros(0, 5), SPACE) == []
+def test_what_is_likelier_no_garment_is_none() -> None:
+    group = LabelGroup(IS_GARMENT, ("no", "Yes", "partly"), True)
+    rows = torch.log(torch.tensor([[1.0, 1, 1], [1, 2.1, 1], [1, 1.9, 1], [0.1, 9, 1]]))
+    assert RECOGNIZED == 0.5  # of the second 2.1 / 4.1, of the third 1.9 / 3.9
+    assert recognized(rows, group) == [1, 3]
+    assert recognized(torch.zeros(0, 3), group) == []
 
 
-def test_sets_without_categories_have_no_say() -> None:
-    sources = (*SPACE.sources, Source("colors", {"color": (0,)}))
-    space = LabelSpace((*SPACE.groups, LabelGroup("color", ("red",), True)), sources)
-    assert recognized(torch.zeros(2, 5), space) == []
+def test_without_a_yes_nothing_is_left_out() -> None:
+    group = LabelGroup(IS_GARMENT, ("0", "1"), True)
+    assert recognized(torch.tensor([[9.0, 0], [0, 9]]), group) == [0, 1]

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections
-from tools.outlining.outline import outline
+from tools.outlining.outline import judge_finds, outline
 
 CATEGORIES = ["top", "trousers", "shoes"]
 HEIGHT, WIDTH = 149, 131
@@ -107,3 +107,32 @@ def test_alone_a_garment_is_found_under_whatever_name():
     seen = found(("top", 0.9, (0, 12, 30, 100)), ("shoes", 0.4, (24, 70, 32, 98)))
     _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "trousers", alone=True)
     assert name == "trousers" and iou(mask, encode(*SHIRT)) > 0.9
+
+
+STRIP, FIST = (0, 12, 30, 100), (60, 75, 10, 25)
+
+
+def test_alone_whatever_else_is_found_is_no_garment():
+    whole = (18, 72, 28, 102)
+    seen = found(("top", 0.9, STRIP), ("trousers", 0.8, LEGS), ("top", 0.7, whole),
+                 ("shoes", 0.06, FEET), ("shoes", 0.5, (30, 50, 40, 60)),
+                 ("shoes", 0.4, (0, 0, 0, 0)))  # fmt: skip
+    judged = judge_finds(seen, CATEGORIES, "top", alone=True)
+    assert [(name, garment) for name, _, garment in judged] == [
+        ("top", True),
+        ("trousers", False),
+        ("shoes", False),
+    ], "what has its name may be its other half, what lies on it a part; a mask may be empty"
+    assert judged[0][1] == encode(*whole)
+
+
+def test_worn_only_what_is_absent_is_no_garment():
+    seen = found(("trousers", 0.9, LEGS), ("top", 0.7, SHIRT), ("shoes", 0.5, FIST))
+    assert [find[::2] for find in judge_finds(seen, CATEGORIES, "top")] == [("top", True)]
+    judged = judge_finds(seen, CATEGORIES, "top", absent=["shoes"])
+    assert [(name, garment) for name, _, garment in judged] == [("top", True), ("shoes", False)]
+
+
+def test_where_the_garment_is_not_found_nothing_is_certain():
+    for seen in (found(), found(("trousers", 0.9, SHIRT)), found(("top", 0.29, SHIRT))):
+        assert judge_finds(seen, CATEGORIES, "top", absent=["trousers"], alone=True) == []
