@@ -78,6 +78,8 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
     assert as_stored(store, Filter(attributes={"COLOR": ("RED",)})) == Filter(
         attributes={"color": ("red",)}
     )
+    of_both = Filter(attributes={"Color": ("red",), "COLOR": ("Blue",)})
+    assert as_stored(store, of_both).attributes == {"color": ("red", "blue")}
     odd = make_item(COUNT)
     odd.attributes = {"Color": "Red"}
     store.add([odd], unit_rows(COUNT + 1)[-1:])
