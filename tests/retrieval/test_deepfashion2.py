@@ -152,6 +152,16 @@ def test_truth_of_a_dataset(tmp_path: Path) -> None:
             ' "gallery_image_id": [5], "gallery_bbox": []}]',
             "1 gallery images but 0 boxes",
         ),
+        (
+            '[{"query_image_id": 1, "query_bbox": [1, 2, 3, 4], "query_cls": 1, "query_score": NaN,'
+            ' "gallery_image_id": [], "gallery_bbox": []}]',
+            "entry 0: nan is no score",
+        ),
+        (
+            '[{"query_image_id": Infinity, "query_bbox": [1, 2, 3, 4], "query_cls": 1,'
+            ' "query_score": 1, "gallery_image_id": [], "gallery_bbox": []}]',
+            "entry 0: .*infinity",
+        ),
     ],
 )
 def test_foreign_files_are_named(tmp_path: Path, text: str, message: str) -> None:
