@@ -142,6 +142,7 @@ class StoreContract:
         filled.delete([items[0].key])
         left = items[1:]
         kinds = {item.category for item in left} - {None}
+        filled.add([Item("nameless", "b", category="")], unit_rows(1))
         categories, attributes = filled.labels()
         assert categories == {kind: sum(i.category == kind for i in left) for kind in kinds}
         assert attributes["color"] == {
