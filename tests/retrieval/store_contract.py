@@ -199,6 +199,17 @@ class StoreContract:
         not_finite[1, 3] = np.nan
         nameless = make_item(50)
         nameless.key = ""
+        half = "\ud83d"  # half a character, which JSON can hold as an escape
+        for labels in (
+            {"category": half},
+            {"identity": half},
+            {"attributes": {"color": half}},
+            {"attributes": {half: "yes"}},
+            {"extra": {"source": half}},
+            {"extra": {"source": {1}}},
+        ):
+            with pytest.raises(InputError, match=r"another.jpg#1: .*Unicode"):
+                filled.add([Item("another.jpg#1", "another.jpg", 1, **labels)], rows[:1])
         for bad_items, bad_rows in (
             ([make_item(50), make_item(51)], not_finite),
             ([make_item(50), make_item(50)], rows[:2]),
