@@ -101,7 +101,7 @@ def test_what_the_server_rounds_is_put_right() -> None:
     """Scores 1e-6 apart under errors of 0.4e-5, either way."""
     query = unit_rows(1)
     vectors = np.concatenate([query * np.float32(1 - 1e-6 * i) for i in range(COUNT)])
-    server = Server(vectors, most=100, noise=(0.4e-5, -0.4e-5, -0.4e-5))
+    server = Server(vectors, most=100, noise=(0.4e-5, -0.4e-5))
     server.check(query, 4)
     assert server.pages == 0
 
@@ -109,7 +109,7 @@ def test_what_the_server_rounds_is_put_right() -> None:
 def test_longer_rows_are_rounded_more() -> None:
     query = unit_rows(1)
     vectors = np.concatenate([100 * query * np.float32(1 - 1e-6 * i) for i in range(COUNT)])
-    server = Server(vectors, most=100, noise=(4e-4, -4e-4, -4e-4))
+    server = Server(vectors, most=100, noise=(4e-4, -4e-4))
     server.check(query, 4)
 
 
