@@ -233,8 +233,10 @@ class LocalDatabase(DatabaseReader):
     def _copy(self, view: View, rows: np.ndarray, generation: int) -> list[tuple[int, int]]:
         """Write rows as a new generation; returns its blocks' checksums."""
         checksums = []
-        for start in range(0, len(rows), COPY_ROWS):
-            vectors = view.read_checked(rows[start : start + COPY_ROWS])
+        size = self.layout.block_rows
+        step = max(COPY_ROWS // size, 1) * size  # whole blocks, so that each has one checksum
+        for start in range(0, len(rows), step):
+            vectors = view.read_checked(rows[start : start + step])
             append(self._segments, self.layout, generation, start, vectors)
             checksums += block_checksums(self.layout, start, vectors, 0)
         return checksums

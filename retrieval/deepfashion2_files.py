@@ -7,6 +7,7 @@ results  [{"query_image_id", "query_bbox", "query_cls", "query_score",
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,6 +84,8 @@ def _answer(row: dict[str, Any]) -> Answer:
     if len(images) != len(boxes):
         raise ValueError(f"{len(images)} gallery images but {len(boxes)} boxes")
     score = float(row["query_score"])
+    if not math.isfinite(score):
+        raise ValueError(f"{score} is no score")  # the best of several could not be told
     box = _box(row["query_bbox"])
     return Answer(int(row["query_image_id"]), box, int(row["query_cls"]), score, images, boxes)
 
@@ -109,6 +112,6 @@ def _read(path: Path, convert: Callable[[dict[str, Any]], Row]) -> list[Row]:
             converted.append(convert(row))
         except KeyError as error:
             raise InputError(f"{path}: entry {number} lacks {error}") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:  # the last: int(Infinity)
             raise InputError(f"{path}: entry {number}: {error}") from error
     return converted

@@ -176,7 +176,7 @@ class ItemTable:
         return {row[0]: PhotoState(*row) for row in found}
 
     def category_counts(self) -> dict[str, int]:
-        query = "SELECT category, count(*) FROM items WHERE category IS NOT NULL GROUP BY category"
+        query = "SELECT category, count(*) FROM items WHERE category > '' GROUP BY category"
         return dict(self.connection.execute(query))
 
     def label_counts(self) -> dict[str, dict[str, int]]:

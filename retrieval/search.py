@@ -177,7 +177,8 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     for name, values in filter.attributes.items():
         # Items must have all that is asked for, so of one word's spellings a single one counts.
         stored = name if name in attributes else _spellings("attribute", [name], attributes)[0]
-        wanted[stored] = _spellings(f"attribute {name}", values, attributes[stored])
+        spelled = _spellings(f"attribute {name}", values, attributes[stored])
+        wanted[stored] = (*wanted.get(stored, ()), *spelled)  # color=red and Color=blue
     spelled = _spellings("category", filter.categories, categories)
     return replace(filter, categories=spelled, attributes=wanted)
 

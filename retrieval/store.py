@@ -293,7 +293,8 @@ def check_rows(items: Sequence[Item], vectors: np.ndarray, schema: FeatureSchema
     """The vectors as contiguous f32[n, D], after making sure that items and vectors fit.
 
     Raises:
-        InputError: wrong shape, values that are not finite, a repeated or an unusable key.
+        InputError: wrong shape, values that are not finite, a repeated or an unusable key, labels
+            or an extra that cannot be written as text.
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
     if len(items) == 0 and vectors.size == 0:
@@ -307,12 +308,20 @@ def check_rows(items: Sequence[Item], vectors: np.ndarray, schema: FeatureSchema
         check_key(item.key)
         if not row_is_finite:
             raise InputError(f"{item.key}: its vector holds NaN or infinity; leave the item out")
-        try:
-            json.dumps(item.extra)
-        except (TypeError, ValueError):
-            raise InputError(f"{item.key}: extra must be what JSON can hold") from None
+        _check_texts(item)
     check_distinct(items)
     return vectors
+
+
+def _check_texts(item: Item) -> None:
+    attributes = {str(name): str(value) for name, value in item.attributes.items()}
+    about = [item.photo, item.category, item.identity, attributes, item.extra]
+    try:
+        json.dumps(about, ensure_ascii=False).encode()  # JSON escapes half characters, UTF-8 cannot
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{item.key}: labels must be valid Unicode and extra what JSON can hold; correct them"
+        ) from None
 
 
 def check_distinct(items: Sequence[Item]) -> None:

@@ -142,6 +142,7 @@ class StoreContract:
         filled.delete([items[0].key])
         left = items[1:]
         kinds = {item.category for item in left} - {None}
+        filled.add([Item("nameless", "b", category="")], unit_rows(1))
         categories, attributes = filled.labels()
         assert categories == {kind: sum(i.category == kind for i in left) for kind in kinds}
         assert attributes["color"] == {
@@ -198,6 +199,17 @@ class StoreContract:
         not_finite[1, 3] = np.nan
         nameless = make_item(50)
         nameless.key = ""
+        half = "\ud83d"  # half a character, which JSON can hold as an escape
+        for labels in (
+            {"category": half},
+            {"identity": half},
+            {"attributes": {"color": half}},
+            {"attributes": {half: "yes"}},
+            {"extra": {"source": half}},
+            {"extra": {"source": {1}}},
+        ):
+            with pytest.raises(InputError, match=r"another.jpg#1: .*Unicode"):
+                filled.add([Item("another.jpg#1", "another.jpg", 1, **labels)], rows[:1])
         for bad_items, bad_rows in (
             ([make_item(50), make_item(51)], not_finite),
             ([make_item(50), make_item(50)], rows[:2]),

@@ -1,5 +1,6 @@
 """The local database: every store's contract, opening, processes side by side, search."""
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from engine.errors import InputError
 from retrieval import database
+from retrieval.segments import Layout
 from retrieval.store import Filter, Item, open_database
 from tests.retrieval.builds import (
     count_items,
@@ -234,6 +236,20 @@ def test_threads_share_a_database(location: str) -> None:
             lambda seed: store.search(unit_rows(1, seed), weights=EQUAL, k=5), range(12)
         )
         assert list(together) == alone
+
+
+@pytest.mark.parametrize("block", [3, 20])
+def test_a_copy_of_any_layout_is_whole(location: str, monkeypatch, block: int) -> None:
+    """A compaction reads 16 rows at a time, which need not be whole blocks of the layout."""
+    layout = functools.partial(Layout, segment_rows=3 * block, block_rows=block)
+    monkeypatch.setattr(database, "Layout", layout)
+    with filled(location) as store:
+        gone = make_item(4).key
+        store.delete([gone])
+        store.compact()
+        kept = [make_item(number).key for number in range(37) if number != 4]
+        assert store.verify() == []
+        assert np.array_equal(store.vectors(kept), np.delete(unit_rows(37), 4, axis=0))
 
 
 def test_names_that_are_no_text(location: str) -> None:

@@ -47,6 +47,18 @@ def test_a_killed_build_goes_on_where_it_stopped(location: str) -> None:
         assert assert_whole(store) == PHOTOS
 
 
+def test_rows_that_were_never_committed_are_not_found(location: str) -> None:
+    """A writer that is killed, or at work just now, has more rows in the last file than count."""
+    with filled(location) as store:
+        file = segment(location, 1)
+        file.write_bytes(file.read_bytes() + (9 * unit_rows(3)).tobytes())
+        with open_database(location, read_only=True) as reader:
+            (hits,) = reader.search(unit_rows(1), weights=EQUAL, k=50)
+            assert len(hits) == reader.count() == 37 and reader.verify() == []
+        store.add([make_item(37)], unit_rows(1, seed=7))
+        assert store.verify() == [] and store.count() == 38
+
+
 @pytest.mark.parametrize("stop_at", ["renumber", "remove_other_generations", "vacuum"])
 def test_an_interrupted_compaction_costs_nothing(location: str, monkeypatch, stop_at) -> None:
     def stop(*_):

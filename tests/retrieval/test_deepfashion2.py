@@ -80,12 +80,13 @@ def test_a_result_must_overlap_a_garment_of_the_same_pair_and_style() -> None:
 
 
 def test_shares_and_losses_by_hand() -> None:
-    """Four queries: a hit at 1, a hit at 6, a wrong class, not detected; two of them in photo 1."""
+    """Five queries: hits at 1 and at 6, both in photo 1, a wrong class, and two not detected."""
     queries = [
         TrueGarment(1, LEFT, 7, 1, 8),
         TrueGarment(1, RIGHT, 7, 2, 8),
         TrueGarment(2, LEFT, 7, 1, 8),
         TrueGarment(3, LEFT, 7, 1, 8),
+        TrueGarment(4, LEFT, 7, 1, 8),
     ]
     nothing = ((52, LEFT),) * 5
     answers = [
@@ -94,11 +95,11 @@ def test_shares_and_losses_by_hand() -> None:
         answer(image=2, category=9),
     ]
     metrics = summarize(judge_answers(queries, GALLERY, answers))
-    assert metrics["queries"] == 4
+    assert metrics["queries"] == 5
     shares = [metrics[f"top{k}"] for k in (1, 5, 10, 15, 20)]
-    assert shares == [1 / 4, 1 / 4, 1 / 2, 1 / 2, 1 / 2]
+    assert shares == [1 / 5, 1 / 5, 2 / 5, 2 / 5, 2 / 5]
     assert metrics["lost"]["top1"] == {
-        "not_detected": 1 / 4, "wrong_class": 1 / 4, "wrong_neighbor": 1 / 4
+        "not_detected": 2 / 5, "wrong_class": 1 / 5, "wrong_neighbor": 1 / 5
     }  # fmt: skip
     assert metrics["lost"]["top10"]["wrong_neighbor"] == 0
     assert summarize([])["queries"] == 0
@@ -151,6 +152,16 @@ def test_truth_of_a_dataset(tmp_path: Path) -> None:
             '[{"query_image_id": 1, "query_bbox": [1, 2, 3, 4], "query_cls": 1, "query_score": 1,'
             ' "gallery_image_id": [5], "gallery_bbox": []}]',
             "1 gallery images but 0 boxes",
+        ),
+        (
+            '[{"query_image_id": 1, "query_bbox": [1, 2, 3, 4], "query_cls": 1, "query_score": NaN,'
+            ' "gallery_image_id": [], "gallery_bbox": []}]',
+            "entry 0: nan is no score",
+        ),
+        (
+            '[{"query_image_id": Infinity, "query_bbox": [1, 2, 3, 4], "query_cls": 1,'
+            ' "query_score": 1, "gallery_image_id": [], "gallery_bbox": []}]',
+            "entry 0: .*infinity",
         ),
     ],
 )

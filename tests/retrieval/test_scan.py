@@ -48,6 +48,14 @@ def test_the_best_are_among_the_candidates(queries: int, share: float | None) ->
         assert_complete(vectors, mask, asked, k)
 
 
+def test_many_queries_share_a_pass_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "BATCH", 40)
+    rng = np.random.default_rng(0)
+    vectors, asked = (rng.normal(size=(n, DIM)).astype(np.float32) for n in (211, 40))
+    for k in (1, 2):
+        assert_complete(vectors, None, asked, k)
+
+
 def test_best_rows_come_first_last_or_in_a_lump() -> None:
     query = np.eye(DIM, dtype=np.float32)[:1]
     rising = np.outer(np.linspace(-1, 1, 211), query[0]).astype(np.float32)

@@ -78,6 +78,8 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
     assert as_stored(store, Filter(attributes={"COLOR": ("RED",)})) == Filter(
         attributes={"color": ("red",)}
     )
+    of_both = Filter(attributes={"Color": ("red",), "COLOR": ("Blue",)})
+    assert as_stored(store, of_both).attributes == {"color": ("red", "blue")}
     odd = make_item(COUNT)
     odd.attributes = {"Color": "Red"}
     store.add([odd], unit_rows(COUNT + 1)[-1:])
@@ -85,6 +87,13 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
         "Color": ("Red",)
     }, "an item has one of the two names only"
     assert len(as_stored(store, Filter(attributes={"COLOR": ("red",)})).attributes) == 1
+
+
+def test_a_filters_folder_holds_items(store: Store) -> None:
+    assert as_stored(store, Filter(folder="a")) == Filter(folder="a")
+    assert as_stored(store, Filter()) == Filter()
+    with pytest.raises(InputError, match="folder nowhere: no item lies below it"):
+        as_stored(store, Filter(folder="nowhere"))
 
 
 def test_of_many_words_a_few_are_named(store: Store, monkeypatch) -> None:
@@ -197,6 +206,17 @@ def test_boxes_are_cut_from_reduced_photos() -> None:
     assert np.array_equal(cut_box(photo, (16, 8, 32, 24), (80, 60)), photo[4:12, 8:16])
     assert cut_box(photo, (500, 500, 600, 600), (80, 60)).shape == (1, 1, 3)
     assert shrink(photo[:1], 8).shape == (1, 8, 3)
+    assert shrink(photo[:, :1], 8).shape == (8, 1, 3)
+
+
+def test_a_photo_is_decoded_as_finely_as_its_items_picture_needs(tmp_path: Path) -> None:
+    """Half of a JPEG of 800 x 1600 is fine enough for 200 pixels of a box of 400."""
+    item = make_item(0)
+    (tmp_path / item.photo).parent.mkdir()
+    cv2.imwrite(str(tmp_path / item.photo), np.full((1600, 800, 3), 90, np.uint8))
+    for box in ((0, 1000, 400, 1400), (400, 0, 800, 400), (400, 1200, 800, 1600)):
+        item.box = box
+        assert item_picture(tmp_path, item, 200).shape == (200, 200, 3)
 
 
 def test_whole_photos_are_read_as_they_are_stored(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import resource
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pytest
 
 from engine.errors import InputError
 from retrieval import shards
-from retrieval.store import open_database, open_shard
+from retrieval.store import Item, PhotoState, open_database, open_shard
 from tests.retrieval.builds import (
     PHOTOS,
     assert_whole,
@@ -136,6 +137,21 @@ def test_a_shard_of_another_model_is_refused(location: str) -> None:
             store.absorb_shards()
         with pytest.raises(InputError, match="fingerprint"):
             open_shard(location, schema=other, rank=0)
+
+
+def test_what_no_store_takes_gets_into_no_shard(location: str) -> None:
+    """Once there it would stop whoever absorbs it, in every build to come."""
+    state, items, rows = photo_entry(2)
+    stranger, half = PhotoState("stranger.jpg", 1, 1), Item("h", state.photo, category="\ud83d")
+    bad = [(stranger, items, rows), (state, [half], rows[:1]), (state, items, rows * np.nan)]
+    with open_database(location, schema=SCHEMA, create=True) as store:
+        with open_shard(location, schema=SCHEMA, rank=0) as shard:
+            for entry in bad:
+                with pytest.raises(InputError):
+                    shard.put_photos([entry])
+            shard.put_photos([(state, items, rows)])
+        assert store.absorb_shards() == 1
+        assert store.keys() == [item.key for item in items] and store.verify() == []
 
 
 def test_a_full_disk_under_a_shard(location: str) -> None:

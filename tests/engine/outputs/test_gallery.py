@@ -61,6 +61,16 @@ def test_a_described_garment_by_hand() -> None:
     ]
 
 
+def test_similar_items_with_and_without_a_picture() -> None:
+    entry = record("a.jpg")
+    entry["garments"][0]["similar"] = [
+        {"key": "shop/b.jpg#1", "score": 0.9, "picture": "similar/ab 1.jpg"},
+        {"key": "gone.jpg#2", "score": 0.5},
+    ]
+    garment = data_of(page_of([entry]))["photos"][0][4][0]
+    assert garment[9] == [["shop/b.jpg#1", 0.9, "similar/ab%201.jpg"], ["gone.jpg#2", 0.5, ""]]
+
+
 @pytest.mark.parametrize(
     "name", ["a b#c?.jpg", "50%25.jpg", "</script><!--.jpg", "\"'&.jpg", "é/ü.jpg", "\udce9.jpg"]
 )

@@ -1,5 +1,6 @@
 """Names, records and pictures of one photo."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from pycocotools import mask as coco_mask
 from engine.detection.detections import Detections
 from engine.errors import InputError
 from engine.outputs.results import (
+    LONGEST_NAME,
     crop_path,
     garments_record,
     image_id,
@@ -25,7 +27,7 @@ CATEGORIES = ["top", "short sleeve / dress"]
 def two_garments(with_masks: bool = True) -> Detections:
     bitmap = np.zeros((40, 50), np.uint8, order="F")
     bitmap[10:20, 5:25] = 1
-    boxes = np.array([[5.004, 10, 25, 20], [0, 0, 50, 40]], np.float32)
+    boxes = np.array([[5.126, 10, 25, 20], [0, 0, 50, 40]], np.float32)
     masks = [coco_mask.encode(bitmap), coco_mask.encode(bitmap * 0)] if with_masks else None
     scores = np.array([0.987654321, 0.5], np.float32)
     return Detections(50, 40, boxes, scores, np.array([2, 1]), masks)
@@ -52,7 +54,7 @@ def test_record_of_a_photo_by_hand() -> None:
         "number": 1,
         "category": "short sleeve / dress",
         "score": 0.98765,
-        "box": [5.0, 10.0, 25.0, 20.0],
+        "box": [5.13, 10.0, 25.0, 20.0],
         "area_share": 0.1,
         "crop": "crops/a/b.jpg/1_short_sleeve_dress.jpg",
     }
@@ -104,8 +106,9 @@ def test_crops_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
     assert crop.shape == (1, 4096, 3)
 
 
-def test_a_box_on_the_photos_corner_is_a_crop_of_a_pixel(tmp_path: Path) -> None:
-    found = Detections(5, 4, np.float32([[5, 4, 5, 4]]), np.float32([0.9]), np.array([1]), None)
+@pytest.mark.parametrize("corner", [(5, 4), (2, 1)])
+def test_a_box_without_an_inside_is_a_crop_of_a_pixel(tmp_path: Path, corner: tuple) -> None:
+    found = Detections(5, 4, np.float32([corner * 2]), np.float32([0.9]), np.array([1]), None)
     save_pictures(tmp_path, "b.jpg", found, np.zeros((4, 5, 3), np.uint8), ["t" * 300])
     crop = cv2.imread(str(tmp_path / crop_path("b.jpg", 1, "t" * 300)))
     assert crop.shape == (1, 1, 3)
@@ -124,6 +127,9 @@ def test_names_too_long_for_a_suffix_are_shortened_and_stay_apart(tmp_path: Path
     photo = np.zeros((4, 5, 3), np.uint8)
     save_pictures(tmp_path, long, nothing(5, 4), photo, CATEGORIES)
     assert (tmp_path / overlay_path(long)).exists()
+    assert len(os.fsencode(Path(overlay_path(long)).stem)) <= LONGEST_NAME
+    exact = "a" * LONGEST_NAME
+    assert overlay_path(exact) == f"overlays/{exact}.jpg" != overlay_path(exact + "a")
     assert overlay_path("a.jpg") != overlay_path("a.png")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -152,8 +153,12 @@ def test_a_photo_of_two_garments_of_a_kind_shows_the_kind_once() -> None:
 def test_what_is_told_at_the_end(tmp_path: Path, capsys) -> None:
     summary = run(tmp_path, some_records(True))
     summary.unreadable *= 12
+    summary.photos_with["top"] = 1
     print_summary(summary, 1, 2.5, tmp_path, others=1)
     told = capsys.readouterr().out
+    rows = [re.findall(r"\w+", line) for line in told.splitlines()[:6]]
+    assert ["category", "garments", "photos"] in rows
+    assert ["top", "2", "1"] in rows and ["long", "odd", "hat", "2", "2"] in rows
     assert told.count("unreadable: zero.jpg: the file is empty\n") == 10
     assert "... and 2 more, in garments.json\n" in told
     assert "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in told
@@ -162,6 +167,8 @@ def test_what_is_told_at_the_end(tmp_path: Path, capsys) -> None:
     print_summary(run(tmp_path, some_records(False)[:1], False), 0, 0, tmp_path, others=0)
     told = capsys.readouterr().out
     assert "more, in" not in told and "earlier runs" not in told
+    print_summary(Summary(), 0, 0, tmp_path, others=0)
+    assert "category" not in capsys.readouterr().out
     assert f"look at {tmp_path}/garments.json\n" in told
 
 

@@ -36,10 +36,10 @@ def test_nearest_leaves_itself_out_and_breaks_ties_by_number() -> None:
 
 
 def test_page_by_hand(tmp_path: Path) -> None:
-    angles = np.deg2rad([0, 50, 10])
+    angles = np.deg2rad([0, 50, 10, 12])
     aspects = {"item": np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)}
-    found = Descriptions(np.arange(3), {}, aspects, [])
-    neighbors.write_neighbors(tmp_path / "page.jpg", part_of([7, 7, -1]), found)
+    found = Descriptions(np.arange(4), {}, aspects, [])
+    neighbors.write_neighbors(tmp_path / "page.jpg", part_of([0, 0, -1, -1]), found)
     page = cv2.imread(str(tmp_path / "page.jpg"))
     middle = neighbors.SIDE // 2
 
@@ -47,11 +47,18 @@ def test_page_by_hand(tmp_path: Path) -> None:
         y = neighbors.HEADER + line * (neighbors.SIDE + neighbors.GAP) + middle
         return round(float(page[y, x + middle].mean()) / 20)
 
-    first = [neighbors._column(0, place) for place in (0, 1)]
-    for line, nearest in enumerate(([2, 1], [2, 0], [0, 1])):
+    first = [neighbors._column(0, place) for place in (0, 1, 2)]
+    step = neighbors.SIDE + neighbors.GAP
+    for line, nearest in enumerate(([2, 3, 1], [3, 2, 0], [3, 0, 1], [2, 0, 1])):
         assert gray_at(line, neighbors.GAP) == line
         assert [gray_at(line, x) for x in first] == nearest
-    # Garments 0 and 1 are the same product: only there is a green frame.
-    corner = neighbors.HEADER + middle
-    assert page[corner, first[1] - 2, 1] > page[corner, first[1] - 2, 2] + 60
-    assert page[corner, first[0] - 2].min() > 200
+        below = neighbors.HEADER + (line + 1) * step - neighbors.GAP // 2
+        assert page[below, neighbors.GAP + middle].min() > 200, "lines touch"
+
+    def framed(line: int, place: int) -> bool:
+        edge = page[neighbors.HEADER + line * step + middle, first[place] - 2].astype(int)
+        return edge[1] > edge[2] + 60
+
+    # Garments 0 and 1 are the same product; what 2 and 3 are, nobody knows.
+    places = {(line, place) for line in range(4) for place in range(3) if framed(line, place)}
+    assert places == {(0, 2), (1, 2)}

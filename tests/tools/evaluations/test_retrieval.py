@@ -112,10 +112,10 @@ def test_vectors_with_a_table(tmp_path: Path) -> None:
     assert found["item"]["R@1"] == 1
 
 
-def write_inshop(root: Path) -> None:
-    """Two queries and three gallery photos; the second product has no gallery photo."""
-    rows = [("a", "1", "query"), ("b", "2", "query"), ("c", "1", "gallery"), ("d", "3", "gallery"),
-            ("e", "3", "gallery")]  # fmt: skip
+def write_inshop(root: Path, second: int = 2) -> None:
+    """Queries of product 1 and of the ``second``, gallery photos of products 1, 3 and 3."""
+    rows = [("a", "1", "query"), ("b", str(second), "query"), ("c", "1", "gallery"),
+            ("d", "3", "gallery"), ("e", "3", "gallery")]  # fmt: skip
     lists = [f"{len(rows)}", "image_name item_id evaluation_status"]
     for name, product, split in rows:
         file = f"img/MEN/Shorts/id_0000000{product}/{name}.jpg"
@@ -140,6 +140,29 @@ def test_inshop_by_hand(tmp_path: Path, capsys) -> None:
     assert found["variants"]["precision@10"] == pytest.approx(1 / 3 / 2)
     assert found["photos_without_item"] == {"query": 0, "gallery": 0}
     assert "variant: found share" in capsys.readouterr().out
+
+
+def test_a_photos_largest_item_stands_for_it_and_one_without_finds_nothing(tmp_path: Path) -> None:
+    """The second query and the last gallery photo, both of product 3, have no item."""
+    write_inshop(tmp_path, second=3)
+    rows = [
+        ("1/a", "0,0,10,10", 5),
+        ("1/a", "0,0,30,40", 0),  # the largest: nearest to it is d at 4°, then c at 5°
+        ("1/a", "0,0,40,30", 90),  # as large, but later
+        ("1/c", "0,0,40,40", 1),
+        ("1/c", ",,,", 5),  # the whole photo
+        ("3/d", ",,,", 4),
+    ]
+    lines = ["photo,garment,x1,y1,x2,y2"]
+    for n, (photo, box, _) in enumerate(rows):
+        lines.append(f"MEN/Shorts/id_0000000{photo}.jpg,{n},{box}")
+    (tmp_path / "items.csv").write_text("\n".join(lines) + "\n")
+    np.savez(tmp_path / "vectors.npz", item=at([degrees for *_, degrees in rows]))
+    flags = ("--protocol", "inshop", "--dataset", f"inshop:{tmp_path}")
+    found = metrics_of(tmp_path, "--vectors", tmp_path / "vectors.npz", *flags)["item"]
+    assert found["photos_without_item"] == {"query": 1, "gallery": 1}
+    assert (found["queries"], found["without_match"]) == (2, 1)
+    assert (found["R@1"], found["R@10"], found["mAP"]) == (0, 1 / 2, 1 / 4)
 
 
 @pytest.fixture
