@@ -342,12 +342,11 @@ def test_described_photos_agree_on_any_number_of_processes(tmp_path: Path, weigh
     assert len(again) == 5  # another setting
 
 
-def test_the_real_detector_end_to_end(tmp_path: Path) -> None:
+def test_the_real_networks_end_to_end(tmp_path: Path) -> None:
     """Untrained weights, so its garments mean nothing; photos of 1 to 20,000 pixels a side."""
     torch.manual_seed(0)
     config = {"arch": "maskrcnn", "backbone": "resnet18", "masks": True, "class_agnostic": False,
-              "test_short_side": 64, "test_max_side": 96, "detections_per_image": 5,
-              "pyramid_channels": 16}  # fmt: skip
+              "test_short_side": 64, "test_max_side": 96, "pyramid_channels": 16}  # fmt: skip
     detector = build_detector(
         num_classes=3, backbone="resnet18", weights="none", pyramid_channels=16
     )
@@ -357,9 +356,11 @@ def test_the_real_detector_end_to_end(tmp_path: Path) -> None:
     for name, (height, width) in {"a": (90, 60), "b": (1, 1), "c": (30, 20000)}.items():
         noise = np.random.default_rng(width).integers(0, 256, (height, width, 3))
         cv2.imwrite(str(photos / f"{name}.png"), noise.astype(np.uint8))
-    arguments = [str(photos), "--weights", str(weights), "--score-threshold", "0.06"]
+    describer = write_multitask_weights(tmp_path / "m.pt")
+    arguments = [photos, "--weights", weights, "--score-threshold", 0.06, "--output-dir",
+                 tmp_path / "out", "--multitask-weights", describer]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["infer.py", *arguments, "--output-dir", str(tmp_path / "out")])
+        patch.setattr(sys, "argv", ["infer.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             infer.main()
     assert ended.value.code == 0
