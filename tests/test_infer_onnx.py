@@ -70,7 +70,7 @@ def run(models: Path, photos: Path, output: Path, kind: str, *flags: str) -> dic
     runtime = ["--runtime", "onnx"] if kind == "onnx" else []
     weights = ["--weights", models / f"d.{kind}", "--multitask-weights", models / f"m.{kind}"]
     arguments = [photos, "--output-dir", output, *weights, *runtime]
-    arguments += ["--score-threshold", "0.4", "--overlap", "1", *flags]
+    arguments += ["--score-threshold", "0.2", "--overlap", "1", *flags]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["infer.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
