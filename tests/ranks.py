@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-# One server process imports torch once; each rank is then a cheap fork of it, with no threads or
-# locks inherited from the test process.
+# One server process imports what scripts do, once; each rank is then a cheap fork of it, with no
+# threads or locks inherited from the test process.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torchvision", "cv2"])
+_context.set_forkserver_preload(["pytest", "matplotlib.pyplot", "train", "infer", "tools.evaluate"])
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:

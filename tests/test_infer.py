@@ -34,6 +34,8 @@ def run(*arguments: object, fake: FakeDetector | None = None) -> FakeDetector:
     fake = fake or FakeDetector()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["infer.py", *map(str, arguments)])
+        # The shipped model would take half of the tests' time; tests that describe bring their own.
+        patch.setattr(model_flags, "MULTITASK_WEIGHTS", Path("not shipped"))
         patch.setattr(finder, "build_from_checkpoint", lambda checkpoint: torch.nn.Identity())
         patch.setattr(finder, "detect_photos", fake.detect)
         with pytest.raises(SystemExit) as ended:
@@ -340,21 +342,25 @@ def test_described_photos_agree_on_any_number_of_processes(tmp_path: Path, weigh
     assert len(again) == 5  # another setting
 
 
-def test_the_real_detector_end_to_end(tmp_path: Path) -> None:
+def test_the_real_networks_end_to_end(tmp_path: Path) -> None:
     """Untrained weights, so its garments mean nothing; photos of 1 to 20,000 pixels a side."""
     torch.manual_seed(0)
     config = {"arch": "maskrcnn", "backbone": "resnet18", "masks": True, "class_agnostic": False,
-              "test_short_side": 64, "test_max_side": 96, "detections_per_image": 5}  # fmt: skip
-    detector = build_detector(num_classes=3, backbone="resnet18", weights="none")
+              "test_short_side": 64, "test_max_side": 96, "pyramid_channels": 16}  # fmt: skip
+    detector = build_detector(
+        num_classes=3, backbone="resnet18", weights="none", pyramid_channels=16
+    )
     weights = write_weights(tmp_path / "w.pt", config=config, model=detector.state_dict(), ema=None)
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, (height, width) in {"a": (90, 60), "b": (1, 1), "c": (30, 20000)}.items():
         noise = np.random.default_rng(width).integers(0, 256, (height, width, 3))
         cv2.imwrite(str(photos / f"{name}.png"), noise.astype(np.uint8))
-    arguments = [str(photos), "--weights", str(weights), "--score-threshold", "0.06"]
+    describer = write_multitask_weights(tmp_path / "m.pt")
+    arguments = [photos, "--weights", weights, "--score-threshold", 0.06, "--output-dir",
+                 tmp_path / "out", "--multitask-weights", describer]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["infer.py", *arguments, "--output-dir", str(tmp_path / "out")])
+        patch.setattr(sys, "argv", ["infer.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             infer.main()
     assert ended.value.code == 0

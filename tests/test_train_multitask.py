@@ -26,6 +26,7 @@ from engine.pixels.view_transform import MultitaskAugmentation
 from engine.training.meters import flatten_scalars
 from tests.kills import kill_at_step
 from tests.ranks import run_ranks
+from tests.test_train import code_of
 
 ROOT = Path(__file__).parents[1]
 COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
@@ -189,28 +190,24 @@ def test_other_sets_do_not_continue_a_run(data, tmp_path):
         train.train_multitask(config, augmentation, torch.device("cpu"))
 
 
-def run(flags: list[str]) -> subprocess.CompletedProcess:
-    command = [sys.executable, "train.py", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
-def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data, tmp_path):
+def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data, tmp_path, capsys):
     def flags(name: str) -> list[str]:
         options = ["-b", "4", "--epochs", "2", "-j", "1", "--ema-decay", "0.9"]
         return flags_for(data, tmp_path / name, *options)
 
-    assert run(flags("whole")).returncode == 0
+    assert code_of(flags("whole")) == 0
     whole = load_checkpoint(tmp_path / "whole" / "checkpoint_latest.pt")
-    kill_at_step([sys.executable, "train.py", *flags("cut")], tmp_path / "cut" / "log.jsonl", 4)
+    command = [sys.executable, "train.py", *flags("cut")]
+    kill_at_step(command, tmp_path / "cut" / "log.jsonl", 4)
     cut_at = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")["step"]
-    assert run(flags("cut")).returncode == 0
+    assert subprocess.run(command, cwd=ROOT, timeout=300).returncode == 0
     cut = load_checkpoint(tmp_path / "cut" / "checkpoint_latest.pt")
     assert 3 <= cut_at < whole["step"] == cut["step"]
     for part in ("model", "ema"):
         assert all(torch.equal(whole[part][name], cut[part][name]) for name in whole[part])
-    judged = run([*flags("whole"), "--test-only"])
-    assert judged.returncode == 0, judged.stderr
-    assert "wardrobe" in judged.stdout
+    capsys.readouterr()
+    assert code_of([*flags("whole"), "--test-only"]) == 0
+    assert "wardrobe" in capsys.readouterr().out
     model = build_multitask_from_checkpoint(
         load_checkpoint(tmp_path / "whole" / "checkpoint_best.pt", "multitask")
     )

@@ -24,17 +24,11 @@ CATEGORIES = ["coat", "dress"]
 def weights(tmp_path_factory) -> Path:
     """A small untrained detector that reports whatever it sees."""
     torch.manual_seed(0)
-    model = build_detector(
-        num_classes=2,
-        backbone="resnet18",
-        weights="none",
-        score_threshold=0,
-        detections_per_image=9,
-    )
+    model = build_detector(num_classes=2, backbone="resnet18", weights="none", pyramid_channels=16)
     path = tmp_path_factory.mktemp("weights") / "detector.pt"
     config = {
         "arch": "maskrcnn", "backbone": "resnet18", "masks": True, "class_agnostic": False,
-        "test_short_side": 32, "test_max_side": 48, "score_threshold": 0.0,
+        "test_short_side": 32, "test_max_side": 48, "score_threshold": 0.0, "pyramid_channels": 16,
     }  # fmt: skip
     checkpoint = {
         "format": 1, "kind": "detector", "config": config, "categories": CATEGORIES,

@@ -22,6 +22,7 @@ def small(**settings) -> nn.Module:
         "num_classes": 3,
         "backbone": "resnet18",
         "weights": "none",
+        "pyramid_channels": 16,
         "rois_per_image": 16,
         "detections_per_image": 20,
     }
@@ -82,7 +83,7 @@ BOXES = [
 @functools.cache
 def torchvision_twin() -> tuple[nn.Module, nn.Module]:
     """Our detector and torchvision's with the same weights, sampling nothing away."""
-    ours = small(rois_per_image=400)
+    ours = small(rois_per_image=400, pyramid_channels=256)
     backbone = resnet_fpn_backbone(
         backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=3
     )
@@ -363,7 +364,7 @@ def test_a_checkpoint_rebuilds_the_detector(arch):
 
 
 def test_a_checkpoint_prefers_averaged_weights():
-    detector = small()
+    detector = small(pyramid_channels=256)  # as a checkpoint has that does not tell
     checkpoint = checkpoint_of(detector)
     checkpoint["ema"] = {k: v + 1 for k, v in detector.state_dict().items()}
     rebuilt = build_from_checkpoint(checkpoint)
@@ -372,7 +373,7 @@ def test_a_checkpoint_prefers_averaged_weights():
 
 
 def test_contradictory_checkpoints_are_refused():
-    checkpoint = checkpoint_of(small())
+    checkpoint = checkpoint_of(small(), pyramid_channels=16)
     checkpoint["categories"] = ["top"]
     with pytest.raises(InputError, match=r"size mismatch for roi_heads.box_predictor"):
         build_from_checkpoint(checkpoint)

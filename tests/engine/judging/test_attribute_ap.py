@@ -1,5 +1,6 @@
 """AP IoU+F1: the published values of F1, hand-worked cases, and the rule spelled out in loops."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,11 @@ def slow_matches(overlaps, f1, crowd, overlap_from: float, f1_from: float) -> li
     return matches
 
 
+@cache  # asked again for every pair of thresholds
+def slow_f1(has: tuple[bool, ...], said: tuple[bool, ...]) -> float:
+    return f1_score(has, said, average="macro", zero_division=0)
+
+
 def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_from):
     """Precision at 101 recalls, None where there is nothing to find."""
     ranked, positives = [], 0
@@ -121,9 +127,8 @@ def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_
                     boxes[:, 2:] -= boxes[:, :2]
                     pair = boxes[:1], boxes[1:]
                 overlaps[row, column] = coco_mask.iou(*pair, [int(g.crowd)])[0, 0]
-                has = (g.attributes == 1).astype(int)
-                said = own.attributes[d].astype(int)
-                f1[row, column] = f1_score(has, said, average="macro", zero_division=0)
+                has, said = (g.attributes == 1).tolist(), own.attributes[d].astype(bool).tolist()
+                f1[row, column] = slow_f1(tuple(has), tuple(said))
         matches = slow_matches(overlaps, f1, crowd, overlap_from, f1_from)
         for d, match in zip(which, matches, strict=True):
             if match < 0 or not crowd[match]:
