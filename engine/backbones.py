@@ -115,7 +115,7 @@ def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     if norm.training and isinstance(norm, nn.BatchNorm2d):
         return norm(conv(x))
-    kept = None if norm.training else getattr(conv, "folded", None)  # by ``settle``
+    kept = None if norm.training else getattr(conv, "folded", None)  # by ``prepare_for_inference``
     return conv._conv_forward(x, *(kept or _fold(conv, norm)))
 
 
@@ -126,7 +126,7 @@ def _fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def settle(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
+def prepare_for_inference(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
     """Move a network that only looks at photos, and fold its normalizations once for all passes.
 
     Its answers are the same to the last bit, and its parameters stay as they are. But passes in

@@ -90,7 +90,7 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
     return checkpoint
 
 
-class Unfilled(TorchFunctionMode):
+class NoWeightInit(TorchFunctionMode):
     """Networks built inside hold whatever their memory held; drawing weights takes half a second.
 
     For those that ``fill`` gives theirs.

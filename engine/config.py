@@ -156,7 +156,7 @@ class TrainingConfig:
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
 
 
-def require_body(config: Any, name: str, learning: str) -> None:
+def check_backbone_settings(config: Any, name: str, learning: str) -> None:
     """Check the settings of a body ``name``, of whose stages the field ``learning`` many learn."""
     # --frozen-epochs keep what the body knows, so it has to know something.
     knows = config.weights != "none" or config.frozen_epochs == 0

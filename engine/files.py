@@ -24,7 +24,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with telling(path, "cannot write", "free space or choose another place"):
+        with explain_os_errors(path, "cannot write", "free space or choose another place"):
             with temporary.open(mode) as file:
                 yield file
                 file.flush()
@@ -58,7 +58,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def telling(
+def explain_os_errors(
     path: Path, what: str, advice: str = "free space or see to its permissions"
 ) -> Iterator[None]:
     """Tell an error of the system about ``path`` as one sentence: what, where, why, what to do.
@@ -78,7 +78,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
-    with telling(folder, "cannot make the folder", "choose another place"):
+    with explain_os_errors(folder, "cannot make the folder", "choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
 
 

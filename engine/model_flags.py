@@ -127,7 +127,7 @@ def add_mirror_flag(group: argparse._ActionsContainer) -> None:
 
 
 def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
-    """``--runtime``; call ``settle_runtime`` on what the parser gives."""
+    """``--runtime``; call ``apply_runtime`` on what the parser gives."""
     parser.add_argument(
         "--runtime", choices=("torch", "onnx"), default="torch",
         help="what runs the networks; onnx: ONNX Runtime, on the CPU, and both weights flags name "
@@ -135,7 +135,7 @@ def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def settle_runtime(arguments: argparse.Namespace) -> None:
+def apply_runtime(arguments: argparse.Namespace) -> None:
     """Adapt the defaults of other flags to --runtime.
 
     Raises:

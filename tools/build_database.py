@@ -34,8 +34,8 @@ from dataset_helpers import parse_spec
 from engine import distributed, model_flags
 from engine.command_line import Parser
 from engine.config import require
-from engine.description.second_opinion import RECOGNIZED
-from engine.detection.predict import watch
+from engine.description.category_fusion import RECOGNIZED
+from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.files import absolute
 from engine.pixels.find_photos import find_photos
@@ -92,7 +92,7 @@ def build(arguments: argparse.Namespace) -> None:
         with open_shard(
             arguments.database, schema=embedder.schema, rank=distributed.rank()
         ) as sink:
-            found = watch(entries(source, embedder, root, part), len(part))
+            found = with_progress(entries(source, embedder, root, part), len(part))
             hand_over(found, sink, committing(store))
     distributed.barrier()
 

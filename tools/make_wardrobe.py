@@ -43,7 +43,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
-from engine.files import make_folder, replacing, telling
+from engine.files import explain_os_errors, make_folder, replacing
 from engine.wording import counted
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
@@ -107,7 +107,7 @@ def _claim(folder: Path, seed: int, size: int) -> None:
     own = {"renderer": RENDERER, "seed": seed, "size": size}
     label = folder / "wardrobe.json"
     make_folder(folder)
-    with telling(folder, "cannot look into"):
+    with explain_os_errors(folder, "cannot look into"):
         there = [path.name for path in folder.iterdir()]
     if label.name not in there:
         # What a killed run left of the label is ours.

@@ -40,7 +40,7 @@ from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder
-from engine.detection.predict import watch
+from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.files import absolute, replacing
 from engine.model_flags import (
@@ -208,7 +208,7 @@ def outline_all(
     left = [path for path in photos if path not in done]
     found = finder.find((path, Path(path)) for path in left)
     with journal.Appender(folder, 0) as appender:
-        for path, result, photo in watch(found, len(left)):
+        for path, result, photo in with_progress(found, len(left)):
             record = {"photo": path} | expected[path]
             appender.add(record | outlined(record, result, photo, finder.categories))
     journal.merge(folder, valid)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.description.pooling import look_at, power_mean
+from engine.description.pooling import pool_under, power_mean
 
 
 class Anchor(nn.Module):
@@ -50,7 +50,7 @@ class Anchor(nn.Module):
     def pool(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
         """What is projected: f32[B, sum of sizes], of length sqrt(levels)."""
         last = maps[-self.levels :]
-        pooled = [F.normalize(look_at(m, covered, power_mean), dim=1) for m in last]
+        pooled = [F.normalize(pool_under(m, covered, power_mean), dim=1) for m in last]
         return torch.cat(pooled, dim=1)
 
     def fit(self, pooled: Tensor) -> None:

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from engine.description.anchor import Anchor
 from engine.description.lab_histogram import STRIDE, LabHistogram
-from engine.description.pooling import cover, look_at, masked_mean, mean_and_spread, power_mean
+from engine.description.pooling import (
+    mask_coverage,
+    masked_mean,
+    mean_and_spread,
+    pool_under,
+    power_mean,
+)
 
 HIDDEN = 256
 OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
@@ -151,7 +157,7 @@ class AspectHeads(nn.Module):
             hidden f32[B,HIDDEN] and unit vectors f32[B,dim], by aspect.
         """
         _, deep, deepest = last = tuple(m.float() for m in maps[-3:])
-        covered = cover(mask, deep)
+        covered = mask_coverage(mask, deep)
         looks = self.attention(deep, deepest, covered)
         colors = self.colors.histogram(images) if COLORED & {*self.aspects} else None
         hidden, vectors = {}, {}
@@ -172,11 +178,11 @@ class AspectHeads(nn.Module):
         """What an aspect pools, in the order of its head's sizes."""
         middle, deep, deepest = maps
         if name == "shape":
-            return [look_at(deepest, look, power_mean), power_mean(deep, look)]
+            return [pool_under(deepest, look, power_mean), power_mean(deep, look)]
         if name == "color":
-            return [self.colors(colors, look, mask), look_at(middle, look, masked_mean)]
+            return [self.colors(colors, look, mask), pool_under(middle, look, masked_mean)]
         texture = mean_and_spread(middle, look)
         if name == "texture":
             return [texture, masked_mean(deep, look)]
         seen = self.colors(colors, look, mask)
-        return [look_at(deepest, look, power_mean), power_mean(deep, look), texture, seen]
+        return [pool_under(deepest, look, power_mean), power_mean(deep, look), texture, seen]

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES
-from engine.config import TrainingConfig, flag_of, require, require_body, setting
+from engine.config import TrainingConfig, check_backbone_settings, flag_of, require, setting
 from engine.description.criterion import ATTRIBUTE_LOSSES, ITEM_LOSSES
 from engine.description.multitask import DEFAULT_TASKS, TASKS
 
@@ -74,7 +74,7 @@ class MultitaskConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_body(self, self.trunk, "trainable_layers")
+        check_backbone_settings(self, self.trunk, "trainable_layers")
         require(len(self.dataset) > 0, "--dataset: give at least one NAME:PATH")
         bare = len(self.dataset) == 1 and ":" not in self.dataset[0]
         sentence = f"--data-path {self.data_path}: only goes with a single --dataset NAME"

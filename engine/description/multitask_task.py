@@ -152,7 +152,7 @@ def labels_of(labels: LabelSpace) -> dict[str, Any]:
     }
 
 
-def parts_to_judge(
+def evaluation_parts(
     val: Mapping[str, PhotoRecords], augmentation: MultitaskAugmentation
 ) -> list[EvaluationPart]:
     """Each set's garments as inference would see them."""
@@ -163,7 +163,7 @@ def parts_to_judge(
     ]
 
 
-def judge_of(
+def make_evaluator(
     parts: Sequence[EvaluationPart],
     labels: LabelSpace,
     config: MultitaskConfig,
@@ -171,11 +171,15 @@ def judge_of(
 ) -> Callable[[nn.Module], dict[str, Any]]:
     """A function from a model to its metrics on every part, alike on every rank."""
     return partial(
-        evaluate_multitask, labels=labels, parts=parts, settings=running(config), device=device
+        evaluate_multitask,
+        labels=labels,
+        parts=parts,
+        settings=describe_settings(config),
+        device=device,
     )
 
 
-def running(config: MultitaskConfig) -> DescribeSettings:
+def describe_settings(config: MultitaskConfig) -> DescribeSettings:
     """How the model runs over garments during a training."""
     return DescribeSettings(
         batch_size=config.batch_size, workers=config.workers, precision=config.precision

@@ -9,7 +9,7 @@ from torch import Tensor
 POWER = 3  # of ``power_mean``
 
 
-def cover(mask: Tensor, like: Tensor) -> Tensor:
+def mask_coverage(mask: Tensor, like: Tensor) -> Tensor:
     """Share of each cell of a map that the mask covers: f32[B,1,S,S] -> f32[B,1,H,W]."""
     return F.adaptive_avg_pool2d(mask, like.shape[-2:])
 
@@ -32,7 +32,7 @@ def power_mean(features: Tensor, weights: Tensor) -> Tensor:
     return masked_mean(cubes, weights).pow(1 / POWER)
 
 
-def look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def pool_under(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """``pool`` of a map of another size under a weight map."""
     size = features.shape[-2:]
     if size[0] < look.shape[-2]:

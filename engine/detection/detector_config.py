@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES, PYRAMID_CHANNELS
-from engine.config import TrainingConfig, require, require_body, setting
+from engine.config import TrainingConfig, check_backbone_settings, require, setting
 from engine.detection.detector import ARCHITECTURES
 
 
@@ -60,7 +60,7 @@ class DetectorConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         side, bound = self.test_short_side, self.test_max_side
-        require_body(self, self.backbone, "trainable_backbone_layers")
+        check_backbone_settings(self, self.backbone, "trainable_backbone_layers")
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")

@@ -72,7 +72,7 @@ def global_batches(
     )
 
 
-def judge_of(
+def make_evaluator(
     val: PhotoRecords, config: DetectorConfig, device: torch.device
 ) -> Callable[[nn.Module], dict[str, Any]]:
     """A function from a model to its COCO metrics on the validation photos, alike on every rank."""

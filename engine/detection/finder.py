@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
@@ -59,7 +59,7 @@ class GarmentFinder:
     def model(self) -> nn.Module:
         network = self._checkpoint.get("network") or build_from_checkpoint(self._checkpoint)
         self._checkpoint = {}  # the weights are not held twice
-        return settle(network, self.device, self.settings.precision)
+        return prepare_for_inference(network, self.device, self.settings.precision)
 
     def find(self, photos: Keyed, *, keep_photo: bool = True) -> Iterator[Found]:
         """What ``engine.detection.predict.detect_photos`` yields, duplicates left out."""
@@ -71,7 +71,7 @@ class GarmentFinder:
                 found = drop_duplicates(found, self.overlap)
             yield key, found, photo
 
-    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+    def find_in(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
         """The garments on a photo that is decoded already: see ``detect_photo``."""
         found = detect_photo(self.model, photo, full_size, self.settings, self.device)
         return drop_duplicates(found, self.overlap)

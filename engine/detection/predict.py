@@ -164,7 +164,7 @@ def detect_photo(
     return _to_detections(item, settings.score_threshold)
 
 
-def watch(results: Iterable, count: int) -> Iterable:
+def with_progress(results: Iterable, count: int) -> Iterable:
     """Tell how far rank 0's share of the photos is: a bar on a terminal, else a line a minute."""
     if not distributed.is_main():
         return results
@@ -267,7 +267,7 @@ def predict_shard(
     photos = (((index, records.path(index)), records.path(index)) for index in indices)
     results = detect_photos(model, photos, settings, device, keep_photo=describe is not None)
     if progress:
-        results = watch(results, len(indices))
+        results = with_progress(results, len(indices))
     shard = {}
     for (index, path), result, photo in results:
         found = _usable(result, records.sizes[index].tolist(), path)

@@ -112,7 +112,7 @@ def aspect_metrics(
     *,
     max_queries: int | None = None,
     intervals: bool = False,
-    watch: str | None = None,
+    progress_title: str | None = None,
 ) -> dict[str, Any]:
     """The numbers described at the top of this file, for one aspect; all ranks call it.
 
@@ -122,12 +122,12 @@ def aspect_metrics(
         roles: who asks and who is searched.
         max_queries: ask with so many queries only, evenly picked, where there are more.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
-        watch: title of a progress bar on rank 0; None: no bar.
+        progress_title: of a progress bar on rank 0; None: no bar.
 
     Returns:
         Only what can be measured; {} where that is nothing.
     """
-    search = _Search(vectors, table, max_queries, watch)
+    search = _Search(vectors, table, max_queries, progress_title)
     scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
@@ -145,7 +145,7 @@ class _Search:
     vectors: np.ndarray
     table: GarmentTable
     max_queries: int | None
-    watch: str | None
+    progress_title: str | None
 
     def same_garment(self, roles: Roles) -> dict[str, np.ndarray]:
         table = self.table
@@ -195,5 +195,5 @@ class _Search:
             ks=ks,
             exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
             whole=whole,
-            watch=self.watch,
+            progress_title=self.progress_title,
         )

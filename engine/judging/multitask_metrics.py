@@ -110,7 +110,7 @@ def judge_part(
             roles,
             max_queries=max_queries,
             intervals=details,
-            watch=f"judging by {aspect}" if details else None,
+            progress_title=f"judging by {aspect}" if details else None,
         )
         if scores:
             metrics[aspect] = _joined(metrics.get(aspect, {}), scores)

@@ -25,7 +25,7 @@ from engine import distributed
 from engine.checkpoint import save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
-from engine.files import make_folder, remove_leftovers, telling
+from engine.files import explain_os_errors, make_folder, remove_leftovers
 from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
@@ -38,7 +38,7 @@ from engine.training.state import TrainingState
 
 logger = logging.getLogger("weft")
 
-LAST_BREATH = 60.0  # seconds that the processes of a killed run may take to end
+SHUTDOWN_SECONDS = 60.0  # seconds that the processes of a killed run may take to end
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def sole_writer(folder: Path) -> Iterator[None]:
     lock, trouble, advice = contextlib.nullcontext(), None, "choose another --output-dir"
     if distributed.is_main():
         try:
-            with telling(folder, "cannot write to", advice):
+            with explain_os_errors(folder, "cannot write to", advice):
                 folder.mkdir(parents=True, exist_ok=True)
-                lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
+                lock = Lock(folder / ".lock", folder, advice, patience=SHUTDOWN_SECONDS)
                 remove_leftovers(folder)
         except InputError as error:
             trouble = str(error)
@@ -123,7 +123,7 @@ class Trainer:
             model, config, device, settings=task.settings, steps_per_epoch=len(task.batches)
         )
         self.state.resume(task.kind, task.labels)
-        self.state.judge_best_by(task.best_metric)
+        self.state.use_best_metric(task.best_metric)
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
@@ -205,7 +205,7 @@ class Trainer:
         state, accumulate = self.state, self.config.accumulate
         means: dict[str, Tensor] = {}
         waited = 0.0
-        state.note_batch_norms()
+        state.snapshot_batch_norms()
         for micro in range(accumulate):
             # Load
             started = time.perf_counter()
@@ -290,7 +290,7 @@ class Trainer:
     def _evaluate(self) -> None:
         """Judge the weights, keep them if they are the best, and save the verdict."""
         state = self.state
-        state.agree_on_batch_norms()
+        state.sync_batch_norms()
         metrics = self.task.evaluate(state.evaluated_model.eval())
         state.model.train()
         value = self._judged_by(metrics)
@@ -362,7 +362,7 @@ class Trainer:
         return DistributedDataParallel(
             self.state.model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # agree_on_batch_norms does it when it matters
+            broadcast_buffers=False,  # sync_batch_norms does it when it matters
             gradient_as_bucket_view=True,
         )
 

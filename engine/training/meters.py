@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from engine import distributed
-from engine.files import replacing, telling
+from engine.files import explain_os_errors, replacing
 
 ROUNDING = 1e-4  # of epochs in the log
 # The metrics that curves.png shows: the detector's, the multitask model's.
@@ -142,7 +142,7 @@ class RunLog:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def _telling(self) -> contextlib.AbstractContextManager:
-        return telling(self.folder, "cannot write the log in")
+        return explain_os_errors(self.folder, "cannot write the log in")
 
 
 class LogWindow:

@@ -48,7 +48,7 @@ class TrainingState:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.statistics = [b for norm in _batch_norms(self.model) for b in norm.buffers()]
-        self.noted = [statistic.clone() for statistic in self.statistics]
+        self.snapshot = [statistic.clone() for statistic in self.statistics]
         self.config = config
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
@@ -74,18 +74,18 @@ class TrainingState:
         return self.average.model if self.average else self.model
 
     @torch.no_grad()
-    def note_batch_norms(self) -> None:
+    def snapshot_batch_norms(self) -> None:
         """Remember the statistics that the coming forward passes move."""
         if self.statistics:
-            torch._foreach_copy_(self.noted, self.statistics)
+            torch._foreach_copy_(self.snapshot, self.statistics)
 
     @torch.no_grad()
     def restore_batch_norms(self) -> None:
-        """Undo what forward passes did since ``note_batch_norms``: a NaN would stay for good."""
+        """Undo the changes since ``snapshot_batch_norms``: a NaN would otherwise stay for good."""
         if self.statistics:
-            torch._foreach_copy_(self.statistics, self.noted)
+            torch._foreach_copy_(self.statistics, self.snapshot)
 
-    def agree_on_batch_norms(self) -> None:
+    def sync_batch_norms(self) -> None:
         """Average running batch-norm statistics over ranks. All ranks call it."""
         average_batch_norms(self.model)
         if self.average:
@@ -93,7 +93,7 @@ class TrainingState:
 
     def checkpoint(self, kind: str, labels: dict[str, Any]) -> dict[str, Any]:
         """The run as a plain dict. All ranks call it: batch-norm statistics are averaged first."""
-        self.agree_on_batch_norms()
+        self.sync_batch_norms()
         return {
             "format": FORMAT,
             "kind": kind,
@@ -108,7 +108,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
         }
 
-    def judge_best_by(self, metric: str) -> None:
+    def use_best_metric(self, metric: str) -> None:
         """See to it that ``best`` holds the value of ``metric``; an earlier run may have held
         another for decisive."""
         if not self.best:

@@ -30,7 +30,7 @@ from dataset_helpers import DatasetSpec, load_spec, parse_specs
 from engine.data.labels import LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description.describe import DescribeSettings, describe
-from engine.description.multitask_task import parts_to_judge
+from engine.description.multitask_task import evaluation_parts
 from engine.files import make_folder
 from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, judge_part
@@ -87,7 +87,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Both floors of one set, as ``print_multitask`` takes them."""
     cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CUT.size, margin=DESCRIPTOR_CUT.margin)
-    (part,) = parts_to_judge({spec.title: load_spec(spec, spec.val)}, cropping)
+    (part,) = evaluation_parts({spec.title: load_spec(spec, spec.val)}, cropping)
     pooled = cached_features(network, part.records, cache)
     space, logits = _probe(spec, part.records, pooled, network, cache)
     unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)

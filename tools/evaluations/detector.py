@@ -33,7 +33,7 @@ from rich.console import Console
 
 from dataset_helpers import load_dataset
 from engine import distributed
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
@@ -146,7 +146,7 @@ def _predict(
         workers=arguments.workers,
         precision=arguments.precision,
     )
-    model = settle(build_from_checkpoint(checkpoint), device, settings.precision)
+    model = prepare_for_inference(build_from_checkpoint(checkpoint), device, settings.precision)
     describer = build_describer(arguments, device, top_k=EVERY_VALUE)
     describe = describer and DescribedDetections(
         describer, checkpoint["categories"], records, arguments.overlap

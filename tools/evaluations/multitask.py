@@ -34,7 +34,7 @@ from rich.console import Console
 
 from dataset_helpers import load_spec, parse_specs
 from engine import distributed
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.labels import LabelGroup, LabelSpace
@@ -68,7 +68,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.weights, "multitask")
     parts = _load_parts(arguments, checkpoint)
     _check_views(views, parts)
-    model = settle(build_multitask_from_checkpoint(checkpoint), device, settings.precision)
+    model = prepare_for_inference(
+        build_multitask_from_checkpoint(checkpoint), device, settings.precision
+    )
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
@@ -107,7 +109,7 @@ def _load_parts(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> li
         cropping = dataclasses.replace(cropping, crop_size=arguments.crop_size)
     with distributed.first_on_each_machine():
         records = {spec.title: load_spec(spec, arguments.split or spec.val) for spec in specs}
-    return multitask_task.parts_to_judge(records, cropping)
+    return multitask_task.evaluation_parts(records, cropping)
 
 
 def _check_views(views: ViewRoles | None, parts: list[EvaluationPart]) -> None:

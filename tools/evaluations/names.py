@@ -27,7 +27,7 @@ from engine import distributed
 from engine.description.describer import Describer
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
-from engine.detection.predict import watch
+from engine.detection.predict import with_progress
 from engine.model_flags import (
     add_detector_flags,
     add_multitask_flag,
@@ -61,7 +61,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     part = [photos[index] for index in distributed.shard(len(photos))]
     counts: dict[str, Counter] = {}
     results = finder.find(part, keep_photo=describer is not None)
-    for result in watch(results, len(part)):
+    for result in with_progress(results, len(part)):
         (_, category), *_ = result
         counts.setdefault(category, Counter()).update(judge(result, finder, describer))
     gathered = distributed.gather_objects(counts)

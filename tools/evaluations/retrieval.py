@@ -140,7 +140,9 @@ def _measure(
     rows = {name: found.aspect(name) for name in found.schema.names}
     rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
     return {
-        name: aspect_metrics(vectors, table, roles, intervals=True, watch=f"judging by {name}")
+        name: aspect_metrics(
+            vectors, table, roles, intervals=True, progress_title=f"judging by {name}"
+        )
         for name, vectors in rows.items()
     }
 
