@@ -40,7 +40,7 @@ logger = logging.getLogger("weft")
 class DatasetSpec:
     """One dataset of a mix, parsed from ``--dataset FORMAT:PATH[:key=value]...``."""
 
-    name: str  # format, one of DATASETS
+    format: str  # one of DATASETS
     path: str
     options: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class DatasetSpec:
     @property
     def val(self) -> str:
         """The split to evaluate on, "none" for none."""
-        return self.options.get("val", "test" if self.name == "inshop" else "val")
+        return self.options.get("val", "test" if self.format == "inshop" else "val")
 
     @property
     def weight(self) -> float:
@@ -77,9 +77,9 @@ def parse_spec(text: str) -> DatasetSpec:
     Raises:
         InputError: malformed text, an unknown format or option, or a bad value.
     """
-    name, _, rest = text.partition(":")
+    format, _, rest = text.partition(":")
     path, *parts = rest.split(":")
-    if name not in DATASETS or not path:
+    if format not in DATASETS or not path:
         known = ", ".join(DATASETS)
         raise InputError(f"dataset {text!r}: write FORMAT:PATH[:key=value], FORMAT one of {known}")
     options = {}
@@ -92,7 +92,7 @@ def parse_spec(text: str) -> DatasetSpec:
                 f"of {known}, and a path must not contain a colon"
             )
         options[key] = value
-    spec = DatasetSpec(name, path, options)
+    spec = DatasetSpec(format, path, options)
     _check_options(spec, text)
     return spec
 
@@ -132,9 +132,9 @@ def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRe
     if wanted is not None:
         wanted = [name for name in next(csv.reader([wanted]), []) if name]
     # A COCO file holds one split, so it cannot serve another; a CSV table holds all splits.
-    same_file = spec.name == "csv" or split == spec.split
+    same_file = spec.format == "csv" or split == spec.split
     records = load_dataset(
-        spec.name,
+        spec.format,
         spec.path,
         split=split,
         annotations=options.get("annotations") if same_file else None,

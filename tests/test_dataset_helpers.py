@@ -296,7 +296,7 @@ def test_labels_that_are_not_wanted(tmp_path: Path) -> None:
 
 def test_spec_of_a_dataset_in_a_mix() -> None:
     spec = parse_spec("csv:../products:attributes=color,pattern:weight=2:val=test")
-    assert (spec.name, spec.path, spec.title) == ("csv", "../products", "products")
+    assert (spec.format, spec.path, spec.title) == ("csv", "../products", "products")
     assert (spec.split, spec.val, spec.weight) == ("train", "test", 2.0)
     assert spec.options == {"attributes": "color,pattern", "weight": "2", "val": "test"}
     spec = parse_spec("inshop:/data/in-shop:name=shop")
