@@ -4,21 +4,19 @@
     python tools/make_wardrobe.py --output small --count 60 --size 320 -j 2
 
 The thirteen DeepFashion2 categories are drawn as clothes on people, mannequins, hangers and
-surfaces, for tests, demonstrations and benchmarks that need data without owning any. What is
-written:
+surfaces, for tests, demos and benchmarks without real data. Output:
 
     OUTPUT/
         wardrobe.json                        seed and size, so that a stopped run can be continued
         train/image/000001.jpg ...           photos
         train/annos/000001.json ...          DeepFashion2 annotations; items also hold "factors"
-        train/factors.csv                    a row an item: color, texture, measures, identity
-        validation/...                       the same; its garments are others than train's
+        train/factors.csv                    one row per item: color, texture, measures, identity
+        validation/...                       the same, with other garments than train
 
-Every photo depends on (seed, split, number) alone: the same command writes the same bytes,
-whatever -j is, and a larger --count adds photos to those that are there. Four photos in a row
-show one outfit (``pair_id``): odd ones from the shop, even ones from its buyers. A garment's
-``style`` within the outfit names it (0: seen in this photo only), and its factors are the same
-wherever it appears.
+A photo depends on (seed, split, number) only: the same command writes the same bytes, whatever -j
+is, and a larger --count adds photos to the existing ones. Each four consecutive photos show one
+outfit (``pair_id``): odd numbers are shop photos, even ones user photos. ``style`` identifies a
+garment within the outfit (0: in this photo only); its factors are the same wherever it appears.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Makes a weights file to hand on: one checkpoint, or the mean of several, in half precision.
+"""Makes a weights file for release: one checkpoint, or the mean of several, in half precision.
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
     python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
 
-Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
-by further training is often better than either (Wortsman et al. 2022, "Robust fine-tuning of
-zero-shot models"); networks that were not trained from each other have no use for it. All else
-in the file is the last checkpoint's, but not what that was judged by, nor where it was trained:
-judge the result anew by tools/evaluate.py.
+A checkpoint's EMA weights are used if it has them. The mean of a network and its fine-tuned version
+is often better than either (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); do not
+average networks that were not trained from each other. Everything else in the file is the last
+checkpoint's, except its evaluation and paths of the training machine: evaluate the result with
+tools/evaluate.py.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
 from engine.files import require_other
 
-# Settings that name places on the machine of the training.
+# Settings that hold paths of the training machine.
 PLACES = ("data_path", "dataset", "annotations", "val_annotations", "images", "weights", "resume",
           "output_dir")  # fmt: skip
 ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
@@ -49,13 +49,13 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.crop_size:
         require(
             packed["kind"] == "multitask",
-            f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees photos",
+            f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}; it takes no crops",
         )
         packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
     if arguments.mirror:
         require(
             packed["kind"] == "detector",
-            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees crops",
+            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
         )
         packed["config"] |= {"test_mirror": True}
     save_checkpoint(packed, arguments.output)
@@ -69,12 +69,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, required=True, help="file to write")
     add(
         "--crop-size", type=positive, metavar="N",
-        help="pixels of the crops that the multitask model is to see, a multiple of 32 (default: "
-        "as trained; a little larger is often better)",
+        help="multitask model: crop size for inference in pixels, a multiple of 32 (default: as "
+        "trained; a little larger is often better)",
     )  # fmt: skip
     add(
         "--mirror", action="store_true",
-        help="the detector is to look at mirror images, too, wherever nobody says --no-mirror",
+        help="detector: average with the mirror image by default (--no-mirror turns it off)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     size = arguments.crop_size or 32
@@ -99,7 +99,7 @@ def require_same_network(
 
 
 def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of every floating-point tensor; counters are the last's."""
+    """The mean of every floating-point tensor; integer tensors are the last state's."""
     return {
         name: torch.stack([state[name].float() for state in states]).mean(dim=0)
         if last.is_floating_point()
