@@ -1,9 +1,10 @@
-"""Augmentation: a photo of a dataset in, an (image, target) of training size out.
+"""Augmentation for the detector: a photo of a dataset in, an (image, target) of training size out.
 
-All geometry of a sample is one affine map: the photo is resampled once, outlines of garments move
-as geometry and are rasterized once, inside their boxes. Everything random about a sample follows
-from (seed, epoch, photo, copy), its size from (seed, epoch, batch); which process makes it, and
-when, changes nothing. The multitask model's samples are made in ``engine.pixels.view_transform``.
+All geometric steps are composed into one affine map: the photo is resampled once, and mask polygons
+are transformed as coordinates and rasterized once, inside their boxes. A sample's randomness is
+seeded by (seed, epoch, photo, copy), its size by (seed, epoch, batch), so it does not depend on
+which loader process makes it, or when. The multitask model's samples are made in
+``engine.pixels.view_transform``.
 """
 
 import math
@@ -32,7 +33,7 @@ __all__ = [
     "MultitaskTransform",
 ]
 
-# Range of a pasted photo's scale, 1 = all of it just fits the sample.
+# Range of a pasted photo's scale, log-uniform; 1 = the whole photo just fits into the sample.
 PASTE_SCALE = (0.5, 1.0)
 
 # First entry of every seed, so that the streams of sizes and of samples never coincide.
@@ -56,21 +57,21 @@ class DetectorAugmentation:
     )
     flip: float = setting(0.5, "probability of swapping left and right")
     affine: float = setting(0.5, "probability of a random rotation, shear, scale and translation")
-    rotation: float = setting(8.0, "affine: largest turn either way in degrees")
-    shear: float = setting(4.0, "affine: largest slant either way in degrees")
+    rotation: float = setting(8.0, "affine: largest rotation either way in degrees")
+    shear: float = setting(4.0, "affine: largest shear either way in degrees")
     scale: tuple[float, ...] = setting((0.8, 1.25), "affine: range of the scale factor")
     translation: float = setting(0.06, "affine: largest shift as a share of the picture's sides")
     brightness: float = setting(0.25, "largest relative change of brightness")
     contrast: float = setting(0.25, "largest relative change of contrast")
     saturation: float = setting(0.25, "largest relative change of saturation")
-    hue: float = setting(0.02, "largest turn of hue, as a share of the color circle")
+    hue: float = setting(0.02, "largest hue shift, as a share of the color circle")
     copy_paste: float = setting(
-        0.0, "probability of pasting garments of another photo, turned by up to --rotation (needs "
-        "masks everywhere)",
+        0.0, "probability of pasting garments from another photo, rotated by up to --rotation "
+        "(every garment must have a mask)",
     )  # fmt: skip
     repaint: float = setting(
-        0.0, "probability that a garment gets another color, its pattern kept; against learning "
-        "few photos by heart (needs masks everywhere)",
+        0.0, "probability that a garment is recolored, its pattern kept; against overfitting on "
+        "small datasets (every garment must have a mask)",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -96,15 +97,15 @@ class DetectorTransform:
 
     Args:
         records: the photos.
-        settings: what to do to them.
-        seed: of all randomness.
+        settings: the augmentations.
+        seed: seeds everything random.
 
     Raises:
-        InputError: copy-paste or repainting is asked for where garments have no masks.
+        InputError: copy-paste or repainting is on, but some garment has no mask.
     """
 
     def __init__(self, records: PhotoRecords, settings: DetectorAugmentation, *, seed: int) -> None:
-        self.with_masks = records.has_masks  # once: it looks at every garment of the set
+        self.with_masks = records.has_masks  # kept: computing it scans every garment
         for name in ("copy_paste", "repaint"):
             if getattr(settings, name) and not self.with_masks:
                 flag = flag_of(name)
@@ -120,8 +121,8 @@ class DetectorTransform:
             image u8[3,H,W] RGB and its target, in pixels of the image: boxes f32[N,4] xyxy, labels
             i64[N] (category + 1), area f32[N], iscrowd i64[N] (always 0: crowds are left out),
             image_id i64[]; with masks also masks u8[N,h,w] and mask_origin i64[N,2] (x, y): each
-            mask inside its box and a pixel around it, cut at the image's edge, all padded with
-            zeros to the largest. N may be 0.
+            mask is cropped to its box plus one pixel on each side, clipped to the image; all are
+            zero-padded to the largest crop. N may be 0.
 
         Raises:
             PhotoError: the photo cannot be read, or is not of the size that was annotated.
@@ -206,10 +207,10 @@ class DetectorTransform:
     def _paste(
         self, rng: np.random.Generator, picture: np.ndarray, garments: list[Shape]
     ) -> tuple[np.ndarray, list[Shape]]:
-        """Paste some garments of a random photo, all moved by one map, over the sample.
+        """Paste some garments of a random photo over the sample, all moved by one affine map.
 
-        Nothing is pasted where that photo cannot be read. It costs a decode, but of few pixels
-        where the garments end up small.
+        Nothing is pasted if that photo cannot be read. It is decoded at the reduced size that the
+        pasted garments need.
         """
         source = self.records[int(rng.integers(len(self.records)))]
         source.garments = [g for g in source.garments if not g.crowd and rng.random() < 0.5]
@@ -237,7 +238,8 @@ class DetectorTransform:
         return picture, garments
 
     def _draw_paste_map(self, rng: np.random.Generator, source: Photo, size: Size) -> np.ndarray:
-        """Scale to half up to all of the sample, turn, mirror; center anywhere in the sample."""
+        """A map that fits the photo to PASTE_SCALE of the sample, rotates and maybe mirrors it,
+        and centers the garments at a random point of the sample."""
         fit = min(size[0] / source.width, size[1] / source.height)
         factor = fit * _draw_factor(rng, PASTE_SCALE)
         matrix = geometry.rotation(rng.uniform(-1, 1) * self.settings.rotation)
@@ -252,7 +254,7 @@ class DetectorTransform:
 
 
 def _draw_factor(rng: np.random.Generator, limits: tuple[float, ...]) -> float:
-    """A scale factor: halving is as likely as doubling."""
+    """A random scale factor, log-uniform between the limits."""
     return math.exp(rng.uniform(*np.log(limits)))
 
 

@@ -3,13 +3,12 @@
     records = load_dataset("coco", "photos/", split="train")      # or any other of DATASETS
     records[0].garments[0].box
 
-    spec = parse_spec("csv:products:attributes=color,pattern:weight=2")      # a part of a mix
+    spec = parse_spec("csv:products:attributes=color,pattern:weight=2")      # one dataset of a mix
     records = load_spec(spec, spec.split)
 
-Each format has its reader in ``engine/data/readers/``. Whatever is wrong with a dataset is counted
-by kind and logged, one line a kind; ``tools/check_dataset.py`` lists it all. A dataset is parsed
-once: the result is kept in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source
-changes.
+Each format has its reader in ``engine/data/readers/``. Faults in a dataset are counted by kind and
+logged, one line per kind; ``tools/check_dataset.py`` lists them all. A dataset is parsed once: the
+result is cached in ``$XDG_CACHE_HOME/weft`` (or ``~/.cache/weft``) until the source changes.
 """
 
 import csv
@@ -23,7 +22,7 @@ import torch
 from engine.data.readers import selection
 from engine.data.readers.opening import DATASETS, open_dataset
 from engine.data.records import PhotoRecords
-from engine.data.stand_ins import StandIns
+from engine.data.substituting_dataset import SubstitutingDataset
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.training.samplers import Draw
@@ -39,48 +38,48 @@ logger = logging.getLogger("weft")
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One dataset of a mix, as ``--dataset NAME:PATH:key=value...`` names it."""
+    """One dataset of a mix, parsed from ``--dataset FORMAT:PATH[:key=value]...``."""
 
-    name: str  # format, one of DATASETS
+    format: str  # one of DATASETS
     path: str
     options: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """What results call it: the option ``name``, else the path's last folder."""
+        """Its name in results: the option ``name``, else the path's last folder."""
         return self.options.get("name") or Path(self.path).resolve().name
 
     @property
     def split(self) -> str:
-        """The part that is trained on."""
+        """The split to train on."""
         return self.options.get("split", "train")
 
     @property
     def val(self) -> str:
-        """The part that is evaluated on."""
-        return self.options.get("val", "test" if self.name == "inshop" else "val")
+        """The split to evaluate on, "none" for none."""
+        return self.options.get("val", "test" if self.format == "inshop" else "val")
 
     @property
     def weight(self) -> float:
-        """How often each garment is drawn, where 1 is once an epoch."""
+        """Mean draws of each garment per epoch."""
         return float(self.options.get("weight", 1))
 
 
 def parse_spec(text: str) -> DatasetSpec:
-    """Read ``NAME:PATH[:key=value]...``; values hold no colon.
+    """Parse ``FORMAT:PATH[:key=value]...``; neither path nor values may contain a colon.
 
-    Options: ``name`` (in results), ``split`` and ``val`` (parts to train and evaluate on; val=none:
-    don't evaluate), ``weight`` (of its garments in the mix), ``attributes=a,b`` (groups to learn,
-    in double quotes where a name has a comma; nothing after the equals sign: none), ``category``
-    and ``identity`` (csv: a column; "none": don't learn it), ``annotations``, ``images`` (files
-    elsewhere), ``mask=no`` (boxes only).
+    Options: ``name`` (in results), ``split`` and ``val`` (splits to train and evaluate on;
+    val=none: don't evaluate), ``weight`` (mean draws of each garment per epoch), ``attributes=a,b``
+    (groups to learn; double-quote names that contain a comma; ``attributes=``: none), ``category``
+    and ``identity`` (csv: the column; "none": don't learn it), ``annotations``, ``images`` (where
+    they are, if not in the usual place), ``mask=no`` (boxes only).
 
     Raises:
-        InputError: something else, an unknown format or option.
+        InputError: malformed text, an unknown format or option, or a bad value.
     """
-    name, _, rest = text.partition(":")
+    format, _, rest = text.partition(":")
     path, *parts = rest.split(":")
-    if name not in DATASETS or not path:
+    if format not in DATASETS or not path:
         known = ", ".join(DATASETS)
         raise InputError(f"dataset {text!r}: write FORMAT:PATH[:key=value], FORMAT one of {known}")
     options = {}
@@ -89,20 +88,20 @@ def parse_spec(text: str) -> DatasetSpec:
         if not equals or key not in OPTIONS:
             known = ", ".join(OPTIONS)
             raise InputError(
-                f"dataset {text!r}: {part!r} is no option; options are key=value with a key of "
-                f"{known}, and a path must not hold a colon"
+                f"dataset {text!r}: {part!r} is not an option; options are key=value with key one "
+                f"of {known}, and a path must not contain a colon"
             )
         options[key] = value
-    spec = DatasetSpec(name, path, options)
+    spec = DatasetSpec(format, path, options)
     _check_options(spec, text)
     return spec
 
 
 def parse_specs(texts: Iterable[str]) -> list[DatasetSpec]:
-    """As ``parse_spec``, for sets whose results are told side by side.
+    """Parse several specs whose results are reported side by side, so titles must be unique.
 
     Raises:
-        InputError: as ``parse_spec``, or two sets have one name.
+        InputError: as ``parse_spec``, or two datasets have the same title.
     """
     specs = [parse_spec(text) for text in texts]
     titles = [spec.title for spec in specs]
@@ -123,7 +122,7 @@ def _check_options(spec: DatasetSpec, text: str) -> None:
 
 
 def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRecords:
-    """One split of a spec's dataset with the labels its options ask for, without crowds.
+    """One split of a spec's dataset, with the labels its options select, without crowd annotations.
 
     Raises:
         InputError: as ``load_dataset``.
@@ -132,10 +131,10 @@ def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRe
     wanted = options.get("attributes")
     if wanted is not None:
         wanted = [name for name in next(csv.reader([wanted]), []) if name]
-    # A COCO file is one split; a table holds them all.
-    same_file = spec.name == "csv" or split == spec.split
+    # A COCO file holds one split, so it cannot serve another; a CSV table holds all splits.
+    same_file = spec.format == "csv" or split == spec.split
     records = load_dataset(
-        spec.name,
+        spec.format,
         spec.path,
         split=split,
         annotations=options.get("annotations") if same_file else None,
@@ -168,26 +167,26 @@ def load_dataset(
     Args:
         name: one of DATASETS.
         path: the dataset's root folder.
-        split: which part. coco: names the annotation file ``<path>/<split>.json``,
+        split: which split. coco: names the annotation file ``<path>/<split>.json``,
             ``<path>/annotations/<split>.json``, ``<path>/annotations/instances_<split>*.json``,
             Fashionpedia's ``<path>/annotations/instances_attributes_<split>*.json`` or
             ``<path>/<split>/_annotations.coco.json``.
-            deepfashion2: the folder, "train" or "validation" ("val" is understood). deepfashion,
+            deepfashion2: the folder, "train" or "validation" (alias "val"). deepfashion,
             deepfashion-fine: "train", "val", "test". inshop: "train", "query", "gallery", "test"
             (both). consumer2shop: "train", "val", "test", "query", "gallery" (the shop's photos of
-            val and test). csv: what the column ``split`` says.
-        annotations: coco: the annotation file, csv: the table, instead of looking for it.
-        images: all but deepfashion2: the folder the file names are relative to, instead of
-            ``<path>/images``, ``<path>/images/<split>``, ``<path>/<split>``,
-            ``<path>/<split>2017``, ``<path>/Img``, ``<path>``, the annotation file's own or (of
-            val) ``<path>/test``, whichever holds the photos.
-        category, identity: csv: the columns to take; of any set: "none" leaves them unknown.
-        attributes: the attribute groups to take (csv: columns); None takes all.
-        masks: False leaves them out.
-        strict: stop at the first fault instead of leaving the faulty photo or garment out.
+            val and test). csv: a value of the column ``split``.
+        annotations: coco: the annotation file, csv: the table; None searches the usual places.
+        images: all but deepfashion2: the folder the file names are relative to; None takes
+            whichever of these holds the photos: ``<path>/images``, ``<path>/images/<split>``,
+            ``<path>/<split>``, ``<path>/<split>2017``, ``<path>/Img``, ``<path>``, the annotation
+            file's folder or (for val) ``<path>/test``.
+        category, identity: csv: the columns to read; any format: "none" makes them unknown.
+        attributes: the attribute groups to read (csv: columns); None reads all.
+        masks: False drops them.
+        strict: raise at the first fault instead of leaving out the faulty photo or garment.
 
     Raises:
-        InputError: the dataset is not there, not in that format, has no usable photo or, with
+        InputError: the dataset is missing, not in that format, has no usable photo or, with
             ``strict``, any fault.
     """
     root = Path(path).absolute()  # the cache outlives the working directory
@@ -211,7 +210,7 @@ def load_dataset(
 
 
 def _report(records: PhotoRecords, title: str, strict: bool) -> None:
-    """Say what was read and what was wrong; refuse what can't be worked with."""
+    """Log what was read and its faults; raise if it is unusable or, with strict, faulty."""
     faults = [problem for problem in records.problems if not problem.is_note]
     if strict and faults:
         raise InputError(f"{title}: {faults[0].line()}")
@@ -224,25 +223,25 @@ def _report(records: PhotoRecords, title: str, strict: bool) -> None:
         garments = counted(len(records.garment_category), "garment")
         logger.info("%s: %s, %s (%s)", title, photos, garments, masks)
         crowds = int(records.garment_crowd.sum())
-        if crowds:  # CVAT's export calls everything so that was painted with its brush
+        if crowds:  # CVAT exports everything painted with its brush as a crowd
             logger.info(
-                "%s: %d of them are crowds (iscrowd 1), neither learned nor judged; is each a "
-                "garment, write 0", title, crowds,
+                "%s: %d of them are crowds (iscrowd 1), used neither for training nor evaluation; "
+                "if each is one garment, set iscrowd to 0", title, crowds,
             )  # fmt: skip
         for problem in records.problems:
             level = logging.INFO if problem.is_note else logging.WARNING
             logger.log(level, "%s: %s", title, problem.line())
 
 
-class DetectionDataset(StandIns):
+class DetectionDataset(SubstitutingDataset):
     """Training samples of the detector, drawn by ``engine.training.samplers``.
 
     Args:
         records: the photos.
-        transform: makes (image, target) out of a Draw (``data_aug.DetectorTransform``); raises
+        transform: makes (image, target) from a Draw (``data_aug.DetectorTransform``); raises
             PhotoError when the photo cannot be read.
         class_agnostic: label every garment 1.
-        strict: let an unreadable photo end the training.
+        strict: raise PhotoError for an unreadable photo; otherwise a later one takes its place.
 
     Raises:
         InputError: some garments have no category and ``class_agnostic`` is off.

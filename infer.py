@@ -1,31 +1,31 @@
-"""Finds the garments in photos: masks, categories, attributes, colors and a page to see it all.
+"""Detects and describes the garments in photos: masks, categories, attributes, colors, a web page.
 
     python infer.py photos/ --output-dir out
     python infer.py a.jpg 'shots/**/*.png' --output-dir out --weights runs/d/checkpoint_best.pt
     python infer.py photos/ --output-dir out --database DB        # with similar items of DB
     python infer.py photos/ --output-dir out --runtime onnx --weights detector.onnx
-    torchrun --nproc_per_node=4 infer.py photos/ --output-dir out      # the photos are shared out
+    torchrun --nproc_per_node=4 infer.py photos/ --output-dir out      # split among 4 processes
 
 Written to --output-dir:
 
-    index.html          look at it all: open it in a browser
+    index.html          a page that shows all results
     garments.json       per photo: every garment's box, mask, category, score, share of the photo,
-                        likeliest attributes with probabilities, named colors with shares; with
+                        top attributes with probabilities, named colors with shares; with
                         --database the most similar items with their scores
-    garments.csv        a row per garment; measured_colors are those of its pixels, color and all
-                        else the network's words, by which a search filters
-    coco_results.json   COCO result format (garments.json tells which image_id is which photo);
-                        category_id is the detector's training set's, masks are COCO's RLE
+    garments.csv        one row per garment; measured_colors are computed from its pixels, color and
+                        the other label columns are the network's predictions, as search filters use
+    coco_results.json   COCO result format (garments.json maps image_id to photos); category_id as
+                        in the detector's training set, masks as COCO RLE
     features.npz        with --save-features: every garment's aspect vectors
-    overlays/ crops/    pictures, under the photos' own paths; similar/ those of similar items
+    overlays/ crops/    pictures, under the photos' relative paths; similar/ those of similar items
 
-Boxes are x1, y1, x2, y2 in pixels of the photo as a viewer shows it, turned upright, (0, 0) its
-upper left corner; in coco_results.json x, y, width, height. A score, 0..1, is the probability that
-the detector gives its category, lowered where the outline is vague.
+Boxes are x1, y1, x2, y2 in pixels of the upright photo (EXIF orientation applied), origin at the
+upper left; in coco_results.json x, y, width, height. A score, 0..1, is the detector's probability
+of the category, lowered where the mask is uncertain.
 
-Run it again to continue after a kill, or with more photos: finished ones are skipped unless the
-photo, the weights or a setting has changed, or one of their pictures is gone. The files tell of the
-photos that the command names.
+Run it again, with more photos if you like, to continue after an interruption: a photo is skipped
+unless it, the weights or a setting has changed or one of its pictures is missing. The output covers
+exactly the photos that the command names.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from engine.config import flag_of, require
 from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
-from engine.detection.predict import watch
+from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.outputs.journal import Appender, Record
 from engine.outputs.photo_run import PhotoRun, open_run
@@ -61,7 +61,7 @@ def infer(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
-    # Before the models, which take a while: there may be no such photos, or no such database.
+    # Before loading the models, which takes a while: the photos or the database may not exist.
     photos, _ = distributed.on_main(lambda: (find_photos(arguments.photos), None))
     store = weights = None
     if arguments.database:
@@ -80,7 +80,7 @@ def infer(arguments: argparse.Namespace) -> None:
 
     part = [pending[index] for index in distributed.shard(len(pending))]
     if part:
-        look(arguments, root, part, finder, describer, similar)
+        process_photos(arguments, root, part, finder, describer, similar)
     distributed.barrier()
 
     if run:
@@ -102,7 +102,7 @@ def infer(arguments: argparse.Namespace) -> None:
 def plan(
     arguments: argparse.Namespace, photos: tuple[Path, list[str]], header: dict[str, Any]
 ) -> tuple[PhotoRun, tuple[Path, list]]:
-    """Open the run: itself, and of it what every rank needs to know."""
+    """Open the run on rank 0; (root, pending photos) is what every rank needs of it."""
     run = open_run(*photos, arguments.output_dir, header)
     return run, (run.root, run.pending)
 
@@ -110,7 +110,7 @@ def plan(
 def describe_run(
     arguments: argparse.Namespace, finder: GarmentFinder, similar: SimilarItems | None
 ) -> dict[str, Any]:
-    """All that the results depend on; when it changes, photos are done again."""
+    """All settings that the results depend on; when they change, photos are processed again."""
     described = model_flags.description_basis(arguments)
     described["save_features"] = arguments.save_features
     header = {"format": 3, **model_flags.detection_basis(arguments, finder.settings)}
@@ -118,7 +118,7 @@ def describe_run(
     return header | ({"similar": similar.basis()} if similar else {})
 
 
-def look(
+def process_photos(
     arguments: argparse.Namespace,
     root: Path,
     part: list,
@@ -126,22 +126,22 @@ def look(
     describer: Describer | None,
     similar: SimilarItems | None,
 ) -> None:
-    """Find and describe the garments on this rank's photos, and journal each photo's record."""
+    """Detect and describe the garments in this rank's photos, and journal each photo's record."""
     photos = (((name, stamp), root / name) for name, stamp in part)
     keep = arguments.pictures or describer is not None or similar is not None
     found = finder.find(photos, keep_photo=keep)
-    results = watch(describe(found, root, finder.categories, describer, similar), len(part))
+    results = with_progress(describe(found, root, finder.categories, describer, similar), len(part))
     with Appender(arguments.output_dir / MARKER, distributed.rank()) as journal:
         for record in records(results, finder.categories, similar, arguments):
             journal.add(record)
 
 
-Answer = tuple[
-    Any,
+Result = tuple[
+    Any,  # (name, stamp) of the photo
     Detections | PhotoError,
-    list[Description] | None,
-    list[list[Hit]] | None,
-    np.ndarray | None,
+    list[Description] | None,  # per garment
+    list[list[Hit]] | None,  # per garment its similar items
+    np.ndarray | None,  # u8[H,W,3], the decoded photo
 ]
 
 
@@ -151,8 +151,8 @@ def describe(
     categories: list[str],
     describer: Describer | None,
     similar: SimilarItems | None,
-) -> Iterator[Answer]:
-    """Add what the multitask model and the database have to say of each photo's garments."""
+) -> Iterator[Result]:
+    """Add each garment's description and its similar items in the database."""
     for key, found, photo in results:
         descriptions = hits = None
         if isinstance(found, Detections):
@@ -164,7 +164,7 @@ def describe(
 
 
 def records(
-    results: Iterable[Answer],
+    results: Iterable[Result],
     categories: list[str],
     similar: SimilarItems | None,
     arguments: argparse.Namespace,
@@ -172,8 +172,8 @@ def records(
     """Draw each photo's pictures and make its record, on threads, a few photos ahead."""
     output = arguments.output_dir
 
-    def conclude(answer: Answer) -> Record:
-        (name, stamp), found, descriptions, hits, photo = answer
+    def to_record(result: Result) -> Record:
+        (name, stamp), found, descriptions, hits, photo = result
         if isinstance(found, PhotoError):
             return unreadable_record(name, found) | {"stamp": stamp}
         if arguments.pictures:
@@ -192,44 +192,44 @@ def records(
         return record | {"stamp": stamp}
 
     with threads(arguments.workers) as pool:
-        yield from map_ahead(pool, conclude, results, 2 * arguments.workers)
+        yield from map_ahead(pool, to_record, results, 2 * arguments.workers)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "photos", nargs="+", metavar="PHOTOS", help="files, folders (all below them) or patterns"
+        "photos", nargs="+", metavar="PHOTOS", help="files, folders (recursive) or glob patterns"
     )
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="results folder"
     )
     parser.add_argument(
         "--no-pictures", dest="pictures", action="store_false",
-        help="write no overlays, crops and page: faster, and small for very many photos",
+        help="write no overlays, crops or page: faster, and less disk space for many photos",
     )  # fmt: skip
     model_flags.add_detector_flags(parser, "--weights")
     model_flags.add_description_flags(parser)
     alike = parser.add_argument_group("similar items")
     alike.add_argument(
         "--database", metavar="DB",
-        help="database of tools/build_database.py (a folder or a Milvus URI) to look for them in",
+        help="database to search, made by tools/build_database.py (a folder or a Milvus URI)",
     )  # fmt: skip
     alike.add_argument(
         "--similar", type=positive, default=5, metavar="N",
-        help="how many items to list a garment (default: 5)",
+        help="similar items to list per garment (default: 5)",
     )  # fmt: skip
     alike.add_argument(
         "--same-category", action="store_true",
-        help="list only items of the garment's own category, as the results name it",
+        help="list only items of the garment's predicted category",
     )  # fmt: skip
     alike.add_argument(
         "--aspect-weights", metavar="ASPECT=NUMBER,...",
-        help="what counts, like color=1,shape=0.5 (default: all aspects alike)",
+        help="weight of each aspect, like color=1,shape=0.5 (default: all equal)",
     )  # fmt: skip
     model_flags.add_running_flags(parser)
     model_flags.add_runtime_flag(parser)
     arguments = parser.parse_args()
-    model_flags.settle_runtime(arguments)
+    model_flags.apply_runtime(arguments)
     described = model_flags.multitask_path(arguments) is not None
     sentence = "--save-features: needs a multitask model, give --multitask-weights FILE"
     require(described or not arguments.save_features, sentence)

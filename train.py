@@ -7,7 +7,7 @@
     torchrun --nnodes=2 --node_rank=0 --master_addr=HOST --nproc_per_node=8 train.py detector ...
     sbatch --nodes=2 --gpus-per-node=8 tools/launch_slurm.sh detector ...
 
-A run continues where its --output-dir stands: repeat the command after a crash or a kill.
+Repeat the command after a crash or a kill: it continues from the last checkpoint in --output-dir.
 """
 
 import argparse
@@ -58,11 +58,11 @@ def train_detector(
     config: DetectorConfig, augmentation: DetectorAugmentation, device: torch.device
 ) -> None:
     """Read the data, build the network and the task, then fit, or evaluate with --test-only."""
-    resuming = continues(config)
+    resuming = is_resuming(config)
     with distributed.first_on_each_machine():
         train, val = load_splits(config)
         config = dataclasses.replace(config, masks=config.masks and train.has_masks)
-        torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
+        torch.manual_seed(config.seed)  # the same random new layers on every rank and in every run
         model = detector_task.build_model(config, train, load=not resuming)
     if val and distributed.is_main():
         report_leaks([train], {"val": val})
@@ -76,7 +76,7 @@ def train_detector(
         ),
         collate=as_lists,
         batches=detector_task.global_batches(train, config, one_shape=augmentation.lsj_size > 0),
-        evaluate=detector_task.judge_of(val, config, device) if val else None,
+        evaluate=detector_task.make_evaluator(val, config, device) if val else None,
         best_metric="mask/AP" if config.masks and val and val.has_masks else "box/AP",
     )
     run(model, task, config, device, show=print_metrics)
@@ -92,23 +92,23 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
         return train, None
     val = read(split="val", annotations=config.val_annotations)
     if not config.class_agnostic:
-        strange = [name for name in val.categories if name not in train.categories]
+        unknown = [name for name in val.categories if name not in train.categories]
         require(
-            not strange,
-            f"{config.data_path}: the validation split has the categories {', '.join(strange)}, "
+            not unknown,
+            f"{config.data_path}: the validation split has the categories {', '.join(unknown)}, "
             f"the training split only {', '.join(train.categories)}",
         )
         val = val.in_categories_of(train)
     judged = int((~val.garment_crowd).sum())
-    require(judged > 0, f"{config.data_path}: the validation split has no garment to judge by")
+    require(judged > 0, f"{config.data_path}: the validation split has no garment to evaluate on")
     return train, val
 
 
 def train_multitask(
     config: MultitaskConfig, augmentation: MultitaskAugmentation, device: torch.device
 ) -> None:
-    """Read the sets, build the network and the task, then fit, or evaluate with --test-only."""
-    resuming = continues(config)
+    """Read the datasets, build the network and the task, then fit, or evaluate (--test-only)."""
+    resuming = is_resuming(config)
     with distributed.first_on_each_machine():
         specs, train, val = load_sets(config)
         titles = [spec.title for spec in specs]
@@ -116,16 +116,16 @@ def train_multitask(
         encoded = [encode_labels(labels, records) for records in train]
         tasks = multitask_task.usable_tasks(config.tasks, labels)
         config = dataclasses.replace(config, tasks=tasks)
-        torch.manual_seed(config.seed)  # new layers start alike on every rank and in every run
+        torch.manual_seed(config.seed)  # the same random new layers on every rank and in every run
         model = multitask_task.build_model(config, labels, encoded, load=not resuming)
     if not resuming:
-        fit_anchors(model, train, augmentation, multitask_task.running(config), device)
+        fit_anchors(model, train, augmentation, multitask_task.describe_settings(config), device)
     transform = MultitaskTransform(
         augmentation, seed=config.seed, train=True, aspects=model.aspects
     )
     if distributed.is_main():
         report_leaks(train, val)
-    parts = multitask_task.parts_to_judge(val, augmentation)
+    parts = multitask_task.evaluation_parts(val, augmentation)
     task = Task(
         kind="multitask",
         settings=multitask_task.settings_of(config, augmentation),
@@ -135,7 +135,7 @@ def train_multitask(
         ),
         collate=collate_crops,
         batches=multitask_task.global_batches(config, train, [spec.weight for spec in specs]),
-        evaluate=multitask_task.judge_of(parts, labels, config, device) if parts else None,
+        evaluate=multitask_task.make_evaluator(parts, labels, config, device) if parts else None,
         best_metric=multitask_task.best_metric(parts, labels, config) if parts else "",
     )
     run(model, task, config, device, show=print_multitask)
@@ -144,11 +144,11 @@ def train_multitask(
 def load_sets(
     config: MultitaskConfig,
 ) -> tuple[list[DatasetSpec], list[PhotoRecords], dict[str, PhotoRecords]]:
-    """What --dataset names: the specs, the garments to learn from, and those to judge by."""
+    """The datasets of --dataset: specs, training records, validation records by title."""
     specs = [parse_spec(text) for text in config.specs]
     train = [load_spec(spec, spec.split, strict=config.strict) for spec in specs]
     garments = sum(len(records.garment_category) for records in train)
-    require(garments > 0, "--dataset: not one garment to learn from in any of the sets")
+    require(garments > 0, "--dataset: none of the sets has a garment to train on")
     judged = [spec for spec in specs if spec.val != "none"]
     if config.eval_every == 0 and not config.test_only:
         judged = []
@@ -157,7 +157,7 @@ def load_sets(
     return specs, train, val
 
 
-def continues(config: TrainingConfig) -> bool:
+def is_resuming(config: TrainingConfig) -> bool:
     """Whether a checkpoint will replace the starting weights."""
     return find_resume(config.resume, Path(config.output_dir)) is not None
 
@@ -186,7 +186,7 @@ NETWORKS = {
         train_detector, DetectorConfig, DetectorAugmentation,
     ),
     "multitask": (
-        "ResNet: category, attributes and features for search of each garment",
+        "ResNet: predicts a garment's category and attributes, embeds it for search",
         train_multitask, MultitaskConfig, MultitaskAugmentation,
     ),
 }  # fmt: skip

@@ -108,29 +108,35 @@ class _FoldingBottleneck(resnet.Bottleneck):
 
 
 def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """``norm(conv(x))`` with a fixed normalization folded into the filters.
+    """``norm(conv(x))``, with the normalization folded into the filters unless it is training.
 
     norm(conv(x)) = conv(x)·a + b with constants a, b, hence one convolution with filters scaled by
-    a and bias b: two passes over the activations (and their memory) less, gradients unchanged.
+    a and bias b: it saves two passes over the activations and their memory; gradients are the same.
     """
     if norm.training and isinstance(norm, nn.BatchNorm2d):
         return norm(conv(x))
-    kept = None if norm.training else getattr(conv, "folded", None)  # by ``settle``
-    return conv._conv_forward(x, *(kept or _fold(conv, norm)))
+    # Set by prepare_for_inference.
+    folded = None if norm.training else getattr(conv, "folded", None)
+    return conv._conv_forward(x, *(folded or _fold(conv, norm)))
 
 
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Filters and bias of the one convolution that ``norm(conv(x))`` is."""
+    """Filters and bias of the convolution that equals ``norm(conv(x))``."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 @torch.no_grad()
-def settle(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
-    """Move a network that only looks at photos, and fold its normalizations once for all passes.
+def prepare_for_inference(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
+    """Move a network to the device and fold its ResNet's batch norms once for all forward passes.
 
-    Its answers are the same to the last bit, and its parameters stay as they are. But passes in
-    evaluation mode no longer follow them, and must be in ``precision`` ("fp32", "bf16", "fp16").
+    Outputs are the same to the last bit. From now on evaluation mode ignores changes of the folded
+    parameters, and forward passes must use ``precision``.
+
+    Args:
+        network: any module; modified in place.
+        device: where to run it.
+        precision: "fp32", "bf16" or "fp16".
 
     Returns:
         The same network.
@@ -182,11 +188,11 @@ def build_body(
         name: one of ``BACKBONES``.
         trainable_layers: how many stages learn, counted from the top: 0-5 (ResNet), 0-6
             (MobileNet).
-        frozen_norm: keep the batch-norm statistics and scales as loaded: right for pretrained
-            bodies, whose statistics a few photos per step would only spoil. Without pretrained
-            weights there are no statistics to keep, so real batch norm is needed.
-        stride_in_1x1: halve the map in the first 1x1 convolution of a bottleneck stage, as the
-            original ResNet does, instead of torchvision's 3x3. Must match the weights.
+        frozen_norm: keep batch-norm statistics and scales as loaded: right for pretrained bodies,
+            whose statistics a few photos per step would only degrade. False without pretrained
+            weights, which have no statistics to keep.
+        stride_in_1x1: put the stride into the first 1x1 convolution of a bottleneck stage, as in
+            the original ResNet, instead of the 3x3 as in torchvision. Must match the weights.
 
     Raises:
         InputError: an unknown name or a number of stages that it does not have.

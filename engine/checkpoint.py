@@ -40,15 +40,15 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A dict of tensors and plain data from a file of PyTorch's, onto the CPU.
+    """Load a PyTorch file that holds a dict of tensors and plain data, onto the CPU.
 
     Raises:
-        InputError: missing, damaged, or holding anything else.
+        InputError: it is missing, damaged, or holds anything else.
     """
     if not is_file(path):
         raise InputError(f"{path}: no such weights file")
     try:
-        # PyTorch itself takes no notice of the checksums: a hole in a download would load.
+        # PyTorch does not verify the zip's checksums: a corrupt download would load.
         damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for foreign or damaged files
@@ -90,10 +90,10 @@ def load_checkpoint(path: str | Path, kind: str | None = None) -> dict[str, Any]
     return checkpoint
 
 
-class Unfilled(TorchFunctionMode):
-    """Networks built inside hold whatever their memory held; drawing weights takes half a second.
+class NoWeightInit(TorchFunctionMode):
+    """Skips weight initialization, which takes half a second, for networks built inside.
 
-    For those that ``fill`` gives theirs.
+    Their weights are uninitialized memory until ``fill`` loads a checkpoint's.
     """
 
     DRAWS = (init.kaiming_uniform_, init.uniform_, init.normal_, Tensor.uniform_, Tensor.normal_)
@@ -108,13 +108,13 @@ class Unfilled(TorchFunctionMode):
 
 
 def fill(model: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Put a checkpoint's weights, the averaged ones if there are any, into a model for inference.
+    """Load a checkpoint's weights, the averaged ones if there are any, into a model for inference.
 
-    Entries that only training needs are left out: the criterion's, and step counters of batch
-    norms whose frozen twins compute the same.
+    Entries that only training needs are skipped: the criterion's, and the step counters of batch
+    norms, which frozen batch norms lack.
 
     Raises:
-        InputError: weights of another network, or not finite.
+        InputError: the weights are another network's, or not finite.
     """
     state = checkpoint.get("ema") or checkpoint["model"]
     own = model.state_dict().keys()
@@ -128,8 +128,8 @@ def fill(model: nn.Module, checkpoint: dict[str, Any]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise InputError(f"the checkpoint's weights do not fit its own config: {reason}") from error
-    # Infinite variances are no harm: they make a channel constant. A sum shows one bad weight in an
-    # eighth of the time that looking at each takes.
+    # Buffers may be infinite: an infinite variance only makes a channel constant. Summing finds a
+    # bad weight in an eighth of the time of an element-wise check.
     whole = all(p.sum().isfinite() for p in model.parameters())
     if not whole or any(b.isnan().any() for b in model.buffers()):
         raise InputError("the checkpoint holds weights that are not finite; train or pack it again")
@@ -140,8 +140,8 @@ def weights_of(checkpoint: dict[str, Any], *, half: bool = False) -> dict[str, A
 
     Args:
         checkpoint: as saved by the training loop.
-        half: store filters and matrices as fp16 (half the size; loaders cast back). Vectors stay:
-            variances of batch norms go beyond its largest number.
+        half: store tensors of two or more dimensions as fp16 (half the size; loaders cast back).
+            Vectors stay fp32, since batch-norm variances can exceed fp16's range.
     """
     slim = {key: checkpoint[key] for key in WEIGHTS_KEYS if key in checkpoint}
     state = checkpoint.get("ema") or checkpoint["model"]

@@ -1,4 +1,4 @@
-"""How every script takes its command line."""
+"""The command-line parser of all scripts, and types of flags."""
 
 import argparse
 import contextlib
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which shows a script's docstring as written and takes flags in full only.
+    """An ArgumentParser that keeps a docstring's line breaks and does not accept abbreviated flags.
 
-    A beginning of a flag would be guessed: one script's ``--backbone`` is how another's
-    ``--backbone-lr-factor`` begins. The parsers of ``add_subparsers`` are of this class as well.
+    With abbreviations, ``--backbone`` given to a script that lacks it would silently mean
+    ``--backbone-lr-factor``. Subparsers are of this class as well.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """Type of a flag: a whole number from 1 up, as far as counts of anything go."""
+    """Type of a flag: a whole number from 1 to 2^31 - 1."""
     with contextlib.suppress(ValueError):
         if 1 <= int(text) < 2**31:
             return int(text)

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings_class: type) -> None
 
 
 class _Collect(argparse.Action):
-    """A flag given several times adds up; the first time replaces the default."""
+    """A repeated flag appends its values; its first use replaces the default."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         before = getattr(namespace, self.dest)
@@ -81,7 +81,7 @@ def _value_type(annotation: Any) -> tuple[type, bool]:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as the dict a checkpoint or a JSON file gives back (tuples as lists)."""
+    """A settings dataclass as a dict for checkpoints and JSON: tuples become lists."""
     values = dataclasses.asdict(settings)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -112,10 +112,10 @@ class TrainingConfig:
         "global batch of 16, scaled with the batch (sgd) or its square root (adamw)",
     )  # fmt: skip
     backbone_lr_factor: float = setting(
-        1.0, "the rate of the backbone's body, which comes pretrained, as a multiple of the rest's"
+        1.0, "learning rate of the pretrained backbone body, as a multiple of the rest's"
     )
     frozen_epochs: int = setting(
-        0, "epochs at the start in which that body stays as it is and only the rest learns"
+        0, "epochs at the start in which that body is frozen and only the rest is trained"
     )
     momentum: float = setting(0.9, "SGD momentum")
     weight_decay: float = setting(1e-4, "weight decay of filters and matrices only")
@@ -156,10 +156,18 @@ class TrainingConfig:
         require(increasing, f"--lr-steps {steps}: must be positive and increasing")
 
 
-def require_body(config: Any, name: str, learning: str) -> None:
-    """Check the settings of a body ``name``, of whose stages the field ``learning`` many learn."""
-    # --frozen-epochs keep what the body knows, so it has to know something.
-    knows = config.weights != "none" or config.frozen_epochs == 0
-    require(knows, "--frozen-epochs: --weights none leaves the body nothing to keep")
-    layers, limit = getattr(config, learning), 6 if name == "mobilenet_v3_large" else 5
-    require(0 <= layers <= limit, f"{flag_of(learning)} {layers}: {name} has 0 to {limit}")
+def check_backbone_settings(config: Any, name: str, layers_field: str) -> None:
+    """Check the settings that concern the backbone's body.
+
+    Args:
+        config: a DetectorConfig or MultitaskConfig.
+        name: of the body, one of ``engine.backbones.BACKBONES``.
+        layers_field: the field of ``config`` that holds the number of trainable stages.
+
+    Raises:
+        InputError: a frozen body without pretrained weights, or a number of stages it lacks.
+    """
+    useful = config.weights != "none" or config.frozen_epochs == 0
+    require(useful, "--frozen-epochs: would freeze a random body; use other --weights than none")
+    layers, limit = getattr(config, layers_field), 6 if name == "mobilenet_v3_large" else 5
+    require(0 <= layers <= limit, f"{flag_of(layers_field)} {layers}: {name} has 0 to {limit}")

@@ -1,7 +1,7 @@
 """Ranks: start-up under torchrun, SLURM or plain python, and the few collectives the project uses.
 
-Every function gives a safe answer when the process is alone, so no caller asks "am I distributed?".
-Python objects travel on a gloo (CPU) group: NCCL would pickle them through GPU memory.
+Every function also works without a process group, so no caller asks "am I distributed?". Python
+objects are sent over a gloo (CPU) group: NCCL would send them through GPU memory.
 """
 
 import logging
@@ -19,7 +19,8 @@ from engine.errors import InputError
 from engine.wording import printable
 
 TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-LONGEST_WAIT_MINUTES = 7 * 24 * 60  # of a rank that is done with its share, however slow the others
+# Collective timeout for inference, where a rank that is done waits for the slowest one.
+LONGEST_WAIT_MINUTES = 7 * 24 * 60
 
 Own = TypeVar("Own")
 Shared = TypeVar("Shared")
@@ -30,16 +31,16 @@ _object_group: dist.ProcessGroup | None = None
 def init(device: str = "auto", timeout_minutes: float = 30) -> torch.device:
     """Join the process group this process was launched into and return the device to work on.
 
-    torchrun's variables are read first (so torchrun inside an sbatch works), then SLURM's; with
-    neither the process stays alone. A half-set torchrun environment is an error, not a lone run:
-    otherwise a broken launch would silently train N separate models.
+    torchrun's variables take precedence (so torchrun inside an sbatch works) over SLURM's; with
+    neither the process runs alone. A partly set torchrun environment is an error: otherwise a
+    broken launch would silently train N separate models.
 
     Args:
         device: "auto" (the local rank's GPU when there is one, else the CPU), "cpu" or "cuda".
         timeout_minutes: how long a collective may wait for a lost rank before it fails.
 
     Raises:
-        InputError: for a half-set environment or a GPU that is not there.
+        InputError: for a partly set environment or a GPU that is not there.
     """
     global _object_group
     _adopt_slurm_variables()
@@ -110,7 +111,7 @@ def _choose_device(device: str) -> torch.device:
 
 
 def shutdown() -> None:
-    """Leave the process group. Call at the normal end only: a crashed rank must not wait here."""
+    """Leave the process group. Only call it at the normal end: after a crash it could hang."""
     global _object_group
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -162,13 +163,16 @@ def broadcast_object(item: Any) -> Any:
 
 
 def on_main(work: Callable[[], tuple[Own, Shared]]) -> tuple[Own | None, Shared]:
-    """Let rank 0 alone do some work and tell the others what came of it.
+    """Run ``work`` on rank 0 only and broadcast part of its result.
+
+    Args:
+        work: returns (what only rank 0 needs, what is sent to every rank).
 
     Returns:
-        Of what ``work`` returns the first part on rank 0 only, the second on every rank.
+        The same pair; on the other ranks the first is None.
 
     Raises:
-        InputError: rank 0's, on every rank, so that none is left waiting.
+        InputError: if ``work`` raised it, on every rank, so that none is left waiting.
     """
     own = shared = trouble = None
     if is_main():
@@ -214,14 +218,14 @@ def first_on_each_machine() -> Iterator[None]:
 
 
 class _Printable(logging.Formatter):
-    """Messages whose file names command no terminal; a traceback keeps its lines."""
+    """Makes messages safe to print, whatever file names they hold; tracebacks keep their lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))
 
 
 def configure_logging() -> logging.Logger:
-    """The project's logger: rank 0 speaks, other ranks only warn, their rank named in the line."""
+    """Set up the logger "weft": INFO on rank 0; other ranks only warn, prefixed by their rank."""
     logger = logging.getLogger("weft")
     logger.handlers.clear()
     handler = logging.StreamHandler()

@@ -1,4 +1,4 @@
-"""What a user did wrong, told in one sentence: exit code 2, never a traceback."""
+"""User errors: reported as one sentence with exit code 2, never as a traceback."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from engine.wording import printable
 
 
 class InputError(Exception):
-    """Bad input from outside: its text is one clear sentence naming the file and what to do."""
+    """Bad input by the user; its text is one sentence that names the file and what to do."""
 
 
 def exits_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:

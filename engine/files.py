@@ -1,4 +1,4 @@
-"""Files that are never half written, paths, and what identifies a file."""
+"""Atomic writes, OS errors as InputErrors, paths and digests."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with telling(path, "cannot write", "free space or choose another place"):
+        with explain_os_errors(path, "cannot write", "free space or choose another place"):
             with temporary.open(mode) as file:
                 yield file
                 file.flush()
@@ -36,7 +36,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO]:
 
 
 class JsonList:
-    """A JSON array in a file, an element a line, written as it comes: whole, it could be huge."""
+    """Writes a JSON array element by element, one per line, since it may not fit in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.separator = file, b"[\n"
@@ -52,16 +52,16 @@ class JsonList:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left in a folder that nobody else writes to now."""
+    """Delete the temporary files of killed writers; no other process may be writing there."""
     for leftover in folder.glob(".*.[0-9]*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 @contextmanager
-def telling(
+def explain_os_errors(
     path: Path, what: str, advice: str = "free space or see to its permissions"
 ) -> Iterator[None]:
-    """Tell an error of the system about ``path`` as one sentence: what, where, why, what to do.
+    """Turn an OSError raised in the block into an InputError "<what> <path>: <reason>; <advice>".
 
     Raises:
         InputError: in place of an OSError.
@@ -73,17 +73,17 @@ def telling(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results and all above it: before the work, not when it is done.
+    """Make a results folder and its parents. Call it before the work, so that errors come early.
 
     Raises:
         InputError: it cannot be made.
     """
-    with telling(folder, "cannot make the folder", "choose another place"):
+    with explain_os_errors(folder, "cannot make the folder", "choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the move itself durable."""
+    """fsync a folder, which makes a rename inside it durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,25 +92,22 @@ def sync_folder(folder: Path) -> None:
 
 
 def absolute(path: str | Path) -> Path:
-    """A path from the root, without ``..``; links stay, unlike with ``Path.resolve``."""
+    """An absolute path without ``..``; symbolic links are kept, unlike with ``Path.resolve``."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def exists(path: str | Path) -> bool:
-    """Whether something is seen there.
-
-    No, rather than an error as from pathlib, in a locked folder or under too long a name.
-    """
+    """Whether a path exists; False, where pathlib raises, for unreadable folders or long names."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is seen there, as ``exists``."""
+    """Whether a path is a file; False where pathlib raises, as ``exists``."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def require_other(output: Path, sources: Iterable[Path], flag: str) -> None:
-    """Refuse to write over what is read.
+    """Refuse to overwrite an input file.
 
     Raises:
         InputError: ``output``, named by ``flag``, is the same file as one of the sources.

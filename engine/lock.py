@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""A lock file, so that only one process at a time writes to a folder."""
 
 import fcntl
 import logging
@@ -11,24 +11,24 @@ from weakref import WeakValueDictionary
 from engine.errors import InputError
 
 logger = logging.getLogger("weft")
-# By this process: its own locks would not stop it.
+# Locks of this process: record locks do not exclude the process that holds them.
 _held: "WeakValueDictionary[Path, Lock]" = WeakValueDictionary()
 
 
 class Lock:
-    """Held from creation until ``close``, or until it or the process ends in any way.
+    """Held from creation until ``close``, garbage collection or the end of the process.
 
-    A record lock: unlike ``flock`` it is not inherited, so loader processes that outlive a killed
-    run for a moment don't block the next one.
+    A POSIX record lock (fcntl): unlike ``flock`` it is not inherited, so loader processes that
+    briefly outlive a killed run don't block the next one.
 
     Args:
-        path: of a file that exists to be locked.
-        guarded: what it guards, for people.
-        advice: what to do when another process holds it.
-        patience: seconds to wait for that process, which may have been killed a moment ago.
+        path: of the lock file, created if missing.
+        guarded: what it protects, for error messages.
+        advice: what to do if another process holds it, for error messages.
+        patience: seconds to wait for that process, which may just have been killed.
 
     Raises:
-        InputError: it is held, here or elsewhere, or the file cannot be written.
+        InputError: it is held by this or another process, or the file cannot be written.
     """
 
     def __init__(self, path: Path, guarded: Path, advice: str, patience: float = 0) -> None:
@@ -46,16 +46,16 @@ class Lock:
         _held[self.path] = self
 
     def _claim(self, guarded: Path, advice: str, deadline: float) -> None:
-        told = False
+        logged = False
         while not self._try(guarded):
             if time.monotonic() >= deadline:
                 self.file.seek(0)
                 who = self.file.read(200).strip() or "another process"
                 self.file.close()
                 raise InputError(f"{guarded}: {who} is writing to it; wait for it, or {advice}")
-            if not told:
+            if not logged:
                 logger.info("%s: waiting for another process that writes to it", guarded)
-                told = True
+                logged = True
             time.sleep(0.2)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -66,12 +66,12 @@ class Lock:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
-        except OSError as error:  # some network file systems know no locks
+        except OSError as error:  # some network file systems do not support locks: go on without
             logger.debug("no lock on %s: %s", guarded, error)
         return True
 
     def close(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         if not self.file.closed:
             _held.pop(self.path, None)
             self.file.close()

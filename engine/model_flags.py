@@ -1,6 +1,6 @@
-"""The flags of every script that runs the trained models over photos, and what follows from them.
+"""The shared flags of scripts that run the trained models, and the models built from these flags.
 
-The shipped weights are the defaults. A script takes the groups of flags that it needs.
+The defaults are the included weights. A script adds the groups of flags that it needs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ EXPORTED = ".onnx"
 GPU_BATCH = 8
 # Chosen on street photos by tools/evaluate.py detector.
 SCORE_THRESHOLD, OVERLAP = 0.7, 0.4
-DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags, and DescriberSettings
+DESCRIPTION = ("top_k", "temperature", "tta", "vocabulary")  # flags that DescriberSettings takes
 
 logger = logging.getLogger("weft")
 
@@ -44,8 +44,8 @@ def add_detector_flags(parser: argparse.ArgumentParser, *short: str) -> None:
     )  # fmt: skip
     choice.add_argument(
         "--overlap", type=share, default=OVERLAP, metavar="0..1",
-        help="of garments whose masks overlap more than this (intersection over union), whatever "
-        f"their categories, keep the surest; 1 keeps all (default: {OVERLAP})",
+        help="non-maximum suppression across categories: of garments whose masks have a higher IoU "
+        f"than this, keep the one with the best score; 1 keeps all (default: {OVERLAP})",
     )  # fmt: skip
 
 
@@ -55,11 +55,11 @@ def add_description_flags(parser: argparse.ArgumentParser) -> None:
     add_multitask_flag(text)
     text.add_argument(
         "--top-k", type=positive, default=3, metavar="N",
-        help="likeliest values to list per group of attributes (default: 3)",
+        help="most probable values to list per attribute group (default: 3)",
     )  # fmt: skip
     text.add_argument(
         "--temperature", type=float, default=1.0, metavar="T",
-        help="divides the logits: above 1, probabilities are less extreme (default: 1)",
+        help="divides the logits; above 1, probabilities are less extreme (default: 1)",
     )  # fmt: skip
     text.add_argument(
         "--tta", action="store_true",
@@ -67,8 +67,8 @@ def add_description_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     text.add_argument(
         "--vocabulary", metavar="NAME",
-        help="describe in the words of this training set (default: for each group of attributes "
-        "those of the first set that knows it)",
+        help="predict only the labels of this training set (default: for each attribute group "
+        "those of the first training set that has it)",
     )  # fmt: skip
     text.add_argument(
         "--save-features", action="store_true",
@@ -99,8 +99,8 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
     add_mirror_flag(work)
     work.add_argument(
         "-b", "--batch-size", type=positive, metavar="N",
-        help="photos a pass; changes results by no more than rounding (default: 1 on a CPU, which "
-        "gains nothing from more; 8 on a GPU)",
+        help="photos per forward pass; changes results only by rounding (default: 1 on a CPU, "
+        "which gains nothing from more; 8 on a GPU)",
     )  # fmt: skip
     work.add_argument(
         "-j", "--workers", type=positive, default=4, metavar="N",
@@ -108,8 +108,8 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     work.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
-        help="of the network's arithmetic; the shorter ones are faster on a GPU, bf16 on a CPU "
-        "that has it, too (default: fp32)",
+        help="arithmetic of the networks; the half precisions are faster on GPUs, bf16 also on "
+        "CPUs that support it (default: fp32)",
     )  # fmt: skip
     work.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -127,7 +127,7 @@ def add_mirror_flag(group: argparse._ActionsContainer) -> None:
 
 
 def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
-    """``--runtime``; call ``settle_runtime`` on what the parser gives."""
+    """``--runtime``; call ``apply_runtime`` on the parsed arguments."""
     parser.add_argument(
         "--runtime", choices=("torch", "onnx"), default="torch",
         help="what runs the networks; onnx: ONNX Runtime, on the CPU, and both weights flags name "
@@ -135,11 +135,11 @@ def add_runtime_flag(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def settle_runtime(arguments: argparse.Namespace) -> None:
-    """Adapt the defaults of other flags to --runtime.
+def apply_runtime(arguments: argparse.Namespace) -> None:
+    """Adapt the defaults of other flags to --runtime, in place.
 
     Raises:
-        InputError: they ask for what exported models cannot do.
+        InputError: a flag that exported models do not support.
     """
     if arguments.runtime == "torch":
         return
@@ -155,10 +155,10 @@ def settle_runtime(arguments: argparse.Namespace) -> None:
 
 
 def build_finder(arguments: argparse.Namespace, device: torch.device) -> GarmentFinder:
-    """The detector that the flags ask for.
+    """The detector selected by the flags.
 
     Raises:
-        InputError: there is none, it is something else, or it cannot do what they ask.
+        InputError: the file is missing, is not a detector, or does not support the flags.
     """
     path = arguments.detector_weights
     require(
@@ -200,7 +200,7 @@ def multitask_path(arguments: argparse.Namespace) -> Path | None:
 def build_describer(
     arguments: argparse.Namespace, device: torch.device, **settings: Any
 ) -> Describer | None:
-    """The multitask model that the flags ask for, unless they ask for none.
+    """The multitask model selected by the flags; None for ``--multitask-weights none``.
 
     Args:
         arguments: the flags.
@@ -215,14 +215,14 @@ def build_describer(
     checkpoint = _load(arguments, path, "multitask")
     if checkpoint["config"].get("augmentation", {}).get("whole_photo"):
         logger.warning(
-            "%s learned from whole photos (--whole-photo): it knows less about crops of garments",
+            "%s was trained on whole photos (--whole-photo): it is less accurate on garment crops",
             path,
         )
     return Describer(checkpoint, device, settings)
 
 
 def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All that descriptions of garments depend on, ready for JSON."""
+    """Everything that descriptions of garments depend on, ready for JSON."""
     path = multitask_path(arguments)
     weights = {} if path is None else {"multitask_weights": digest(path)}
     chosen = {name: getattr(arguments, name) for name in DESCRIPTION if name in arguments}
@@ -232,10 +232,10 @@ def description_basis(arguments: argparse.Namespace) -> dict[str, Any]:
 def predict_settings(
     arguments: argparse.Namespace, config: dict[str, Any], device: torch.device
 ) -> PredictSettings:
-    """Photos get the size at which the detector was evaluated, unless the user chose another.
+    """The settings of inference: as the detector was evaluated, unless flags say otherwise.
 
     Raises:
-        InputError: something that an exported detector does not take.
+        InputError: a flag that an exported detector does not support.
     """
     exported = config.get("exported", False)
     sentence = "--mirror: an exported detector does what it was exported with; leave it out"
@@ -253,7 +253,7 @@ def predict_settings(
 
 
 def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
-    """All that the garments found on a photo depend on, ready for JSON."""
+    """Everything that a photo's detections depend on, ready for JSON."""
     return {
         "weights": digest(arguments.detector_weights),
         "score_threshold": settings.score_threshold,
@@ -262,5 +262,5 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
         "max_side": settings.max_side,
         "mirror": settings.mirror,
         "precision": settings.precision,
-        "kept_short_side": KEPT_SHORT_SIDE,  # of what crops and vectors are made
+        "kept_short_side": KEPT_SHORT_SIDE,  # resolution that crops and vectors are made from
     }

@@ -1,8 +1,8 @@
-"""Exported models, run by ONNX Runtime in place of the networks: same calls, same answers.
+"""Exported models, run by ONNX Runtime in place of the networks, with the same interface.
 
 ``tools/export_model.py`` writes one file per model. Besides the graph it holds, as JSON under
-``METADATA``, what a checkpoint says about a network: kind, config, categories, labels. Nothing in
-it can run code.
+``METADATA``, the checkpoint's entries that describe the network: kind, config, categories, labels.
+Nothing in it can run code.
 
     detector   image u8[3,32·h,32·w], size i64[2] -> boxes, scores, labels, probabilities,
                roi_masks (D garments)
@@ -28,7 +28,7 @@ LOGITS, ASPECTS = "logits/", "aspects/"
 
 
 class OnnxModel(nn.Module):
-    """A session and what its file says about it.
+    """An ONNX Runtime session and the metadata of its file.
 
     Attributes:
         checkpoint: kind, config, categories, category_ids and labels, as in a checkpoint.
@@ -47,7 +47,7 @@ class OnnxModel(nn.Module):
 
 
 class OnnxDetector(OnnxModel):
-    """Takes the place of an ``engine.detection.detector.Detector`` in evaluation."""
+    """Drop-in for an ``engine.detection.detector.Detector`` in evaluation mode."""
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """
@@ -71,7 +71,7 @@ class OnnxDetector(OnnxModel):
 
 
 class OnnxMultitask(OnnxModel):
-    """Takes the place of an ``engine.description.multitask.Multitask`` in evaluation.
+    """Drop-in for an ``engine.description.multitask.Multitask`` in evaluation mode.
 
     Attributes:
         labels, groups, aspects, dims: as the model's.
@@ -90,7 +90,7 @@ class OnnxMultitask(OnnxModel):
         self.takes_route = any(given.name == "route" for given in session.get_inputs())
 
     def digest(self) -> str:
-        """That of the model it was made of: their vectors compare."""
+        """The original model's digest, since their vectors are comparable."""
         return self.checkpoint["digest"]
 
     def forward(self, images: Tensor) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class OnnxMultitask(OnnxModel):
         inputs = {"images": images, "masks": masks}
         if self.takes_route:
             inputs["route"] = route if route is not None else torch.full((count,), -1)
-        if count == 0:  # a graph may stumble over nothing: describe something, return none of it
+        if count == 0:  # a graph may fail on an empty batch: run one crop and drop the result
             inputs = {name: value.new_zeros(1, *value.shape[1:]) for name, value in inputs.items()}
         found = self._run({name: value.cpu().numpy() for name, value in inputs.items()})
         found = {name: value[:count] for name, value in found.items()}
@@ -125,7 +125,7 @@ class OnnxMultitask(OnnxModel):
 
 
 def _under(prefix: str, named: Any) -> dict[str, Any]:
-    """What a name begins with taken off, and what does not begin with it left out."""
+    """The entries whose name has the prefix, without the prefix."""
     values = named if isinstance(named, dict) else dict.fromkeys(named)
     return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
 
@@ -155,7 +155,7 @@ def load_onnx(path: Path, kind: str) -> OnnxModel:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # its own types, which it does not publish
+    except Exception as error:  # onnxruntime's exception types are not public
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise InputError(f"{path}: not a readable ONNX model ({reason})") from error
     checkpoint = _read_metadata(path, session.get_modelmeta().custom_metadata_map)
@@ -166,10 +166,10 @@ def load_onnx(path: Path, kind: str) -> OnnxModel:
 
 
 def load_exported(path: str | Path, kind: str) -> dict[str, Any]:
-    """An exported model as ``engine.checkpoint.load_checkpoint`` gives one that is not.
+    """An exported model in the form of ``engine.checkpoint.load_checkpoint``.
 
-    Instead of weights there is the network itself, ready to run, under "network", and its config
-    says that it is "exported".
+    In place of weights it holds the network itself, ready to run, under "network", and its config
+    has "exported": True.
 
     Raises:
         InputError: as ``load_onnx``.

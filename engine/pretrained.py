@@ -1,7 +1,6 @@
-"""Starting weights of both networks: downloads, checkpoints of ours, bare backbones.
+"""Starting weights of both networks: downloads, Weft checkpoints, bare backbones.
 
-What did and did not load is always told: silently random layers are the commonest way to waste a
-training run.
+What did and did not load is always logged: layers left random by mistake waste a training run.
 """
 
 import logging
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("weft")
 
 BODY = "backbone.body."
-# Their shapes follow the number of categories, so other categories mean training them anew.
+# Layers whose shape depends on the number of categories.
 PER_CATEGORY = (
     "roi_heads.box_predictor.",
     "roi_heads.mask_predictor.mask_fcn_logits.",
@@ -45,7 +44,7 @@ State = dict[str, Tensor]
 
 @dataclass
 class WeightsReport:
-    """What became of each tensor: names by what happened to them."""
+    """The names of all tensors, by whether and why they were loaded."""
 
     source: str
     loaded: list[str] = field(default_factory=list)
@@ -67,20 +66,20 @@ class WeightsReport:
 def load_weights(
     model: "Detector | Multitask", source: str | Path, categories: Sequence[str] = ()
 ) -> WeightsReport:
-    """Fill a network's weights in place; log and return what did and did not load.
+    """Load starting weights into a network, in place; log and return what did and did not load.
 
-    Of the other network's weights only the body is taken.
+    From a checkpoint of the other kind of network only the body is loaded.
 
     Several processes of a machine should not download at once: see
     ``engine.distributed.first_on_each_machine``.
 
     Args:
-        model: as built; its architecture and backbone name what a download must fit.
+        model: the network; downloads are chosen by its backbone and architecture.
         source: "imagenet" (body) or "coco" (everything but the per-category layers), downloaded
-            once by torchvision; or a file: a checkpoint or weights file of ours (averaged weights
-            first), or the state dict of a network or of a bare torchvision backbone, fp16 or
+            once by torchvision; or a file: a Weft checkpoint or weights file (averaged weights are
+            preferred), or the state dict of a network or of a bare torchvision backbone, fp16 or
             fp32.
-        categories: of a detector; of a file that names others, it keeps what both know.
+        categories: the detector's; per-category weights of a Weft file are matched by name.
 
     Raises:
         InputError: no download, an unreadable file, or weights of another architecture.
@@ -113,7 +112,7 @@ def load_weights(
 
 
 def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[str]) -> State:
-    """A file's tensors; those of a network for other labels in the numbers of this one's."""
+    """A file's tensors; per-label rows are rearranged to ``model``'s labels by name."""
     if not is_file(path):
         raise InputError(
             f"{path}: no such weights file; give imagenet, coco, none or the path of a file"
@@ -169,7 +168,7 @@ def _coco_state(model: "Detector | Multitask") -> State:
     if getattr(model, "arch", "") == "maskrcnn_v2":
         return _download(MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1)
     state = _download(MaskRCNN_ResNet50_FPN_Weights.COCO_V1)
-    # These were trained with frozen norms that add no epsilon to the variance; ours add one.
+    # Trained with frozen batch norms without an epsilon; ours add one to the variance.
     for name in state:
         if name.startswith(BODY) and name.endswith("running_var"):
             state[name] = state[name] - NORM_EPSILON
@@ -177,7 +176,7 @@ def _coco_state(model: "Detector | Multitask") -> State:
 
 
 def _as_detector(state: State) -> State:
-    """Prefix a bare backbone's names; leave a detector's alone."""
+    """Prefix the names of a bare backbone with BODY; leave a whole network's names alone."""
     if any(name.startswith(BODY) for name in state):
         return state
     bare = {n.removeprefix("features."): v for n, v in state.items()}
@@ -185,7 +184,7 @@ def _as_detector(state: State) -> State:
 
 
 def _check_body(state: State, model: "Detector | Multitask", source: str | Path) -> None:
-    """Refuse another backbone's weights: a ResNet-101's would fill a ResNet-50 without a word."""
+    """Refuse another backbone's weights: a ResNet-101's contain all tensors of a ResNet-50."""
     expected = {BODY + n for n in model.backbone.body.state_dict() if not _is_counter(n)}
     given = {n for n in state if n.startswith(BODY) and not _is_counter(n)}
     if expected != given:

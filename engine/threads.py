@@ -1,4 +1,4 @@
-"""Work on threads, a bounded number of items ahead of whoever asks for the results."""
+"""An ordered ``map`` on threads with a bounded number of results ahead of the consumer."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def threads(workers: int) -> Iterator[ThreadPoolExecutor | None]:
-    """So many threads for ``map_ahead``, None for 0; what still waits at the end is not begun."""
+    """A pool for ``map_ahead``, None for 0 workers; at the end, queued items are cancelled."""
     pool = ThreadPoolExecutor(workers) if workers else None
     try:
         yield pool
@@ -20,7 +20,10 @@ def threads(workers: int) -> Iterator[ThreadPoolExecutor | None]:
 def map_ahead(
     pool: ThreadPoolExecutor | None, function: Callable, items: Iterable, ahead: int
 ) -> Iterator:
-    """``map`` on threads: results in order, at most ``ahead`` of them not yet asked for."""
+    """``map`` on threads: results in order, at most ``ahead`` of them computed in advance.
+
+    Without a pool it is the built-in ``map``.
+    """
     if pool is None:
         yield from map(function, items)
         return

@@ -1,8 +1,8 @@
-"""Bringing a database up to date with its photos: what is new, changed or gone, and the work.
+"""Updates a database to its photos: which are new, changed or gone, and the work to be done.
 
-A photo is done when the store holds its state, its size and time as they are now; unreadable ones
-get another chance in every build. Finished photos leave a rank once a second, so that a kill costs
-seconds.
+A photo is done if the store holds its current state (file size and modification time); unreadable
+photos are tried again in every build. A rank writes finished photos once a second, so that a kill
+costs seconds of work.
 """
 
 import os
@@ -22,10 +22,10 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.garment_sources import GarmentSource
 from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key
 
-HAND_OVER_SECONDS = 1.0
-HAND_OVER_PHOTOS = 1000  # at most so many wait in memory
-GIVEN = "given"  # garments of an annotated set, with its labels
-MADE_BY = "made_by"  # in a store's ``about``: all that its items depend on beside the photos
+BATCH_SECONDS = 1.0
+BATCH_PHOTOS = 1000  # at most so many wait in memory
+GIVEN = "given"  # garments and labels of an annotated dataset
+MADE_BY = "made_by"  # in a store's ``about``: the settings its items depend on besides the photos
 
 
 @dataclass
@@ -33,9 +33,9 @@ class Plan:
     """What a build has to do.
 
     Attributes:
-        pending: states of the photos to be read, as their files are now.
-        vanished: stored photos that are no more.
-        refused: why photos cannot be stored under their name.
+        pending: current states of the photos to be read.
+        vanished: stored photos whose files are gone.
+        refused: error messages for photos whose names cannot be keys.
     """
 
     pending: list[PhotoState]
@@ -51,14 +51,15 @@ def plan_build(
     is_gone: Callable[[str], bool],
     is_stored: Callable[[Store, Sequence[str]], Iterable[bool]] | None = None,
 ) -> Plan:
-    """Compare a store with the photos that are there.
+    """Compare a store with the photos on disk.
 
     Args:
         store: may be empty.
         root: folder of the photos.
-        names: of all of them, relative to it.
-        is_gone: whether a stored photo that is not among ``names`` is to be forgotten.
-        is_stored: whether the labels of photos, whose files have not changed, have not either.
+        names: of all photos, relative to it.
+        is_gone: whether to remove a stored photo that is not among ``names``.
+        is_stored: for each of some photos with unchanged files, whether its labels are unchanged,
+            too; None: labels need no check.
     """
     stored, pending, unchanged, refused = store.photos(), [], [], []
     for name in names:
@@ -78,10 +79,10 @@ def plan_build(
 
 
 def state_of(root: Path, name: str) -> PhotoState:
-    """A photo's file as it is now."""
+    """The current state of a photo's file."""
     try:
         status = os.stat(f"{root}/{name}")  # noqa: PTH116 (half the time of paths)
-    except OSError:  # reading it will tell what is wrong
+    except OSError:  # reading it will report the error
         return PhotoState(name, 0, 0)
     return PhotoState(name, status.st_size, status.st_mtime_ns)
 
@@ -110,21 +111,33 @@ def entries(
             yield state, source.items(name, found, descriptions), vectors
 
 
-def hand_over(found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[[], None]) -> None:
-    """Put photos into a sink, a second's worth at a time, and do something else in between."""
+def put_in_batches(
+    found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[[], None]
+) -> None:
+    """Put photos into a sink in batches, at least every BATCH_SECONDS.
+
+    Args:
+        found: the photos with their items and vectors.
+        sink: where to put them.
+        meanwhile: called after each batch.
+    """
     waiting: list[PhotoEntry] = []
     last = time.monotonic()
     for entry in found:
         waiting.append(entry)
-        if time.monotonic() - last >= HAND_OVER_SECONDS or len(waiting) >= HAND_OVER_PHOTOS:
+        if time.monotonic() - last >= BATCH_SECONDS or len(waiting) >= BATCH_PHOTOS:
             sink.put_photos(waiting)
             meanwhile()
             waiting, last = [], time.monotonic()
     sink.put_photos(waiting)
 
 
-def require_same_making(store: Store, made_by: dict[str, Any]) -> None:
-    """Refuse to mix garments that were found or described in different ways."""
+def require_same_settings(store: Store, made_by: dict[str, Any]) -> None:
+    """Refuse to mix garments that were detected or described with different settings.
+
+    Raises:
+        InputError: naming the first setting that differs.
+    """
     stored = store.about.get(MADE_BY, made_by)
     if "precision" not in stored:  # older builds noted it only where a detector ran
         stored = stored | {"precision": made_by.get("precision")}
@@ -137,11 +150,16 @@ def require_same_making(store: Store, made_by: dict[str, Any]) -> None:
         )
 
 
-def below(root: Path, found_root: Path, names: list[str]) -> list[str]:
-    """Photos' names relative to the database's root instead of the one they were found from.
+def relative_names(root: Path, found_root: Path, names: list[str]) -> list[str]:
+    """Make photos' names relative to the database's root.
+
+    Args:
+        root: the database's.
+        found_root: the folder that ``names`` are relative to.
+        names: of the photos.
 
     Raises:
-        InputError: a photo lies outside.
+        InputError: a photo lies outside of the root.
     """
     start = absolute(found_root)
     if start == root:

@@ -1,10 +1,10 @@
-"""Garments on photos -> descriptions and vectors: the model's, classical descriptors, or both.
+"""Computes descriptions and vectors of garments: the model's, classical descriptors, or both.
 
     embedder = GarmentEmbedder(describer, "both")
     found, descriptions, vectors = embedder.describe(photo, found)   # f32[N,D], for a database
 
-A garment goes through the network once, for words and vectors alike, and always through the same
-code: what a photo's garment is when it is stored, it is when it is searched for.
+A garment goes through the network once, for description and vectors. Databases and queries use this
+same code, so that a photo gives the same vectors in both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from retrieval.features import SCHEMA_VERSION, FeatureSchema, stack
 FEATURES = ("multitask", "descriptors", "both")
 DESCRIPTOR_CUT = CropSettings(size=192, margin=0.1)
 
-# What makes two garments the same product, where only descriptors tell.
+# The item vector of classical descriptors: share of each descriptor in its cosine.
 ITEM_SHARES = {"color": 0.5, "texture": 0.25, "shape": 0.25}
-# The model's part of a joint aspect; the rest is the descriptor's.
+# With "both": the model's share in an aspect's cosine; the rest is the descriptor's.
 MODEL_SHARES = {"item": 0.8, "color": 0.5, "texture": 0.7, "shape": 0.7}
 
 Vectors = dict[str, np.ndarray]
@@ -37,9 +37,9 @@ class GarmentEmbedder:
 
     Args:
         describer: the multitask model; None where there is none.
-        features: "multitask", "descriptors" (which need no model) or "both": side by side in every
-            aspect, weighed by MODEL_SHARES; an aspect that the model has not learned is the
-            descriptor's alone.
+        features: "multitask", "descriptors" (which need no model) or "both": concatenated in every
+            aspect, weighted by MODEL_SHARES; an aspect that the model lacks is the descriptor's
+            alone.
 
     Attributes:
         schema: of the vectors.
@@ -69,14 +69,14 @@ class GarmentEmbedder:
     def describe(
         self, photo: np.ndarray, found: Detections, categories: Sequence[str] = ()
     ) -> tuple[Detections, list[Description], np.ndarray]:
-        """Names, words and vectors of a photo's garments.
+        """Labels, descriptions and vectors of a photo's garments.
 
         Args:
             photo, found, categories: as for ``Describer.describe``.
 
         Returns:
-            The garments as ``Describer.describe`` calls them, a description each (without a model:
-            colors only), and f32[N,D].
+            The garments as ``Describer.describe`` returns them, a description of each (without a
+            model: colors only), and vectors f32[N,D].
         """
         if self.describer is None:
             crops, masks = cut_garments(photo, found, self.cut)

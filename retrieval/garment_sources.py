@@ -1,6 +1,6 @@
-"""Where a database's garments come from: the detector, whole photos, or an annotated set.
+"""Where a database's garments come from: the detector, whole photos, or an annotated dataset.
 
-Each source finds the garments of photos named relative to ``root`` and says what is stored of one.
+Each source yields the garments of photos and makes the items to be stored.
 """
 
 import logging
@@ -23,9 +23,9 @@ from engine.pixels.masks import to_rle
 from engine.pixels.photos import PhotoError
 from retrieval.store import Item, Store, item_key
 
-YES = "yes"  # value of an attribute that has no values
+YES = "yes"  # stored value of a binary attribute
 READ_AT_ONCE = 4096  # photos
-SURE = 0.5  # from this probability on, a value of a group that is not exclusive is told
+SURE = 0.5  # probability from which a value of a non-exclusive group is stored
 
 logger = logging.getLogger("weft")
 
@@ -39,12 +39,12 @@ class GarmentSource(Protocol):
     categories: Sequence[str]
 
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
-        """The garments on photos; the keys are the names."""
+        """The garments of the photos ``names``, which are relative to ``root`` and become keys."""
 
     def items(
         self, name: str, found: Detections, descriptions: Sequence[Description]
     ) -> list[Item]:
-        """What is stored of a photo's garments, in the order of ``found``."""
+        """The items to store for a photo's garments, in the order of ``found``."""
 
 
 class DetectedGarments:

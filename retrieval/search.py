@@ -1,4 +1,4 @@
-"""Search: a photo's garments, a whole photo or stored items in, ranked items out.
+"""Search: queries from a photo's garments, a whole photo or stored items; ranked items as result.
 
 with open_database("DB", read_only=True) as store:
     reader = QueryReader(embedder_for(store.schema, describer, "DB"), finder)
@@ -24,21 +24,21 @@ from retrieval.features import FeatureSchema, normalized_weights, parse_weights
 from retrieval.pictures import cut_box, photo_name
 from retrieval.store import Filter, Hit, Item, Store
 
-MOST_NAMED = 40  # words of a store, in an error
+MOST_NAMED = 40  # of a store's labels, listed in an error message
 
-Kinds = Mapping[str, tuple[str, ...]]  # a query's category -> those of a store that are the same
+Kinds = Mapping[str, tuple[str, ...]]  # a query's category -> how a store spells it, case aside
 
 
 @dataclass(slots=True)
 class Query:
-    """What is searched for.
+    """A garment to search for.
 
     Attributes:
-        title: how results call it.
+        title: its name in results.
         vector: f32[D].
-        photo: the file it is on; None for a stored item.
-        number: of the garment on its photo, from 1, as in infer.py's results.
-        category: the detector's; None where nobody has said.
+        photo: the file it is in; None for a stored item.
+        number: of the garment in its photo, from 1, as in infer.py's results.
+        category: the detector's or the stored one; None if unknown.
         box: xyxy in pixels of the photo; None for the whole photo.
         crop: u8[H,W,3] RGB of the box; None for a stored item.
         item: the stored item that is the query.
@@ -55,18 +55,18 @@ class Query:
 
 
 class QueryReader:
-    """Photos -> queries, through the code that builds databases.
+    """Makes queries from photos, with the same code that builds databases.
 
     Args:
         embedder: of the database's features.
-        finder: finds the garments; None: photos are taken whole only.
+        finder: the detector; None if only ``whole`` will be used.
     """
 
     def __init__(self, embedder: GarmentEmbedder, finder: GarmentFinder | None) -> None:
         self.embedder, self.finder = embedder, finder
 
     def garments(self, path: Path) -> list[Query]:
-        """The garments on a photo, the surest first; none where the detector finds none.
+        """The garments detected in a photo, best score first; may be empty.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -75,7 +75,7 @@ class QueryReader:
         return self._queries(path, found, photo, self.finder.categories)
 
     def whole(self, path: Path) -> Query:
-        """A photo that shows one product: a studio's background is left off.
+        """The whole photo as one query, for product shots; a studio background is masked out.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -134,13 +134,13 @@ def find_similar(
         store: the database.
         queries: of the store's schema.
         k: how many items for each.
-        weights: per aspect; None: all alike.
-        filter: which items may be found.
-        exclude_same_photo: leave out what is on the query's own photo, where that is in the store.
-        kinds: which categories' items to find for a query of a category; None: of any.
+        weights: per aspect; None: all equal.
+        filter: which items may be returned.
+        exclude_same_photo: exclude items of the query's own photo, if it is in the store.
+        kinds: restrict hits to the query's category, spelled as ``kinds`` maps it; None: any.
 
     Raises:
-        InputError: weights, k or filter that make no sense.
+        InputError: invalid weights, k or filter.
     """
     weights = equal_weights(store.schema) if weights is None else weights
     pairs = []
@@ -155,7 +155,8 @@ def find_similar(
     for own, group in groupby(pairs, key=lambda pair: pair[0]):
         asking = [query for _, query in group]
         vectors = np.stack([query.vector for query in asking])
-        # A filter without the item itself would give each stored item a pass of its own.
+        # Fetch one more and drop the item itself below: excluding it by the filter would make
+        # every stored item a separate search.
         spare = any(query.item for query in asking)
         hits = store.search(vectors, weights=weights, k=k + spare, filter=own)
         found += map(partial(_others, k=k), asking, hits)
@@ -163,7 +164,7 @@ def find_similar(
 
 
 def as_stored(store: Store, filter: Filter) -> Filter:
-    """A filter whose words are spelled as the store's, capitals aside.
+    """The filter with its labels spelled as in the store; matching ignores case.
 
     Raises:
         InputError: a category, attribute, value or folder that no item has.
@@ -175,7 +176,7 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     categories, attributes = store.labels()
     wanted: dict[str, tuple[str, ...]] = {}
     for name, values in filter.attributes.items():
-        # Items must have all that is asked for, so of one word's spellings a single one counts.
+        # Attributes of a filter are combined by "and", so only one spelling of a name can be used.
         stored = name if name in attributes else _spellings("attribute", [name], attributes)[0]
         spelled = _spellings(f"attribute {name}", values, attributes[stored])
         wanted[stored] = (*wanted.get(stored, ()), *spelled)  # color=red and Color=blue
@@ -183,16 +184,16 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     return replace(filter, categories=spelled, attributes=wanted)
 
 
-def kinds_of(store: Store, categories: Sequence[str]) -> Kinds:
-    """How a store spells each of the categories, capitals aside; itself where it has no such items.
+def matching_categories(store: Store, categories: Sequence[str]) -> Kinds:
+    """Map each category to its spellings in the store, ignoring case; to itself if it has none.
 
     Raises:
-        InputError: no item is of any of the categories, which one of its own kind is sought for.
+        InputError: the store has items of none of the categories.
     """
     stored = store.labels()[0]
     found = _alike(categories, stored)
-    sentence = f"{store.name}: its items are {', '.join(stored) or 'of no category'}; "
-    sentence += f"sought are {', '.join(categories)}; leave out --same-category"
+    sentence = f"{store.name}: its items are {', '.join(stored) or 'of no category'}, "
+    sentence += f"none is {' or '.join(categories)}; leave out --same-category"
     require(any(found.values()), sentence)
     return {text: tuple(words) or (text,) for text, words in found.items()}
 
@@ -224,10 +225,10 @@ def _others(query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
 
 
 def weights_of(text: str | None, schema: FeatureSchema) -> dict[str, float]:
-    """The weights that a flag gives, as ``parse_weights`` reads them; None: all aspects alike.
+    """The aspect weights of a flag like "color=1,shape=0.5"; None: all aspects equal.
 
     Raises:
-        InputError: they make no sense for these features.
+        InputError: malformed, or invalid for these features.
     """
     weights = equal_weights(schema) if text is None else parse_weights(text)
     normalized_weights(weights, schema)

@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.outputs.results import write_jpeg
 from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT, item_picture, photo_path
-from retrieval.search import Query, find_similar, kinds_of
+from retrieval.search import Query, find_similar, matching_categories
 from retrieval.store import Hit, Item, Store
 
 FOLDER = "similar"  # of the results folder
@@ -23,14 +23,14 @@ PICTURE_SIDE = 320  # px
 
 
 class SimilarItems:
-    """An open database, and how to search it.
+    """Searches a database for items similar to detected garments.
 
     Args:
         store: open for reading.
-        describer: the multitask model at hand, if there is one.
-        k: items a garment.
+        describer: the multitask model, if there is one.
+        k: items per garment.
         weights: per aspect.
-        categories: the detector's, to find only items of a garment's own; None: of any.
+        categories: the detector's, to restrict items to a garment's category; None: no restriction.
 
     Raises:
         InputError: a database of other features, or without items of any of the categories.
@@ -46,11 +46,11 @@ class SimilarItems:
         categories: Sequence[str] | None,
     ) -> None:
         self.store, self.k, self.weights, self.categories = store, k, weights, categories
-        self.kinds = None if categories is None else kinds_of(store, categories)
+        self.kinds = None if categories is None else matching_categories(store, categories)
         self.embedder = embedder_for(store.schema, describer, store.name)
 
     def basis(self) -> dict[str, Any]:
-        """All that the answers depend on, ready for JSON."""
+        """Everything that the results depend on, ready for JSON."""
         states = hashlib.sha256()
         for name, state in sorted(self.store.photos().items()):
             states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
@@ -72,7 +72,7 @@ class SimilarItems:
         Args:
             path: of the photo.
             photo, found: as for ``Describer.describe``.
-            descriptions: what the describer said of the garments.
+            descriptions: the describer's, one per garment; None without a describer.
         """
         vectors = self.embedder.vectors(photo, found, descriptions or ())
         names = [self.categories[label - 1] if self.categories else None for label in found.labels]
@@ -90,7 +90,7 @@ class SimilarItems:
         )
 
     def entries(self, hits: Sequence[Hit], output: Path | None) -> list[dict[str, Any]]:
-        """Hits as garments.json holds them; with ``output`` their pictures are written there."""
+        """Hits in the form of garments.json; with ``output``, writes their pictures there."""
         entries = []
         for hit in hits:
             entry = {"key": hit.item.key, "score": round(hit.score, 4),
@@ -113,7 +113,7 @@ class SimilarItems:
             picture = item_picture(root, item, PICTURE_SIDE)
             if picture is None:
                 return None
-            # Whoever finds it there takes it for whole; others may be at it just now.
+            # Written under a temporary name and moved: other ranks and threads may write the same.
             part = output / f"{name}.{os.getpid()}.{threading.get_ident()}.part"
             write_jpeg(part, picture)
             part.replace(output / name)

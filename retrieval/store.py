@@ -1,9 +1,9 @@
-"""What a feature store is: items, photos, filters, hits, and the one interface of every store.
+"""The interface of a feature store, and its types: items, photos, filters, hits.
 
-A store holds one row a garment: its item (key, photo, box, labels) and its vector, the
+A store holds one row per garment: its item (key, photo, box, labels) and its vector, the
 concatenation of all aspects in the schema's order. ``open_database`` opens a folder
-(``retrieval.database``) or a Milvus collection (``retrieval.milvus``); nothing above this module
-asks which of the two it got.
+(``retrieval.database``) or a Milvus collection (``retrieval.milvus``); callers do not depend on
+which of the two it is.
 """
 
 import json
@@ -26,7 +26,8 @@ READ_AT_ONCE = 4096  # items
 
 @dataclass(slots=True)
 class Item:
-    """A stored garment. ``box`` is xyxy in pixels of the photo; an unknown label is left out."""
+    """A stored garment. ``box`` is xyxy in pixels of the photo, None for a whole photo; unknown
+    labels are left out."""
 
     key: str
     photo: str  # relative to the root the photos were read from, with forward slashes
@@ -40,7 +41,8 @@ class Item:
 
 @dataclass(slots=True)
 class PhotoState:
-    """What a photo file was like when it was read; ``error`` says why it could not be."""
+    """Size in bytes and modification time of a photo file when it was read; ``error`` if it was
+    unreadable."""
 
     photo: str
     size: int
@@ -50,10 +52,10 @@ class PhotoState:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which items may be found: every field that is given must hold.
+    """Which items a search may return: those that meet every given field.
 
     ``attributes`` maps an attribute to its allowed values. ``folder`` allows photos below it, at
-    any depth. Applied before ranking, so k items come back wherever k items pass.
+    any depth. Applied before ranking, so k hits are returned if k items pass.
     """
 
     categories: tuple[str, ...] = ()
@@ -85,10 +87,10 @@ class PhotoSink(ABC):
 
     @abstractmethod
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
-        """Replace everything known of each photo by its state, items and vectors f32[n, D].
+        """Replace everything stored of each photo by its new state, items and vectors f32[n, D].
 
-        A photo is never half there, whatever is killed when. Of several entries about one photo
-        the last one counts. A commit takes longer than its rows: prefer large batches.
+        Atomic per photo, even if a process is killed. Of several entries about one photo the last
+        one counts. A commit costs more than its rows: prefer large batches.
 
         Raises:
             InputError: for entries that do not fit the schema, or a store that cannot be written.
@@ -111,12 +113,11 @@ class PhotoSink(ABC):
 
 
 class Store(PhotoSink):
-    """The interface. Every method raises InputError where the store cannot be read or written.
+    """The interface. Every method raises InputError if the store cannot be read or written.
 
     Attributes:
         schema: of the features.
-        about: what whoever made the store noted: where the photos lie, how garments were found on
-            them.
+        about: metadata noted by the builder: the photos' folder, how garments were detected.
         name: its folder or address, without a password.
     """
 
@@ -125,10 +126,7 @@ class Store(PhotoSink):
     about: dict[str, Any]
 
     def note(self, about: Mapping[str, Any]) -> None:
-        """Exchange ``about``, now and for who opens the store later.
-
-        A Milvus collection keeps what it was made with.
-        """
+        """Replace ``about``, also for later opens. A Milvus collection keeps its original one."""
 
     @abstractmethod
     def add(self, items: Sequence[Item], vectors: np.ndarray) -> None:
@@ -140,7 +138,7 @@ class Store(PhotoSink):
 
     @abstractmethod
     def delete_photos(self, photos: Iterable[str]) -> int:
-        """Forget photos and their items; returns how many items there were."""
+        """Remove photos and their items; returns how many items there were."""
 
     @abstractmethod
     def get(self, keys: Iterable[str]) -> list[Item | None]:
@@ -151,9 +149,9 @@ class Store(PhotoSink):
         """f32[len(keys), D], in that order. InputError names the first unknown key."""
 
     def version(self) -> Hashable:
-        """To be compared with a later one, from which it differs where items have changed.
+        """A value that changes when items change, to detect updates by comparison.
 
-        Of a Milvus collection no more is known than its number of items.
+        For a Milvus collection it is only the number of items.
         """
         return self.count()
 
@@ -198,24 +196,24 @@ class Store(PhotoSink):
 
     @abstractmethod
     def verify(self, *, repair: bool = False) -> list[str]:
-        """Check everything stored against itself; a sentence for each problem found.
+        """Check the stored data for consistency; returns a sentence for each problem found.
 
         Args:
-            repair: also drop the items that are damaged, and what is known of their photos, so that
-                the next build reads those photos again.
+            repair: also remove damaged items and their photos' states, so that the next build reads
+                those photos again.
         """
 
     @abstractmethod
     def compact(self) -> None:
-        """Give back the space of replaced and deleted rows."""
+        """Free the space of replaced and deleted rows."""
 
     def tidy(self) -> None:
-        """Compact the store if that is worth it."""
+        """Compact the store if it would free enough space."""
 
     def absorb_shards(self) -> int:
-        """Commit what ``open_shard`` writers have finished; returns how many photos.
+        """Commit the photos that ``open_shard`` writers have finished; returns how many.
 
-        Safe at any time, while they still write and after they were killed.
+        Safe at any time, also while they are writing and after they were killed.
         """
         return 0
 
@@ -231,10 +229,11 @@ def open_database(
     """Open a folder, or a Milvus collection given as ``http://host:19530#collection``.
 
     Args:
-        schema: what the features to come look like; one that differs from the stored is refused.
-        create: make the store where there is none yet (needs a schema).
-        read_only: take no writer's lock; writing methods are refused.
-        about: what a new store notes of itself, ready for JSON.
+        location: the folder or address.
+        schema: of the caller's features; refused if it differs from the stored one.
+        create: create the store if there is none (needs a schema).
+        read_only: take no writer's lock; writing methods raise.
+        about: metadata of a new store, ready for JSON.
 
     Raises:
         InputError: nothing there, another schema, or another process writing to the folder.
@@ -258,10 +257,10 @@ def open_database(
 
 
 def require_place(location: str | Path) -> None:
-    """Refuse early, before models are loaded, what a build would refuse whatever its features.
+    """Check early, before models are loaded, that a database can be created or written there.
 
     Raises:
-        InputError: no database can be made there, nor the one that is there be written to.
+        InputError: it cannot.
     """
     if str(location).startswith(MILVUS_PREFIXES):
         from retrieval.milvus_link import Address, Link
@@ -277,10 +276,10 @@ def require_place(location: str | Path) -> None:
 
 
 def open_shard(location: str | Path, *, schema: FeatureSchema, rank: int) -> PhotoSink:
-    """Where process ``rank`` of a build puts its photos, beside the one that has the store open.
+    """The sink for the photos of process ``rank`` of a build, while rank 0 has the store open.
 
-    A folder gets a file of this rank's own, which ``absorb_shards`` of the store commits; Milvus
-    takes rows from many processes and needs no detour.
+    For a folder it is a file per rank, which ``Store.absorb_shards`` commits; Milvus accepts rows
+    from many processes directly.
     """
     if str(location).startswith(MILVUS_PREFIXES):
         return open_database(location, schema=schema)
@@ -325,7 +324,7 @@ def _check_texts(item: Item) -> None:
 
 
 def check_distinct(items: Sequence[Item]) -> None:
-    """InputError where a key comes twice: which of the two would count?"""
+    """InputError if a key occurs twice, since it is unclear which item should be stored."""
     seen = set()
     for item in items:
         if item.key in seen:
@@ -361,7 +360,7 @@ def check_queries(queries: np.ndarray, k: int, schema: FeatureSchema) -> np.ndar
 
 
 def check_photo(state: PhotoState, items: Sequence[Item]) -> None:
-    """InputError where an item belongs to another photo than the one it came with."""
+    """InputError if an item belongs to another photo than its entry."""
     check_key(state.photo)
     for item in items:
         if item.photo != state.photo:

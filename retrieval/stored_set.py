@@ -1,4 +1,4 @@
-"""Everything a store holds, or a file of vectors with its table, in memory to be evaluated."""
+"""A whole store, or a file of vectors with its table, loaded into memory for evaluation."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ class StoredSet:
     """Items and their vectors f32[n, D], in the same order.
 
     Attributes:
-        about: what the store notes of itself.
+        about: the store's metadata.
     """
 
     items: list[Item]
@@ -45,8 +45,8 @@ class StoredSet:
         return self.about.get(ROOT)
 
     @property
-    def labels_are_answers(self) -> bool:
-        """Whether a model gave the labels, so that they cannot tell how right it is."""
+    def labels_are_predictions(self) -> bool:
+        """Whether the labels are a model's predictions, which cannot measure its accuracy."""
         return self.about.get(MADE_BY, {}).get("garments", GIVEN) != GIVEN
 
     def aspect(self, name: str) -> np.ndarray:

@@ -296,7 +296,7 @@ def test_labels_that_are_not_wanted(tmp_path: Path) -> None:
 
 def test_spec_of_a_dataset_in_a_mix() -> None:
     spec = parse_spec("csv:../products:attributes=color,pattern:weight=2:val=test")
-    assert (spec.name, spec.path, spec.title) == ("csv", "../products", "products")
+    assert (spec.format, spec.path, spec.title) == ("csv", "../products", "products")
     assert (spec.split, spec.val, spec.weight) == ("train", "test", 2.0)
     assert spec.options == {"attributes": "color,pattern", "weight": "2", "val": "test"}
     spec = parse_spec("inshop:/data/in-shop:name=shop")
@@ -309,8 +309,8 @@ def test_spec_of_a_dataset_in_a_mix() -> None:
         ("products", "write FORMAT:PATH"),
         ("csv:", "write FORMAT:PATH"),
         ("excel:products", "FORMAT one of coco, deepfashion2, deepfashion,"),
-        ("csv:C:\\products", r"'C|a path must not hold a colon"),
-        ("csv:products:colour=red", "'colour=red' is no option; options are"),
+        ("csv:C:\\products", r"'C|a path must not contain a colon"),
+        ("csv:products:colour=red", "'colour=red' is not an option; options are"),
         ("csv:products:weight=0", "weight must be a number above 0"),
         ("csv:products:weight=nan", "weight must be a number above 0"),
         ("csv:products:weight=two", "weight must be a number above 0"),

@@ -165,7 +165,7 @@ def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplo
     fit([*flags[:start], *sets, *flags[start + 3 :]], trained=False)
     told = [record.message for record in caplog.records if "trained on too" in record.message]
     assert len(told) == 1
-    assert told[0].startswith("wardrobe: 6 of 6 photos")
+    assert told[0].startswith("wardrobe: 6 of 6 validation photos")
 
 
 def test_trained_weights_are_a_start_for_other_sets(data, tmp_path, caplog):

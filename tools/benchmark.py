@@ -1,4 +1,4 @@
-"""Measures Weft against the way torchvision's detection references do the same work.
+"""Benchmarks Weft against the same work done as in torchvision's detection references.
 
     python tools/benchmark.py loader --data-path photos/       # training samples a second
     python tools/benchmark.py training --data-path photos/     # a training step
@@ -7,15 +7,15 @@
     python tools/benchmark.py memory                           # of loader processes
     python tools/benchmark.py search                           # of the local database
     python tools/benchmark.py serving                          # of the search page's server
-    python tools/benchmark.py floors --help                    # what a multitask model must beat
+    python tools/benchmark.py floors --help                    # baselines of the multitask model
     python tools/benchmark.py backbones --help                 # accuracy and cost of backbones
 
-In all but serving, floors and backbones both ways take turns in one process; the ratio says how
-many times faster (or smaller) ours is: the median over rounds, with the smallest and the largest.
-The reference decodes at full size with PIL, keeps one full-size bitmap a garment, transforms one
-step after another, resizes inside the model, and pastes masks at full size before encoding them;
-evaluation's is pycocotools, memory's a list of dicts, search's the bare matrix product. How much
-faster an exported model is, tools/export_model.py measures.
+In all but serving, floors and backbones, Weft and the reference alternate in one process; the ratio
+is how many times faster (or smaller) Weft is: the median over rounds, with minimum and maximum. The
+reference decodes at full size with PIL, keeps one full-size bitmap per garment, applies separate
+transforms, resizes inside the model, and pastes masks at full size before encoding them. The
+reference of evaluation is pycocotools, of memory a list of dicts, of search a bare matrix product.
+tools/export_model.py measures the speed of exported models.
 """
 
 import argparse
@@ -46,8 +46,7 @@ from tools.benchmarks import (
 )
 from tools.benchmarks.timing import machine
 
-# Kind of work -> its module, how many rounds (None: it has none), and from which ratio on it is
-# fast enough.
+# Kind of work -> its module, default rounds (None: no rounds), and the ratio it should reach.
 BENCHMARKS = {
     "loader": (loader, 5, 5),
     "training": (training, 5, 1.3),

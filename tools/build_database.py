@@ -1,20 +1,21 @@
-"""Makes a database of garments to search in: from photos, or from an annotated set.
+"""Builds a searchable database of garments from photos or from an annotated dataset.
 
     python tools/build_database.py photos/ --database DB            # every garment of every photo
-    python tools/build_database.py shop/ --database DB --whole-photo        # a photo, a product
+    python tools/build_database.py shop/ --database DB --whole-photo        # one item per photo
     python tools/build_database.py --dataset csv:products:split=val --database DB
     python tools/build_database.py photos/ --database http://localhost:19530#garments
-    torchrun --nproc_per_node=4 tools/build_database.py photos/ --database DB   # work shared out
+    torchrun --nproc_per_node=4 tools/build_database.py photos/ --database DB   # split among 4
 
-An item is a garment, called `relative/photo.jpg#number`: box, category, attributes, dominant
-colors and a vector for each of item, color, texture and shape (tools/search.py weighs them).
+An item is a garment with the key `relative/photo.jpg#number`: box, category, attributes, dominant
+colors and a vector for each of item, color, texture and shape, which tools/search.py weights.
 
-Run it again to continue after a kill, or when photos are new or have changed; those that are gone
-from the disk are forgotten, whatever else is in the database stays. Where not one is left nothing
-is forgotten, since a disk that is not mounted looks alike: delete the database yourself.
+Run it again after an interruption, or to update the database: new and changed photos are added, and
+items of photos that are gone from the disk are removed; all others stay. If all photos are gone
+nothing is removed, since the disk may just not be mounted: delete the database yourself.
 
-With --dataset the set's labels are stored instead of the model's, and what the set no longer lists
-is forgotten. --repair checks every vector first and reads the photos of damaged ones again.
+With --dataset the dataset's labels are stored instead of the model's predictions, and items that
+the dataset no longer lists are removed. --repair first checks every vector and recomputes damaged
+ones from their photos.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from dataset_helpers import parse_spec
 from engine import distributed, model_flags
 from engine.command_line import Parser
 from engine.config import require
-from engine.description.second_opinion import RECOGNIZED
-from engine.detection.predict import watch
+from engine.description.category_fusion import RECOGNIZED
+from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.files import absolute
 from engine.pixels.find_photos import find_photos
@@ -44,11 +45,11 @@ from retrieval.build import (
     GIVEN,
     MADE_BY,
     Plan,
-    below,
     entries,
-    hand_over,
     plan_build,
-    require_same_making,
+    put_in_batches,
+    relative_names,
+    require_same_settings,
 )
 from retrieval.embedders import FEATURES, GarmentEmbedder
 from retrieval.features import FeatureSchema
@@ -75,9 +76,9 @@ def build(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
-    # Before the models, which take a while: there may be no photos, or no place for a database.
+    # Before loading the models, which takes a while: the photos or the location may be invalid.
     photos, _ = distributed.on_main(lambda: (find(arguments), None))
-    # A set has its labels, and descriptors are no network's: one would describe for nobody.
+    # A dataset has labels, and descriptors need no network.
     needs_no_model = bool(arguments.dataset) and arguments.features == "descriptors"
     describer = None if needs_no_model else model_flags.build_describer(arguments, device)
     features = arguments.features or ("multitask" if describer else "descriptors")
@@ -92,8 +93,8 @@ def build(arguments: argparse.Namespace) -> None:
         with open_shard(
             arguments.database, schema=embedder.schema, rank=distributed.rank()
         ) as sink:
-            found = watch(entries(source, embedder, root, part), len(part))
-            hand_over(found, sink, committing(store))
+            found = with_progress(entries(source, embedder, root, part), len(part))
+            put_in_batches(found, sink, committing(store))
     distributed.barrier()
 
     if store:
@@ -108,7 +109,7 @@ def find(arguments: argparse.Namespace) -> Photos | None:
     """The photos that the command names; None with --dataset, which lists its own.
 
     Raises:
-        InputError: there are none, or no database can be built there.
+        InputError: there are none, or --database is not a valid place for a database.
     """
     require_place(arguments.database)
     return find_photos(arguments.photos) if arguments.photos else None
@@ -117,7 +118,7 @@ def find(arguments: argparse.Namespace) -> Photos | None:
 def open_source(
     arguments: argparse.Namespace, embedder: GarmentEmbedder, device: Any
 ) -> tuple[GarmentSource, dict[str, Any]]:
-    """Where garments come from, and all that the items depend on beside the photos."""
+    """The source of garments, and the settings that items depend on besides the photos."""
     precision = {"precision": arguments.precision} if embedder.describer else {}
     if arguments.dataset:
         with distributed.first_on_each_machine():
@@ -141,15 +142,15 @@ def open_and_plan(
     schema: FeatureSchema,
     made_by: dict[str, Any],
 ) -> tuple[Store, tuple[Path, Plan]]:
-    """Open or make the database, see what is to be done, forget what has vanished."""
+    """Open or create the database, plan the work, and remove items of vanished photos."""
     annotated = isinstance(source, AnnotatedGarments)
     found = (source.root, list(source.places)) if annotated else photos
     about = {ROOT: str(absolute(arguments.root or found[0])), MADE_BY: made_by}
     store = open_database(arguments.database, schema=schema, create=True, about=about)
     try:
-        require_same_making(store, made_by)
+        require_same_settings(store, made_by)
         root = absolute(arguments.root or store.about.get(ROOT, found[0]))
-        names = below(root, *found)
+        names = relative_names(root, *found)
         store.absorb_shards()
         if arguments.repair:
             for problem in store.verify(repair=True):
@@ -162,7 +163,7 @@ def open_and_plan(
             is_stored=source.are_stored if annotated else None,
         )
         note = {**store.about, ROOT: str(root), MADE_BY: made_by}
-        if note != store.about:  # the photos have moved, or an older build noted less
+        if note != store.about:  # the photos have moved, or an older version noted less
             store.note(note)
         store.delete_photos(plan.vanished)
     except BaseException:
@@ -172,7 +173,7 @@ def open_and_plan(
 
 
 def is_gone(photo: Path) -> bool:
-    """Whether a photo is certainly no more: a folder that is locked only hides it."""
+    """Whether a photo certainly does not exist; in an unreadable folder it still may."""
     try:
         photo.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -183,7 +184,8 @@ def is_gone(photo: Path) -> bool:
 
 
 def committing(store: Store | None) -> Callable[[], None]:
-    """Commits all ranks' finished photos now and then, so that readers see them."""
+    """A function that commits all ranks' finished photos at most every ABSORB_SECONDS, so that
+    readers see them; a no-op without a store."""
     last = time.monotonic()
 
     def commit() -> None:
@@ -196,7 +198,7 @@ def committing(store: Store | None) -> Callable[[], None]:
 
 
 def report(store: Store, plan: Plan, seconds: float) -> None:
-    """Tell what is in the database and which photos could not be read."""
+    """Print what is in the database and which photos could not be read."""
     console = Console(highlight=False, soft_wrap=True)
     photos = store.photos()
     bad = [f"{name}: {state.error}" for name, state in sorted(photos.items()) if state.error]
@@ -216,7 +218,7 @@ def report(store: Store, plan: Plan, seconds: float) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "photos", nargs="*", metavar="PHOTOS", help="files, folders (all below them) or patterns"
+        "photos", nargs="*", metavar="PHOTOS", help="files, folders (recursive) or glob patterns"
     )
     parser.add_argument(
         "--database", required=True, metavar="DB",
@@ -225,8 +227,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dataset", nargs="+", action="extend", default=[],
         metavar="FORMAT:PATH[:key=value]...",
-        help="take boxes, masks, labels and identities of an annotated set (formats and keys as "
-        "for train.py multitask; split=NAME chooses the part); name more of its splits behind it",
+        help="use boxes, masks, labels and identities of an annotated dataset (formats and keys as "
+        "for train.py multitask; split=NAME selects the split); list several splits one by one",
     )  # fmt: skip
     parser.add_argument(
         "--whole-photo", action="store_true",
@@ -234,17 +236,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--root", type=Path, metavar="FOLDER",
-        help="folder that photos are named from, where they have moved as well (default: as in the "
-        "database; for a new one the deepest folder that holds all PHOTOS)",
+        help="folder that item keys are relative to; give it if the photos have moved (default: as "
+        "in the database; for a new one the deepest folder that holds all PHOTOS)",
     )  # fmt: skip
     parser.add_argument(
         "--repair", action="store_true",
-        help="check all that is stored first, and read the photos of damaged items again",
+        help="first check all vectors, and recompute damaged ones from their photos",
     )  # fmt: skip
     parser.add_argument(
         "--features", choices=FEATURES,
-        help="what to search by: the multitask model's vectors, classical descriptors, or both "
-        "joined (default: multitask where there is a model)",
+        help="vectors to store: the multitask model's, classical descriptors, or both concatenated "
+        "(default: multitask if there is a model)",
     )  # fmt: skip
     model_flags.add_multitask_flag(parser)
     model_flags.add_detector_flags(parser)
@@ -254,7 +256,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     require(bool(arguments.photos) != bool(arguments.dataset), "give either PHOTOS or --dataset")
     require(
         not (arguments.dataset and arguments.whole_photo),
-        "--whole-photo: not with --dataset, whose annotation says where the garments are",
+        "--whole-photo: not with --dataset, which has boxes",
     )
     arguments.dataset = [parse_spec(text) for text in arguments.dataset]
     return arguments

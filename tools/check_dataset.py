@@ -1,18 +1,18 @@
-"""Checks a dataset before hours are spent on it: what is in it, what is wrong, what leaks.
+"""Checks a dataset before training: its statistics, its faults, and leaks between splits.
 
     python tools/check_dataset.py coco photos/ --split train val --output-dir check/
     python tools/check_dataset.py deepfashion2 DF2 --split train validation -j 8
     python tools/check_dataset.py coco photos/ --annotations a.json b.json --json report.json
     python tools/check_dataset.py csv:products csv:clothing:val=none deepfashion:DF   (a whole mix)
 
-Datasets are a format and a folder, or any number of FORMAT:PATH:key=value as train.py takes them;
-then the parts to train and to evaluate on are compared across all of them, unless --split says
-which. Every photo is decoded, every annotation read. Printed are histograms of categories, sizes
-and garments per photo, counts of every attribute, and every kind of problem with its count and
-first places: what the readers leave out, photos that are damaged inside, masks that don't fit their
-boxes, garments annotated twice, and photos that occur twice: as the same file, or resized,
-recompressed or mirrored, within a split or (worse: the evaluation is then no test) in two.
---output-dir gets report.json, a sheet of annotated photos per split and one of the duplicates.
+Give a format and a folder, or any number of FORMAT:PATH:key=value as for train.py; then their
+training and validation splits are compared across all datasets, unless --split names the splits.
+Every photo is decoded, every annotation read. It prints histograms of categories, sizes and
+garments per photo, counts of every attribute, and every kind of fault with its count and first
+examples: records that the readers skip, damaged photos, masks that don't fit their boxes, garments
+annotated twice, and photos that occur twice (identical, resized, recompressed or mirrored), within
+a split or, worse, across splits. --output-dir gets report.json, a sheet of annotated photos per
+split and one of the duplicates.
 
 Exit code: 0 clean, 1 problems found, 2 nothing could be checked.
 """
@@ -50,10 +50,10 @@ PAIRS_DRAWN = 16
 
 
 class Part(NamedTuple):
-    """Photos that are checked as one, and what they are for: only other roles make a leak."""
+    """Photos that are checked together."""
 
     records: PhotoRecords
-    role: str
+    role: str  # "train", "val" or the split's name; equal photos of different roles are a leak
 
 
 class Place(NamedTuple):
@@ -68,7 +68,7 @@ class Place(NamedTuple):
 def main() -> int:
     """Load, inspect, compare, print and write."""
     arguments = parse_arguments()
-    configure_logging().setLevel("ERROR")  # the problems are told at the end, in one table
+    configure_logging().setLevel("ERROR")  # the problems are printed at the end, in one table
     prepare_outputs(arguments)
     parts = load_parts(arguments)
     splits = {name: part.records for name, part in parts.items()}
@@ -124,7 +124,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def prepare_outputs(arguments: argparse.Namespace) -> None:
-    """Fail now, not after hours of decoding, if there is no place for the result."""
+    """Fail now, not after hours of decoding, if the output cannot be written."""
     if arguments.output_dir:
         make_folder(arguments.output_dir)
     if arguments.json:
@@ -158,7 +158,7 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
 
 
 def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
-    """The parts that a training with these datasets would learn from and be judged by."""
+    """The splits that a training with these datasets would train and evaluate on."""
     if arguments.annotations or arguments.images:
         raise InputError("--annotations and --images: write FORMAT:PATH:annotations=...:images=...")
     parts = {}
@@ -250,7 +250,7 @@ def write_outputs(
 
 
 def conclude(console: Console, found: dict[str, list[Problem]]) -> int:
-    """The verdict's line and exit code."""
+    """Print the result in one line and return the exit code."""
     faults = [problem for problems in found.values() for problem in problems if not problem.is_note]
     if not faults:
         console.print("clean: no faults found", style="green")

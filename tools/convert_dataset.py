@@ -1,21 +1,21 @@
-"""Writes any supported dataset as one COCO instance file.
+"""Converts any supported dataset to one COCO instance file.
 
     python tools/convert_dataset.py deepfashion2 DF2 --split train --output df2_train.json
-    python tools/convert_dataset.py coco photos/ --split val --output clean.json   (faults left out)
+    python tools/convert_dataset.py coco photos/ --split val --output clean.json   (drops faults)
 
-The photos stay where they are; their file names in the output are relative to the folder that is
-printed. What is faulty in the source is named, left out and so missing in the output.
+The photos stay where they are; file names in the output are relative to the folder that is printed.
+Faulty records are logged and left out.
 
-DeepFashion2 follows its official converter: ids (a photo's number; garments numbered from 1 in
-order), ``area`` as the area of the box, 294 keypoints of which a garment's own are filled, and
-``pair_id`` and ``style``. Different are the category names, which here are the dataset's own
-("short sleeve top" where the converter says "short_sleeved_shirt"); added are ``scale``,
-``occlusion``, ``zoom_in``, ``viewpoint`` and a photo's ``source``.
+DeepFashion2 is converted as by its official converter: ids (the photo's number; garments numbered
+from 1 in order), ``area`` is the area of the box, 294 keypoints with only the garment's own filled
+in, ``pair_id`` and ``style``. Two differences: category names are the dataset's own ("short sleeve
+top", not the converter's "short_sleeved_shirt"), and ``scale``, ``occlusion``, ``zoom_in``,
+``viewpoint`` and a photo's ``source`` are added.
 
-Of sets with more labels, an annotation also has ``attributes`` (for each group its answer, or the
-list of all that the garment has, empty where it has none; unknown ones are missing) and
-``identity``, its name, as the reader of COCO takes them. A garment of unknown category gets a
-category of that name, with id 0.
+For datasets with more labels, annotations also have ``attributes`` ({group: value} for exclusive
+groups, {group: list of values} for others, possibly empty; unknown groups are missing) and
+``identity``, its name. The coco reader understands both. Garments without a category get the
+category "unknown" with id 0.
 """
 
 import argparse
@@ -47,7 +47,7 @@ UNKNOWN_ID = 0
 
 @exits_cleanly
 def main() -> None:
-    """Read, write, say where."""
+    """Read, write, and log the root of the file names."""
     arguments = parse_arguments()
     logger = configure_logging()
     refuse_to_overwrite_the_source(arguments)

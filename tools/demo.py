@@ -1,12 +1,12 @@
-"""Weft on photos that anyone has: finds, describes, stores, searches, measures, and shows it.
+"""A demo of the whole pipeline on rendered photos: detect, describe, store, search, evaluate.
 
     python tools/demo.py                    # minutes on two cores; then open demo/index.html
     python tools/demo.py --output other/ --photos 12
 
 The photos are rendered by tools/make_wardrobe.py, and one is real: Grace Hopper's portrait (public
 domain), which comes with matplotlib. Every step is one of Weft's own commands, printed and shown on
-the page as it can be typed. A step that has already been done with the same commands and the same
-weights is not done again.
+the page as you would type it. A step is skipped if it has already run with the same commands and
+weights.
 """
 
 import argparse
@@ -42,10 +42,10 @@ class Step:
     """One command.
 
     Attributes:
-        name: what is remembered of it and where the page shows it.
-        does: a line for people.
+        name: identifies the step on disk and on the page.
+        does: its description, one line.
         command: the script and its arguments, paths relative to the repository.
-        makes: a file that is there once it is done, relative to the demo's folder.
+        makes: a file that exists once it is done, relative to the demo's folder.
     """
 
     name: str
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     shutil.copyfile(sample, output / "portrait" / PORTRAIT)
     console = Console(markup=False, highlight=False)
     making = making_steps(name_of(output), arguments.photos)
-    take(making, output, fingerprint, console, first=1)
+    run_steps(making, output, fingerprint, console, first=1)
     searching = searching_steps(name_of(output), garment_to_show(output))
-    take(searching, output, fingerprint, console, first=1 + len(making))
+    run_steps(searching, output, fingerprint, console, first=1 + len(making))
     page = write_page(output, {step.name: str(step) for step in (*making, *searching)})
     console.print(f"open {page}")
 
@@ -162,13 +162,20 @@ def area_of(box: list[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def take(
+def run_steps(
     steps: list[Step], output: Path, fingerprint: list[str], console: Console, *, first: int
 ) -> None:
-    """Run the steps that were not done before with the same commands, weights and steps before.
+    """Run steps, skipping those done before with the same weights, command and preceding commands.
+
+    Args:
+        steps: in order.
+        output: the demo's folder.
+        fingerprint: digests of the weights and the commands so far; each step's is appended.
+        console: to print to.
+        first: the number of the first step, for headings.
 
     Raises:
-        InputError: one of them failed; what it said is on the screen.
+        InputError: a step failed; its own error message is already on the screen.
     """
     (output / "search").mkdir(exist_ok=True)
     for number, step in enumerate(steps, first):

@@ -1,12 +1,12 @@
-"""Measures a trained network, or a search, on annotated photos.
+"""Evaluates a trained network, or a search, on annotated photos.
 
     python tools/evaluate.py detector --weights runs/d/checkpoint_best.pt --data-path photos/
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt --dataset csv:products
     python tools/evaluate.py names --dataset csv:phone --words T-Shirt=top
     python tools/evaluate.py retrieval --database DB
-    torchrun --nproc_per_node=2 tools/evaluate.py ...    # the work is shared out, same numbers
+    torchrun --nproc_per_node=2 tools/evaluate.py ...    # split among processes, same numbers
 
-Each kind has its own --help, which says what it measures and what it writes.
+Each kind has its own --help, which lists its metrics and output files.
 """
 
 import argparse

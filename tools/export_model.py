@@ -1,16 +1,15 @@
-"""Writes a trained network as an ONNX file, and proves that it still gives the same answers.
+"""Exports a trained network to ONNX and verifies that its outputs are the same.
 
     python tools/export_model.py runs/d/checkpoint_best.pt --output detector.onnx --photos photos/
     python tools/export_model.py runs/m/checkpoint_best.pt --output multitask.onnx --photos photos/
 
-What is in the checkpoint, detector or multitask, is found out. A detector takes one photo of any
-size, padded to multiples of 32 pixels, and gives boxes, scores, labels and 28 x 28 masks; a
-multitask model takes any number of crops and gives the logits of each label group and the vector of
-each aspect.
+The kind of network is read from the checkpoint. A detector takes one photo of any size, padded to
+multiples of 32 pixels, and outputs boxes, scores, labels and 28 x 28 masks; a multitask model takes
+any number of crops and outputs the logits of each label group and the vector of each aspect.
 
-The file is run in ONNX Runtime on the photos (default: noise) and compared with the original, and
-both are timed in turn on as many threads of the CPU. Exit code: 0 the same answers, 1 others,
-2 nothing could be exported.
+The file is run by ONNX Runtime on the photos (default: noise) and compared with the original; both
+are timed alternately on the same number of CPU threads. Exit code: 0 same outputs, 1 different
+outputs, 2 nothing could be exported.
 """
 
 import argparse
@@ -46,7 +45,7 @@ from tools.report.photos import read_photos
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> int:
-    """Export, load, compare, time, tell."""
+    """Export, load, compare, time, report."""
     arguments = parse_arguments(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

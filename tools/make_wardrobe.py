@@ -4,21 +4,19 @@
     python tools/make_wardrobe.py --output small --count 60 --size 320 -j 2
 
 The thirteen DeepFashion2 categories are drawn as clothes on people, mannequins, hangers and
-surfaces, for tests, demonstrations and benchmarks that need data without owning any. What is
-written:
+surfaces, for tests, demos and benchmarks without real data. Output:
 
     OUTPUT/
         wardrobe.json                        seed and size, so that a stopped run can be continued
         train/image/000001.jpg ...           photos
         train/annos/000001.json ...          DeepFashion2 annotations; items also hold "factors"
-        train/factors.csv                    a row an item: color, texture, measures, identity
-        validation/...                       the same; its garments are others than train's
+        train/factors.csv                    one row per item: color, texture, measures, identity
+        validation/...                       the same, with other garments than train
 
-Every photo depends on (seed, split, number) alone: the same command writes the same bytes,
-whatever -j is, and a larger --count adds photos to those that are there. Four photos in a row
-show one outfit (``pair_id``): odd ones from the shop, even ones from its buyers. A garment's
-``style`` within the outfit names it (0: seen in this photo only), and its factors are the same
-wherever it appears.
+A photo depends on (seed, split, number) only: the same command writes the same bytes, whatever -j
+is, and a larger --count adds photos to the existing ones. Each four consecutive photos show one
+outfit (``pair_id``): odd numbers are shop photos, even ones user photos. ``style`` identifies a
+garment within the outfit (0: in this photo only); its factors are the same wherever it appears.
 """
 
 import argparse
@@ -43,7 +41,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.command_line import Parser
 from engine.errors import InputError, exits_cleanly
-from engine.files import make_folder, replacing, telling
+from engine.files import explain_os_errors, make_folder, replacing
 from engine.wording import counted
 from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
@@ -107,7 +105,7 @@ def _claim(folder: Path, seed: int, size: int) -> None:
     own = {"renderer": RENDERER, "seed": seed, "size": size}
     label = folder / "wardrobe.json"
     make_folder(folder)
-    with telling(folder, "cannot look into"):
+    with explain_os_errors(folder, "cannot look into"):
         there = [path.name for path in folder.iterdir()]
     if label.name not in there:
         # What a killed run left of the label is ours.

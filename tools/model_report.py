@@ -1,4 +1,4 @@
-"""What a network costs and what it sees: parameters, MACs, FLOPs, time, memory, receptive fields.
+"""The cost of a network and its receptive fields: parameters, MACs, FLOPs, time, memory.
 
     python tools/model_report.py resnet50
     python tools/model_report.py detector --weights runs/d/checkpoint_best.pt --output-dir report/
@@ -7,13 +7,12 @@
     python tools/model_report.py resnet50 --dilate 1                # stride 16 instead of 32
     python tools/model_report.py --list
 
-1 MAC = 2 FLOPs. Counted are convolutions, matrix products and attention as they run; bias,
-normalization, activation, pooling and the choice of boxes are not. A detector's cost depends on
-what it finds: --garments masks are counted.
+1 MAC = 2 FLOPs. Convolutions, matrix products and attention are counted as they run; bias,
+normalization, activation, pooling and box selection (NMS) are not. A detector's cost depends on the
+number of detections: it is counted for --garments masks.
 
-The receptive field is what the middle of a map can see in theory, worked out through all paths,
-and, with --output-dir, what visibly changes it, by gradients (with random weights unless --weights
-says otherwise).
+Receptive fields are those of a map's central cell: the theoretical one over all paths, and with
+--output-dir the effective one, by gradients (with random weights unless --weights is given).
 
 --output-dir gets report.json, layers.csv, fields.csv, costs.png and fields.png.
 """
@@ -63,7 +62,7 @@ PIPE_WIDTH = 140
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Build, count, measure, trace, tell."""
+    """Build, count, measure, trace, report."""
     # A file or a pipe has no width of its own; the table should not be cut there.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     folder = arguments.output_dir
@@ -191,17 +190,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--dilate", type=int, default=0, metavar="N",
         help="take off the head, keep the map larger: dilation instead of the last N halvings",
     )  # fmt: skip
-    told = parser.add_argument_group("what is told")
-    told.add_argument("--sort", choices=ORDERS, default="macs", help="order of the table (macs)")
-    told.add_argument("--top", type=int, default=20, help="layers printed (20)")
-    told.add_argument("--runs", type=int, default=5, help="calls timed (5); 0: no measurement")
-    told.add_argument("--threads", type=positive, help="of torch (default: as torch chooses)")
-    told.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
-    told.add_argument(
+    output = parser.add_argument_group("output")
+    output.add_argument("--sort", choices=ORDERS, default="macs", help="order of the table (macs)")
+    output.add_argument("--top", type=int, default=20, help="layers printed (20)")
+    output.add_argument("--runs", type=int, default=5, help="calls timed (5); 0: no measurement")
+    output.add_argument("--threads", type=positive, help="of torch (default: as torch chooses)")
+    output.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    output.add_argument(
         "--photos", nargs="+", default=[],
         help="for the effective fields of --output-dir (default: noise)",
     )  # fmt: skip
-    told.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
+    output.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
     arguments = parser.parse_args(argv)
     if not arguments.network and not arguments.list:
         parser.error("name a network, or --list")

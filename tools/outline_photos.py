@@ -1,25 +1,26 @@
-"""Outlines garments on photos of which only the category is known: a COCO set for the detector.
+"""Pseudo-labels photos of known category with boxes and masks: a COCO dataset for the detector.
 
     python tools/outline_photos.py csv:PHONE --words T-Shirt=top Pants=trousers --alone \\
         --output-dir outlined/
     python tools/outline_photos.py csv:PRODUCTS --words Tshirts=top --add coco:STREET \\
-        --add-times 2 --output-dir outlined/          # with a set that has outlines, twice
+        --add-times 2 --output-dir outlined/          # merged with a dataset with masks, twice
     python train.py detector --data-path outlined/ --images ROOT --weights weights/detector.pt
 
-A detector that has only seen people in the street is lost on a shirt that lies on a bed. For each
-photo whose word is among --words the detector says where its garment is, that word says what it is,
-and its outline is taken off a studio's background or cut out by color. Photos about which anything
-is doubtful are left out. Train on the result, and do it again: the next detector sees more. What it
-always takes for something else (hair for a hat, fists for shoes) it unlearns by --absent hat shoes;
-where each photo shows its one garment on a floor or a bed, --alone says so: what else is seen there
-(a strip of the floor above trousers for a top) is none.
+A detector trained on street photos fails on a shirt lying on a bed. For each photo whose category
+is listed in --words, the detector locates the garment, --words gives its class, and the mask comes
+from removing a studio background or from GrabCut. Doubtful photos are left out. Train on the result
+and repeat: the next detector finds more. --absent hat shoes states that the photos contain neither,
+so that a detector unlearns to take hair for hats and fists for shoes. --alone states that each
+photo shows a single garment, on a floor or a bed, so that other detections (a strip of floor above
+trousers as a top) are false.
 
---output-dir gets train.json and, from the sets of --add, val.json (val=NAME in a set says which
-part is judged by, val=none that none is); the folder that file names are relative to is printed.
-finds.json beside them is for the multitask model: what the detector saw, and the garments of --add,
-each with the answer to "is garment", yes or no. A model that has learned that too (train.py
-multitask --dataset ... coco:outlined/:annotations=finds.json:images=ROOT:category=none:val=none)
-has infer.py leave out what is none. The tool can be killed at any time and goes on.
+--output-dir gets train.json and, from the datasets of --add, val.json (val=NAME in a dataset
+selects its validation split, val=none omits it); the folder that file names are relative to is
+printed. finds.json is training data for the multitask model: the detections on these photos and
+the garments of --add, each with the attribute "is garment", yes or no. If the model is trained on
+it too (train.py multitask --dataset ...
+coco:outlined/:annotations=finds.json:images=ROOT:category=none:val=none), infer.py drops what it
+takes for false detections. The tool can be killed at any time; run it again to continue.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.detection.duplicates import drop_duplicates
 from engine.detection.finder import GarmentFinder
-from engine.detection.predict import watch
+from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.files import absolute, replacing
 from engine.model_flags import (
@@ -63,7 +64,7 @@ from tools.convert_dataset import annotations
 from tools.outlining.outline import judge_finds, outline
 from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
-UNLIKELY = 0.05  # score of the detections that are looked at
+UNLIKELY = 0.05  # score threshold: even weak detections help to locate a known garment
 Record = dict[str, Any]
 
 
@@ -97,30 +98,30 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add(
-        "datasets", nargs="+", metavar="NAME:PATH[:key=value]...",
+        "datasets", nargs="+", metavar="FORMAT:PATH[:key=value]...",
         help="photos of one garment each, with its category; as in train.py multitask --help",
     )  # fmt: skip
     add_words_flag(parser)
     add(
         "--absent", nargs="+", default=[], metavar="CATEGORY",
-        help="what these photos do not show, whatever the detector says",
+        help="categories that no photo contains, whatever the detector finds",
     )  # fmt: skip
     add(
         "--alone", action="store_true",
-        help="each of these photos shows its one garment, on a floor or a bed, and no other",
+        help="each photo shows a single garment, on a floor or a bed",
     )  # fmt: skip
     add("--output-dir", type=Path, required=True, help="folder for train.json")
     add(
-        "--add", nargs="+", default=[], metavar="NAME:PATH[:key=value]...",
-        help="sets with outlines to put into the same files (val=none: not to judge by)",
+        "--add", nargs="+", default=[], metavar="FORMAT:PATH[:key=value]...",
+        help="datasets with masks to merge into the same files (val=none: no validation split)",
     )  # fmt: skip
     add(
         "--add-times", type=positive, default=1, metavar="N",
-        help="how often in training, so that they weigh more (1)",
+        help="how many times to repeat them in train.json, to weight them more (default: 1)",
     )  # fmt: skip
     add(
         "--most", type=positive, metavar="N",
-        help="at most so many photos of a category, drawn at random (default: all)",
+        help="maximum number of photos per category, drawn at random (default: all)",
     )  # fmt: skip
     add(
         "--detector-weights", type=Path, default=DETECTOR_WEIGHTS, metavar="FILE",
@@ -133,10 +134,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
-    """The detector, which keeps all that it sees.
+    """The detector, without duplicate removal.
 
     Raises:
-        InputError: it knows no category of that name.
+        InputError: --absent names a category that it does not have.
     """
     device = distributed.init(arguments.device)
     finder = build_finder(arguments, device)
@@ -149,24 +150,24 @@ def open_finder(arguments: argparse.Namespace) -> GarmentFinder:
 def load_outlined(
     arguments: argparse.Namespace, categories: list[str]
 ) -> tuple[list[PhotoRecords], list[PhotoRecords]]:
-    """The sets of --add: to train on, to judge by.
+    """The training and validation records of the datasets of --add.
 
     Raises:
-        InputError: they have categories that the detector does not know, or garments without one.
+        InputError: they have categories that the detector lacks, or garments without one.
     """
     specs = [parse_spec(text) for text in arguments.add]
     added = [load_spec(spec, spec.split) for spec in specs]
     judged = [load_spec(spec, spec.val) for spec in specs if spec.val != "none"]
     for records in (*added, *judged):
-        strange = sorted(set(records.categories) - set(categories))
-        require(not strange, f"{records.root}: the detector knows no {', '.join(strange)}")
+        unknown = sorted(set(records.categories) - set(categories))
+        require(not unknown, f"{records.root}: the detector knows no {', '.join(unknown)}")
         unnamed = int((records.garment_category < 0).sum())
         require(unnamed == 0, f"{records.root}: {unnamed} garments have no category; name them")
     return added, judged
 
 
 def choose(arguments: argparse.Namespace, words: dict[str, str]) -> dict[str, str]:
-    """Absolute path -> the category of its garment: at most so many photos of each.
+    """Absolute path -> the detector's category of its garment, at most --most photos of each.
 
     Raises:
         InputError: there are none.
@@ -215,7 +216,7 @@ def outline_all(
     left = [path for path in photos if path not in done]
     found = finder.find((path, Path(path)) for path in left)
     with journal.Appender(folder, 0) as appender:
-        for path, result, photo in watch(found, len(left)):
+        for path, result, photo in with_progress(found, len(left)):
             record = {"photo": path} | expected[path]
             appender.add(record | outlined(record, result, photo, finder.categories))
     journal.merge(folder, valid)
@@ -240,14 +241,14 @@ def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> 
 
 
 class Document:
-    """A COCO file of sets and of photos that were outlined.
+    """A COCO file of datasets and of pseudo-labeled photos.
 
     Args:
         categories: of the detector.
         root: folder that file names are relative to.
-        sets: whose garments are taken over.
-        photos: records.
-        finds: take what was found on the photos, and answer of all whether it is a garment.
+        sets: datasets whose garments are copied.
+        photos: records, as ``outline_all`` returns them.
+        finds: of these the detections, and for every annotation whether it is a garment.
     """
 
     def __init__(

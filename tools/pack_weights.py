@@ -1,20 +1,20 @@
-"""Makes a weights file to hand on, in half precision: of one checkpoint, or the mean of several.
+"""Makes a weights file for release: one checkpoint, or the mean of several, in half precision.
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
     python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
-    python tools/pack_weights.py weights/multitask.pt --add-questions RUN/checkpoint_latest.pt \
+    python tools/pack_weights.py weights/multitask.pt --add-heads RUN/checkpoint_latest.pt \\
         --output multitask.pt
 
-Averaged weights are taken where a checkpoint has them. The mean of a network and of what it became
-by further training is often better than either (Wortsman et al. 2022, "Robust fine-tuning of
-zero-shot models"); networks that were not trained from each other have no use for it. All else
-in the file is the last checkpoint's, but not what that was judged by, nor where it was trained:
-judge the result anew by tools/evaluate.py.
+A checkpoint's EMA weights are used if it has them. The mean of a network and its fine-tuned version
+is often better than either (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); do not
+average networks that were not trained from each other. Everything else in the file is the last
+checkpoint's, except its evaluation and paths of the training machine: evaluate the result with
+tools/evaluate.py.
 
-A multitask model can learn another question and stay what it is otherwise: train it on a set that
-asks the question, with --weights MODEL --trainable-layers 0 --tasks attributes, and put the new
-classifier into the model by --add-questions. Its other answers, and databases, stay as they are.
+--add-heads adds new attributes to a multitask model without changing anything else in it: train
+them with --weights MODEL --trainable-layers 0 --tasks attributes, then add their classifiers. All
+other predictions and all vectors stay the same, so databases stay valid.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from engine.distributed import configure_logging
 from engine.errors import exits_cleanly
 from engine.files import require_other
 
-# Settings that name places on the machine of the training.
+# Settings that hold paths of the training machine.
 PLACES = ("data_path", "dataset", "annotations", "val_annotations", "images", "weights", "resume",
           "output_dir")  # fmt: skip
 ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
@@ -45,7 +45,7 @@ ALIKE = ("kind", "categories", "category_ids", "attributes", "labels")
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    read = [*arguments.checkpoints, *filter(None, [arguments.add_questions])]
+    read = [*arguments.checkpoints, *filter(None, [arguments.add_heads])]
     require_other(arguments.output, read, "--output")
     checkpoints = [weights_of(load_checkpoint(path)) for path in arguments.checkpoints]
     for path, checkpoint in zip(arguments.checkpoints, checkpoints, strict=True):
@@ -55,19 +55,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     packed.pop("best", None)
     packed["config"] = {k: v for k, v in packed["config"].items() if k not in PLACES}
-    if arguments.add_questions:
-        asked = weights_of(load_checkpoint(arguments.add_questions, "multitask"), half=True)
-        packed = with_questions(packed, asked, arguments.add_questions)
+    if arguments.add_heads:
+        other = weights_of(load_checkpoint(arguments.add_heads, "multitask"), half=True)
+        packed = with_heads(packed, other, arguments.add_heads)
     if arguments.crop_size:
         require(
             packed["kind"] == "multitask",
-            f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees photos",
+            f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}; it takes no crops",
         )
         packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
     if arguments.mirror:
         require(
             packed["kind"] == "detector",
-            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}, which sees crops",
+            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
         )
         packed["config"] |= {"test_mirror": True}
     save_checkpoint(packed, arguments.output)
@@ -80,18 +80,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="of one network")
     add("--output", type=Path, required=True, help="file to write")
     add(
-        "--add-questions", type=Path, metavar="CHECKPOINT",
-        help="multitask model trained on the same, unchanged trunk: its groups of attributes that "
-        "the model does not have are added",
+        "--add-heads", type=Path, metavar="CHECKPOINT",
+        help="multitask model with the same trunk; its label groups that the model lacks are added",
     )  # fmt: skip
     add(
         "--crop-size", type=positive, metavar="N",
-        help="pixels of the crops that the multitask model is to see, a multiple of 32 (default: "
-        "as trained; a little larger is often better)",
+        help="multitask model: crop size for inference in pixels, a multiple of 32 (default: as "
+        "trained; a little larger is often better)",
     )  # fmt: skip
     add(
         "--mirror", action="store_true",
-        help="the detector is to look at mirror images, too, wherever nobody says --no-mirror",
+        help="detector: average with the mirror image by default (--no-mirror turns it off)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     size = arguments.crop_size or 32
@@ -116,7 +115,7 @@ def require_same_network(
 
 
 def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of every floating-point tensor; counters are the last's."""
+    """The mean of every floating-point tensor; integer tensors are the last state's."""
     return {
         name: torch.stack([state[name].float() for state in states]).mean(dim=0)
         if last.is_floating_point()
@@ -125,48 +124,50 @@ def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def with_questions(model: dict[str, Any], asked: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The model with the classifiers of the groups that only ``asked`` has.
+def with_heads(model: dict[str, Any], other: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The model plus the classifiers of the label groups that only ``other`` has.
 
     Args:
-        model, asked: weights files' contents.
-        path: of ``asked``.
+        model, other: weights files' contents.
+        path: of ``other``.
 
     Raises:
-        InputError: they do not share a trunk, there is nothing to add, or it does not fit.
+        InputError: the trunks differ, there is nothing to add, or it does not fit.
     """
-    require(model["kind"] == "multitask", f"--add-questions: the first is a {model['kind']}")
+    require(model["kind"] == "multitask", f"--add-heads: the first is a {model['kind']}")
     trunks = [
         {k: v for k, v in part["model"].items() if k.startswith("backbone.")}
-        for part in (model, asked)
+        for part in (model, other)
     ]
     same = trunks[0].keys() == trunks[1].keys() and all(
         torch.equal(tensor, trunks[1][name]) for name, tensor in trunks[0].items()
     )
-    sentence = f"{path}: its trunk is another; train with --weights MODEL --trainable-layers 0"
+    sentence = f"{path}: has another trunk; train with --weights MODEL --trainable-layers 0"
     require(same, sentence)
-    labels, others = (LabelSpace.from_plain(part["labels"]) for part in (model, asked))
+    labels, other_labels = (LabelSpace.from_plain(part["labels"]) for part in (model, other))
     known = {group.name for group in labels.groups}
-    answered = others.answered_by(asked["config"]["tasks"])
+    answered = other_labels.answered_by(other["config"]["tasks"])
     new = [group for group in answered if group.name not in known]
-    require(bool(new), f"{path}: asks nothing that the model does not answer")
+    require(bool(new), f"{path}: has no label group that the model lacks")
     for group in new:
-        sentence = f"{path}: {group.name} belongs to {group.aspect}, which a whole training learns"
+        sentence = f"{path}: {group.name} also trains the {group.aspect} vector; train the model on"
         require(group.aspect is None, sentence)
     state, number = dict(model["model"]), len(labels.answered_by(model["config"]["tasks"]))
     for place, group in enumerate(new, number):
         old, own = f"classifiers.{answered.index(group)}.", f"classifiers.{place}."
         state |= {
-            own + k.removeprefix(old): v for k, v in asked["model"].items() if k.startswith(old)
+            own + k.removeprefix(old): v for k, v in other["model"].items() if k.startswith(old)
         }
     names = [group.name for group in new]
     sources = [
         Source(s.name, {k: v for k, v in s.vocabulary.items() if k in names})
-        for s in others.sources
+        for s in other_labels.sources
     ]
     merged = LabelSpace((*labels.groups, *new), (*labels.sources, *sources))
     twice = {s.name for s in labels.sources} & {s.name for s in sources}
-    require(not twice, f"{path}: the model has a set named {', '.join(twice)}; choose other name=")
+    require(
+        not twice, f"{path}: the model has a set named {', '.join(twice)}; rename yours by name="
+    )
     result = model | {"model": state, "labels": merged.to_plain()}
     build_multitask_from_checkpoint(result)  # refuses what does not fit
     return result

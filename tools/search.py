@@ -1,4 +1,4 @@
-"""Searches a database for garments like those on a photo, or like stored ones.
+"""Searches a database for garments similar to those in a photo, or to stored ones.
 
     python tools/search.py street.jpg --database DB                 # each garment on the photo
     python tools/search.py street.jpg --database DB --garment 2 --weights color=1,shape=0.5
@@ -6,9 +6,10 @@
     python tools/search.py 'shop/dress.jpg#1' --database DB --category skirt --attribute color=red
     python tools/search.py street.jpg --database http://localhost:19530#garments --json
 
-The score of an item is the weighted mean of its similarities to the query, from -1 to 1: the same
-item, color, texture, shape. --weights says what counts; the table shows each similarity by itself.
-Stored items go by their key, as tables show it; a file of that name comes first.
+The score of an item is the weighted mean of its cosine similarities to the query, -1..1, by item,
+color, texture and shape; --weights sets the weights, and the output lists each similarity. A query
+is a photo, or the key of a stored item as printed in results; if a file of that name exists, the
+file is used.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from retrieval.search import (
     QueryReader,
     as_stored,
     find_similar,
-    kinds_of,
+    matching_categories,
     stored_queries,
     weights_of,
 )
@@ -42,12 +43,12 @@ from tools.searching.contact_sheet import write_sheet
 def search(arguments: argparse.Namespace) -> None:
     """Read the queries, search, show."""
     with open_database(arguments.database, read_only=True) as store:
-        # Weights and filter first: they are refused before any photo is read.
+        # Weights and filter first, to report their errors before any photo is read.
         weights = weights_of(arguments.weights, store.schema)
         filter = as_stored(store, filter_of(arguments))
         queries = read_queries(arguments, store)
         own = list(dict.fromkeys(query.category for query in queries if query.category))
-        kinds = kinds_of(store, own) if arguments.same_category and own else None
+        kinds = matching_categories(store, own) if arguments.same_category and own else None
         found = find_similar(
             store,
             queries,
@@ -82,7 +83,7 @@ def read_queries(arguments: argparse.Namespace, store: Store) -> list[Query]:
 
 
 def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
-    """The models that photos are read with."""
+    """Load the models that turn photos into queries."""
     device = distributed.init(arguments.device)
     describer = model_flags.build_describer(arguments, device)
     embedder = embedder_for(store.schema, describer, store.name)

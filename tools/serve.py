@@ -5,15 +5,15 @@
     python tools/serve.py --database DB --browse-only         # no models: stored garments only
     WEFT_TOKEN=... python tools/serve.py --database DB --host 0.0.0.0     # for others
 
-The page finds garments on a photo that is dropped on it and ranks what is stored by item, color,
-texture and shape, as its sliders say. The API is described under /docs; for example:
+Drop a photo on the page: it detects the garments and ranks stored ones by item, color, texture and
+shape, weighted by sliders. The API is documented under /docs; for example:
 
     curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/api/detect
     curl -H 'Content-Type: application/json' http://127.0.0.1:8000/api/search \\
          -d '{"key": "shirts/1607.jpg#1", "weights": {"color": 1}, "k": 5}'
 
-Uploaded photos are never written to a disk; the vectors of their garments are forgotten after half
-an hour. Beyond this machine a token is wanted, and TLS is the business of a proxy in front.
+Uploaded photos are never written to disk; their garments' vectors are kept in memory for half an
+hour. Serving other machines than this one requires a token; put a TLS proxy in front.
 """
 
 import argparse

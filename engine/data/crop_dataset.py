@@ -1,7 +1,7 @@
-"""Samples of the multitask model: one crop a garment, out of several sets at once.
+"""Samples of the multitask model: one crop per garment, from several datasets at once.
 
-A garment's position counts through all sets: set 0's garments, then set 1's, and so on. Each
-sample says which set it is from and carries the labels that this set has; the others are unknown.
+Garments are indexed through all datasets: those of dataset 0, then those of dataset 1, and so on.
+A sample holds the number of its dataset and the labels that this dataset has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from engine.data.records import Garment, PhotoRecords
-from engine.data.stand_ins import StandIns
+from engine.data.substituting_dataset import SubstitutingDataset
 from engine.training.samplers import Draw
 
 Sample = tuple[Tensor, dict[str, Tensor | dict[str, Tensor]]]
 
 
-class CropDataset(StandIns):
-    """Crops with their labels, drawn by ``engine.training.mixing`` or one after another.
+class CropDataset(SubstitutingDataset):
+    """Crops with their labels, drawn by ``engine.training.mixing`` or in order.
 
     Args:
-        parts: records of each set and its labels (``engine.data.labels.encode_labels``): for each
-            group int64 [G] or int8 [G, V].
+        parts: for each dataset its records and labels (``engine.data.labels.encode_labels``: for
+            each group int64 [G] or int8 [G, V]).
         transform: makes (image, target) out of (path, garment, Draw)
             (``engine.pixels.view_transform.MultitaskTransform``); raises PhotoError when the photo
             cannot be read.
-        strict: let an unreadable photo end the run.
+        strict: raise PhotoError for an unreadable photo instead of taking a later garment.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class CropDataset(StandIns):
         return int(self.starts[-1])
 
     def place(self, index: int) -> tuple[int, int]:
-        """The set that garment ``index`` is from, and its row there."""
+        """The number of the dataset that garment ``index`` is from, and its row there."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return part, index - int(self.starts[part])
 
     def _sample(self, draw: Draw) -> Sample:
         """uint8 [3, S, S] and its target.
 
-        The target is the transform's, and: "source" int64 [], the number of the set; "identity"
-        int64 [], unique over all sets, -1 unknown; "labels", for each group int64 [] or int8 [V].
+        The target is the transform's plus "source" int64 [], the number of the dataset; "identity"
+        int64 [], unique over all datasets, -1 unknown; "labels", {group: int64 [] or int8 [V]}.
         """
         part, row = self.place(draw.index)
         records, labels = self.parts[part]

@@ -1,7 +1,7 @@
-"""Split hygiene: photos that are trained on must not be among those that judge.
+"""Split hygiene: finds validation photos that are also in the training data.
 
-Found here are equal files, which costs next to nothing: most are told apart by their size, the rest
-by their ends. Copies that were resized or compressed again are found by tools/check_dataset.py.
+This only finds byte-identical files, by size and a hash of the last bytes, which is cheap enough to
+do at the start of every training. tools/check_dataset.py also finds resized or recompressed copies.
 """
 
 import hashlib
@@ -12,22 +12,22 @@ from pathlib import Path
 
 from engine.data.records import PhotoRecords
 
-TAIL = 4096  # bytes at the end of a photo, as good as all of them for two files of one size
+TAIL = 4096  # bytes hashed at a photo's end; two different photos of one size differ there
 
 logger = logging.getLogger("weft")
 
 
-Leak = tuple[Path, Path]  # a photo to judge by, and the equal one to learn from
+Leak = tuple[Path, Path]  # a validation photo and the identical training photo
 
 
 def report_leaks(train: Sequence[PhotoRecords], val: Mapping[str, PhotoRecords]) -> None:
-    """Warn, a line a set, of photos of ``val`` (title -> set) that are in any set of ``train``."""
+    """Warn, one line per dataset of ``val`` (by title), of its photos that are in ``train``."""
     found = find_leaks(train, list(val.values()))
     for (title, records), leaks in zip(val.items(), found, strict=True):
         if leaks:
             logger.warning(
-                "%s: %d of %d photos to judge by are trained on too, so the result will flatter: "
-                "first %s = %s",
+                "%s: %d of %d validation photos are trained on too, so its metrics will be too "
+                "high: first %s = %s",
                 title, len(leaks), len(records), *leaks[0],
             )  # fmt: skip
 

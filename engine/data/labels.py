@@ -1,10 +1,10 @@
-"""What the multitask model is asked about a garment: groups of labels, merged over several sets.
+"""The label space of the multitask model: groups of labels, merged from several datasets.
 
-A *group* is one question with named answers: "category", "color", "pattern", or a bag of
-independent attributes. Sets that answer the same question share its group, and the union of their
-answers is the group's values. But a set that knows 17 categories has never said that something is
-*not* one of another set's 31, so every *source* (set) keeps its own vocabulary, and a softmax over
-a group runs over the vocabulary of the sample's source only.
+A *group* is one question with a set of possible values: "category", "color", "pattern", or a
+collection of independent attributes. Datasets with a group of the same name share it, and its
+values are the union of theirs. But a dataset with 17 categories never says that a garment is *not*
+one of another dataset's 31. So every *source* (dataset) keeps its own vocabulary, and the softmax
+over a group is restricted to the vocabulary of the sample's source.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from engine.errors import InputError
 
 ASPECTS = ("item", "color", "texture", "shape")
 CATEGORY = "category"
-# The question whether what a detector found is a garment at all, answered by YES or something else;
-# tools/outline_photos.py writes sets that ask it.
+# A group of its own: whether a detection is a garment at all ("yes") or a false one. Datasets that
+# have it are written by tools/outline_photos.py; it is not reported among a garment's labels.
 IS_GARMENT, YES, NO = "is garment", "yes", "no"
 
 # A group whose name contains the word also trains that aspect's vector.
@@ -34,14 +34,14 @@ ASPECT_WORDS = (
 
 @dataclass(frozen=True)
 class LabelGroup:
-    """One question.
+    """One question with its possible values.
 
     Attributes:
         name: lower case, unique in its space.
         values: the possible answers.
-        exclusive: exactly one answer is right (softmax), or each by itself (sigmoid).
-        branches: categories only: the garment group ("upper", "lower", "full" or "") of every
-            value when the head is to have a branch for each; else empty.
+        exclusive: exactly one value is right (softmax); else values are independent (sigmoid).
+        branches: of "category" with a branched head: the garment group ("upper", "lower", "full" or
+            "") of every value; else empty.
     """
 
     name: str
@@ -58,10 +58,10 @@ class LabelGroup:
 
 @dataclass(frozen=True)
 class Source:
-    """A set that labels come from: which values of which groups it knows."""
+    """A dataset that labels come from, and the values it uses."""
 
     name: str
-    vocabulary: dict[str, tuple[int, ...]]
+    vocabulary: dict[str, tuple[int, ...]]  # group name -> indices of its values in the group
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class LabelSpace:
         raise InputError(f"vocabulary {name}: the model knows those of {known}")
 
     def known_values(self, name: str) -> Tensor:
-        """bool [sources, values of group ``name``]: who knows what."""
+        """bool [sources, values of group ``name``]: which vocabulary contains which value."""
         known = torch.zeros(len(self.sources), len(self.group(name).values), dtype=torch.bool)
         for row, source in zip(known, self.sources, strict=True):
             row[list(source.vocabulary.get(name, ()))] = True
@@ -139,7 +139,7 @@ def merge_labels(
 
     Args:
         parts: the sets' training records; their order is the order of the sources.
-        names: a name for each, unique.
+        names: a unique name for each.
         category_branches: give the categories the garment groups that the sets know.
 
     Returns:
@@ -186,7 +186,7 @@ def merge_labels(
 
 
 def index_by_text(values: Sequence[str]) -> dict[str, int]:
-    """Where each value stands, by its text without regard to capitals."""
+    """Casefolded text of each value -> its index."""
     return {value.casefold(): i for i, value in enumerate(values)}
 
 
@@ -216,12 +216,12 @@ def _groups_of(records: PhotoRecords) -> list[tuple[str, list[str], bool]]:
 
 
 def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndarray]:
-    """A set's labels in the numbers of ``space``.
+    """A dataset's labels as indices into the values of ``space``.
 
-    Values that the space does not have (another set's, at evaluation) become -2 in exclusive
-    groups, so that they can be told from unlabelled garments, and are left out of the others.
-    Whether a group is exclusive says the space, whatever the set says: a COCO file's split may
-    happen to give but one answer a garment, or several, where the other does not.
+    Values that the space lacks (in the evaluation of another dataset) become -2 in exclusive
+    groups, to distinguish them from unlabeled garments, and are dropped from the others. Whether a
+    group is exclusive is decided by the space, not by the dataset: one split of a COCO file may
+    happen to have one value per garment, and another split several.
 
     Returns:
         For every group: int64 [G], value or -1 unknown or -2 not in the space; multi-label:
@@ -243,7 +243,7 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
             table = np.zeros((count, len(group.values)), np.int8)
             texts = np.array([value.casefold() for value in values])
             for text in set(texts.tolist()) & index.keys():
-                # Of a value that the set spells in two ways, yes under one is yes.
+                # A value spelled in two ways is positive if either is.
                 table[:, index[text]] = own[:, texts == text].max(axis=1)
             encoded[group.name] = table
     return encoded

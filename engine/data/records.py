@@ -1,8 +1,8 @@
-"""What a dataset is once it is read: photos and their garments, packed into a few numpy arrays.
+"""A dataset in memory: photos and their garments, packed into a few numpy arrays.
 
-Objects are made on demand. A list of 200k photo objects is touched (reference counted) by every
-loader process and so copied into each; arrays are not, and a cached dataset's arrays stay in the
-file they are mapped from. The layout is in ``engine.data.packing``.
+Photo and Garment objects are made on demand. A list of 200k photo objects would be copied into
+every loader process by reference counting (copy-on-write); arrays are not, and those of a cached
+dataset are memory-mapped. The layout is in ``engine.data.packing``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,10 +26,10 @@ from engine.data.packing import (
 
 @dataclass(frozen=True)
 class AttributeGroup:
-    """One question about a garment, answered by the attributes ``start:stop``.
+    """A group of attributes: columns ``start:stop`` of the attribute matrix.
 
-    Of an exclusive group one value is 1 and the others are -1, or all are 0 (unknown). The values
-    of any other group stand each by itself.
+    In an exclusive group one value is 1 and the others are -1, or all are 0 (unknown). In other
+    groups the values are independent.
     """
 
     name: str
@@ -40,7 +40,7 @@ class AttributeGroup:
 
 @dataclass(slots=True)
 class Garment:
-    """One annotated garment. Coordinates are pixels of the upright photo, (0, 0) its corner."""
+    """One annotated garment. Coordinates are pixels of the upright photo, origin upper left."""
 
     category: int  # 0-based index into the records' categories, -1 = unknown
     box: np.ndarray  # float64 [4], x1 y1 x2 y2
@@ -78,12 +78,12 @@ class PhotoRecords:
         name: the format it was read from.
         root: folder that the file names are relative to.
         categories, category_ids: names, and the dataset's own ids in the same order.
-        category_groups: "upper", "lower", "full" or "" a category; empty where the set has none.
-        attributes: attribute names (empty where the set has none); every garment has a value each.
-        attribute_ids: the dataset's own ids in the same order; counted from 0 where it has none.
-        attribute_groups: the attributes' groups, one after another.
-        identities: names of the identity numbers; empty where the set has none.
-        problems: what was wrong with the source, a ``readers.problems.Problem`` a kind.
+        category_groups: "upper", "lower", "full" or "" per category; empty if the dataset has none.
+        attributes: names of the attribute columns; empty if the dataset has none.
+        attribute_ids: the dataset's own ids in the same order; counted from 0 if it has none.
+        attribute_groups: consecutive ranges of the attributes.
+        identities: names of the identity numbers; empty if the dataset has none.
+        problems: the faults found by the reader, one ``readers.problems.Problem`` per kind.
         columns: every array of ``engine.data.packing``, also reachable as ``records.<name>``.
         garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
     """
@@ -196,7 +196,11 @@ class PhotoRecords:
         return PhotoRecords(self.columns | columns, **(kept | about))
 
     def in_categories_of(self, other: "PhotoRecords") -> "PhotoRecords":
-        """The same garments in the categories of another set, which has all of theirs."""
+        """The same garments, renumbered to the categories of ``other``, a superset of theirs.
+
+        Raises:
+            ValueError: ``other`` lacks one of the categories.
+        """
         numbers = np.array([*map(other.categories.index, self.categories), -1])
         column = numbers[self.garment_category].astype(self.garment_category.dtype)
         names = ("categories", "category_ids", "category_groups")

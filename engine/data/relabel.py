@@ -1,8 +1,7 @@
-"""Starting a network from one that was trained for other labels.
+"""Initializes a network from one that was trained for other labels.
 
-Classifiers have a row a value, in the order of their own labels. Rows of values that both networks
-know are carried over by name, so that fine-tuning on a new set starts from what is known; the
-other rows stay as they were initialized.
+A classifier has one row per label, in its own order. Rows of labels that both networks have are
+carried over by name; the other rows keep their initialization.
 """
 
 from collections.abc import Sequence
@@ -21,15 +20,14 @@ State = dict[str, Tensor]
 def carry_over(
     state: State, labels: LabelSpace, tasks: tuple[str, ...], model: "Multitask"
 ) -> tuple[State, dict[str, int]]:
-    """The state of another model's weights in the numbers of ``model``.
+    """Rearrange another multitask model's state dict to the labels of ``model``.
 
     Args:
-        state: the other model's.
-        labels, tasks: the other model's.
-        model: the one that is to start from it.
+        state, labels, tasks: the other model's.
+        model: the one to be initialized.
 
     Returns:
-        The state, and how many values of each group of ``model`` were found in it.
+        The state dict for ``model``, and how many values of each of its groups were found.
     """
     own = model.state_dict()
     attention = _attention(state, own, [a for a in ASPECTS if a in tasks], model.aspects)
@@ -53,7 +51,7 @@ def carry_over(
 
 
 def _attention(state: State, own: State, others: Sequence[str], aspects: Sequence[str]) -> State:
-    """The attention's maps, a row an aspect: those that both models have, by name."""
+    """The rows of the attention's output layer, one per aspect, for aspects both models have."""
     shared = [aspect for aspect in aspects if aspect in others]
     carried = {}
     for part in ("weight", "bias"):
@@ -73,18 +71,18 @@ def carry_categories(
     categories: Sequence[str],
     others: Sequence[str],
 ) -> tuple[State, int]:
-    """The state of another detector's weights in the numbers of this one's categories.
+    """Rearrange another detector's state dict to this one's categories.
 
     Args:
         state: the other detector's.
-        own: this one's; it is not changed.
-        layers: prefixes of the tensors that hold some rows for the background, then as many for
-            each category.
-        categories: of this one.
-        others: of the other one.
+        own: this one's; not changed.
+        layers: prefixes of the tensors that hold R rows for the background, then R rows for each
+            category (R = 4 for box offsets).
+        categories: this one's.
+        others: the other one's.
 
     Returns:
-        The state, and how many of ``categories`` were found in it.
+        The state dict for this detector, and how many of ``categories`` were found.
     """
     rows = {i + 1: j + 1 for i, j in _matching(categories, others).items()}
     here, there = [0, *rows], [0, *rows.values()]  # the background is the same
@@ -100,6 +98,6 @@ def carry_categories(
 
 
 def _matching(values: Sequence[str], others: Sequence[str]) -> dict[int, int]:
-    """Number of each value that both have -> its number among ``others``."""
+    """Index in ``values`` -> index in ``others``, for texts that both have, ignoring case."""
     own, theirs = index_by_text(values), index_by_text(others)
     return {i: theirs[text] for text, i in own.items() if text in theirs}

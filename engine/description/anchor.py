@@ -1,7 +1,7 @@
-"""What the trunk's maps say by themselves, kept in few numbers; item and shape vectors add to it.
+"""Anchors: pooled trunk features, projected to few dimensions; item and shape add to them.
 
-What a head learns from some thousands of garments fits those it has seen; the plain maps tell apart
-also what nobody trained for.
+A head trained on some thousands of garments overfits to them; plain pretrained features also
+separate garments unlike any in the training data.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.description.pooling import look_at, power_mean
+from engine.description.pooling import pool_under, power_mean
 
 
 class Anchor(nn.Module):
-    """Pooled maps, projected to so many numbers as the aspect's vector has.
+    """Pooled maps, linearly projected to the dimension of the aspect's vector.
 
     A random projection keeps cosines within about 1/sqrt(dim) (Johnson and Lindenstrauss 1984),
-    whatever the photos. That is enough to tell a shirt from a skirt, but much of what tells two
-    skirts apart. The main directions of other garments' maps lose less of it, but also forget more
-    of how recolored garments agree; so item takes these, shape those. Of the products on a
-    catalog's 120 back and close-up photos, all 3072 numbers of an ImageNet trunk found 54 % at 384
-    px, 256 main directions 54, 256 random ones 44 ± 3; at 288 px 51, 47 and 44 ± 2.
+    whatever the photos. That suffices to separate shirts from skirts, but is as large as many of
+    the differences between two skirts. Principal directions, fitted to other garments, lose less of
+    those, but more of the similarity of recolored garments. So item uses principal directions,
+    shape random ones. R@1 of a catalog's 120 back and close-up photos: all 3072 dimensions of an
+    ImageNet trunk 54 % at 384 px, 256 principal directions 54, 256 random ones 44 ± 3; at 288 px
+    51, 47 and 44 ± 2.
 
     Args:
         sizes: channels of the maps.
         dim: of the vectors.
-        principal: keep the main directions of the garments that ``fit`` is shown; until then, and
-            without it always, random ones.
-        learned: length of what a head adds to the anchor, which has length 1. How much is
-            best, 27 queries for products that no training saw could not tell.
+        principal: ``fit`` will replace the initial random projection by principal directions.
+        learned: norm of the residual that a head adds to the anchor, which has norm 1. The 27
+            queries for unseen products were too few to tell which value is best.
     """
 
     def __init__(
@@ -48,16 +48,19 @@ class Anchor(nn.Module):
         return F.normalize(self.pool(maps, covered) @ self.projection, dim=1)
 
     def pool(self, maps: Sequence[Tensor], covered: Tensor) -> Tensor:
-        """What is projected: f32[B, sum of sizes], of length sqrt(levels)."""
+        """The features that are projected: f32[B, sum of sizes], of norm sqrt(levels)."""
         last = maps[-self.levels :]
-        pooled = [F.normalize(look_at(m, covered, power_mean), dim=1) for m in last]
+        pooled = [F.normalize(pool_under(m, covered, power_mean), dim=1) for m in last]
         return torch.cat(pooled, dim=1)
 
     def fit(self, pooled: Tensor) -> None:
-        """Keep the main directions of f32[N, sum of sizes], as ``pool`` gives them.
+        """Project to the principal directions of ``pooled``.
 
-        Not centered: the mean is a direction like others. Where N is less than ``dim``, random
-        directions fill up.
+        Uncentered, unlike PCA: the mean is a direction like others. If N < dim, random directions
+        fill up the rest.
+
+        Args:
+            pooled: f32[N, sum of sizes], outputs of ``pool``.
         """
         dim = self.projection.shape[1]
         directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh.T[:, :dim]

@@ -1,4 +1,4 @@
-"""What the multitask model says of garments, in the numbers of a dataset's own attributes."""
+"""The multitask model's predictions as attributes of a dataset, for its evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,17 +10,17 @@ from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.detection.duplicates import drop_duplicates
 
-EVERY_VALUE = 1_000_000  # ``top_k`` of a describer that leaves none out
-YES = 0.5  # probability from which an attribute that stands by itself is told
+EVERY_VALUE = 1_000_000  # ``top_k`` of a describer that ranks all values
+YES = 0.5  # probability from which a non-exclusive attribute is predicted
 
 
 class DescribedDetections:
-    """What infer.py would tell of a detector's findings: each garment once, named and described.
+    """Turns raw detections into what infer.py reports: no duplicates, fused labels, attributes.
 
     Args:
-        describer: tells all values of a group, not the likeliest few alone.
+        describer: with ``top_k=EVERY_VALUE``, since a dataset may lack the most probable values.
         categories: the detector's.
-        records: whose attributes are told, as far as the model knows them.
+        records: the dataset; its attributes that the model does not know are never predicted.
         overlap: see ``engine.detection.duplicates.drop_duplicates``.
     """
 
@@ -43,21 +43,21 @@ class DescribedDetections:
         }
 
     def __call__(self, photo: np.ndarray, found: Detections) -> Detections:
-        """The garments with names, and attributes if the model knows any of the dataset's.
+        """The garments with fused labels, and attributes if the model knows any of the dataset's.
 
         Args:
             photo: u8[H,W,3] RGB, upright, as ``Describer.describe`` takes it.
             found: its garments.
         """
-        # A second name for the same garment would become the first one's name, and a repetition.
+        # First: fusion would give two detections of one garment the same label.
         found = drop_duplicates(found, self.overlap)
         found, descriptions = self.describer.describe(photo, found, self.categories)
         if not self.places:
             return found
-        return replace(found, attributes=self.told(descriptions))
+        return replace(found, attributes=self.to_attributes(descriptions))
 
-    def told(self, descriptions: Sequence[Description]) -> np.ndarray:
-        """bool [N, A]: of a question with one answer the likeliest, of others all likely ones."""
+    def to_attributes(self, descriptions: Sequence[Description]) -> np.ndarray:
+        """bool [N, A]: the most probable value of an exclusive group, of others all above YES."""
         rows = np.zeros((len(descriptions), self.attributes), bool)
         for row, description in zip(rows, descriptions, strict=True):
             for group, place in self.places.items():

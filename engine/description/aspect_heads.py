@@ -1,11 +1,11 @@
-"""From feature maps to one vector per garment: where to look, what to see there, and the heads.
+"""From feature maps to one vector per aspect: spatial attention, pooling and the heads.
 
-Where to look needs the deep maps (what is garment, what is skin or floor), what to see depends on
-the aspect: colors are in the pixels, texture in the middle of the trunk, shape at its end. So a
-small attention reads the two deepest maps and gives one weight map per aspect, and every aspect
-pools its own levels under its own weights. A garment's mask, when there is one, bounds them all.
-Item and shape are for telling garments apart that nobody has labeled: they add what they learn to
-an anchor, the trunk's plain pooled maps.
+Where to attend is decided by the deep maps, which separate garment from skin and floor; what to
+pool depends on the aspect: color is in the pixels, texture in the middle of the trunk, shape at its
+end. So a small attention network reads the two deepest maps and gives one weight map per aspect,
+and every aspect pools its own levels under its own weights, confined to the garment's mask. Item
+and shape must generalize to unseen products, so they learn a residual to an anchor
+(``engine.description.anchor``): projected, plainly pooled trunk features.
 """
 
 from functools import partial
@@ -16,19 +16,25 @@ from torch import Tensor, nn
 
 from engine.description.anchor import Anchor
 from engine.description.lab_histogram import STRIDE, LabHistogram
-from engine.description.pooling import cover, look_at, masked_mean, mean_and_spread, power_mean
+from engine.description.pooling import (
+    mask_coverage,
+    masked_mean,
+    mean_and_spread,
+    pool_under,
+    power_mean,
+)
 
 HIDDEN = 256
-OUTSIDE = -12.0  # attention logit of a cell that the mask leaves out
-COLORED = {"item", "color"}  # aspects that look at the colors of the pixels themselves
+OUTSIDE = -12.0  # lower bound of what the mask adds to attention logits: log of the covered share
+COLORED = {"item", "color"}  # aspects that use the color histogram of the pixels
 
 
 class Attention(nn.Module):
-    """Where each of several readers looks.
+    """Spatial attention weights from the two deepest maps.
 
     Args:
         deep, deepest: channels of the last two maps of the trunk.
-        readers: how many weight maps to make.
+        readers: how many weight maps to make, one per aspect.
     """
 
     def __init__(self, deep: int, deepest: int, readers: int) -> None:
@@ -36,11 +42,18 @@ class Attention(nn.Module):
         self.deep = nn.Conv2d(deep, 64, 1)
         self.deepest = nn.Conv2d(deepest, 64, 1)
         self.look = nn.Conv2d(64, readers, 1)
-        nn.init.zeros_(self.look.weight)  # starts as the plain mean
+        nn.init.zeros_(self.look.weight)  # starts as the mean over the mask
         nn.init.zeros_(self.look.bias)
 
     def forward(self, deep: Tensor, deepest: Tensor, covered: Tensor) -> Tensor:
-        """Maps and f32[B,1,h,w] mask cover at ``deep``'s size -> f32[B,readers,h,w], sums of 1."""
+        """
+        Args:
+            deep, deepest: the trunk's last two maps, f32[B,C,H,W].
+            covered: f32[B,1,H,W], share of each cell of ``deep`` that the mask covers.
+
+        Returns:
+            f32[B,readers,H,W] of ``deep``'s size; each map sums to 1.
+        """
         context = F.interpolate(self.deepest(deepest), size=deep.shape[-2:], mode="nearest")
         logits = self.look(F.gelu(self.deep(deep) + context))
         logits = logits + covered.clamp(min=1e-6).log().clamp(min=OUTSIDE)
@@ -56,7 +69,15 @@ class ColorReader(nn.Module):
         self.features = len(self.histogram.centers) + 3
 
     def forward(self, colors: tuple[Tensor, Tensor], weights: Tensor, mask: Tensor) -> Tensor:
-        """``histogram`` of the images, f32[B,1,h,w], f32[B,1,S,S] -> f32[B, features]."""
+        """
+        Args:
+            colors: ``self.histogram(images)``.
+            weights: attention, f32[B,1,h,w].
+            mask: f32[B,1,S,S] in 0..1.
+
+        Returns:
+            f32[B, features].
+        """
         memberships, lab = colors
         size = [side // STRIDE for side in mask.shape[-2:]]
         fine = F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
@@ -64,7 +85,7 @@ class ColorReader(nn.Module):
         fine = fine / fine.sum(dim=2, keepdim=True).clamp(min=1e-8)
         shares = (fine @ memberships).squeeze(1)
         mean = (fine @ lab).squeeze(1) / 100
-        # The square root makes distances between histograms fair to small shares (Hellinger).
+        # Square roots (Hellinger distance), so that small shares count as well.
         return torch.cat([(shares + 1e-6).sqrt(), mean], dim=1)
 
 
@@ -74,12 +95,12 @@ class AspectHead(nn.Module):
     Args:
         sizes: of the pooled features.
         dim: of the vector.
-        anchor: what the vector keeps to; None, if it is to be free.
+        anchor: the vector is its output plus a learned residual; None for a purely learned vector.
     """
 
     def __init__(self, sizes: tuple[int, ...], dim: int, anchor: Anchor | None) -> None:
         super().__init__()
-        # Levels differ in scale by an order of magnitude; none should start out deaf.
+        # Levels differ in scale by an order of magnitude; all should matter from the start.
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes)
         self.hidden = nn.Linear(sum(sizes), HIDDEN)
         self.norm = nn.LayerNorm(HIDDEN)
@@ -151,7 +172,7 @@ class AspectHeads(nn.Module):
             hidden f32[B,HIDDEN] and unit vectors f32[B,dim], by aspect.
         """
         _, deep, deepest = last = tuple(m.float() for m in maps[-3:])
-        covered = cover(mask, deep)
+        covered = mask_coverage(mask, deep)
         looks = self.attention(deep, deepest, covered)
         colors = self.colors.histogram(images) if COLORED & {*self.aspects} else None
         hidden, vectors = {}, {}
@@ -169,14 +190,14 @@ class AspectHeads(nn.Module):
         look: Tensor,
         mask: Tensor,
     ) -> list[Tensor]:
-        """What an aspect pools, in the order of its head's sizes."""
+        """The features an aspect pools, in the order of its head's ``sizes``."""
         middle, deep, deepest = maps
         if name == "shape":
-            return [look_at(deepest, look, power_mean), power_mean(deep, look)]
+            return [pool_under(deepest, look, power_mean), power_mean(deep, look)]
         if name == "color":
-            return [self.colors(colors, look, mask), look_at(middle, look, masked_mean)]
+            return [self.colors(colors, look, mask), pool_under(middle, look, masked_mean)]
         texture = mean_and_spread(middle, look)
         if name == "texture":
             return [texture, masked_mean(deep, look)]
         seen = self.colors(colors, look, mask)
-        return [look_at(deepest, look, power_mean), power_mean(deep, look), texture, seen]
+        return [pool_under(deepest, look, power_mean), power_mean(deep, look), texture, seen]

@@ -1,12 +1,13 @@
-"""What the multitask model is trained for: its losses, and the weights among them.
+"""The losses of the multitask model and their weights.
 
 Each sample trains only what it has labels for. An aspect learns from three sources:
 
-* views (``engine.pixels.views``): two pictures of a crop that share this aspect and nothing else;
-  each view must find its own crop among all crops of the global batch. No labels are needed.
-* labels that name the aspect (color names, patterns, category): a learned prototype per value,
-  and vectors must be nearest to their own. Two crops with the same name are no negatives above.
-* identities, for ``item``: photos of one product together, others apart.
+* views (``engine.pixels.views``): two pictures of a crop that share this aspect and little else;
+  contrastively, each view must match its own crop among all crops of the global batch. No labels
+  are needed; crops known to share the aspect by a label are not used as negatives.
+* labels of the aspect (color names, patterns, category): softmax over cosines to a learned
+  prototype per value.
+* identities, for ``item``: metric learning on photos of the same product.
 """
 
 from typing import Any
@@ -36,11 +37,11 @@ ATTRIBUTE_LOSSES = ("bce", "focal", "hinge")
 
 
 class Criterion(nn.Module):
-    """What the model says and what is known -> named losses, already weighted.
+    """Model outputs and targets -> named losses, already weighted.
 
     Args:
         labels: the model's label space.
-        tasks: the losses wanted, as the model's tasks.
+        tasks: the model's tasks, a loss for each.
         dims: aspect -> size of its vector, for the aspects among the tasks.
         task_weights: task -> factor (missing = 1), or "learned".
         smoothing: label smoothing of the softmaxes.
@@ -117,7 +118,7 @@ class Criterion(nn.Module):
         crops = vectors[:count]
         loss = sum(
             (self._to_prototypes(name, crops, targets) for name in self._names(aspect)),
-            start=crops.sum() * 0,  # a gradient for every parameter, on every rank
+            start=crops.sum() * 0,  # DDP needs a gradient for every parameter on every rank
         )
         if "view" in targets:
             chosen = targets["view_aspect"] == ASPECTS.index(aspect)
@@ -154,9 +155,9 @@ class Criterion(nn.Module):
         return getattr(self, f"known_{self.number[name]}")[targets["source"]]
 
     def _alike(self, aspect: str, targets: dict[str, Any]) -> Tensor:
-        """bool[B, world · B]: pairs that are known to share the aspect."""
-        # Garments of one category still differ in shape; a word like "blue" or "striped" leaves
-        # little to tell apart.
+        """bool[B, world · B]: pairs that are known to share the aspect, and are no negatives."""
+        # Labels like "blue" or "striped" all but determine color and texture; a category does not
+        # determine the shape, so only the same product counts there.
         if aspect in ("item", "shape"):
             kinds = [targets["identity"]]
         else:

@@ -1,6 +1,6 @@
-"""Runs the multitask model over annotated garments, on all ranks, and judges what it says.
+"""Runs the multitask model over annotated garments, on all ranks, and evaluates its outputs.
 
-Ranks share out whole batches, so a garment always meets the same batch and the numbers do not
+Ranks are assigned whole batches, so the composition of batches, and with it the result, does not
 depend on the number of processes. Crops are cut on threads while the model runs.
 """
 
@@ -27,7 +27,7 @@ from engine.precision import autocast
 from engine.threads import map_ahead, threads
 from engine.training.samplers import Draw
 
-MOST_QUERIES = 5000
+MOST_QUERIES = 5000  # of a dataset, in the evaluations during training
 
 logger = logging.getLogger("weft")
 
@@ -38,7 +38,7 @@ class DescribeSettings:
 
     Attributes:
         batch_size: crops per forward pass.
-        workers: threads that decode photos and cut crops; 0 does it in between.
+        workers: threads that decode photos and cut crops; 0: the main thread does it.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
 
     Raises:
@@ -61,14 +61,14 @@ def evaluate_multitask(
     settings: DescribeSettings,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Judge a multitask model in training; all ranks call it and get the same answer.
+    """Evaluate a multitask model during training; all ranks call it and get the same result.
 
-    Of a large set only ``MOST_QUERIES`` garments, evenly picked, ask for their neighbors.
+    In large datasets only ``MOST_QUERIES`` garments, evenly spaced, are used as retrieval queries.
 
     Args:
         model: has ``describe(images, masks)``; in evaluation mode.
         labels: the model's label space.
-        parts: the sets to judge it on.
+        parts: the datasets to evaluate on.
         settings, device: how and where to run.
 
     Returns:
@@ -93,7 +93,7 @@ def describe(
     *,
     progress: bool = False,
 ) -> Descriptions | None:
-    """What the model says about all garments of a set, on rank 0; None on the other ranks."""
+    """The model's outputs for all garments of a dataset, on rank 0; None on the other ranks."""
     shard = describe_shard(model, part.dataset, settings, device, progress=progress)
     return gather_descriptions(shard, len(part.dataset))
 
@@ -106,7 +106,7 @@ def describe_shard(
     *,
     progress: bool = False,
 ) -> Descriptions:
-    """This rank's share of the descriptions.
+    """The model's outputs for this rank's share of the garments.
 
     Args:
         model: see ``evaluate_multitask``.

@@ -1,6 +1,6 @@
-"""What the multitask model says about the garments that the detector found in a photo.
+"""Runs the multitask model on the garments detected in a photo.
 
-Crops are cut from the photo that was decoded for the detector, as they are in training.
+Crops are cut from the photo already decoded for the detector, the same way as in training.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.config import require
 from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace
 from engine.description.branches import branch_names
+from engine.description.category_fusion import category_columns, fuse_categories, recognized_rows
 from engine.description.dominant_colors import dominant_colors
 from engine.description.multitask import build_multitask_from_checkpoint
-from engine.description.second_opinion import answers_in, recognized, reconsidered
 from engine.detection.detections import Detections
 from engine.pixels.crops import cut_crop
 from engine.precision import autocast
 
 BATCH = 32  # crops per forward pass
-SURE = 0.6  # probability of a category that no other set's word replaces
-TTA_MARGIN = 0.1  # --tta also looks at the crop with this much more around it
+SURE = 0.6  # a category at least this probable is not replaced by one of another vocabulary
+TTA_MARGIN = 0.1  # what --tta adds to the margin for its wider crop
 
 Ranked = list[tuple[str, float]]  # values and their probabilities, best first
 
@@ -38,8 +38,8 @@ class DescriberSettings:
         top_k: at most so many values per group of attributes.
         temperature: divides the logits; above 1 probabilities are less extreme.
         tta: average over the crop, its mirror image and a wider crop.
-        vocabulary: name of the training set whose words are used; None: for each group those of the
-            first set that knows it.
+        vocabulary: name of the training set whose values are predicted; None: for each group those
+            of the first set that has the group.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
 
     Raises:
@@ -63,8 +63,8 @@ class Description:
     """One garment.
 
     Attributes:
-        labels: group -> its likeliest values, best first. Probabilities of an exclusive group's
-            values sum to 1 over its vocabulary, those of other groups stand each for itself.
+        labels: group -> its most probable values, best first. Probabilities of an exclusive group
+            sum to 1 over its vocabulary, those of other groups are independent.
         colors: (name, "#rrggbb", share of the garment), the largest first.
         vectors: aspect -> f32[d], unit length.
     """
@@ -88,12 +88,12 @@ class Description:
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How crops are cut (``engine.pixels.crops``); a model must see them as it was trained to.
+    """How crops are cut (``engine.pixels.crops``); must be as the model was trained.
 
     Attributes:
         size: side of the crop in pixels.
-        margin: what it shows around the box, as a share of the box's longer side.
-        background: take a studio's background off the mask of a garment that has no mask.
+        margin: context around the box, as a share of the box's longer side.
+        background: for a garment without a mask, exclude a plain studio background from its mask.
     """
 
     size: int
@@ -140,14 +140,14 @@ class Describer:
         settings: how.
 
     Raises:
-        InputError: the checkpoint's parts contradict each other, or it has no such vocabulary.
+        InputError: the checkpoint is inconsistent, or has no such vocabulary.
     """
 
     def __init__(
         self, checkpoint: dict[str, Any], device: torch.device, settings: DescriberSettings
     ) -> None:
         network = checkpoint.get("network") or build_multitask_from_checkpoint(checkpoint)
-        self.model = settle(network, device, settings.precision)
+        self.model = prepare_for_inference(network, device, settings.precision)
         self.device, self.settings = device, settings
         config = checkpoint["config"]
         self.cut = CropSettings(
@@ -157,12 +157,12 @@ class Describer:
 
     @property
     def aspects(self) -> tuple[str, ...]:
-        """Of the vectors it gives."""
+        """The aspects it computes vectors for."""
         return self.model.aspects
 
     @property
     def groups(self) -> dict[str, bool]:
-        """Group of labels it gives -> whether its values exclude each other."""
+        """Label group it predicts -> whether its values are mutually exclusive."""
         return {
             group.name: group.exclusive
             for group in self.model.groups
@@ -178,41 +178,40 @@ class Describer:
             photo: u8[H,W,3] RGB, upright; possibly decoded at 1/2, 1/4 or 1/8 of the size that the
                 detections refer to.
             found: its garments.
-            categories: the detector's, [] where garments are given; where the category head has
-                branches they choose the branch, and where the model is unsure they help to choose
-                the word.
+            categories: the detector's; empty if no detector labeled the garments. They select the
+                branch of a branched category head, are fused with the model's own prediction
+                (``engine.description.category_fusion``) and help to choose a vocabulary.
 
         Returns:
-            The garments that both networks see, under the names that they agree on
-            (``engine.description.second_opinion``), and one description of each.
+            The garments that the model recognizes, with fused labels, and a description of each.
         """
         if len(found) == 0:
             return found, []
         cut = cut_garments(photo, found, self.cut)
         colors = [dominant_colors(crop, mask) for crop, mask in zip(*cut, strict=True)]
         crops, masks = self._on_device(*cut)
-        looks = [(crops, masks)]
+        variants = [(crops, masks)]
         if self.settings.tta:
-            looks.append((crops.flip(-1), masks.flip(-1)))
+            variants.append((crops.flip(-1), masks.flip(-1)))
             wider = replace(self.cut, margin=self.cut.margin + TTA_MARGIN)
-            looks.append(self._on_device(*cut_garments(photo, found, wider)))
+            variants.append(self._on_device(*cut_garments(photo, found, wider)))
         route = self._route(found, categories)
-        answers = [self._run(crops, masks, route) for crops, masks in looks]
+        outputs = [self._run(crops, masks, route) for crops, masks in variants]
         logits = {
-            group.name: _mean([a["logits"][group.name] for a in answers])
+            group.name: _mean([o["logits"][group.name] for o in outputs])
             for group in self.model.groups
         }
-        found = self._reconsidered(found, categories, logits)
-        seen = self._recognized(found, categories, logits)
-        words = [categories[label - 1] if categories else "" for label in found.labels]
-        labels = self._rank(logits, words)
+        found = self._fuse_categories(found, categories, logits)
+        kept = self._recognized_rows(found, categories, logits)
+        names = [categories[label - 1] if categories else "" for label in found.labels]
+        labels = self._rank(logits, names)
         vectors = {
-            aspect: F.normalize(_mean([a["aspects"][aspect] for a in answers]), dim=1).cpu().numpy()
+            aspect: F.normalize(_mean([o["aspects"][aspect] for o in outputs]), dim=1).cpu().numpy()
             for aspect in self.aspects
         }
-        return found.only(seen), [
+        return found.only(kept), [
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
-            for i in seen
+            for i in kept
         ]
 
     def _on_device(self, crops: np.ndarray, masks: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -220,23 +219,23 @@ class Describer:
         pixels = torch.from_numpy(crops).to(self.device)
         return pixels.permute(0, 3, 1, 2), torch.from_numpy(masks).to(self.device)
 
-    def _reconsidered(
+    def _fuse_categories(
         self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
     ) -> Detections:
-        """The garments under the names that both networks agree on."""
-        answers = answers_in(self.model.labels, categories)
-        if answers is None or CATEGORY not in logits:
+        """The garments with fused labels, where both networks know the same categories."""
+        columns = category_columns(self.model.labels, categories)
+        if columns is None or CATEGORY not in logits:
             return found
-        opinions = (logits[CATEGORY][:, answers] / self.settings.temperature).softmax(dim=1)
-        return reconsidered(found, opinions.cpu().numpy())
+        opinions = (logits[CATEGORY][:, columns] / self.settings.temperature).softmax(dim=1)
+        return fuse_categories(found, opinions.cpu().numpy())
 
-    def _recognized(
+    def _recognized_rows(
         self, found: Detections, categories: Sequence[str], logits: dict[str, Tensor]
     ) -> Sequence[int]:
-        """Which of a detector's finds this model, too, takes for garments."""
+        """Rows of the garments, without a detector's false detections as far as the model knows."""
         if not categories or IS_GARMENT not in logits:
             return range(len(found))
-        return recognized(logits[IS_GARMENT], self.model.labels.group(IS_GARMENT))
+        return recognized_rows(logits[IS_GARMENT], self.model.labels.group(IS_GARMENT))
 
     def _route(self, found: Detections, categories: Sequence[str]) -> Tensor | None:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
@@ -262,44 +261,51 @@ class Describer:
             for kind in ("logits", "aspects")
         }
 
-    def _rank(self, logits: dict[str, Tensor], words: Sequence[str]) -> list[dict[str, Ranked]]:
-        """Per garment, called by one of ``words``, its groups' likeliest values."""
-        ranked: list[dict[str, Ranked]] = [{} for _ in words]
-        for name in self.groups:
-            group, rows = self.model.labels.group(name), logits[name]
-            chosen = _probabilities(rows, group, self.vocabulary[name], self.settings)
-            if name == CATEGORY and not self.settings.vocabulary:
+    def _rank(self, logits: dict[str, Tensor], names: Sequence[str]) -> list[dict[str, Ranked]]:
+        """Each group's most probable values for every garment.
+
+        Args:
+            logits: group -> f32[N,V].
+            names: the garments' fused categories, "" where unknown.
+        """
+        ranked: list[dict[str, Ranked]] = [{} for _ in names]
+        for group_name in self.groups:
+            group, rows = self.model.labels.group(group_name), logits[group_name]
+            chosen = _probabilities(rows, group, self.vocabulary[group_name], self.settings)
+            if group_name == CATEGORY and not self.settings.vocabulary:
                 chosen = [
-                    self._surer(row, group, word, values)
-                    for row, word, values in zip(rows.split(1), words, chosen, strict=True)
+                    self._prefer_fused(row, group, name, values)
+                    for row, name, values in zip(rows.split(1), names, chosen, strict=True)
                 ]
             for entry, values in zip(ranked, chosen, strict=True):
-                entry[name] = values
+                entry[group_name] = values
         return ranked
 
-    def _surer(self, row: Tensor, group: LabelGroup, word: str, ranked: Ranked) -> Ranked:
-        """``ranked``, unless it is unsure and a set that has the garment's word is surer of it.
+    def _prefer_fused(self, row: Tensor, group: LabelGroup, name: str, ranked: Ranked) -> Ranked:
+        """``ranked``, or if that is unsure, the ranking by another training set's vocabulary in
+        which the fused category ``name`` comes first, with a higher probability.
 
-        A vocabulary that lacks a kind of garment has no right word for it.
+        The default vocabulary may have no category for this kind of garment at all.
         """
         if ranked[0][1] < SURE:
-            for vocabulary in self._vocabularies_with(group, word):
+            for vocabulary in self._vocabularies_with(group, name):
                 (other,) = _probabilities(row, group, vocabulary, self.settings)
-                if other[0][0] == word and other[0][1] > ranked[0][1]:
+                if other[0][0] == name and other[0][1] > ranked[0][1]:
                     return other
         return ranked
 
-    def _vocabularies_with(self, group: LabelGroup, word: str) -> list[tuple[int, ...]]:
-        """Those of the sets that know a category by just this word."""
-        if word not in group.values:
+    def _vocabularies_with(self, group: LabelGroup, name: str) -> list[tuple[int, ...]]:
+        """The training sets' vocabularies that contain the category ``name``."""
+        if name not in group.values:
             return []
-        number = group.values.index(word)
+        number = group.values.index(name)
         known = [source.vocabulary.get(group.name, ()) for source in self.model.labels.sources]
         return [values for values in known if number in values]
 
 
 def choose_vocabulary(labels: LabelSpace, name: str | None) -> dict[str, tuple[int, ...]]:
-    """Group -> the values to choose from: those of the set ``name``, else of the first that knows.
+    """Group -> numbers of the values to choose from: those of the training set ``name`` if it has
+    the group, else of the first set that has it.
 
     Raises:
         InputError: no set has that name.

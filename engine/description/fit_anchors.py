@@ -1,4 +1,4 @@
-"""Shows anchors the garments whose main directions they keep, before the training starts."""
+"""Fits the anchors' principal directions to training garments, before the training starts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from engine.description.multitask import Multitask
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
 from engine.training.samplers import Draw
 
-GARMENTS = 2048  # to fit to; several times as many as directions are kept
+GARMENTS = 2048  # to fit to; several times the number of directions
 
 
 def fit_anchors(
@@ -27,13 +27,13 @@ def fit_anchors(
     settings: DescribeSettings,
     device: torch.device,
 ) -> None:
-    """Fit every anchor that asks for it and has not been, to garments of all sets.
+    """Fit every principal anchor that has not been fitted yet, to garments of all datasets.
 
     All ranks call it; all get the same directions.
 
     Args:
         model: with its starting weights; left in evaluation mode.
-        train: the sets that are learned from.
+        train: the training datasets.
         augmentation: how crops are cut.
         settings, device: how and where to run the model.
     """
@@ -41,8 +41,8 @@ def fit_anchors(
     anchors = [head.anchor for head in heads if head.anchor and not head.anchor.fitted]
     if not anchors:
         return
-    plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
-    dataset = _Spread(CropDataset([(records, {}) for records in train], plain), GARMENTS)
+    cropping = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
+    dataset = _Subsample(CropDataset([(records, {}) for records in train], cropping), GARMENTS)
     for anchor in anchors:
         pooling = _Pooling(model, anchor).to(device).eval()
         shard = describe_shard(pooling, dataset, settings, device, progress=True)
@@ -51,8 +51,8 @@ def fit_anchors(
         anchor.fit(torch.from_numpy(pooled).to(device))
 
 
-class _Spread(Dataset):
-    """At most ``count`` samples of a dataset, evenly spread."""
+class _Subsample(Dataset):
+    """At most ``count`` samples of a dataset, evenly spaced."""
 
     def __init__(self, dataset: CropDataset, count: int) -> None:
         self.dataset = dataset
@@ -66,7 +66,7 @@ class _Spread(Dataset):
 
 
 class _Pooling(nn.Module):
-    """What an anchor pools, in the place of a model's aspects."""
+    """Makes ``describe_shard`` collect an anchor's pooled features, as if they were an aspect."""
 
     def __init__(self, model: Multitask, anchor: Anchor) -> None:
         super().__init__()

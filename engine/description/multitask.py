@@ -1,9 +1,9 @@
 """The multitask model: a garment's crop -> category, attributes and aspect vectors.
 
-One trunk, shared; linear heads on its pooled last map for category and attributes; aspect heads
-(``engine.description.aspect_heads``) that pool the levels that suit them. Crops arrive as squares
-(``engine.pixels.crops``) with the garment's mask, or the whole crop as mask where there is none;
-pooling follows the mask. The losses are in ``engine.description.criterion``.
+A shared trunk; linear heads on its pooled last map for category and attributes; aspect heads
+(``engine.description.aspect_heads``), each pooling its own levels. Crops are squares
+(``engine.pixels.crops``) with the garment's mask, or an all-ones mask where there is none; pooling
+is confined to the mask. The losses are in ``engine.description.criterion``.
 """
 
 import hashlib
@@ -14,26 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from engine.backbones import build_body, uses_channels_last
-from engine.checkpoint import Unfilled, fill
+from engine.checkpoint import NoWeightInit, fill
 from engine.data.labels import ASPECTS, LabelGroup, LabelSpace
 from engine.description.anchor import Anchor
 from engine.description.aspect_heads import HIDDEN, AspectHeads
 from engine.description.box_head import BoxHead
 from engine.description.branches import BranchedClassifier
-from engine.description.pooling import cover, masked_mean
+from engine.description.pooling import mask_coverage, masked_mean
 from engine.detection.detector import PIXEL_MEAN, PIXEL_STD
 from engine.errors import InputError
 from engine.pretrained import load_weights
 
 ASPECT_DIMS = {"item": 256, "color": 64, "texture": 128, "shape": 128}
 TASKS = ("category", "attributes", *ASPECTS, "box")
-DEFAULT_TASKS = TASKS[:-1]  # the box head is for sets of whole photos
+DEFAULT_TASKS = TASKS[:-1]  # the box head is only for training on whole photos
 DROPOUT = 0.2
-HELPERS = ("color", "texture")  # aspects whose reading also serves the classifiers
+HELPERS = ("color", "texture")  # aspects whose hidden features also go into classifiers
 
 
 class Trunk(nn.Module):
-    """A backbone's body under the name that pretrained weights and optimizer groups know it by."""
+    """Wraps a backbone's body as ``.body``, the prefix that pretrained weights and the optimizer's
+    parameter groups expect."""
 
     def __init__(self, name: str, body: nn.Module) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class Multitask(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
         base = channels[-1] + (HIDDEN if self.box_head else 0)
-        # Colors and patterns are asked of those who look for them, too.
+        # Color and pattern classifiers also see the hidden features of that aspect's head.
         self.helpers = [
             g.aspect if g.aspect in HELPERS and g.aspect in self.aspects else None
             for g in self.groups
@@ -118,7 +119,7 @@ class Multitask(nn.Module):
     def describe(
         self, images: Tensor, masks: Tensor | None = None, route: Tensor | None = None
     ) -> dict[str, Any]:
-        """What the model says of crops.
+        """Logits and aspect vectors of crops.
 
         Args:
             images: u8[B,3,S,S] RGB.
@@ -136,15 +137,20 @@ class Multitask(nn.Module):
         return self._read(images, masks, route)
 
     def pool_for(self, anchor: Anchor, images: Tensor, masks: Tensor) -> Tensor:
-        """What an anchor projects, of crops and masks as for ``describe``: f32[B, its sizes]."""
+        """The pooled features that ``anchor`` projects: f32[B, sum of its sizes].
+
+        Args:
+            anchor: of one of the aspect heads.
+            images, masks: as for ``describe``.
+        """
         maps = [m.float() for m in self.backbone(self._normalize(images))]
-        return anchor.pool(maps, cover(_somewhere(masks), maps[-2]))
+        return anchor.pool(maps, mask_coverage(_full_where_empty(masks), maps[-2]))
 
     def _read(self, images: Tensor, masks: Tensor, route: Tensor | None) -> dict[str, Any]:
-        mask = _somewhere(masks)
+        mask = _full_where_empty(masks)
         maps = self.backbone(self._normalize(images))
         deepest = maps[-1].float()
-        pooled = masked_mean(deepest, cover(mask, deepest))
+        pooled = masked_mean(deepest, mask_coverage(mask, deepest))
         found = {}
         if self.box_head:
             found["boxes"], local = self.box_head(pooled, maps[-2].float())
@@ -170,8 +176,8 @@ class Multitask(nn.Module):
         return pixels.sub_(self.pixel_mean).div_(self.pixel_std)
 
 
-def _somewhere(masks: Tensor) -> Tensor:
-    """u8[B,S,S], 0..255 -> f32[B,1,S,S], 0..1; everywhere where it was nowhere."""
+def _full_where_empty(masks: Tensor) -> Tensor:
+    """u8[B,S,S], 0..255 -> f32[B,1,S,S], 0..1; an empty mask becomes all ones."""
     mask = masks[:, None].float() / 255
     return torch.where(mask.amax(dim=(2, 3), keepdim=True) > 0, mask, torch.ones_like(mask))
 
@@ -222,9 +228,9 @@ def build_multitask(
 
 
 def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
-    """The model of a checkpoint or weights file, ready to look at crops.
+    """The model of a checkpoint or weights file, ready for inference.
 
-    In evaluation mode, averaged weights first, laid out channels last, which is faster.
+    In evaluation mode, in channels-last layout (faster), with the averaged weights if it has any.
 
     Raises:
         InputError: when config, labels and weights contradict each other.
@@ -236,7 +242,7 @@ def build_multitask_from_checkpoint(checkpoint: dict[str, Any]) -> Multitask:
         raise InputError(
             f"the checkpoint lacks {error}: it does not hold a multitask model"
         ) from None
-    with Unfilled():
+    with NoWeightInit():
         model = build_multitask(
             labels,
             trunk=trunk,

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES
-from engine.config import TrainingConfig, flag_of, require, require_body, setting
+from engine.config import TrainingConfig, check_backbone_settings, flag_of, require, setting
 from engine.description.criterion import ATTRIBUTE_LOSSES, ITEM_LOSSES
 from engine.description.multitask import DEFAULT_TASKS, TASKS
 
@@ -14,13 +14,13 @@ class MultitaskConfig(TrainingConfig):
     """Training the multitask model."""
 
     dataset: tuple[str, ...] = setting(
-        dataclasses.MISSING, "the sets to learn from, each NAME:PATH[:key=value]... with NAME "
+        dataclasses.MISSING, "the datasets, each FORMAT:PATH[:key=value]... with FORMAT one of "
         "deepfashion, deepfashion-fine, inshop, consumer2shop, csv, coco or deepfashion2; keys: "
         'attributes=A,"B, C" (the groups to learn), category=, identity= (a column, or none), '
-        "split= (the part to learn from), val= (the part to judge by, or none), weight= (share in "
-        "the mix relative to its size), annotations=, images=, name=, mask=no",
+        "split= (to train on), val= (to evaluate on, or none), weight= (mean draws of each garment "
+        "per epoch), annotations=, images=, name=, mask=no",
     )  # fmt: skip
-    data_path: str | None = setting(None, "the folder, where --dataset is a single bare NAME")
+    data_path: str | None = setting(None, "the folder, if --dataset is a single FORMAT without one")
     strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
     trunk: str = setting("resnet50", "feature extractor", choices=BACKBONES)
     weights: str = setting(
@@ -32,38 +32,38 @@ class MultitaskConfig(TrainingConfig):
         "instead of its 3x3 (torchvision)",
     )  # fmt: skip
     trainable_layers: int = setting(
-        3, "trunk stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
+        3, "trainable trunk stages, counted from the top (ResNet 0-5, MobileNet 0-6)"
     )
     tasks: tuple[str, ...] = setting(
-        DEFAULT_TASKS, "what to learn; what no set has labels for is left out; box finds the "
-        "garment in whole photos (with --whole-photo)", choices=TASKS,
+        DEFAULT_TASKS, "what to learn; tasks that no dataset has labels for are left out; box "
+        "locates the garment in whole photos (with --whole-photo)", choices=TASKS,
     )  # fmt: skip
     category_branches: bool = setting(
-        False, "a branch of the category head for each of upper, lower and full body, where a set "
-        "knows them",
+        False, "separate branches of the category head for upper, lower and full body, where a "
+        "dataset has these groups",
     )  # fmt: skip
     task_weights: tuple[str, ...] = setting(
-        (), "weights of the tasks' losses, like item=2 color=0.5 (others 1); or the word learned: "
-        "by their uncertainty",
+        (), "loss weights of the tasks, like item=2 color=0.5 (others 1); or the word learned: "
+        "weights by learned uncertainty",
     )  # fmt: skip
     attribute_loss: str = setting(
-        "bce", "loss of attributes that do not exclude each other", choices=ATTRIBUTE_LOSSES
+        "bce", "loss of multi-label attribute groups", choices=ATTRIBUTE_LOSSES
     )
-    item_loss: str = setting("supcon", "loss of photos of one product", choices=ITEM_LOSSES)
-    label_smoothing: float = setting(0.0, "share of each exclusive label spread over the others")
+    item_loss: str = setting("supcon", "loss on photos of one product", choices=ITEM_LOSSES)
+    label_smoothing: float = setting(0.0, "label smoothing of single-label groups")
     class_weights: float = setting(
-        0.0, "weight rare answers more: exponent of the inverse frequency, 0 = all alike, 1 = "
-        "every answer counts the same in total",
+        0.0, "weight rare labels more: exponent of the inverse frequency, 0 = all equal, 1 = "
+        "every label counts the same in total",
     )  # fmt: skip
     balance: float = setting(
         0.0, "draw rare categories more often: exponent of the inverse frequency, 0 = off"
     )
     photos_per_identity: int = setting(
-        4, "photos of a product in a batch, where sets know products"
+        4, "photos per product in a batch, where datasets know products"
     )
     best_metric: str | None = setting(
-        None, "the metric that decides what is best and when to stop early, as metrics.json nests "
-        "it, like clothing/category/top1 (default: of the first set that is judged)",
+        None, "the metric that selects the best checkpoint and stops early, as a path in "
+        "metrics.json, like clothing/category/top1 (default: one of the first dataset evaluated)",
     )  # fmt: skip
     epochs: int = setting(20, "passes over the training sets")
     batch_size: int = setting(32, "garments per process and step", "-b")
@@ -74,10 +74,10 @@ class MultitaskConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_body(self, self.trunk, "trainable_layers")
-        require(len(self.dataset) > 0, "--dataset: give at least one NAME:PATH")
+        check_backbone_settings(self, self.trunk, "trainable_layers")
+        require(len(self.dataset) > 0, "--dataset: give at least one FORMAT:PATH")
         bare = len(self.dataset) == 1 and ":" not in self.dataset[0]
-        sentence = f"--data-path {self.data_path}: only goes with a single --dataset NAME"
+        sentence = f"--data-path {self.data_path}: only goes with a single --dataset FORMAT"
         require(self.data_path is None or bare, sentence)
         require(len(self.tasks) > 0, "--tasks: give at least one")
         self.loss_weights()
@@ -90,7 +90,7 @@ class MultitaskConfig(TrainingConfig):
 
     @property
     def specs(self) -> tuple[str, ...]:
-        """``--dataset``, with ``--data-path`` put in."""
+        """The specs of ``--dataset``, with ``--data-path`` appended if it was given."""
         if self.data_path is None:
             return self.dataset
         return (f"{self.dataset[0]}:{self.data_path}",)

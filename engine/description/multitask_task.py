@@ -1,4 +1,4 @@
-"""What training the multitask model asks for: tasks, network, losses, sampling order, judge."""
+"""Builds the parts of a multitask training: tasks, network, losses, sampling order, evaluation."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransfo
 from engine.training.loop import global_batch
 from engine.training.mixing import MixedBatches
 
-MOST_WEIGHT = 20.0  # of a rare answer; an answer seen once must not drown all others
+MOST_WEIGHT = 20.0  # cap on a label's weight: one seen once must not dominate the loss
 
 Encoded = dict[str, np.ndarray]  # see engine.data.labels.encode_labels
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("weft")
 
 
 def settings_of(config: MultitaskConfig, augmentation: MultitaskAugmentation) -> dict[str, Any]:
-    """Everything the run was asked for; inference reads how crops are cut from it.
+    """All settings of the run, saved in checkpoints; inference reads from them how to cut crops.
 
     Raises:
         InputError: settings that contradict each other.
@@ -46,7 +46,7 @@ def settings_of(config: MultitaskConfig, augmentation: MultitaskAugmentation) ->
 
 
 def usable_tasks(wanted: Sequence[str], labels: LabelSpace) -> tuple[str, ...]:
-    """The wanted tasks without those that no set has labels for. Aspects also learn from views.
+    """The wanted tasks that some dataset has labels for; aspects need none, thanks to views.
 
     Raises:
         InputError: nothing is left.
@@ -99,10 +99,13 @@ def build_model(
 def answer_weights(
     labels: LabelSpace, encoded: Sequence[Encoded], exponent: float
 ) -> dict[str, Tensor] | None:
-    """Per group f32[V], the inverse frequency of each answer to the power of ``exponent``.
+    """Class weights: the relative inverse frequency of each value to the power of ``exponent``.
 
-    Relative to a mean frequency, or for groups that are not exclusive to that of the answer no.
-    Answers that no garment has weigh 1. None for an exponent of 0.
+    For exclusive groups relative to the mean frequency of values that occur, for multi-label groups
+    to the number of negatives of the same value. Values that no garment has weigh 1.
+
+    Returns:
+        {group: f32[V]}; None for an exponent of 0.
     """
     if exponent == 0:
         return None
@@ -115,7 +118,7 @@ def answer_weights(
 
 
 def _counts(group: LabelGroup, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
-    """f32[V] how often each answer is given, and what that is to be compared with."""
+    """f32[V] how often each value occurs, and f32[V] what to compare that with."""
     answers = np.concatenate([part[group.name] for part in encoded])
     if not group.exclusive:
         yes, no = (answers == 1).sum(axis=0), (answers == -1).sum(axis=0)
@@ -140,7 +143,7 @@ def global_batches(
 
 
 def labels_of(labels: LabelSpace) -> dict[str, Any]:
-    """What the model's numbers mean; it travels with the weights."""
+    """The checkpoint entries that define the meaning of the model's outputs."""
     categories = [v for group in labels.groups if group.name == CATEGORY for v in group.values]
     return {
         "categories": categories,
@@ -152,31 +155,35 @@ def labels_of(labels: LabelSpace) -> dict[str, Any]:
     }
 
 
-def parts_to_judge(
+def evaluation_parts(
     val: Mapping[str, PhotoRecords], augmentation: MultitaskAugmentation
 ) -> list[EvaluationPart]:
-    """Each set's garments as inference would see them."""
-    plain = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
+    """Each validation dataset's garments, cropped as in inference."""
+    cropping = MultitaskTransform(augmentation, seed=0, train=False, aspects=())
     return [
-        EvaluationPart(name, records, CropDataset([(records, {})], plain, strict=True))
+        EvaluationPart(name, records, CropDataset([(records, {})], cropping, strict=True))
         for name, records in val.items()
     ]
 
 
-def judge_of(
+def make_evaluator(
     parts: Sequence[EvaluationPart],
     labels: LabelSpace,
     config: MultitaskConfig,
     device: torch.device,
 ) -> Callable[[nn.Module], dict[str, Any]]:
-    """A function from a model to its metrics on every part, alike on every rank."""
+    """A function from a model to its metrics on every part, the same on every rank."""
     return partial(
-        evaluate_multitask, labels=labels, parts=parts, settings=running(config), device=device
+        evaluate_multitask,
+        labels=labels,
+        parts=parts,
+        settings=describe_settings(config),
+        device=device,
     )
 
 
-def running(config: MultitaskConfig) -> DescribeSettings:
-    """How the model runs over garments during a training."""
+def describe_settings(config: MultitaskConfig) -> DescribeSettings:
+    """How the model is run over garments in evaluations during training."""
     return DescribeSettings(
         batch_size=config.batch_size, workers=config.workers, precision=config.precision
     )
@@ -185,14 +192,14 @@ def running(config: MultitaskConfig) -> DescribeSettings:
 def best_metric(
     parts: Sequence[EvaluationPart], labels: LabelSpace, config: MultitaskConfig
 ) -> str:
-    """``--best-metric``, or what the first set with anything to judge is best judged by.
+    """``--best-metric``, or the main metric of the first dataset that has labels for some task.
 
     Raises:
-        InputError: the named set is not judged, or no set has anything to judge.
+        InputError: the named dataset is not evaluated, or no dataset has labels to evaluate on.
     """
     names = [part.name for part in parts]
     if config.best_metric is not None:
-        sentence = f"--best-metric {config.best_metric}: the sets judged are {', '.join(names)}"
+        sentence = f"--best-metric {config.best_metric}: the sets evaluated are {', '.join(names)}"
         require(config.best_metric.split("/")[0] in names, sentence)
         return config.best_metric
     for part in parts:
@@ -200,13 +207,13 @@ def best_metric(
         if metric is not None:
             return f"{part.name}/{metric}"
     raise InputError(
-        f"nothing to judge the tasks {', '.join(config.tasks)} by in {', '.join(names)}: give "
+        f"{', '.join(names)}: no labels to evaluate the tasks {', '.join(config.tasks)} on; give "
         "--eval-every 0 or a set with labels"
     )
 
 
 def _natural_metric(part: EvaluationPart, labels: LabelSpace, tasks: Sequence[str]) -> str | None:
-    """Accuracy of the category, else of the first attributes; else search by the first aspect."""
+    """Accuracy of the category, else of the first attribute group, else R@1 of the first aspect."""
     known = {group.name for group in labels.groups}
     for group in part.labels.groups:
         task = "category" if group.name == CATEGORY else "attributes"

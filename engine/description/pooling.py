@@ -1,4 +1,4 @@
-"""Feature maps under weight maps -> numbers: the ways that the multitask model's heads pool."""
+"""Pooling of feature maps under weight maps, for the heads of the multitask model."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 POWER = 3  # of ``power_mean``
 
 
-def cover(mask: Tensor, like: Tensor) -> Tensor:
+def mask_coverage(mask: Tensor, like: Tensor) -> Tensor:
     """Share of each cell of a map that the mask covers: f32[B,1,S,S] -> f32[B,1,H,W]."""
     return F.adaptive_avg_pool2d(mask, like.shape[-2:])
 
@@ -25,15 +25,24 @@ def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
 def power_mean(features: Tensor, weights: Tensor) -> Tensor:
     """The cube root of the mean cube (GeM, Radenović et al. 2018): as ``masked_mean``.
 
-    A mean says how much of everything there is; this leans to the strongest answers of a few
-    cells, which the outline and the small parts of a garment give in any color.
+    Between mean and max pooling: it favors strong activations of a few cells, like those of the
+    outline and of small parts of a garment, which hardly depend on its color.
     """
     cubes = features.clamp(min=1e-6).pow(POWER)
     return masked_mean(cubes, weights).pow(1 / POWER)
 
 
-def look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``pool`` of a map of another size under a weight map."""
+def pool_under(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Pool features under a weight map of another size; the larger of the two is shrunk.
+
+    Args:
+        features: f32[B,C,H,W].
+        look: f32[B,1,h,w], the weights.
+        pool: ``masked_mean`` or ``power_mean``.
+
+    Returns:
+        f32[B,C].
+    """
     size = features.shape[-2:]
     if size[0] < look.shape[-2]:
         return pool(features, F.adaptive_avg_pool2d(look, size))
@@ -43,7 +52,8 @@ def look_at(features: Tensor, look: Tensor, pool: Callable[[Tensor, Tensor], Ten
 def mean_and_spread(features: Tensor, look: Tensor) -> Tensor:
     """Mean and standard deviation of each channel under a weight map: f32[B,2C].
 
-    How strongly an edge detector varies over the cloth says more of a pattern than its mean.
+    The variation of an edge detector's response over the cloth describes a pattern better than its
+    mean.
     """
     size = look.shape[-2:]
     mean = F.adaptive_avg_pool2d(features, size)

@@ -84,7 +84,7 @@ def to_coco_results(
         counts = mask["counts"]
         counts = counts.decode() if isinstance(counts, bytes) else counts
         result["segmentation"] = {"size": list(mask["size"]), "counts": counts}
-    told = detections.attributes
-    for result, row in zip(results, [] if told is None else told, strict=told is not None):
-        result["attribute_ids"] = [attribute_ids[number] for number in np.flatnonzero(row)]
+    if detections.attributes is not None:
+        for result, row in zip(results, detections.attributes, strict=True):
+            result["attribute_ids"] = [attribute_ids[number] for number in np.flatnonzero(row)]
     return results

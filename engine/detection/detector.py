@@ -23,7 +23,7 @@ from torchvision.models.detection.faster_rcnn import (
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from engine.backbones import PYRAMID_CHANNELS, Backbone, build_body, uses_channels_last
-from engine.checkpoint import Unfilled, fill
+from engine.checkpoint import NoWeightInit, fill
 from engine.detection.pyramid import Pyramid
 from engine.detection.roi_heads import BOX_POOL, RegionHeads
 from engine.detection.rpn import ProposalNetwork
@@ -197,9 +197,9 @@ def _box_head(v2: bool, channels: int) -> tuple[nn.Module, int]:
 
 
 def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
-    """The detector a checkpoint or weights file holds, ready to look at photos.
+    """The detector of a checkpoint or weights file, ready for inference.
 
-    In evaluation mode, averaged weights first, laid out channels last, which is faster.
+    In evaluation mode, in channels-last layout (faster), with the averaged weights if it has any.
 
     Reads its categories and, of its config, arch, backbone, pyramid_channels, masks and
     stride_in_1x1.
@@ -212,7 +212,7 @@ def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
         arch, backbone, masks = config["arch"], config["backbone"], config["masks"]
     except KeyError as error:
         raise InputError(f"the checkpoint lacks {error}: it does not hold a detector") from None
-    with Unfilled():
+    with NoWeightInit():
         detector = build_detector(
             num_classes=len(categories),
             arch=arch,

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES, PYRAMID_CHANNELS
-from engine.config import TrainingConfig, require, require_body, setting
+from engine.config import TrainingConfig, check_backbone_settings, require, setting
 from engine.detection.detector import ARCHITECTURES
 
 
@@ -18,7 +18,7 @@ class DetectorConfig(TrainingConfig):
     val_annotations: str | None = setting(None, "coco: annotation file of the validation split")
     images: str | None = setting(None, "coco: folder that the file names are relative to")
     strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
-    class_agnostic: bool = setting(False, "one class, garment, instead of the set's categories")
+    class_agnostic: bool = setting(False, "one class, garment, instead of the categories")
     arch: str = setting("maskrcnn", "network", choices=ARCHITECTURES)
     backbone: str = setting("resnet50", "feature extractor", choices=BACKBONES)
     weights: str = setting(
@@ -30,16 +30,16 @@ class DetectorConfig(TrainingConfig):
         "instead of its 3x3 (torchvision)",
     )  # fmt: skip
     trainable_backbone_layers: int = setting(
-        3, "backbone stages that learn, counted from the top (ResNet 0-5, MobileNet 0-6)"
+        3, "trainable backbone stages, counted from the top (ResNet 0-5, MobileNet 0-6)"
     )
     pyramid_channels: int = setting(
-        PYRAMID_CHANNELS, "depth of the pyramid and the heads on it: 256 in downloaded coco "
+        PYRAMID_CHANNELS, "channels of the pyramid and of the heads on it: 256 in downloaded coco "
         "weights; 128 is about half the work, and 30 MB less in fp16",
     )  # fmt: skip
     rois_per_image: int = setting(512, "proposals sampled per photo for the box and mask losses")
     box_dropout: float = setting(
-        0.0, "share of what the box head sees (whole channels) and gives that is left out at "
-        "random in training; against learning few photos by heart",
+        0.0, "dropout on the box head's input (whole channels) and output; against overfitting on "
+        "small datasets",
     )  # fmt: skip
     masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
     test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
@@ -50,17 +50,19 @@ class DetectorConfig(TrainingConfig):
     )
     aspect_ratio_group_factor: int = setting(
         3,
-        "batches hold photos of similar shape, told apart at 2k+1 ratios from 1:2 to 2:1 (0: at "
-        "1:1 only), -1 = no grouping",
+        "k: batches hold photos of similar aspect ratio, grouped at 2k+1 borders from 1:2 to 2:1 "
+        "(0: one border at 1:1), -1 = no grouping",
     )
     repeat_threshold: float = setting(
-        0.0, "draw photos of categories rarer than this share of photos more often, 0 = off"
+        0.0,
+        "oversample photos with categories that occur in less than this share of the photos "
+        "(LVIS repeat factor sampling), 0 = off",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         side, bound = self.test_short_side, self.test_max_side
-        require_body(self, self.backbone, "trainable_backbone_layers")
+        check_backbone_settings(self, self.backbone, "trainable_backbone_layers")
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")

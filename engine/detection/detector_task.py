@@ -1,4 +1,4 @@
-"""What training the detector asks for: its network, its labels, its sampling order, its judge."""
+"""Builds the parts of a detector training: network, labels, sampling order, evaluation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +36,7 @@ def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> D
 
 
 def labels_of(train: PhotoRecords, config: DetectorConfig) -> dict[str, Any]:
-    """What the network's class numbers mean; it travels with the weights."""
+    """The checkpoint entries that define the meaning of the network's labels."""
     if config.class_agnostic:
         return {"categories": ["garment"], "category_ids": [1], "attributes": []}
     return {
@@ -72,10 +72,10 @@ def global_batches(
     )
 
 
-def judge_of(
+def make_evaluator(
     val: PhotoRecords, config: DetectorConfig, device: torch.device
 ) -> Callable[[nn.Module], dict[str, Any]]:
-    """A function from a model to its COCO metrics on the validation photos, alike on every rank."""
+    """A function from a model to its COCO metrics on the validation set, the same on every rank."""
     settings = PredictSettings.as_evaluated(
         vars(config),
         batch_size=config.batch_size,

@@ -1,7 +1,6 @@
-"""Which garments are on photos: the detector's, each told once, or the whole photo as one.
+"""Where garments come from: the detector without duplicates, annotations, or the whole photo.
 
-Both ways yield (key, garments or what is wrong with the photo, decoded photo), so that whatever
-follows need not ask where garments come from.
+All of them yield the same tuples, ``Found``, so that later stages need not know the source.
 """
 
 import math
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.description.describer import CropSettings
 from engine.detection.detections import Detections
 from engine.detection.detector import build_from_checkpoint
@@ -24,12 +23,13 @@ from engine.pixels.crops import crop_square
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.threads import map_ahead, threads
 
-Keyed = Iterable[tuple[Hashable, Path]]
+Keyed = Iterable[tuple[Hashable, Path]]  # (key, photo file)
+# (key, garments or the photo's error, decoded photo u8[H,W,3] or None)
 Found = tuple[Hashable, Detections | PhotoError, np.ndarray | None]
 
 
 class GarmentFinder:
-    """A detector, ready for photos; its network is built when first asked for.
+    """A detector with duplicate removal; its network is built on first use.
 
     Args:
         checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
@@ -59,10 +59,10 @@ class GarmentFinder:
     def model(self) -> nn.Module:
         network = self._checkpoint.get("network") or build_from_checkpoint(self._checkpoint)
         self._checkpoint = {}  # the weights are not held twice
-        return settle(network, self.device, self.settings.precision)
+        return prepare_for_inference(network, self.device, self.settings.precision)
 
     def find(self, photos: Keyed, *, keep_photo: bool = True) -> Iterator[Found]:
-        """What ``engine.detection.predict.detect_photos`` yields, duplicates left out."""
+        """``engine.detection.predict.detect_photos`` without duplicates."""
         results = detect_photos(
             self.model, photos, self.settings, self.device, keep_photo=keep_photo
         )
@@ -71,8 +71,8 @@ class GarmentFinder:
                 found = drop_duplicates(found, self.overlap)
             yield key, found, photo
 
-    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
-        """The garments on a photo that is decoded already: see ``detect_photo``."""
+    def find_in(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+        """The garments in an already decoded photo: ``detect_photo`` without duplicates."""
         found = detect_photo(self.model, photo, full_size, self.settings, self.device)
         return drop_duplicates(found, self.overlap)
 
@@ -83,12 +83,12 @@ def given_garments(
     cut: CropSettings,
     workers: int,
 ) -> Iterator[Found]:
-    """Photos whose garments are known, decoded as finely as their crops need.
+    """Photos with known garments, decoded no larger than sharp crops need.
 
     Args:
         photos: (key, file) pairs.
-        garments: from key and (width, height) of the photo to its garments.
-        cut: the crops to come.
+        garments: (key, (width, height) of the photo) -> its garments.
+        cut: how crops will be cut.
         workers: threads that decode.
 
     Yields:
@@ -109,7 +109,7 @@ def given_garments(
 
 
 def _needed(found: Detections, cut: CropSettings) -> int:
-    """Pixels that the photo's short side must have for its smallest garment's crop to be sharp."""
+    """Short side of the photo, in pixels, at which its smallest garment's crop is still sharp."""
     full_size = found.width, found.height
     squares = [crop_square(box, full_size, cut.margin) for box in found.boxes]
     scales = [cut.size / (square[2] - square[0]) for square in squares]

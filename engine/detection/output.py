@@ -1,4 +1,4 @@
-"""From what the network puts out of one photo to garments in that photo's own pixels."""
+"""Post-processing: from the network's raw output to detections in the photo's own pixels."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -16,9 +16,9 @@ def read_output(
 ) -> Detections:
     """The garments, clipped to the photo, best score first.
 
-    A score is the category's probability times the root of the mask's certainty: what has a vague
-    outline is less often a garment, and less often well outlined. Masks follow the picture's edges.
-    A box is halfway between what the box head says and the mask's own bounds.
+    A score is the category's probability times the square root of the mask's certainty, since a
+    vague mask is less often a garment and less often accurate. Masks are refined along the
+    picture's edges. A box is the mean of the box head's prediction and the mask's bounding box.
 
     Args:
         output: boxes f32[N,4] xyxy in pixels of the picture, scores f32[N], labels i64[N],
@@ -34,7 +34,7 @@ def read_output(
     scores = output["scores"].astype(np.float32)
     if "roi_masks" in output:
         scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
-    # A diverging model puts out NaN boxes; comparisons drop those, too.
+    # A diverging model outputs NaN boxes; the comparisons drop those, too.
     good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     order = np.flatnonzero(good)
     order = order[np.argsort(-scores[order], kind="stable")]

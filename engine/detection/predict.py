@@ -1,9 +1,9 @@
-"""Runs the detector over photos: decode, resize, batch, infer, and bring the results home.
+"""Runs the detector over photos: decode, resize, batch, infer, post-process.
 
-The steps overlap on threads (OpenCV works outside Python's lock), each a bounded number of photos
-ahead of the next, so memory does not grow with the number of photos:
+The steps overlap on threads (OpenCV releases the GIL), each a bounded number of photos ahead of the
+next, so memory does not grow with the number of photos:
 
-    threads: decode and resize -> here: batch by padded shape, run -> threads: paste and encode
+    threads: decode, resize -> main thread: batch by padded shape, run -> threads: paste, encode
 """
 
 import logging
@@ -34,11 +34,11 @@ from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
 
-# Pixels of the short side of photos that are handed along, if they have so many: what the detector
-# needs is too coarse for crops of single garments and for pictures to look at.
+# Smallest short side, in pixels, of the decoded photos handed to the caller (or the original's if
+# smaller): the detector's input size can be too coarse for crops and pictures.
 KEPT_SHORT_SIDE = 720
 
-SECONDS_A_LINE = 60.0  # of progress, in a log file
+SECONDS_PER_LINE = 60.0  # of progress, when stderr is no terminal
 
 logger = logging.getLogger("weft")
 
@@ -50,10 +50,10 @@ class PredictSettings:
     Attributes:
         short_side, max_side: the photo is resized to this short side unless its long side would
             pass max_side.
-        mirror: average what is seen in the photo and in its mirror image.
+        mirror: average the detector's outputs for the photo and its mirror image.
         score_threshold: detections below are dropped (on top of the model's own threshold).
         batch_size: photos per forward pass.
-        workers: threads that decode photos and encode masks; 0 does both in between.
+        workers: threads that decode photos and encode masks; 0: the main thread does it.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
 
     Raises:
@@ -78,7 +78,13 @@ class PredictSettings:
 
     @classmethod
     def as_evaluated(cls, config: dict[str, Any], **chosen: Any) -> "PredictSettings":
-        """As ``chosen``; what is not, or None, as a detector's checkpoint says, else by default."""
+        """Settings from ``chosen`` where not None, else as in a detector's ``config``, else the
+        defaults.
+
+        Args:
+            config: of the checkpoint; ``test_short_side``, ``test_max_side``, ``test_mirror``.
+            chosen: any attributes of this class; None means not chosen.
+        """
         names = [name for name in ("short_side", "max_side", "mirror") if f"test_{name}" in config]
         evaluated = {name: config[f"test_{name}"] for name in names}
         return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
@@ -116,12 +122,12 @@ def detect_photos(
     neighbors (up to the last bits of float arithmetic, which the batch's size may change).
 
     Args:
-        model: puts out, per image, what a ``Detector`` does; in evaluation mode.
-            It is called with ``mirror=True`` where the settings say so.
-        photos: (key, file) pairs; the key comes back with the result.
+        model: a ``Detector`` or equivalent, in evaluation mode; called with ``mirror=True`` if the
+            settings say so.
+        photos: (key, file) pairs; the key is returned with the result.
         settings: sizes, batching, threads, precision.
         device: where the model is.
-        keep_photo: also hand out the decoded photo.
+        keep_photo: also yield the decoded photo.
 
     Yields:
         (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
@@ -164,8 +170,13 @@ def detect_photo(
     return _to_detections(item, settings.score_threshold)
 
 
-def watch(results: Iterable, count: int) -> Iterable:
-    """Tell how far rank 0's share of the photos is: a bar on a terminal, else a line a minute."""
+def with_progress(results: Iterable, count: int) -> Iterable:
+    """Iterate over ``results`` and show rank 0's progress: a bar, or without a terminal log lines.
+
+    Args:
+        results: one for each photo of this rank.
+        count: how many there will be.
+    """
     if not distributed.is_main():
         return results
     if sys.stderr.isatty():
@@ -174,12 +185,12 @@ def watch(results: Iterable, count: int) -> Iterable:
 
 
 def _in_lines(results: Iterable, count: int) -> Iterator:
-    started = told = time.monotonic()
+    started = logged = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
         now = time.monotonic()
-        if done < count and now - told >= SECONDS_A_LINE:
-            told = now
+        if done < count and now - logged >= SECONDS_PER_LINE:
+            logged = now
             left = timedelta(seconds=round((now - started) * (count - done) / done))
             logger.info("photo %d/%d  eta %s", done, count, left)
 
@@ -204,7 +215,7 @@ def _to_tensor(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, i
 
 
 def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
-    """The photo as small as ``read_photo`` makes JPEGs: many huge PNGs may be on their way."""
+    """Shrink a photo as ``read_photo`` does for JPEGs, to bound memory: many PNGs may be queued."""
     full_size = photo.shape[1::-1]
     factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(full_size) >= f * min_short_side)
     return shrink(photo, full_size, 1 / factor)[0]
@@ -213,9 +224,9 @@ def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
 def _run(
     model: nn.Module, items: Iterable[_Item], settings: PredictSettings, device: torch.device
 ) -> Iterator[_Item]:
-    """Collect batches of one padded shape and run them; unreadable photos pass through.
+    """Batch photos of equal padded shape and run them; unreadable photos pass through.
 
-    At most four batches' worth of photos wait; then the fullest batch runs as it is.
+    At most four batches' worth of photos are queued; then the fullest batch runs incomplete.
     """
     waiting: dict[tuple[int, ...], list[_Item]] = {}
     for item in items:
@@ -246,7 +257,7 @@ def _forward(
 
 def _to_detections(item: _Item, score_threshold: float) -> Detections:
     picture = item.image.permute(1, 2, 0).numpy()
-    item.image = None  # the caller may hold on to the photo, but nobody needs this
+    item.image = None  # free it: the caller only needs the photo
     return read_output(item.output, picture, (item.width, item.height), score_threshold)
 
 
@@ -267,7 +278,7 @@ def predict_shard(
     photos = (((index, records.path(index)), records.path(index)) for index in indices)
     results = detect_photos(model, photos, settings, device, keep_photo=describe is not None)
     if progress:
-        results = watch(results, len(indices))
+        results = with_progress(results, len(indices))
     shard = {}
     for (index, path), result, photo in results:
         found = _usable(result, records.sizes[index].tolist(), path)
@@ -317,13 +328,13 @@ def evaluate_detector(
     class_agnostic: bool = False,
     truth: GroundTruth | None = None,
 ) -> dict[str, Any]:
-    """Judge a detector on a dataset with all ranks; every rank calls it and gets the same answer.
+    """Evaluate a detector on a dataset; every rank calls it and gets the same result.
 
     Args:
         model, settings, device: as for ``detect_photos``.
         records: the dataset.
         class_agnostic: merge all categories into one.
-        truth: the packed ground truth of ``records``, when it is evaluated on repeatedly.
+        truth: the packed ground truth of ``records``, to reuse it in repeated evaluations.
 
     Returns:
         {"box": the 12 COCO numbers, "mask": the same (where model and dataset have masks),

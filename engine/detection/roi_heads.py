@@ -1,7 +1,7 @@
 """The region heads: class, box and mask of each proposal.
 
-Masks never exist at the size of the photo: training samples its 28x28 targets from box-sized crops,
-inference returns 28x28 probabilities for the caller to paste where a picture or an RLE is written.
+Full-size masks are never made here: training samples 28x28 targets from box-sized crops, inference
+returns 28x28 probabilities that are pasted later.
 """
 
 from typing import NamedTuple
@@ -24,23 +24,23 @@ from engine.detection.rpn import SMOOTH_L1_BETA
 BOX_WEIGHTS = (10.0, 5.0)
 BOX_POOL, MASK_POOL, MASK_SIZE = 7, 14, 28
 
-# Training samples mask targets as torchvision's RoIAlign reads maps, with pixel centers at whole
-# numbers: what a mask says of a region is true half a pixel right of and below it. Shoes of 20
-# pixels lose seven percent of IoU by that.
+# Mask targets are sampled by torchvision's unaligned RoIAlign, which puts pixel centers at integer
+# coordinates. So predicted masks are offset by half a pixel to the right and down; inference
+# shifts regions back. Uncorrected, shoes of 20 pixels lose seven percent of IoU.
 MASK_SHIFT = 0.5
 
 
 class Sample(NamedTuple):
-    """The regions of one image to learn from, positives first."""
+    """The sampled training regions of one image, positives first."""
 
     boxes: Tensor  # f32[K,4]
-    labels: Tensor  # i64[K]: 0 background, -1 a slot that nothing filled
-    truth: Tensor  # i64[K]: the true box that each overlaps most
+    labels: Tensor  # i64[K]: 0 background, -1 an empty slot
+    truth: Tensor  # i64[K]: index of the true box that each overlaps most
     count: Tensor  # i64[]: positives
 
 
 class Matched(NamedTuple):
-    """The positives of one image with what they should have been."""
+    """The positives of one image with their ground truth."""
 
     boxes: Tensor  # f32[P,4]
     truth: Tensor  # i64[P] into the target
@@ -99,7 +99,7 @@ class RegionHeads(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of a random balanced sample of the proposals (f32[P,4] of each image)."""
         samples = [self._sample(p, t) for p, t in zip(proposals, targets, strict=True)]
-        # The step's one wait for the accelerator outside the suppression.
+        # The only host-device synchronization of the step besides NMS.
         counts = torch.stack([sample.count for sample in samples]).tolist()
         boxes = [sample.boxes for sample in samples]
         labels = torch.cat([sample.labels for sample in samples])
@@ -160,10 +160,10 @@ class RegionHeads(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
 
     def _no_mask_loss(self, pyramid: Pyramid, boxes: list[Tensor]) -> Tensor:
-        """0 where no photo of the batch shows a garment.
+        """A mask loss of 0 for a batch without garments.
 
         A background region takes part with weight 0: DDP waits for the gradient of every
-        parameter, and the batch norms of the mask head can't average over nothing.
+        parameter, and batch norm in the mask head fails on an empty batch.
         """
         region = [b[: int(i == 0)] for i, b in enumerate(boxes)]
         return (
@@ -177,22 +177,22 @@ class RegionHeads(nn.Module):
         image_sizes: list[tuple[int, int]],
         mirrored: Pyramid | None = None,
     ) -> list[dict[str, Tensor]]:
-        """Per image what ``Detector.forward`` tells, best score first.
+        """The detections of each image as ``Detector.forward`` returns them, best score first.
 
-        With the pyramid of the images' mirror images, every proposal is looked at in both, and
-        boxes, scores and masks are the means.
+        With ``mirrored``, the pyramid of the mirrored images, the boxes, scores and masks of every
+        proposal are averaged over both.
         """
         widths = [width for _, width in image_sizes]
-        judged = self._judge(pyramid, proposals)
+        predicted = self._predict(pyramid, proposals)
         if mirrored:
-            again = self._judge(mirrored, list(map(mirror_boxes, proposals, widths)))
-            judged = [
+            again = self._predict(mirrored, list(map(mirror_boxes, proposals, widths)))
+            predicted = [
                 ((boxes + mirror_boxes(other_boxes, width)) / 2, (scores + other_scores) / 2)
                 for (boxes, scores), (other_boxes, other_scores), width in zip(
-                    judged, again, widths, strict=True
+                    predicted, again, widths, strict=True
                 )
             ]
-        results = [self._select(*j, size) for j, size in zip(judged, image_sizes, strict=True)]
+        results = [self._select(*p, size) for p, size in zip(predicted, image_sizes, strict=True)]
         if self.mask_head is not None:
             regions = [r["boxes"] for r in results]
             labels = torch.cat([r["labels"] for r in results])
@@ -206,12 +206,12 @@ class RegionHeads(nn.Module):
         return results
 
     def _masks(self, pyramid: Pyramid, regions: list[Tensor], labels: Tensor) -> Tensor:
-        """f32[R,28,28]: probabilities that lie where the regions lie."""
+        """f32[R,28,28]: mask probabilities aligned with the regions (see MASK_SHIFT)."""
         shifted = [region - MASK_SHIFT for region in regions]
         return self._mask_logits(pyramid, shifted, labels).sigmoid()
 
-    def _judge(self, pyramid: Pyramid, proposals: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Of each image's proposals f32[P,4]: boxes f32[P,1+C,4] and scores f32[P,1+C]."""
+    def _predict(self, pyramid: Pyramid, proposals: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Per image, for its proposals f32[P,4]: boxes f32[P,1+C,4] and scores f32[P,1+C]."""
         logits, offsets = self._classify(pyramid, proposals)
         sizes = [len(p) for p in proposals]
         boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
@@ -243,10 +243,10 @@ def mask_targets(
 ) -> Tensor:
     """Sample 28x28 targets for regions from box-cropped masks: f32[R,28,28] in [0,1].
 
-    Equal to sampling from the full-size masks: the crops hold a pixel of context on each side, so
-    everything that interpolation can touch is there. Only the image's right and bottom border is
-    special: beyond it the sampler repeats the last pixel, while a crop goes on with its padding.
-    Hence that pixel is repeated here once, which is as far as a region inside the image can reach.
+    Equal to sampling from full-size masks: the crops have one pixel of context on each side, which
+    is all that bilinear interpolation can reach. The image's right and bottom borders are special:
+    beyond them RoIAlign repeats the last pixel of a full-size mask, where a crop has zero padding.
+    So that pixel is repeated here once, as far as a region inside the image can reach.
 
     Args:
         crops: u8[N,h,w], padded to the largest.

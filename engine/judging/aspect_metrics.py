@@ -1,22 +1,24 @@
-"""Judges one aspect's vectors on an annotated set: what do nearest neighbors have in common?
+"""Retrieval metrics of one aspect's vectors on an annotated dataset.
 
-Same garment, where the set knows identities ("R@k" any hit among the first k, "mAP", "MRR"):
+Same garment, where the dataset has identities ("R@k": any hit among the first k, "mAP", "MRR"):
 
-* With ``ViewRoles`` (a set that says which view each photo shows): queries are the photos of the
-  query views, the gallery is the first photo in the gallery view of each product.
-* Otherwise, where the set has photos of both sources: user photos search the shop photos.
+* With ``ViewRoles`` (a dataset that names each photo's view): queries are the photos of the query
+  views, the gallery is the first photo in the gallery view of each product.
+* Otherwise, if the dataset has photos of both sources: queries are user photos, the gallery shop
+  photos.
 * Otherwise every garment searches all others.
 * ``Roles`` given by the caller replace all this.
 
 Same label ("P@10_color" and so on, for color, pattern and category groups): the share of the ten
-nearest garments *of other products and other photos* that carry the query's label. With
-``ViewRoles`` among the photos of the gallery view only, so that the view itself gives nothing away.
+nearest garments *of other products and other photos* with the query's label. With ``ViewRoles``
+among gallery-view photos only, so that similarity of the view does not matter.
 
 "other_color_R@1", with ``ViewRoles`` and a color group: among gallery-view photos, whether the
 nearest one in another color, or of another product, is the same product.
 
-A photo never finds itself or a garment on it. Garments whose identity or label is unknown are
-neither asked for nor found. "queries" counts the garments that had something to find.
+A query never retrieves garments of its own photo. Garments whose identity or label is unknown are
+excluded from queries and gallery. "queries" counts those with at least one correct result in the
+gallery.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,12 +37,12 @@ LABEL_K = 10
 
 @dataclass(frozen=True)
 class ViewRoles:
-    """Which views of a product are asked with, and which are searched.
+    """Which views of a product are queries, and which view is the gallery.
 
     Attributes:
         column: the label group that names each photo's view.
-        queries: views asked with.
-        gallery: the view searched; the main photo of a product, usually.
+        queries: the views of query photos.
+        gallery: the view of gallery photos, usually the main photo of a product.
     """
 
     queries: tuple[str, ...]
@@ -58,7 +60,7 @@ class GarmentTable:
         source: int8 [n], index into ``engine.data.packing.SOURCES``.
         labels: per exclusive group int64 [n], -1 unknown.
         values: the names of each group's values.
-        judged: groups that neighbors should share, with the aspect each belongs to.
+        judged: label groups for P@10 -> the aspect each belongs to.
     """
 
     photo: np.ndarray
@@ -76,12 +78,12 @@ class GarmentTable:
 
 @dataclass(frozen=True)
 class Roles:
-    """Who asks and who is searched, as numbers of garments, int64.
+    """Queries and galleries of the metrics, as indices of garments, int64.
 
     Attributes:
-        queries, gallery: of the search for the same garment.
-        label_queries, label_gallery: of the comparison of labels.
-        main: the gallery-view garments among which other colors are looked for; may be empty.
+        queries, gallery: of the same-garment metrics.
+        label_queries, label_gallery: of the same-label metrics.
+        main: the gallery-view garments, for other_color_R@1; may be empty.
     """
 
     queries: np.ndarray
@@ -92,17 +94,17 @@ class Roles:
 
 
 def roles_of(table: GarmentTable, views: ViewRoles | None = None) -> Roles:
-    """The roles as the top of this file has them; views count where the set has that column."""
-    everything, nobody = np.arange(len(table.photo)), np.zeros(0, np.int64)
+    """The roles described at the top of this file; views are ignored if there is no such column."""
+    everything, nothing = np.arange(len(table.photo)), np.zeros(0, np.int64)
     if views is not None and views.column in table.labels:
         main = table.in_views(views, [views.gallery])
         _, first = np.unique(table.identity[main], return_index=True)
-        asking = table.in_views(views, views.queries)
-        return Roles(asking, main[np.sort(first)], main, main, main)
+        queries = table.in_views(views, views.queries)
+        return Roles(queries, main[np.sort(first)], main, main, main)
     users, shops = (np.flatnonzero(table.source == SOURCES.index(s)) for s in ("user", "shop"))
     if len(users) and len(shops):
-        return Roles(users, shops, everything, everything, nobody)
-    return Roles(everything, everything, everything, everything, nobody)
+        return Roles(users, shops, everything, everything, nothing)
+    return Roles(everything, everything, everything, everything, nothing)
 
 
 def aspect_metrics(
@@ -112,22 +114,22 @@ def aspect_metrics(
     *,
     max_queries: int | None = None,
     intervals: bool = False,
-    watch: str | None = None,
+    progress_title: str | None = None,
 ) -> dict[str, Any]:
     """The numbers described at the top of this file, for one aspect; all ranks call it.
 
     Args:
         vectors: float [n, d], unit length.
         table: the n garments.
-        roles: who asks and who is searched.
-        max_queries: ask with so many queries only, evenly picked, where there are more.
+        roles: queries and galleries.
+        max_queries: use at most so many queries, evenly spaced.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
-        watch: title of a progress bar on rank 0; None: no bar.
+        progress_title: of a progress bar on rank 0; None: no bar.
 
     Returns:
         Only what can be measured; {} where that is nothing.
     """
-    search = _Search(vectors, table, max_queries, watch)
+    search = _Search(vectors, table, max_queries, progress_title)
     scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
     scores = {name: values for name, values in scores.items() if not np.isnan(values).all()}
     metrics: dict[str, Any] = {name: mean_of_known(values) for name, values in scores.items()}
@@ -145,7 +147,7 @@ class _Search:
     vectors: np.ndarray
     table: GarmentTable
     max_queries: int | None
-    watch: str | None
+    progress_title: str | None
 
     def same_garment(self, roles: Roles) -> dict[str, np.ndarray]:
         table = self.table
@@ -195,5 +197,5 @@ class _Search:
             ks=ks,
             exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
             whole=whole,
-            watch=self.watch,
+            progress_title=self.progress_title,
         )

@@ -1,15 +1,15 @@
-"""Average precision of garments that are found and described: Fashionpedia's AP IoU+F1.
+"""Average precision of detections with attributes: Fashionpedia's AP IoU+F1.
 
-A detection is right where it overlaps a garment of its category well enough and tells its
-attributes well enough, at once. Both thresholds run over .50 ... .95, for the overlap (IoU) and
-for the F1 of the attributes, "macro" of the answers yes and no, as the benchmark's own evaluator
-has it (https://github.com/KMnP/fashionpedia-api; the paper: https://arxiv.org/abs/2004.12276):
-with hundreds of attributes, nearly all of them no, .5 asks for little more than one right yes.
+A detection is correct if both its IoU with a garment of its category and the F1 of its attributes
+reach their thresholds, each of which runs over .50 ... .95. The F1 is the macro average over the
+classes yes and no, as in the benchmark's own evaluator (https://github.com/KMnP/fashionpedia-api;
+the paper: https://arxiv.org/abs/2004.12276): with hundreds of attributes, nearly all of them no,
+.5 takes little more than one correct yes.
 
-Its rules are kept where they differ from COCO's: of two garments, one is the better match if both
-numbers are at least as good; a garment is found once, and so is a crowd. A category none of whose
-garments has attributes counts by overlap alone, once, where the others count once a threshold
-of F1. (The benchmark lists those that have; here the annotations tell.)
+Its rules are kept where they differ from COCO's: a garment is a better match than another only if
+both IoU and F1 are at least as good; a crowd, like a garment, is matched at most once. Categories
+without attributes are evaluated by IoU alone, and enter the mean once instead of once per F1
+threshold. (The benchmark has a fixed list of them; here the annotations decide.)
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def evaluate_with_attributes(
     """
     annotations = truth.columns(kind, class_agnostic=False)
     detections = pack_predictions(truth, predictions, kind, class_agnostic=False)
-    told = np.concatenate(
+    predicted = np.concatenate(
         [np.zeros((0, truth.attributes.shape[1]), bool)]
         + [found.attributes for found in predictions.values()]
     )
@@ -64,7 +64,7 @@ def evaluate_with_attributes(
             continue
         ours = _by_photo(detections, number)
         theirs = _by_photo(annotations, number)
-        one = _precision(annotations, truth.attributes, theirs, detections, told, ours)
+        one = _precision(annotations, truth.attributes, theirs, detections, predicted, ours)
         precisions.append(one)
         garments = sum(int((~annotations.extra[rows]).sum()) for rows in theirs.values())
         per_class[name] = {
@@ -76,20 +76,20 @@ def evaluate_with_attributes(
     return {"summary": _summarize(precisions), "per_class": per_class}
 
 
-def attribute_f1(told: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    """Mean of the F1 of yes and that of no, of which only those count that occur.
+def attribute_f1(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """Mean of the F1 of yes and the F1 of no, each only if it occurs.
 
     Args:
-        told: bool [D, A], what is said of each detection.
-        annotated: bool [G, A], what each garment has.
+        predicted: bool [D, A], the attributes of each detection.
+        annotated: bool [G, A], the attributes of each garment.
 
     Returns:
         float64 [D, G].
     """
-    both = told.astype(np.float64) @ annotated.T.astype(np.float64)
-    yes = told.sum(axis=1)[:, None] + annotated.sum(axis=1)[None, :].astype(np.float64)
-    no = 2.0 * told.shape[1] - yes
-    neither = told.shape[1] - yes + both
+    both = predicted.astype(np.float64) @ annotated.T.astype(np.float64)
+    yes = predicted.sum(axis=1)[:, None] + annotated.sum(axis=1)[None, :].astype(np.float64)
+    no = 2.0 * predicted.shape[1] - yes
+    neither = predicted.shape[1] - yes + both
     f1_yes = np.divide(2 * both, yes, out=np.zeros_like(yes), where=yes > 0)
     f1_no = np.divide(2 * neither, no, out=np.zeros_like(no), where=no > 0)
     return (f1_yes + f1_no) / np.maximum((yes > 0).astype(int) + (no > 0), 1)
@@ -109,7 +109,7 @@ def _precision(
     annotated: np.ndarray,
     theirs: dict[int, np.ndarray],
     detections: Columns,
-    told: np.ndarray,
+    predicted: np.ndarray,
     ours: dict[int, np.ndarray],
 ) -> np.ndarray:
     """Precision [T, F, R] of one category over thresholds of IoU, of F1 and recalls."""
@@ -122,7 +122,7 @@ def _precision(
         found = found[np.argsort(-detections.extra[found], kind="stable")][:LIMIT]
         crowd = annotations.extra[rows]
         overlaps = _overlaps(detections, found, annotations, rows)
-        hit = find_matches(overlaps, attribute_f1(told[found], annotated[rows]), crowd)
+        hit = find_matches(overlaps, attribute_f1(predicted[found], annotated[rows]), crowd)
         on_crowd = (hit >= 0) & np.append(crowd, False)[hit]
         scores.append(detections.extra[found])
         right.append((hit >= 0) & ~on_crowd)
@@ -151,7 +151,7 @@ def _overlaps(
 
 
 def find_matches(overlaps: np.ndarray, f1: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Which garment each detection of a photo is, at every pair of thresholds.
+    """Match a photo's detections to its garments, at every pair of thresholds.
 
     Args:
         overlaps, f1: float64 [D, G], detections by falling score, crowds last.

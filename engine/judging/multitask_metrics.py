@@ -1,8 +1,8 @@
-"""Judges what the multitask model says about an annotated set: its labels and its aspects.
+"""Metrics of the multitask model on an annotated dataset: its labels and its aspects.
 
-Labels are judged in the set's own words: a group's answer is the best among the values that the
-set uses, as if the softmax ran over those only. A value that the set uses and the model has never
-heard of can't be answered: its garments count as misses, and the value is listed.
+Labels are evaluated over the dataset's own values: the prediction is the best of these, as if the
+softmax ran over them only. Garments with a value that the model does not have count as misses, and
+the value is listed.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ TOP = (1, 3, 5)
 
 @dataclass(frozen=True)
 class EvaluationPart:
-    """A set to judge a model on.
+    """A dataset to evaluate a model on.
 
     Attributes:
         name: its name in the metrics.
@@ -58,10 +58,10 @@ class EvaluationPart:
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What the model says about garments.
+    """The model's outputs for garments.
 
     Attributes:
-        garments: int64 [n], their numbers in the records, ascending.
+        garments: int64 [n], their indices in the records, ascending.
         logits: per group of the model float32 [n, V], in the model's values.
         aspects: per aspect float32 [n, d], unit vectors.
         unreadable: numbers of the garments whose photo cannot be read; not among ``garments``.
@@ -82,14 +82,14 @@ def judge_part(
     max_queries: int | None = None,
     details: bool = False,
 ) -> dict[str, Any]:
-    """All numbers of one set; every rank calls it and gets the same answer.
+    """All metrics of one dataset; every rank calls it and gets the same result.
 
-    Rank 0 judges the labels; the search, whose work grows with the square of the garments, is
-    shared out.
+    Rank 0 evaluates the labels; retrieval, whose work grows with the square of the garments, is
+    split among the ranks.
 
     Args:
-        part: the set.
-        found: what the model says about all its readable garments; None on ranks other than 0.
+        part: the dataset.
+        found: the model's outputs for all its readable garments; None on ranks other than 0.
         labels: the model's label space.
         views, max_queries: see ``engine.judging.aspect_metrics``.
         details: add bootstrap intervals and the scores of single attributes, and show progress.
@@ -110,7 +110,7 @@ def judge_part(
             roles,
             max_queries=max_queries,
             intervals=details,
-            watch=f"judging by {aspect}" if details else None,
+            progress_title=f"judging by {aspect}" if details else None,
         )
         if scores:
             metrics[aspect] = _joined(metrics.get(aspect, {}), scores)

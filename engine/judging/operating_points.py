@@ -1,7 +1,7 @@
-"""What a score threshold means to who uses the detector: how much of what is shown is right.
+"""Precision and recall of the detector at each score threshold.
 
-AP judges the whole ranking of detections. Whoever looks at a picture sees those above one
-threshold, each garment told once (``engine.detection.duplicates``); these numbers help choose it.
+AP evaluates the whole ranking of detections. A user of infer.py sees those above one threshold,
+without duplicates (``engine.detection.duplicates``); these numbers help to choose it.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ def operating_points(
     overlap: float,
     class_agnostic: bool = False,
 ) -> list[dict[str, float]]:
-    """Precision and recall of what is left at each of ``THRESHOLDS``.
+    """Precision and recall at each of ``THRESHOLDS``.
 
-    Each detection, best score first, is right if an annotated garment of its category that none
-    took before overlaps it by ``MATCH_IOU`` or more. Otherwise it is repeated (one that was taken
-    does), a wrong name (one of another category does), or nothing that was annotated.
+    Each detection, best score first, is right if its IoU with a not yet matched garment of its
+    category is ``MATCH_IOU`` or more. Otherwise it is repeated (if a matched one overlaps so much),
+    has a wrong name (if one of another category does), or is nothing annotated.
 
     Args:
         truth: the annotations.

@@ -57,7 +57,7 @@ def rank_on_all(
     ks: Sequence[int] = (1, 5, 10, 20),
     exclude: Sequence[Exclusion] = (),
     whole: bool = True,
-    watch: str | None = None,
+    progress_title: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Score each query's ranking of the gallery by inner product; all ranks call it.
 
@@ -69,7 +69,7 @@ def rank_on_all(
         ks: cut-offs.
         exclude: pairs left out of the ranking, as if not in the gallery.
         whole: also give what takes the ranks of all that is relevant, "mAP" and "MRR".
-        watch: title of a progress bar of rank 0's share, on a terminal; None: no bar.
+        progress_title: of a progress bar over rank 0's share, on a terminal; None: no bar.
 
     Returns:
         The same on every rank, float64 [Q] each, NaN for a query of unknown id or without anything
@@ -80,8 +80,8 @@ def rank_on_all(
     """
     share = _own_blocks(len(queries), len(gallery))
     seen = share
-    if watch and distributed.is_main() and sys.stderr.isatty():
-        seen = track(share, watch, console=Console(stderr=True), transient=True)
+    if progress_title and distributed.is_main() and sys.stderr.isatty():
+        seen = track(share, progress_title, console=Console(stderr=True), transient=True)
     known = np.flatnonzero(gallery_ids >= 0)
     queries, columns = _to_unit_range(queries, gallery[known])
     gallery_ids = gallery_ids[known]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.files import replacing, telling
+from engine.files import explain_os_errors, replacing
 
 Record = dict[str, Any]  # has "photo", the name it goes by
 
@@ -61,7 +61,7 @@ def read(folder: Path) -> Iterator[Record]:
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     """(offset of the line, record) of each whole line."""
     offset = damaged = 0
-    with telling(path, "cannot read"), path.open("rb") as file:
+    with explain_os_errors(path, "cannot read"), path.open("rb") as file:
         for line in file:
             record = _parse(line)
             if record is None:
@@ -93,13 +93,13 @@ class Appender:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.path = folder / f"rank-{rank}.jsonl"
-        with telling(self.path, "cannot write"):
+        with explain_os_errors(self.path, "cannot write"):
             self.file = self.path.open("ab", buffering=0)
 
     def add(self, record: Record) -> None:
         """Write one line and hand it to the system: a kill of this process cannot take it back."""
         rest = memoryview(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        with telling(self.path, "cannot write"):
+        with explain_os_errors(self.path, "cannot write"):
             while rest:
                 rest = rest[self.file.write(rest) :]
 

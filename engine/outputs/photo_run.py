@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
-from engine.files import exists, remove_leftovers, telling
+from engine.files import exists, explain_os_errors, remove_leftovers
 from engine.lock import Lock
 from engine.outputs import journal
 from engine.outputs.journal import Record
@@ -102,7 +102,7 @@ def claim(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
                 f"{output}: holds {name}, which no run wrote and this one would write over; "
                 + advice
             )
-    with telling(output, "cannot write to", advice):
+    with explain_os_errors(output, "cannot write to", advice):
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / "lock", output, advice)
         remove_leftovers(output)

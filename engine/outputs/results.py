@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 
 from engine.description.describer import Description
 from engine.detection.detections import Detections
-from engine.files import telling
+from engine.files import explain_os_errors
 from engine.outputs import feature_file
 from engine.outputs.journal import Record
 from engine.pixels.draw import draw_garments
@@ -182,6 +182,6 @@ def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
 def write_jpeg(path: Path, picture: np.ndarray) -> None:
     """Write u8[H,W,3] RGB. A kill in between is no harm: the journal does not list it yet."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
-    with telling(path, "cannot write", "free space and run again"):
+    with explain_os_errors(path, "cannot write", "free space and run again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

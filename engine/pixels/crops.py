@@ -1,8 +1,8 @@
-"""Crops of single garments: what the multitask model sees, cut alike in training and inference.
+"""Crops of single garments, the input of the multitask model in training and inference.
 
 A crop is a square around the garment's box, grown by a margin and scaled to the model's size;
-beyond the photo it shows ``FILL``. Its mask says where the garment is, or where the photo is if
-nobody knows more. Coordinates are pixels with (0, 0) the photo's corner.
+outside the photo it is filled with ``FILL``. Its mask covers the garment, or if that is unknown the
+part inside the photo. Coordinates are pixels with (0, 0) the photo's corner.
 """
 
 import math
@@ -15,7 +15,7 @@ from engine.pixels import geometry, outlines
 from engine.pixels.geometry import Size
 from engine.pixels.studio import studio_mask
 
-# Around the photo. Nearly nothing once a model has subtracted ImageNet's mean color.
+# ImageNet's mean color, which normalization maps to about 0.
 FILL = (124, 116, 104)
 
 
@@ -27,8 +27,8 @@ class Cutout:
         pixels: u8[h,w,3].
         square: f64[4] xyxy, what the plain crop shows, in pixels of ``pixels``; may reach outside.
         scale: pixels of the crop per pixel of ``pixels``.
-        mask: u8[h,w], 255 on the garment; None where nobody knows.
-        outlined: the mask is the garment's own, not an estimate that holds its wearer too.
+        mask: u8[h,w], 255 on the garment; None if unknown.
+        outlined: the mask is a real segmentation, not an estimate that may include the wearer.
     """
 
     pixels: np.ndarray
@@ -44,8 +44,8 @@ def crop_square(box: np.ndarray, full_size: Size, margin: float) -> np.ndarray:
     Args:
         box: f64[4] xyxy of the garment.
         full_size: (width, height) of the photo.
-        margin: how much to show around the box, as a share of its longer side. Only what the photo
-            has: a box that is the whole photo does not grow.
+        margin: context around the box, as a share of its longer side; the grown box is clipped to
+            the photo.
 
     Returns:
         f64[4] xyxy, at least one pixel wide. It leaves the photo where the grown box is narrower
@@ -92,8 +92,8 @@ def cut_crop(
             (``studio.studio_mask``).
 
     Returns:
-        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or if nobody knows where it
-        is, the part that the photo covers.
+        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or if that is unknown the part
+        inside the photo.
     """
     full_size = full_size or photo.shape[1::-1]
     square = crop_square(box, full_size, margin)

@@ -1,9 +1,9 @@
-"""Where a photo's pixels go: sizes, affine maps, and the one resampling that carries them out.
+"""Geometry of photos: sizes, affine maps, and resampling by them.
 
-A map is f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's corner, so
-the center of the first pixel is (0.5, 0.5) and a photo of width W scaled to width w maps x to
-x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the decoded
-photo may be smaller by a whole factor (``engine.pixels.photos.read_photo``).
+A map is a matrix f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's
+corner, so the center of the first pixel is (0.5, 0.5) and a photo of width W scaled to width w maps
+x to x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the
+decoded photo may be smaller by an integer factor (``engine.pixels.photos.read_photo``).
 """
 
 import math
@@ -26,9 +26,9 @@ def detector_size(width: int, height: int, short_side: int, max_side: int) -> Si
 
 
 def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
-    """Stretch a photo, decoded at ``full_size`` or a whole fraction of it, to u8[h,w,3].
+    """Resize a photo, decoded at ``full_size`` or an integer fraction of it, to u8[h,w,3].
 
-    Bilinear once it is less than twice too large, averaging whole blocks before that.
+    First block averaging by an integer factor until it is less than twice too large, then bilinear.
     """
     small, factor = shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
     if full_size[0] % factor or full_size[1] % factor:
@@ -40,10 +40,10 @@ def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
 def place(
     photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill
 ) -> np.ndarray:
-    """Move a photo by an affine map into a picture, resampling it once.
+    """Warp a photo into a picture by an affine map, resampling it once.
 
-    A map that only stretches (and mirrors) onto whole pixels is a ``resize``, several times faster
-    than the ``warp`` that every other map takes; both give the same pixels within one level.
+    A map that only scales (and mirrors) onto whole pixels is done by ``resize``, several times
+    faster than the ``warp`` of all other maps; both give the same pixel values within 1.
 
     Args:
         photo: u8[H,W,3].

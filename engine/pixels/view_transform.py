@@ -31,25 +31,25 @@ class MultitaskAugmentation:
     """Crops and augmentation of the multitask model."""
 
     crop_size: int = setting(224, "side of the square that the model sees, in pixels")
-    margin: float = setting(0.1, "what a crop shows around the box, as a share of its longer side")
+    margin: float = setting(0.1, "context around the box, as a share of its longer side")
     background: bool = setting(
-        True, "take the uniform background of studio photos off the mask, where a set has no masks"
+        True, "for garments without a mask: exclude a uniform studio background from the mask"
     )
     whole_photo: bool = setting(
-        False, "crops show the whole photo, and the target says where the garment's box is in it"
+        False, "crops show the whole photo, and the target holds the garment's box in it"
     )
     crop_scale: tuple[float, ...] = setting(
         (0.5, 1.0), "smallest and largest share of the crop's area that a training sample shows"
     )
     flip: float = setting(0.5, "probability of swapping left and right")
-    rotation: float = setting(5.0, "largest turn either way in degrees")
+    rotation: float = setting(5.0, "largest rotation either way in degrees")
     brightness: float = setting(0.15, "largest relative change of brightness")
     contrast: float = setting(0.15, "largest relative change of contrast")
     saturation: float = setting(0.1, "largest relative change of saturation")
-    hue: float = setting(0.01, "largest turn of hue, as a share of the color circle")
-    erasing: float = setting(0.1, "probability of blotting out a rectangle")
+    hue: float = setting(0.01, "largest hue shift, as a share of the color circle")
+    erasing: float = setting(0.1, "probability of erasing a random rectangle")
     view_every: int = setting(
-        1, "batches with views, which cost as much as the crops: 2 = every second one, ..."
+        1, "add views, which cost as much as the crops, to every Nth batch only"
     )
 
     def __post_init__(self) -> None:

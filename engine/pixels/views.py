@@ -1,16 +1,16 @@
-"""Views: a second picture of a garment that shares one aspect with the first and nothing else.
+"""Views: a second picture of a garment that shares one aspect with the first and little else.
 
-A feature that is trained to be the same in both pictures keeps what they share and forgets the
-rest. So each view destroys the other aspects as thoroughly as it can, in color, layout and
-background, above all where it is known which pixels are the garment's:
+A feature trained to be equal for both pictures becomes invariant to all that differs. So each view
+changes the other aspects as much as possible, in color, layout and background, most thoroughly
+where a mask tells which pixels are the garment's:
 
-    item      a part of the garment, near or far, maybe recolored: what identifies the product
+    item      a zoomed part of the garment, maybe recolored: what identifies the product
     color     a mosaic of shuffled patches of the garment: no outline, no pattern
     texture   a patch of the garment at the scale of the first picture, in other colors: no outline
     shape     the whole garment in another color and pattern, on another background
 
-Every view is a function of a generator, a ``crops.Cutout`` and the picture's size S, and returns
-the picture u8[S,S,3] and where the garment is in it, u8[S,S].
+Every view function takes a random generator, a ``crops.Cutout`` and the size S, and returns the
+picture u8[S,S,3] and the garment's mask in it, u8[S,S] of 0..255.
 """
 
 import cv2
@@ -23,27 +23,28 @@ from engine.training.samplers import systematic
 
 Picture = tuple[np.ndarray, np.ndarray]
 
-# How often the product shows in another color. Products are sold in several, and benchmarks count
-# them as one; half of the time the color is kept, since most are not.
+# Probability of recoloring in item_view. Benchmarks count a product's colorways as one product, but
+# most products have only one, so the color is kept half of the time.
 OTHER_COLORWAY = 0.5
 
-# The mosaic of colors: how many patches lie side by side, and how full of the garment each is.
+# color_view: range of patches per row, and the least share of a patch that the garment covers.
 PATCHES_ACROSS = (12, 48)
 PATCH_COVERAGE = 0.95
 
-# Side of the patch of texture in shares of the view's; less where heads and hands may be near.
+# texture_view: side of the patch as a share of the view's; reduced where, for lack of an outline,
+# heads and hands may be near.
 PATCH_SHARE = (0.35, 0.8)
 
-# The texture's scale in the view, relative to the first picture.
+# texture_view: range of the scale relative to the first picture.
 TEXTURE_ZOOM = (0.8, 1.25)
 
-# Where no mask tells the garment: how far from the center it is looked for, as the standard
-# deviation of a bell in shares of the square's side.
+# Without an outline, places on the garment are drawn from a Gaussian around the center, with this
+# standard deviation as a share of the square's side.
 CENTER_SPREAD = 0.2
 
 
 def item_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """A tenth of the square or up to all of it, around a random place of the garment."""
+    """Zoom in on a random place of the garment, showing 10 to 100 % of the square's area."""
     square = _draw_square(rng, cutout, np.sqrt(rng.uniform(0.1, 1)))
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     change = geometry.shearing(rng.uniform(-8, 8)) @ geometry.scaling(stretch, 1 / stretch)
@@ -56,7 +57,7 @@ def item_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
 
 
 def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """Patches of the garment, mirrored, in any order, as often as it takes to fill the picture."""
+    """A mosaic of randomly ordered and mirrored patches of the garment, repeated as needed."""
     picture, mask = render(cutout, square_map(cutout.square, size), size)
     side = max(round(size / np.exp(rng.uniform(*np.log(PATCHES_ACROSS)))), 2)
     patches, coverage = _to_patches(picture, side), _patch_means(mask, side)
@@ -73,7 +74,7 @@ def color_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
 
 
 def texture_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """A patch from inside the garment, turned, recolored, and mirrored until it fills the view."""
+    """A patch from inside the garment, rotated, recolored, and mirror-tiled to fill the view."""
     scale = cutout.scale * np.exp(rng.uniform(*np.log(TEXTURE_ZOOM)))
     share = rng.uniform(*PATCH_SHARE) * (1 if cutout.outlined else 0.6)
     patch = _draw_patch(rng, cutout, share * size / scale)
@@ -91,7 +92,7 @@ def texture_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture
 
 
 def shape_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """The garment as it stands, in other colors and, where there is a mask, of other cloth."""
+    """The whole garment, recolored; with a mask, mostly in other cloth on another background."""
     zoom = np.exp(rng.uniform(-0.1, 0.1))
     change = geometry.rotation(rng.uniform(-10, 10)) @ geometry.scaling(zoom, zoom)
     shift = geometry.translation(*rng.uniform(-0.05, 0.05, 2) * size)
@@ -134,14 +135,17 @@ def jitter(rng: np.random.Generator, picture: np.ndarray, limits: np.ndarray) ->
 def repaint(
     rng: np.random.Generator, picture: np.ndarray, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Give a picture another mean color and turn the colors around it; the pattern stays.
+    """Give a picture another mean color and rotate the hues around it; the pattern stays.
 
-    A turn of hue alone would leave black, white and gray as they are.
+    A hue rotation alone would leave black, white and gray as they are.
 
     Args:
         rng: decides.
         picture: u8[H,W,3].
-        mask: u8[H,W], the pixels whose mean is meant, default all; all are changed.
+        mask: u8[H,W], the pixels whose mean color is replaced, default all. All pixels change.
+
+    Returns:
+        u8[H,W,3].
     """
     mean, spread = cv2.meanStdDev(picture, mask=mask)
     matrix = color_matrix(
@@ -190,8 +194,8 @@ def blend(top: np.ndarray, bottom: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _shade(
     rng: np.random.Generator, cloth: np.ndarray, picture: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
-    """Lay the folds of the garment in ``picture``, light and dark, over another cloth."""
-    small = (len(mask) // 4,) * 2  # of this size, folds are left and the weave is gone
+    """Transfer the shading (folds) of the garment in ``picture`` to another cloth."""
+    small = (len(mask) // 4,) * 2  # at this resolution folds survive and the weave does not
     luma = cv2.transform(picture, LUMA[None])
     weight = mask.astype(np.float32) + np.float32(1e-3)
     inside = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
@@ -203,7 +207,7 @@ def _shade(
 
 
 def _disguise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Other colors, finer texture blurred or drowned in another: for photos without a mask."""
+    """``shape_view`` without a mask: recolor, and weaken the texture by blurring and overlaying."""
     picture = repaint(rng, picture)
     if rng.random() < 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), len(picture) * rng.uniform(1 / 200, 1 / 90))
@@ -214,11 +218,11 @@ def _disguise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 def _draw_places(
     rng: np.random.Generator, cutout: Cutout, places: np.ndarray, count: int
 ) -> np.ndarray:
-    """Draw from candidate pixels (x, y) of a cutout, f[N,2]: i64[count], ascending.
+    """Draw ``count`` of the candidate positions (x, y) f[N,2] of a cutout: indices i64[count].
 
-    All alike where the mask is the garment's own. Otherwise the center is preferred: whoever wears
-    the garment, and whatever lies around it, are towards the edges. No candidate is drawn twice
-    before those that weigh as much have been drawn once.
+    Uniformly if the mask is the garment's own outline; otherwise preferring the center, since the
+    wearer and the surroundings are towards the edges. Systematic sampling: each candidate is drawn
+    the floor or ceiling of its expected number of times. Ascending.
     """
     weights = np.ones(len(places))
     if not cutout.outlined:
@@ -229,7 +233,7 @@ def _draw_places(
 
 
 def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
-    """Every n-th pixel of the mask, some of them not 0, and n; the photo where there is no mask."""
+    """Every n-th pixel of the mask, not all 0, and n; all 255 if the cutout has no mask."""
     step = max(max(cutout.pixels.shape[:2]) // 64, 1)
     if cutout.mask is None:
         return np.full(cutout.pixels[::step, ::step].shape[:2], 255, np.uint8), step

@@ -14,8 +14,8 @@ from engine.errors import InputError
 from engine.training.samplers import RankBatches
 
 
-class _Telling(Dataset):
-    """A dataset whose input errors are values: torch would retell them as a worker's traceback."""
+class _ErrorsAsValues(Dataset):
+    """Returns InputErrors, since torch would wrap raised ones in a worker's traceback."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -48,14 +48,14 @@ def batches_of(
     config: TrainingConfig,
     device: torch.device,
 ) -> Iterator[tuple]:
-    """The batches that ``sampler`` asks for; loader processes start once per run.
+    """The batches of ``sampler``, in order; loader processes start once per run.
 
     Args:
-        dataset: maps what the sampler gives to one sample.
+        dataset: maps a Draw to one sample.
         collate: list of samples -> batch.
-        sampler: lists of samples to make.
-        config: how many loader processes.
-        device: that the batches will go to.
+        sampler: yields lists of Draws.
+        config: for the number of loader processes.
+        device: where the batches will be used; memory is pinned for a GPU.
 
     Raises:
         InputError: the dataset's own, from whichever process.
@@ -64,13 +64,14 @@ def batches_of(
     # workers: a forked OpenCV waits forever for the threads its parent had.
     cv2.setNumThreads(1)
     loader = DataLoader(
-        _Telling(dataset),
+        _ErrorsAsValues(dataset),
         batch_sampler=sampler,
         num_workers=config.workers,
         collate_fn=_Collate(collate),
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if config.workers else None,
-        # From Python 3.14 on Linux's default would copy the records into each process.
+        # Python 3.14 changed Linux's default start method to one that copies the records into
+        # each process.
         multiprocessing_context="fork" if config.workers and sys.platform == "linux" else None,
     )
     for batch in loader:

@@ -1,9 +1,10 @@
 """The one training loop both networks share.
 
-It knows nothing of photos or architectures: a model maps a batch to a dict of scalar losses, an
-``evaluate`` callback maps a model to a dict of metrics. Everything random in a step follows from
-(seed, step, rank), the learning rate from the step and the batches from (seed, epoch), so a
-checkpoint needs no generator states and a continued run equals an uninterrupted one bit for bit.
+It is independent of data and architecture: a model maps a batch to a dict of scalar losses, an
+``evaluate`` callback maps a model to a dict of metrics. Randomness within a step is seeded by
+(seed, step, rank, micro-batch), the learning rate depends on the step only, and the batches on
+(seed, epoch). So a checkpoint needs no RNG states and a resumed run equals an uninterrupted one
+bit for bit.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from engine import distributed
 from engine.checkpoint import save_checkpoint, weights_of
 from engine.config import TrainingConfig
 from engine.errors import InputError
-from engine.files import make_folder, remove_leftovers, telling
+from engine.files import explain_os_errors, make_folder, remove_leftovers
 from engine.lock import Lock
 from engine.precision import autocast
 from engine.pretrained import BODY
@@ -38,18 +39,18 @@ from engine.training.state import TrainingState
 
 logger = logging.getLogger("weft")
 
-LAST_BREATH = 60.0  # seconds that the processes of a killed run may take to end
+SHUTDOWN_SECONDS = 60.0  # how long to wait for the processes of a killed run to end
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: the network-specific half of a run.
+    """The network-specific half of a run.
 
     Attributes:
         kind: "detector" or "multitask", written into checkpoints.
-        settings: everything the run was asked for, as plain data; saved with the run.
-        labels: checkpoint entries that travel with the weights: categories, category_ids,
-            attributes; of a multitask model also labels, its whole label space.
+        settings: all settings of the run, as plain data; saved with the run.
+        labels: checkpoint entries that belong to the weights: categories, category_ids,
+            attributes; for a multitask model also labels, its whole label space.
         dataset: maps a Draw to one sample.
         collate: list of samples -> (images, targets), as the model takes them.
         batches: the global batch list (``samplers`` or ``mixing``), drawn for
@@ -81,19 +82,19 @@ def step_seed(seed: int, step: int, rank: int, micro: int) -> int:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """The run folder to oneself; all ranks enter before they read what to continue from.
+    """Hold the run folder's lock, on rank 0; all ranks must enter before they read a checkpoint.
 
     Waits for the processes of a killed run to end, which may still write a checkpoint.
 
     Raises:
-        InputError: on every rank, when another run keeps writing, or nothing can be written.
+        InputError: on every rank, if another run keeps the lock or the folder is not writable.
     """
     lock, trouble, advice = contextlib.nullcontext(), None, "choose another --output-dir"
     if distributed.is_main():
         try:
-            with telling(folder, "cannot write to", advice):
+            with explain_os_errors(folder, "cannot write to", advice):
                 folder.mkdir(parents=True, exist_ok=True)
-                lock = Lock(folder / ".lock", folder, advice, patience=LAST_BREATH)
+                lock = Lock(folder / ".lock", folder, advice, patience=SHUTDOWN_SECONDS)
                 remove_leftovers(folder)
         except InputError as error:
             trouble = str(error)
@@ -105,7 +106,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 class Trainer:
-    """Trains ``model`` on ``task`` as ``config`` says, continuing what the run folder holds.
+    """Trains ``model`` on ``task``, resuming from the checkpoint in the run folder if there is one.
 
     Raises:
         InputError: when the run folder belongs to another kind of run, the loss stays non-finite
@@ -123,12 +124,12 @@ class Trainer:
             model, config, device, settings=task.settings, steps_per_epoch=len(task.batches)
         )
         self.state.resume(task.kind, task.labels)
-        self.state.judge_best_by(task.best_metric)
+        self.state.use_best_metric(task.best_metric)
         if config.compile:
             self.state.model.backbone.compile(dynamic=True)
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
         named = self.state.model.named_parameters()
-        self.thawing = [p for name, p in named if name.startswith(BODY) and p.requires_grad]
+        self.freezable = [p for name, p in named if name.startswith(BODY) and p.requires_grad]
         self._enter_stage()
 
     def fit(self) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Trainer:
             last_epochs={"train": self.state.epoch, "eval": self.state.evaluated_epoch},
         )
         try:
-            # A run killed between an epoch's checkpoint and its evaluation owes the latter.
+            # A run killed between an epoch's checkpoint and its evaluation still has to evaluate.
             if self.state.step > self.state.evaluated_step and self._evaluation_is_due():
                 self._evaluate()
             if self.state.step >= self.total_steps:
@@ -161,7 +162,7 @@ class Trainer:
         batches = self._batches()
         window = LogWindow()
         while state.step < self.total_steps:
-            # Thaw
+            # Unfreeze the body at the end of --frozen-epochs
             if self.frozen != self._backbone_is_frozen():
                 self._enter_stage()
 
@@ -189,34 +190,40 @@ class Trainer:
         return self.state.epoch < self.config.frozen_epochs
 
     def _enter_stage(self) -> None:
-        """Freeze or thaw the body as the step demands. All ranks call it.
+        """Freeze or unfreeze the body for the current step. All ranks call it.
 
-        Frozen weights need no gradient, which spares the body's whole backward pass. DDP
-        notes which weights learn when it wraps a model, so each stage wraps it anew.
+        Frozen parameters have ``requires_grad=False``, which skips the body's backward pass. DDP
+        registers the trainable parameters when it wraps a model, so each stage wraps it again.
         """
         self.frozen = self._backbone_is_frozen()
-        for parameter in self.thawing:
+        for parameter in self.freezable:
             parameter.requires_grad_(not self.frozen)
-        self.wrapped = self.state.model  # drops the old wrapper, whose hooks would reduce as well
+        # Drop the old wrapper first: its hooks would all-reduce gradients a second time.
+        self.wrapped = self.state.model
         self.wrapped = self._wrap()
 
     def _train_step(self, batches: Iterator[tuple]) -> tuple[dict[str, Tensor], float]:
-        """One optimizer step; returns its losses (device scalars; none if skipped) and the wait."""
+        """One optimizer step.
+
+        Returns:
+            Its mean losses as scalars on the device, {} if the step was skipped; and the seconds
+            spent waiting for data.
+        """
         state, accumulate = self.state, self.config.accumulate
         means: dict[str, Tensor] = {}
         waited = 0.0
-        state.note_batch_norms()
+        state.snapshot_batch_norms()
         for micro in range(accumulate):
             # Load
             started = time.perf_counter()
             images, targets = to_device(next(batches), self.device)
             waited += time.perf_counter() - started
 
-            # Forward and backward. DDP decides in forward whether backward will reduce, so both
-            # are inside.
+            # Forward and backward. DDP decides in forward whether backward will all-reduce, so
+            # both are inside no_sync.
             seed = step_seed(self.config.seed, state.step, distributed.rank(), micro)
             torch.manual_seed(seed)
-            with self._gradients_stay_local(unless=micro == accumulate - 1):
+            with self._no_sync(unless=micro == accumulate - 1):
                 with autocast(self.device, self.config.precision):
                     losses = self.wrapped(images, targets)
                     loss = sum(losses.values()) / accumulate
@@ -224,8 +231,8 @@ class Trainer:
             for name, value in (losses | {"loss": loss * accumulate}).items():
                 means[name] = means.get(name, 0) + value.detach().float() / accumulate
 
-        # Guard and clip. The reduced gradients are the same on every rank, so all ranks decide
-        # alike without a collective; this is the step's one planned host synchronization.
+        # Clip, and check for NaN. The reduced gradients are the same on every rank, so all ranks
+        # decide alike without a collective; this is the step's one intended host-device sync.
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trainable, self.config.clip_norm or float("inf"))
         finite = bool(torch.isfinite(norm))
@@ -278,7 +285,7 @@ class Trainer:
         return epoch % every == 0 or self.state.step == self.total_steps
 
     def evaluate_only(self) -> dict[str, Any]:
-        """Judge the weights as they are and write metrics.json; the run's state stays."""
+        """Evaluate the current weights and write metrics.json; no checkpoint is written."""
         state = self.state
         make_folder(self.folder)  # on every rank, so that all fail alike, and before the work
         metrics = self.task.evaluate(state.evaluated_model.eval())
@@ -288,9 +295,9 @@ class Trainer:
         return metrics
 
     def _evaluate(self) -> None:
-        """Judge the weights, keep them if they are the best, and save the verdict."""
+        """Evaluate the weights, keep them if they are the best, and save a checkpoint."""
         state = self.state
-        state.agree_on_batch_norms()
+        state.sync_batch_norms()
         metrics = self.task.evaluate(state.evaluated_model.eval())
         state.model.train()
         value = self._judged_by(metrics)
@@ -306,7 +313,7 @@ class Trainer:
         if distributed.is_main() and state.evaluations_since_best == 0:
             save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
         self.log.evaluation(state.step, state.epoch, metrics, state.best)
-        # Last, since it says that all of the above is done: a kill before it repeats the judging.
+        # Last, since it records that the evaluation is done: a kill before it repeats all of this.
         self._save(checkpoint)
         logger.info(
             "epoch %g: %s %.4f (%s)", state.epoch, self.task.best_metric, value, self._best()
@@ -362,11 +369,12 @@ class Trainer:
         return DistributedDataParallel(
             self.state.model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # agree_on_batch_norms does it when it matters
+            broadcast_buffers=False,  # sync_batch_norms averages them where it matters
             gradient_as_bucket_view=True,
         )
 
-    def _gradients_stay_local(self, *, unless: bool) -> contextlib.AbstractContextManager:
+    def _no_sync(self, *, unless: bool) -> contextlib.AbstractContextManager:
+        """DDP's ``no_sync`` for all micro-batches but the last."""
         if unless or self.wrapped is self.state.model:
             return contextlib.nullcontext()
         return self.wrapped.no_sync()

@@ -1,4 +1,4 @@
-"""What a training tells the person watching: progress bar, JSON lines, TensorBoard, curves.
+"""How a training reports its progress: progress bar, JSON lines, TensorBoard, curves.
 
 Only rank 0 has a ``RunLog`` that writes; on the other ranks its methods do nothing.
 
@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from engine import distributed
-from engine.files import replacing, telling
+from engine.files import explain_os_errors, replacing
 
 ROUNDING = 1e-4  # of epochs in the log
 # The metrics that curves.png shows: the detector's, the multitask model's.
@@ -76,7 +76,7 @@ class RunLog:
         self.records = _read_log(self.folder / "log.jsonl", last_epochs)
         with replacing(self.folder / "log.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in self.records)
-        with self._telling():
+        with self._explain_errors():
             self.lines = (self.folder / "log.jsonl").open("a", buffering=1)
             self.board = SummaryWriter(self.folder / "tensorboard", purge_step=first_step + 1)
         self.progress = Progress(
@@ -129,20 +129,20 @@ class RunLog:
         """End the bar and flush the writers."""
         if self.active:
             self.progress.stop()
-            with self._telling():
+            with self._explain_errors():
                 self.board.close()
                 self.lines.close()
 
     def _write(self, kind: str, step: int, epoch: float, values: dict[str, float]) -> None:
         record = _without_nan({"kind": kind, "step": step, "epoch": round(epoch, 4), **values})
         self.records.append(record)
-        with self._telling():
+        with self._explain_errors():
             self.lines.write(json.dumps(record) + "\n")
             for name, value in values.items():
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
-    def _telling(self) -> contextlib.AbstractContextManager:
-        return telling(self.folder, "cannot write the log in")
+    def _explain_errors(self) -> contextlib.AbstractContextManager:
+        return explain_os_errors(self.folder, "cannot write the log in")
 
 
 class LogWindow:

@@ -1,10 +1,11 @@
-"""Which garments each batch holds, when several sets are learned from at once.
+"""The batches of the multitask model: several datasets mixed, with P x K identity sampling.
 
-Sets are mixed evenly by their weights. Where garments of one product are known, they come together:
-K photos of a product are a *run*, which no batch border cuts, so that each has partners to be
-compared with; and P runs of one set, if there are so many, share a batch, so that there are others
-to be told from. The remaining batches have no runs. All of this is about global batches: with
---accumulate a loss sees one micro-batch, whose border may cut a run.
+Datasets are mixed evenly in proportion to their weights. K photos of one product form a *run*,
+which lies within one batch, so that each photo has positives there; at least P runs of one dataset,
+if it has that many, share a batch, so that there are negatives of the same kind. The remaining
+batches have no runs.
+All of this concerns global batches: with --accumulate a loss sees one micro-batch, and the border
+between micro-batches may cut a run.
 """
 
 from collections.abc import Sequence
@@ -19,15 +20,15 @@ class MixedBatches:
     """The global batches of any epoch, with the interface of ``samplers.GlobalBatches``.
 
     Args:
-        parts: the sets. Garments are numbered through all of them.
-        weights: of each set; its garments are drawn this often an epoch, on average.
+        parts: the datasets. Garments are indexed through all of them.
+        weights: of each dataset: mean draws of each of its garments per epoch.
         batch_size: garments per global batch (all ranks and micro-batches together).
         seed: with the epoch number, decides everything.
-        per_identity: K >= 1, garments of one identity that come together; of identities with fewer
-            garments some come several times. Garments alone of their identity come alone.
+        per_identity: K >= 1, garments in a run; identities with fewer garments repeat some.
+            Identities of a single garment form no runs.
         identities_per_batch: P >= 1, fewest runs in a batch that has any.
-        balance: 0..1; within a set, a category of n garments is drawn in proportion to
-            n ** (1 - balance): 0 as often as it occurs, 1 as often as every other.
+        balance: 0..1; within a dataset, a category of n garments is drawn in proportion to
+            n ** (1 - balance): 0 leaves frequencies as they are, 1 makes all categories equal.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class MixedBatches:
         drawn = [part.draw(rng) for part in self._parts]
         runs = np.concatenate([runs for runs, _ in drawn])
         alone = _interleave(rng, [alone for _, alone in drawn])
-        # Batch b holds the runs ends[b]:ends[b + 1]: as evenly many as possible, then none.
+        # Batch b holds the runs ends[b]:ends[b + 1]: spread evenly over the first _with_runs
+        # batches, none in the others.
         places = np.minimum(np.arange(len(self) + 1), self._with_runs)
         ends = places * len(runs) // max(self._with_runs, 1)
         missing = len(self) * self.batch_size - runs.size - len(alone)

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and how it goes into a checkpoint and back."""
+"""The state of a training run, and how it is saved to and restored from a checkpoint."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ class TrainingState:
     """Model, optimizer, weight average, loss scaler and counters of one run.
 
     Attributes:
-        settings: everything the run was asked for, as plain data that goes into checkpoints.
+        settings: all settings of the run, as plain data that goes into checkpoints.
         step: optimizer steps done (skipped ones count).
         evaluated_step: the step of the last evaluation.
         evaluations_since_best: for early stopping.
@@ -48,7 +48,7 @@ class TrainingState:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.statistics = [b for norm in _batch_norms(self.model) for b in norm.buffers()]
-        self.noted = [statistic.clone() for statistic in self.statistics]
+        self.snapshot = [statistic.clone() for statistic in self.statistics]
         self.config = config
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
@@ -74,18 +74,18 @@ class TrainingState:
         return self.average.model if self.average else self.model
 
     @torch.no_grad()
-    def note_batch_norms(self) -> None:
-        """Remember the statistics that the coming forward passes move."""
+    def snapshot_batch_norms(self) -> None:
+        """Remember the running statistics before a step, for ``restore_batch_norms``."""
         if self.statistics:
-            torch._foreach_copy_(self.noted, self.statistics)
+            torch._foreach_copy_(self.snapshot, self.statistics)
 
     @torch.no_grad()
     def restore_batch_norms(self) -> None:
-        """Undo what forward passes did since ``note_batch_norms``: a NaN would stay for good."""
+        """Undo the changes since ``snapshot_batch_norms``: a NaN would otherwise stay for good."""
         if self.statistics:
-            torch._foreach_copy_(self.statistics, self.noted)
+            torch._foreach_copy_(self.statistics, self.snapshot)
 
-    def agree_on_batch_norms(self) -> None:
+    def sync_batch_norms(self) -> None:
         """Average running batch-norm statistics over ranks. All ranks call it."""
         average_batch_norms(self.model)
         if self.average:
@@ -93,7 +93,7 @@ class TrainingState:
 
     def checkpoint(self, kind: str, labels: dict[str, Any]) -> dict[str, Any]:
         """The run as a plain dict. All ranks call it: batch-norm statistics are averaged first."""
-        self.agree_on_batch_norms()
+        self.sync_batch_norms()
         return {
             "format": FORMAT,
             "kind": kind,
@@ -108,9 +108,9 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
         }
 
-    def judge_best_by(self, metric: str) -> None:
-        """See to it that ``best`` holds the value of ``metric``; an earlier run may have held
-        another for decisive."""
+    def use_best_metric(self, metric: str) -> None:
+        """Make ``best`` hold the value of ``metric``; the run before a resume may have selected by
+        another metric."""
         if not self.best:
             return
         value = self.best["value"]
@@ -120,7 +120,7 @@ class TrainingState:
         self.best = {} if math.isnan(value) else self.best | {"metric": metric, "value": value}
 
     def resume(self, kind: str, labels: dict[str, Any]) -> None:
-        """Take over the run that ``--resume`` names, when there is one.
+        """Restore the checkpoint that ``--resume`` selects, if there is one.
 
         Raises:
             InputError: a file of another kind of run, other categories, optimizer or network.
@@ -160,11 +160,11 @@ class TrainingState:
                 f"{path}: holds another network than these settings build; repeat "
                 "the flags it was started with or choose another --output-dir"
             ) from error
-        if checkpoint["scaler"]:  # of a run in another precision it is empty: the scale starts anew
+        if checkpoint["scaler"]:  # empty if the run was not fp16 before: keep the initial scale
             self.scaler.load_state_dict(checkpoint["scaler"])
         for name in self.COUNTERS:
             setattr(self, name, checkpoint[name])
-        # With another global batch an epoch has another number of steps: keep the fraction.
+        # With another global batch size an epoch has another number of steps: keep the epoch.
         scale = self.steps_per_epoch / checkpoint["steps_per_epoch"]
         self.step = round(self.step * scale)
         self.evaluated_step = round(self.evaluated_step * scale)
@@ -183,7 +183,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a checkpoint's moments; rates, decay and momentum stay as this run says."""
+    """Restore the optimizer's moments; lr, weight decay and momentum stay this run's."""
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
@@ -191,10 +191,15 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 
 def find_resume(resume: str, folder: Path) -> Path | None:
-    """The checkpoint to continue from: the run folder's, for "none" none, else a file where the
-    run folder has none yet.
+    """The checkpoint to resume from, None to start over. All ranks call it.
 
-    All ranks call it, and all must see the same file: every rank reads it for itself.
+    Args:
+        resume: "none"; "auto": the run folder's latest checkpoint; or a file, used only if the run
+            folder has no checkpoint yet.
+        folder: the run folder.
+
+    Raises:
+        InputError: only some ranks see the run folder's checkpoint, which every rank reads.
     """
     if resume == "none":
         return None
@@ -221,7 +226,7 @@ def average_batch_norms(model: nn.Module) -> None:
 
 
 def _batch_norms(model: nn.Module) -> list[nn.Module]:
-    """Those that keep running statistics."""
+    """The modules with running statistics."""
     kind = nn.modules.batchnorm._BatchNorm
     return [m for m in model.modules() if isinstance(m, kind) and m.track_running_stats]
 

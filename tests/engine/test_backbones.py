@@ -10,7 +10,13 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from engine import backbones
-from engine.backbones import PYRAMID_CHANNELS, Backbone, build_body, settle, uses_channels_last
+from engine.backbones import (
+    PYRAMID_CHANNELS,
+    Backbone,
+    build_body,
+    prepare_for_inference,
+    uses_channels_last,
+)
 from engine.precision import autocast
 
 CPU = torch.device("cpu")
@@ -59,7 +65,7 @@ def test_norms_folded_once_change_no_bit(name, frozen_norm, precision, monkeypat
     images, weights = torch.randn(2, 3, 64, 96), copy.deepcopy(backbone.state_dict())
     with torch.no_grad(), autocast(images.device, precision):
         want = backbone(images)
-        assert settle(backbone, CPU, precision) is backbone
+        assert prepare_for_inference(backbone, CPU, precision) is backbone
         monkeypatch.setattr(backbones, "_fold", None)  # not in every pass again
         assert all(map(torch.equal, backbone(images), want))
     after = backbone.state_dict()
@@ -68,7 +74,7 @@ def test_norms_folded_once_change_no_bit(name, frozen_norm, precision, monkeypat
 
 
 def test_a_network_with_norms_folded_once_can_learn_on():
-    body = settle(build().body, CPU, "fp32").train()
+    body = prepare_for_inference(build().body, CPU, "fp32").train()
     body(torch.randn(1, 3, 64, 64))[-1].sum().backward()
     assert body.layer4[0].conv1.weight.grad.any()
 

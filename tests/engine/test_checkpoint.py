@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import (
-    Unfilled,
+    NoWeightInit,
     fill,
     load_checkpoint,
     save_checkpoint,
@@ -157,7 +157,7 @@ def test_networks_to_be_filled_draw_no_weights_but_keep_their_constants():
     torch.manual_seed(3)
     drawn = torch.rand(1)
     torch.manual_seed(3)
-    with Unfilled():
+    with NoWeightInit():
         network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
         nn.init.kaiming_normal_(network[0].weight)
     assert torch.equal(torch.rand(1), drawn)

@@ -68,4 +68,4 @@ def test_a_model_of_whole_photos_is_told(whole: bool, caplog, monkeypatch) -> No
     monkeypatch.setattr(model_flags, "Describer", lambda *given: given)
     arguments = argparse.Namespace(multitask_weights="m.pt", precision="fp32")
     assert model_flags.build_describer(arguments, CPU)[0] is checkpoint
-    assert ("m.pt learned from whole photos" in caplog.text) is whole
+    assert ("m.pt was trained on whole photos" in caplog.text) is whole

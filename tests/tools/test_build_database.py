@@ -226,7 +226,7 @@ def test_what_was_described_in_another_precision_is_not_mixed(
 
 
 def slow_and_killed(arguments: list[str], kill_after: int | None) -> None:
-    build.HAND_OVER_SECONDS = 0  # each photo is handed over at once
+    build.BATCH_SECONDS = 0  # each photo is handed over at once
     if kill_after is None:
         build_database.report = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     run(*arguments, fake=FakeDetector(kill_after))

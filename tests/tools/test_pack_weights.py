@@ -111,10 +111,10 @@ def base(tmp_path_factory) -> Path:
     return model_file(path, ASKED, TASKS, 3, "shop")
 
 
-def test_a_question_is_added_and_all_else_stays(base, tmp_path):
+def test_a_head_is_added_and_everything_else_stays(base, tmp_path):
     groups = {"fit": ("slim", "wide"), "lined": ("yes", "no"), "hood": ("no", "some", "big")}
     other = model_file(tmp_path / "o.pt", groups, ("attributes",), 3, "mine")
-    assert run(base, "--add-questions", other, "--output", tmp_path / "n.pt") == 0
+    assert run(base, "--add-heads", other, "--output", tmp_path / "n.pt") == 0
     before, asked, after = (
         build_multitask_from_checkpoint(load_checkpoint(path, "multitask"))
         for path in (base, other, tmp_path / "n.pt")
@@ -137,18 +137,18 @@ def test_a_question_is_added_and_all_else_stays(base, tmp_path):
 @pytest.mark.parametrize(
     ("groups", "tasks", "seed", "source", "says"),
     [
-        ({"lined": ("yes", "no")}, ("attributes",), 4, "mine", "its trunk is another"),
-        (ASKED, TASKS, 3, "mine", "asks nothing that the model does not answer"),
-        ({"color": ("red",)}, ("attributes",), 3, "mine", "color belongs to color"),
+        ({"lined": ("yes", "no")}, ("attributes",), 4, "mine", "has another trunk"),
+        (ASKED, TASKS, 3, "mine", "has no label group that the model lacks"),
+        ({"color": ("red",)}, ("attributes",), 3, "mine", "color also trains the color vector"),
         ({"lined": ("yes", "no")}, ("attributes",), 3, "shop", "a set named shop"),
         ({"lined": ("yes", "no")}, ("attributes", "box"), 3, "mine", "classifiers.2"),
     ],
 )
-def test_questions_that_do_not_fit_are_refused(
+def test_heads_that_do_not_fit_are_refused(
     base, tmp_path, capsys, groups, tasks, seed, source, says
 ):
     other = model_file(tmp_path / "o.pt", groups, tasks, seed, source)
-    assert run(base, "--add-questions", other, "--output", tmp_path / "n.pt") == 2
+    assert run(base, "--add-heads", other, "--output", tmp_path / "n.pt") == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "n.pt").exists()
-    assert run(base, "--add-questions", other, "--output", other) == 2
+    assert run(base, "--add-heads", other, "--output", other) == 2

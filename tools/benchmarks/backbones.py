@@ -1,18 +1,18 @@
-"""Backbones compared on one annotated set: what they tell after the same recipe, and their cost.
+"""Backbones compared on one annotated dataset: linear-probe accuracy and cost.
 
     python tools/benchmark.py backbones --dataset csv:clothing:attributes= --output-dir compared/ \\
         --backbones resnet18 resnet50 mobilenet_v3_large --threads 1
     python tools/benchmark.py backbones --dataset csv:clothing:attributes= --output-dir compared/ \\
         --weights resnet50=resnet50.pth mobilenet_v3_large=none --stride-in-1x1 resnet50
 
-The recipe: the body stays as it starts (--weights); the mean of its last map over each garment is
-what a logistic regression learns on the set's train part. Accuracy is the share of the val part's
-labelled garments whose likeliest value is right, with its 95% interval. Parameters, MACs and
-latency (of the fastest call, which other work on the machine disturbed least) are the body's,
-without any head; 1 MAC = 2 FLOPs, as tools/model_report.py counts.
+The body is frozen at its starting weights (--weights); a logistic regression is fitted to the mean
+of its last map over each garment of the training split. Accuracy is the share of the validation
+split's labeled garments that are classified correctly, with its 95% interval. Parameters, MACs and
+latency (of the fastest call, the least disturbed by other work) are the body's, without any head;
+1 MAC = 2 FLOPs, as in tools/model_report.py.
 
-A backbone whose weights cannot be had is named in the table, and the others go on. Features are
-kept in --output-dir.
+A backbone whose weights are unavailable is named in the table and skipped. Features are cached in
+--output-dir.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from tools.report.measure import measure
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--dataset", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", required=True, metavar="FORMAT:PATH[:key=value]...",
         help="labelled set with a train and a val part; keys as in train.py multitask --help",
     )  # fmt: skip
     add("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES, help="(all)")

@@ -1,4 +1,4 @@
-"""What a multitask model must beat: a frozen ImageNet ResNet-50 and classical descriptors.
+"""Baselines for the multitask model: a frozen ImageNet ResNet-50 and classical descriptors.
 
     python tools/benchmark.py floors --weights resnet50.pth --output-dir floors/ \\
         --dataset csv:products:attributes=color,pattern,gender csv:clothing:attributes=
@@ -7,13 +7,14 @@
 
 Measured like the model itself (``tools/evaluate.py multitask``), on the same garments:
 
-* "resnet50": labels by a logistic regression on its pooled features, learned on the train part
-  where that shares no photo with the part judged; neighbors ("item") by the features themselves.
-* "descriptors": neighbors by color, texture and shape descriptors, and by the three joined (item).
-* with --by-halves also on every second product alone, in the order of their names from the second
-  on: what a model is judged by that learns from the other half.
+* "resnet50": labels by logistic regression on its pooled features, fitted to the training split if
+  that shares no photo with the evaluated one; neighbors ("item") by the features themselves.
+* "descriptors": neighbors by color, texture and shape descriptors, and by their concatenation
+  ("item").
+* with --by-halves also on every second product only (the 2nd, 4th, ... by name), to compare with a
+  model that was trained on the other half.
 
-ResNet features take about 0.1 s a photo on a core; they are kept in --output-dir.
+ResNet features take about 0.1 s per photo and core; they are cached in --output-dir.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from dataset_helpers import DatasetSpec, load_spec, parse_specs
 from engine.data.labels import LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description.describe import DescribeSettings, describe
-from engine.description.multitask_task import parts_to_judge
+from engine.description.multitask_task import evaluation_parts
 from engine.files import make_folder
 from engine.judging.aspect_metrics import ViewRoles
 from engine.judging.multitask_metrics import Descriptions, judge_part
@@ -46,7 +47,8 @@ logger = logging.getLogger("weft")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", action="extend", nargs="+", required=True,
+        metavar="FORMAT:PATH[:key=value]...",
         help="set to measure on, repeatable; keys as in train.py multitask --help",
     )  # fmt: skip
     parser.add_argument(
@@ -87,7 +89,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Both floors of one set, as ``print_multitask`` takes them."""
     cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CUT.size, margin=DESCRIPTOR_CUT.margin)
-    (part,) = parts_to_judge({spec.title: load_spec(spec, spec.val)}, cropping)
+    (part,) = evaluation_parts({spec.title: load_spec(spec, spec.val)}, cropping)
     pooled = cached_features(network, part.records, cache)
     space, logits = _probe(spec, part.records, pooled, network, cache)
     unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)

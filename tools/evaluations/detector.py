@@ -7,15 +7,15 @@
     python tools/evaluate.py detector --predictions coco_results.json --data-path photos/
 
 It prints COCO's twelve numbers for boxes and masks, AP per category and, where they are annotated,
-AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. In a subset the garments
-outside it are ignored: finding or missing one neither helps nor hurts. Last comes what infer.py
-would show at each --score-threshold, and how much of it is right. Categories go by their names;
-what the network finds of categories that the dataset does not have is left out.
+AP on DeepFashion2's scale, occlusion, zoom-in and viewpoint subsets. Garments outside a subset are
+ignored: detecting or missing one neither helps nor hurts. Last come precision and recall of
+infer.py at each --score-threshold. Categories are matched by name; detections of categories that
+the dataset lacks are dropped.
 
-Where the dataset has attributes, and the multitask model or attribute_ids in the result file tell
-them, there is Fashionpedia's AP IoU+F1, too: a garment counts as found when its attributes are
-right as well. Both networks together tell each garment once, while AP rewards second guesses about
-the same one: compare what the thresholds show.
+If the dataset has attributes, and the multitask model or attribute_ids in the result file predict
+them, Fashionpedia's AP IoU+F1 is reported, too: a detection also needs the right attributes. With
+both networks duplicates are removed, while AP rewards a second guess about the same garment; so
+compare these results by precision and recall rather than by AP.
 
 --output-dir gets metrics.json and coco_results.json. All numbers in metrics.json are 0..1; -1 means
 that there was nothing to measure.
@@ -33,7 +33,7 @@ from rich.console import Console
 
 from dataset_helpers import load_dataset
 from engine import distributed
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.readers.coco_results import read_results
@@ -146,7 +146,7 @@ def _predict(
         workers=arguments.workers,
         precision=arguments.precision,
     )
-    model = settle(build_from_checkpoint(checkpoint), device, settings.precision)
+    model = prepare_for_inference(build_from_checkpoint(checkpoint), device, settings.precision)
     describer = build_describer(arguments, device, top_k=EVERY_VALUE)
     describe = describer and DescribedDetections(
         describer, checkpoint["categories"], records, arguments.overlap

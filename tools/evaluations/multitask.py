@@ -1,22 +1,22 @@
-"""The multitask model: labels, attributes, and what its aspect vectors find.
+"""The multitask model: labels, attributes, and retrieval by its aspect vectors.
 
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt \\
         --dataset csv:clothing csv:products --output-dir eval/
     python tools/evaluate.py multitask --weights m.pt --dataset csv:catalog \\
         --query-views back alt1 --gallery-view main
 
-Exclusive groups (category, color ...) get top-1/3/5 accuracy, macro and weighted F1 among the
-values that the set itself uses; values that the model does not know count as misses and are
-listed. Attributes get precision, recall, F1, Hamming, and recall@k in three variants: pooled over
-photos (as DeepFashion papers do), per image (of min(k, positives)), per attribute (macro).
+Exclusive groups (category, color ...): top-1/3/5 accuracy, macro and weighted F1 among the values
+that the dataset itself uses; values that the model does not know count as misses and are listed.
+Attributes: precision, recall, F1, Hamming, and recall@k in three variants: pooled over photos (as
+in DeepFashion papers), per image (out of min(k, positives)), per attribute (macro).
 
-Aspects get Recall@K, mAP and MRR of finding the same garment where the set knows identities: user
-photos search shop photos where it has both, else every photo searches all others. P@10 by a label
-is the share of the ten nearest garments of other products that carry the query's label. With
---query-views and --gallery-view, in sets with a column that names each photo's view, queries are
-those views, the gallery is the first photo in the gallery view of each product; labels are
-compared among gallery-view photos; "other color R@1" says how often the nearest photo, the
-product's photos of the same color left out, is the same product.
+Aspects: Recall@K, mAP and MRR of retrieving the same garment, where the dataset has identities; the
+queries are user photos and the gallery shop photos if it has both, else every photo searches all
+others. P@10 by a label is the share of the ten nearest garments of other products with the query's
+label. With --query-views and --gallery-view, in datasets with a column for each photo's view, the
+queries are the photos of those views, the gallery is the first gallery-view photo of each product;
+labels are compared among gallery-view photos; "other color R@1" is how often the nearest photo,
+excluding the product's photos of the same color, is the same product.
 
 --output-dir gets metrics.json (0..1, with 95% bootstrap intervals), for each exclusive group
 report_SET_GROUP.txt and confusion_SET_GROUP.csv and .png, for attributes attributes_SET_GROUP.csv,
@@ -34,7 +34,7 @@ from rich.console import Console
 
 from dataset_helpers import load_spec, parse_specs
 from engine import distributed
-from engine.backbones import settle
+from engine.backbones import prepare_for_inference
 from engine.checkpoint import load_checkpoint
 from engine.config import require
 from engine.data.labels import LabelGroup, LabelSpace
@@ -62,13 +62,15 @@ MOST_CLASSES_DRAWN = 150
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Describe and judge every set's garments with all ranks; rank 0 prints and writes."""
+    """Describe and evaluate every dataset's garments on all ranks; rank 0 prints and writes."""
     settings, views = _settings(arguments), views_of(arguments)
     device = start(arguments)
     checkpoint = load_checkpoint(arguments.weights, "multitask")
     parts = _load_parts(arguments, checkpoint)
     _check_views(views, parts)
-    model = settle(build_multitask_from_checkpoint(checkpoint), device, settings.precision)
+    model = prepare_for_inference(
+        build_multitask_from_checkpoint(checkpoint), device, settings.precision
+    )
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
@@ -107,7 +109,7 @@ def _load_parts(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> li
         cropping = dataclasses.replace(cropping, crop_size=arguments.crop_size)
     with distributed.first_on_each_machine():
         records = {spec.title: load_spec(spec, arguments.split or spec.val) for spec in specs}
-    return multitask_task.parts_to_judge(records, cropping)
+    return multitask_task.evaluation_parts(records, cropping)
 
 
 def _check_views(views: ViewRoles | None, parts: list[EvaluationPart]) -> None:
@@ -168,7 +170,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``evaluate``."""
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint or weights file")
     parser.add_argument(
-        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", action="extend", nargs="+", required=True,
+        metavar="FORMAT:PATH[:key=value]...",
         help="set to judge on, repeatable; keys: split and val (parts), name, category, identity, "
         "attributes, annotations, images, mask (see train.py multitask --help)",
     )  # fmt: skip

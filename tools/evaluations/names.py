@@ -1,17 +1,17 @@
-"""What infer.py shows, on photos of which only a garment's category is known.
+"""Category accuracy of infer.py, on photos of which only one garment's category is known.
 
     python tools/evaluate.py names --dataset csv:PHONE --words T-Shirt=top Pants=trousers
     python tools/evaluate.py names --dataset csv:PRODUCTS --words Tshirts=top \\
         --multitask-weights none                                # the detector alone
 
-For photos of one garment each, whose category a table knows: how often it is shown under its name,
-how much of what is shown has that name, and how often nothing is shown at all. What is shown beside
-the garment counts as wrong here, so the second number is for photos of a single garment on a floor
-or a bed, not for people who wear several.
+For photos of one garment each, with its category from a table: how often a detection has that
+category, which share of all detections has it, and how often nothing is detected. Detections beside
+the garment count as wrong, so the second number only makes sense for photos of a single garment on
+a floor or a bed, not for people who wear several.
 
---output-dir gets metrics.json: for each category, and for all, counts of photos ("photos",
-"unreadable" among them), of those with the garment under its name ("named") and those with nothing
-("empty"), and of garments ("shown", "right").
+--output-dir gets metrics.json: for each category, and for all, the number of photos ("photos",
+including "unreadable"), of photos where a detection has the right category ("named") or nothing is
+detected ("empty"), and of detections in all ("shown") and with the right category ("right").
 """
 
 import argparse
@@ -27,7 +27,7 @@ from engine import distributed
 from engine.description.describer import Describer
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder
-from engine.detection.predict import watch
+from engine.detection.predict import with_progress
 from engine.model_flags import (
     add_detector_flags,
     add_multitask_flag,
@@ -45,7 +45,7 @@ COUNTS = ("photos", "unreadable", "named", "empty", "shown", "right")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Look at every photo as infer.py does, on all ranks; rank 0 prints and writes."""
+    """Process every photo as infer.py does, on all ranks; rank 0 prints and writes."""
     device = start(arguments)
     finder = build_finder(arguments, device)
     words = words_of(arguments.words, finder.categories)
@@ -61,7 +61,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     part = [photos[index] for index in distributed.shard(len(photos))]
     counts: dict[str, Counter] = {}
     results = finder.find(part, keep_photo=describer is not None)
-    for result in watch(results, len(part)):
+    for result in with_progress(results, len(part)):
         (_, category), *_ = result
         counts.setdefault(category, Counter()).update(judge(result, finder, describer))
     gathered = distributed.gather_objects(counts)
@@ -119,7 +119,8 @@ def _percent(part: int, whole: int) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``evaluate``."""
     parser.add_argument(
-        "--dataset", action="extend", nargs="+", required=True, metavar="NAME:PATH[:key=value]...",
+        "--dataset", action="extend", nargs="+", required=True,
+        metavar="FORMAT:PATH[:key=value]...",
         help="photos of one garment each, with its category; as in train.py multitask --help",
     )  # fmt: skip
     parser.add_argument("--split", help="part of every set (default: each one's val=, or val)")

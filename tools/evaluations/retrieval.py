@@ -6,25 +6,25 @@
     python tools/evaluate.py retrieval --vectors OUT/features.npz --items OUT/garments.csv
     python tools/evaluate.py retrieval --database DB --protocol inshop --dataset inshop:PATH
 
-Every item is a query and searches all others, or user photos search shop photos where items say
-which they are (extra: source), or --query-views and --gallery-view say who asks and who is
-searched (the first item of each product in the gallery view), or --queries and --gallery list
-them, as tables with a column key or photo. A photo never finds itself. P@10 by a label is the share
-of the ten nearest items of other products that carry the query's label.
+By default every item is a query against all others; if items have a source (user or shop), user
+photos search shop photos. --query-views and --gallery-view select queries and gallery by view (of
+the gallery, the first item of each product), --queries and --gallery list them in tables with a
+column key or photo. A photo never retrieves itself. P@10 by a label is the share of the ten nearest
+items of other products with the query's label.
 
---tune-weights searches the weights with the queries of one half of the products and reports on
-those of the other half; the gallery stays whole.
+--tune-weights optimizes the weights on the queries of one half of the products and reports on those
+of the other half; the gallery stays whole.
 
---protocol measures as papers do, with identities and roles from --dataset:
-  inshop, consumer2shop   any hit among K, whole gallery, mean over all queries; recall variants
-                          that circulate are listed under their own names
+--protocol follows the papers, with identities and roles from --dataset:
+  inshop, consumer2shop   any hit among K, whole gallery, mean over all queries; other variants of
+                          recall in use are listed under their own names
   deepfashion2            the official rule on the items of user and shop photos, whether they are
-                          annotated garments or detections, and a strict variant that asks the
-                          detection for --min-iou; where the rest was lost. --results judges an
-                          official result file instead, --queries and --gallery may then be the
+                          annotated garments or detections; a strict variant that requires
+                          --min-iou of detections; a breakdown of failures. --results evaluates an
+                          official result file instead; --queries and --gallery may then be the
                           official truth files instead of --dataset
-Items are matched to the dataset's photos by place, where the folder that the database was built
-from is still there, else by file name.
+Items are matched to the dataset's photos by path if the folder that the database was built from
+still exists, else by file name.
 
 --output-dir gets metrics.json (0..1) and, for deepfashion2, results_ASPECT.json in the official
 shape.
@@ -55,8 +55,8 @@ from tools.evaluations.shared import add_views, start, views_of
 
 TUNING_QUERIES = 2000
 OWN_ANSWERS = (
-    "labels are the model's own answers: this tells how consistent they are with its vectors, not "
-    "how right; a database built with --dataset has true ones"
+    "labels are the model's own predictions: this measures how consistent they are with its "
+    "vectors, not how correct; a database built with --dataset has true labels"
 )
 
 
@@ -74,13 +74,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _check_combinations(arguments: argparse.Namespace) -> None:
-    """A flag that would change nothing is a misunderstanding."""
+    """Refuse flags that would have no effect."""
     require(0 < arguments.min_iou <= 1, f"--min-iou {arguments.min_iou}: must be above 0, up to 1")
     judged_file = arguments.protocol == "deepfashion2"
     sentence = "--results: only with --protocol deepfashion2"
     require(arguments.results is None or judged_file, sentence)
     held = arguments.database or arguments.vectors
-    require(not (arguments.results and held), "--results: judged instead of --database, --vectors")
+    require(not (arguments.results and held), "--results: instead of --database and --vectors")
     require(arguments.items is None or arguments.vectors, "--items: only goes with --vectors")
     both = (arguments.queries is None) == (arguments.gallery is None)
     require(both or not arguments.results, "--results: --queries and --gallery go together")
@@ -113,13 +113,13 @@ def _neighbors(
     metrics: dict[str, Any] = {"items": len(found.items)} | rows
     console = Console(quiet=not distributed.is_main())
     console.print(counted(len(found.items), "item"), style="bold")
-    if found.labels_are_answers and table.judged:
+    if found.labels_are_predictions and table.judged:
         metrics["labels_are_answers"] = True
         console.print(OWN_ANSWERS)
     if (table.identity < 0).all():
-        console.print("no item says which product it shows: no Recall@K")
+        console.print("no item has an identity: no Recall@K")
     elif not any(rows.values()):
-        console.print("no two photos share a product, nor a label to judge by: nothing to measure")
+        console.print("no two photos share a product or a label: nothing to measure")
     print_neighbors(rows, console)
     if arguments.tune_weights:
         tuned, metrics["other_half"] = _tune(found, table, roles, arguments.tune_weights)
@@ -140,7 +140,9 @@ def _measure(
     rows = {name: found.aspect(name) for name in found.schema.names}
     rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
     return {
-        name: aspect_metrics(vectors, table, roles, intervals=True, watch=f"judging by {name}")
+        name: aspect_metrics(
+            vectors, table, roles, intervals=True, progress_title=f"judging by {name}"
+        )
         for name, vectors in rows.items()
     }
 
@@ -239,7 +241,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = protocol.add_argument
     add("--protocol", choices=search_protocols.PROTOCOLS, help="measure as these papers do")
     add(
-        "--dataset", metavar="NAME:PATH[:key=value]...",
+        "--dataset", metavar="FORMAT:PATH[:key=value]...",
         help="annotated set that the items are of, for their identities and roles",
     )  # fmt: skip
     strict = "deepfashion2: IoU that the strict variant asks of a detection (default: 0.5)"

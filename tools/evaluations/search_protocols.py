@@ -63,7 +63,7 @@ def _records(arguments: argparse.Namespace, split: str | None = None) -> PhotoRe
     require(arguments.dataset is not None, f"--protocol {arguments.protocol}: give its --dataset")
     spec = parse_spec(arguments.dataset)
     sentence = f"--protocol {arguments.protocol}: --dataset must be {arguments.protocol}:PATH"
-    require(spec.name == arguments.protocol, sentence)
+    require(spec.format == arguments.protocol, sentence)
     part = split or spec.options.get("val") or spec.options.get("split") or spec.val
     with distributed.first_on_each_machine():
         return load_spec(spec, part)

@@ -127,9 +127,9 @@ class DetectorGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes, scores, labels and probabilities."""
         heads = self.detector.roi_heads
-        boxes, scores = self._judge(pictures[0], proposals)
+        boxes, scores = self._predict(pictures[0], proposals)
         if self.mirror:
-            again, other_scores = self._judge(pictures[1], mirror_boxes(proposals, limit[0]))
+            again, other_scores = self._predict(pictures[1], mirror_boxes(proposals, limit[0]))
             boxes = (boxes + mirror_boxes(again, limit[0])) / 2
             scores = (scores + other_scores) / 2
         boxes = torch.minimum(boxes.clamp(min=0), limit)[:, 1:]
@@ -144,7 +144,7 @@ class DetectorGraph(nn.Module):
         kept = kept[few]
         return boxes[kept], scores[kept], labels[kept] + 1, probabilities[kept]
 
-    def _judge(self, picture: Picture, proposals: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, picture: Picture, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes f32[R,1+C,4] and scores f32[R,1+C] of proposals f32[R,4]."""
         heads = self.detector.roi_heads
         features = heads.box_head(self._pool(picture, proposals, BOX_POOL))

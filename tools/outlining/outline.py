@@ -20,7 +20,7 @@ APART = 0.3  # share of the smaller one, up to which two detections that overlap
 AGREE = 0.8  # IoU at which a studio photo's foreground is the garment
 
 Outlined = list[tuple[str, RLE]]  # category and mask of the whole photo's size
-Judged = list[tuple[str, RLE, bool]]  # with whether it is a garment
+Judged = list[tuple[str, RLE, bool]]  # the same, and whether it is a garment
 
 
 def outline(
@@ -74,32 +74,32 @@ def judge_finds(
     absent: Collection[str] = (),
     alone: bool = False,
 ) -> Judged:
-    """What the detector sees on such a photo, and whether it is a garment where that is certain.
+    """Detections on such a photo, labeled as garments or false, as far as that is certain.
 
-    The garment is the largest that bears its name. No garments are, apart from it, all that bear
-    the name of something absent, and where it is alone whatever bears another name than its own:
-    of a pair of shoes both may be found.
+    The garment is the largest detection of its category. False are, if they do not overlap it, the
+    detections of absent categories, and if it is alone those of any other category than its own
+    (both shoes of a pair may be detected).
 
     Args:
-        found: with masks, also unlikely ones, each told once.
+        found: with masks, also unlikely ones, without duplicates.
         categories, known, absent, alone: see ``outline``.
 
     Returns:
-        Each find with the detector's name for it; none where none bears the garment's name.
+        (category, mask, is a garment) of each; empty if no detection has the garment's category.
     """
     names = [categories[label - 1] for label in found.labels]
     named = [i for i in range(len(found)) if names[i] == known and found.scores[i] >= SEEN]
     if not named:
         return []
     main = max(named, key=lambda i: coco_mask.area(found.masks[i]))
-    nothing = [
+    false = [
         i
         for i in range(len(found))
         if (names[i] in absent or (alone and names[i] != known))
         and coco_mask.area(found.masks[i])
         and _apart(found.masks[i], found.masks[main])
     ]
-    return [(names[i], found.masks[i], i == main) for i in (main, *nothing)]
+    return [(names[i], found.masks[i], i == main) for i in (main, *false)]
 
 
 def _alone(photo: np.ndarray, rough: RLE, known: str) -> tuple[str, Outlined]:

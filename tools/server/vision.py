@@ -60,7 +60,7 @@ class Vision:
         full_size, photo = (upload.width, upload.height), upload.photo
         found, names = whole_photo(None, full_size), []
         if self.finder:
-            garments = self.finder.look(photo, full_size)
+            garments = self.finder.find_in(photo, full_size)
             garments = garments.only(range(min(len(garments), MOST_GARMENTS)))
             if len(garments):
                 found, names = garments, self.finder.categories

@@ -42,7 +42,7 @@ CONSEQUENCES = {
     "mask without a pixel": "left out in training",
     "mask and box disagree": "kept",
     "garment annotated twice": "both kept",
-    "photo that is in another split too": "kept; the evaluation flatters",
+    "photo that is in another split too": "kept; metrics will be too high",
     "photo that is in its split twice": "both kept",
 }
 # Kinds that are no faults: nothing is left out because of them.

@@ -1,4 +1,4 @@
-"""Taking some of a dataset's labels: what a training isn't told of, it can't learn."""
+"""Selects a subset of a dataset's labels; the others become unknown."""
 
 from collections.abc import Sequence
 

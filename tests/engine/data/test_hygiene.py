@@ -32,7 +32,7 @@ def test_equal_files_of_any_name_and_set(tmp_path: Path, caplog) -> None:
     assert find_leaks(train, [clean, leaky]) == [[], leaks]
     report_leaks(train, {"clean": clean, "leaky": leaky})
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("leaky: 2 of 3 photos to judge by are trained on too")
+    assert line.startswith("leaky: 2 of 3 validation photos are trained on too")
     assert "d/8.jpg = " in line and "a/2.jpg" in line
 
 

@@ -69,4 +69,4 @@ def test_of_a_model_that_knows_other_things_nothing_is_told() -> None:
 def test_no_garments() -> None:
     describer = FakeDescriber({"color": True})
     described = DescribedDetections(describer, ["coat"], RECORDS, overlap=0.4)
-    assert described.told([]).shape == (0, 6)
+    assert described.to_attributes([]).shape == (0, 6)

@@ -145,9 +145,9 @@ def test_the_metric_that_decides():
     assert best_metric(parts, labels, config(tasks=("color", "shape"))) == "d/color/R@1"
     assert best_metric(parts, space(CATEGORY), config()) == "c/category/top1"
     assert best_metric(parts, labels, config(best_metric="d/item/mAP")) == "d/item/mAP"
-    with pytest.raises(InputError, match="nothing to judge"):
+    with pytest.raises(InputError, match="no labels to evaluate"):
         best_metric(parts[:1], labels, config())
     with pytest.raises(
-        InputError, match="--best-metric e/item/mAP: the sets judged are a, b, c, d"
+        InputError, match="--best-metric e/item/mAP: the sets evaluated are a, b, c, d"
     ):
         best_metric(parts, labels, config(best_metric="e/item/mAP"))

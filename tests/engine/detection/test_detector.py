@@ -248,8 +248,8 @@ def test_mirror_images_share_every_judgment_with_their_photos():
                 x1, y1, x2, y2 = box.tolist()
                 other = torch.tensor([[sizes[i][1] - x2, y1, sizes[i][1] - x1, y2]])
                 none = torch.zeros(0, 4)
-                ((_, one), _) = detector.roi_heads._judge(looks[0], [box[None], none])
-                ((_, two), _) = detector.roi_heads._judge(looks[1], [other, none])
+                ((_, one), _) = detector.roi_heads._predict(looks[0], [box[None], none])
+                ((_, two), _) = detector.roi_heads._predict(looks[1], [other, none])
                 wanted.append((one[0, 1:] + two[0, 1:]) / 2)
             wanted = torch.stack(wanted)
             assert len(found[i]["scores"]) > 0

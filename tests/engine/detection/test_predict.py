@@ -24,7 +24,7 @@ from engine.detection.predict import (
     evaluate_detector,
     gather_predictions,
     predict_shard,
-    watch,
+    with_progress,
 )
 from engine.judging.coco_columns import GroundTruth
 from engine.pixels.photos import PhotoError
@@ -351,7 +351,7 @@ def test_a_log_file_is_told_the_progress(monkeypatch, caplog) -> None:
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr(predict, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(predict.sys.stderr, "isatty", lambda: False)
-    monkeypatch.setattr(predict, "SECONDS_A_LINE", 20)
+    monkeypatch.setattr(predict, "SECONDS_PER_LINE", 20)
     with caplog.at_level(logging.INFO, logger="weft"):
-        assert list(watch("abcdef", 6)) == list("abcdef")
+        assert list(with_progress("abcdef", 6)) == list("abcdef")
     assert caplog.messages == ["photo 2/6  eta 0:00:40", "photo 4/6  eta 0:00:20"]

@@ -68,7 +68,7 @@ def test_a_changed_global_batch_keeps_the_fraction_of_the_training(tmp_path):
 def test_a_best_that_is_not_a_number_is_not_taken_over(tmp_path):
     trainer = make_trainer(tmp_path, epochs=1)
     trainer.state.best = {"value": float("nan"), "metric": "fit/AP", "metrics": {}}
-    trainer.state.judge_best_by("fit/AP")
+    trainer.state.use_best_metric("fit/AP")
     assert trainer.state.best == {}
 
 

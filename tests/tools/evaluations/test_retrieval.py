@@ -84,7 +84,7 @@ def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys
         store.add(items, np.concatenate([at([0, 5, 90]), at([0, 1, 2])], axis=1))
     assert metrics_of(tmp_path, "--database", tmp_path / "own")["labels_are_answers"]
     printed = capsys.readouterr().out
-    assert "the model's own answers" in printed and "no Recall@K" in printed
+    assert "the model's own predictions" in printed and "no Recall@K" in printed
 
 
 def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:

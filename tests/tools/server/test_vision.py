@@ -24,7 +24,7 @@ class Finder:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def look(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
+    def find_in(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
         labels = np.full(self.count, 2)
         return Detections(*full_size, BOXES[: self.count], np.ones(self.count), labels, None)
 

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace, Source
-from engine.description.second_opinion import RECOGNIZED, answers_in, recognized, reconsidered
+from engine.description.category_fusion import (
+    RECOGNIZED,
+    category_columns,
+    fuse_categories,
+    recognized_rows,
+)
 from engine.detection.detections import Detections
 
 VALUES = ("Shirt", "Top", "bag", "Dress", "hat")
@@ -23,20 +28,20 @@ def found(probabilities: list) -> Detections:
 
 
 def test_the_words_are_those_of_a_set_with_just_the_same_categories() -> None:
-    assert answers_in(SPACE, ["dress", "top", "Bag"]) == [3, 1, 2]
-    assert answers_in(SPACE, ["hat", "shirt", "dress"]) == [4, 0, 3]
+    assert category_columns(SPACE, ["dress", "top", "Bag"]) == [3, 1, 2]
+    assert category_columns(SPACE, ["hat", "shirt", "dress"]) == [4, 0, 3]
 
 
 @pytest.mark.parametrize(
     "categories", [[], ["top", "bag"], ["top", "bag", "dress", "hat"], ["top", "bag", "cape"]]
 )
 def test_of_other_sets_the_words_may_mean_something_else(categories: list[str]) -> None:
-    assert answers_in(SPACE, categories) is None
+    assert category_columns(SPACE, categories) is None
 
 
 def test_a_model_without_categories_has_no_opinion() -> None:
     colors = LabelSpace((LabelGroup("color", ("red",), True),), (Source("a", {"color": (0,)}),))
-    assert answers_in(colors, ["red"]) is None
+    assert category_columns(colors, ["red"]) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_a_model_without_categories_has_no_opinion() -> None:
 )
 def test_the_product_decides(detector: list, opinion: list, expected: int) -> None:
     before = found([detector])
-    after = reconsidered(before, np.float32([opinion]))
+    after = fuse_categories(before, np.float32([opinion]))
     assert after.labels.tolist() == [expected]
     assert after.labels.dtype == np.int64
     assert before.labels.tolist() == [np.argmax(detector) + 1]  # untouched
@@ -62,9 +67,9 @@ def test_garments_do_not_depend_on_each_other() -> None:
     rng = np.random.default_rng(0)
     rows = rng.dirichlet(np.full(5, 0.3), 13)
     opinions = rng.dirichlet(np.full(5, 0.3), 13).astype(np.float32)
-    together = reconsidered(found(rows), opinions).labels
+    together = fuse_categories(found(rows), opinions).labels
     alone = [
-        reconsidered(found([row]), opinion[None]).labels[0]
+        fuse_categories(found([row]), opinion[None]).labels[0]
         for row, opinion in zip(rows, opinions, strict=True)
     ]
     assert together.tolist() == alone
@@ -72,20 +77,20 @@ def test_garments_do_not_depend_on_each_other() -> None:
 
 
 def test_nothing_found_and_nothing_known() -> None:
-    assert len(reconsidered(found(np.zeros((1, 3))).only([]), np.zeros((0, 3), np.float32))) == 0
-    assert reconsidered(found([[0.7]]), np.ones((1, 1), np.float32)).labels.tolist() == [1]
+    assert len(fuse_categories(found(np.zeros((1, 3))).only([]), np.zeros((0, 3), np.float32))) == 0
+    assert fuse_categories(found([[0.7]]), np.ones((1, 1), np.float32)).labels.tolist() == [1]
     given = Detections(5, 7, np.zeros((1, 4)), np.ones(1), np.int64([2]), None)
-    assert reconsidered(given, np.float32([[0.9, 0.1]])) is given
+    assert fuse_categories(given, np.float32([[0.9, 0.1]])) is given
 
 
-def test_what_is_likelier_no_garment_is_none() -> None:
+def test_what_is_more_likely_false_is_dropped() -> None:
     group = LabelGroup(IS_GARMENT, ("no", "Yes", "partly"), True)
     rows = torch.log(torch.tensor([[1.0, 1, 1], [1, 2.1, 1], [1, 1.9, 1], [0.1, 9, 1]]))
     assert RECOGNIZED == 0.5  # of the second 2.1 / 4.1, of the third 1.9 / 3.9
-    assert recognized(rows, group) == [1, 3]
-    assert recognized(torch.zeros(0, 3), group) == []
+    assert recognized_rows(rows, group) == [1, 3]
+    assert recognized_rows(torch.zeros(0, 3), group) == []
 
 
-def test_without_a_yes_nothing_is_left_out() -> None:
+def test_without_a_yes_nothing_is_dropped() -> None:
     group = LabelGroup(IS_GARMENT, ("0", "1"), True)
-    assert recognized(torch.tensor([[9.0, 0], [0, 9]]), group) == [0, 1]
+    assert recognized_rows(torch.tensor([[9.0, 0], [0, 9]]), group) == [0, 1]

@@ -1,4 +1,4 @@
-"""Training samples of photos of which some may have become unreadable since the start."""
+"""Training samples where a readable photo substitutes for one that cannot be read."""
 
 import logging
 from pathlib import Path
@@ -13,12 +13,15 @@ from engine.training.samplers import Draw
 logger = logging.getLogger("weft")
 
 
-class StandIns(torch.utils.data.Dataset):
-    """A dataset of ``_sample(draw)``; the next readable photo stands in for a broken one.
+class SubstitutingDataset(torch.utils.data.Dataset):
+    """Base class: subclasses define ``_sample(draw)``, which raises PhotoError for a broken photo;
+    the sample at the next index takes its place.
+
+    Photos are checked when a dataset is first read, but may break or vanish during a training.
 
     Args:
-        places: where the photos come from, for people.
-        strict: let an unreadable photo end the run.
+        places: where the photos come from, for error messages.
+        strict: raise PhotoError instead of substituting.
     """
 
     def __init__(self, places: str, *, strict: bool) -> None:
@@ -41,5 +44,9 @@ class StandIns(torch.utils.data.Dataset):
         raise InputError(f"{self.places}: not one photo can be read")
 
     def _sample(self, draw: Draw) -> Any:
-        """The sample of one draw, or PhotoError."""
+        """The sample of one draw.
+
+        Raises:
+            PhotoError: its photo cannot be read.
+        """
         raise NotImplementedError
