@@ -113,7 +113,7 @@ def describe_run(
     """All settings that the results depend on; when they change, photos are processed again."""
     described = model_flags.description_basis(arguments)
     described["save_features"] = arguments.save_features
-    header = {"format": 3, **model_flags.detection_basis(arguments, finder.settings)}
+    header = {"format": 4, **model_flags.detection_basis(arguments, finder.settings)}
     header |= {"pictures": arguments.pictures, "description": described}
     return header | ({"similar": similar.basis()} if similar else {})
 
