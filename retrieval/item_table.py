@@ -1,11 +1,11 @@
-"""The item table of a local database: SQLite, which alone decides what exists.
+"""The item table of a local database, in SQLite: only what it lists exists.
 
 Every method runs inside the caller's transaction (``reading`` or ``writing``). Row numbers are
-places in the segments; a row is in ``items``, or in ``dead`` once its item was replaced or
-deleted, and is never used again until a compaction renumbers all of them.
+positions in the segments. A row is in ``items``, or in ``dead`` once its item was replaced or
+deleted; dead rows are not reused until a compaction renumbers all rows.
 
-A rollback journal, not a write-ahead log: the log's shared memory does not work on network drives
-and wants a writable folder even for reading.
+SQLite uses a rollback journal, not a write-ahead log: the log's shared memory does not work on
+network drives and needs a writable folder even for reading.
 """
 
 import json
@@ -45,7 +45,7 @@ ITEM_COLUMNS = "key, photo, garment, category, identity, about"
 
 @dataclass(frozen=True)
 class State:
-    """What the segments hold by now; ``commits`` changes with every transaction."""
+    """What is committed: ``rows`` counts dead rows too, ``commits`` grows with every commit."""
 
     generation: int
     rows: int
@@ -53,7 +53,7 @@ class State:
 
 
 class ItemTable:
-    """One connection. Used by one thread at a time; never carried through a fork."""
+    """One connection, for one thread at a time; a forked process must open its own."""
 
     def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
         self.path, self._place = path, path.absolute()
@@ -78,7 +78,7 @@ class ItemTable:
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """A transaction that sees one state of everything. Short: it holds up the writer."""
+        """A transaction that sees one consistent state. Keep it short: it blocks the writer."""
         with self._clear_errors():
             self._require_in_place()
             self.connection.execute("BEGIN")
@@ -104,7 +104,7 @@ class ItemTable:
                 raise
 
     def _file_in_place(self) -> tuple[int, int] | None:
-        """Which file lies there now."""
+        """Device and inode of the file that is at the path now; None if there is none."""
         try:
             status = self._place.stat()
         except OSError:
@@ -112,7 +112,7 @@ class ItemTable:
         return status.st_dev, status.st_ino
 
     def _require_in_place(self) -> None:
-        """SQLite goes on with a deleted file for ever, whatever is built in its place."""
+        """InputError if the file was deleted or replaced, which SQLite would never notice."""
         if self._file_in_place() != self._file:
             raise InputError(f"{self.path}: was removed or replaced meanwhile; start again")
 
@@ -123,19 +123,19 @@ class ItemTable:
         except sqlite3.Error as error:
             advice = {
                 "SQLITE_FULL": "free space or choose another place",
-                "SQLITE_BUSY": "another process holds it for too long; try again",
+                "SQLITE_BUSY": "another process has locked it for too long; try again",
                 "SQLITE_CORRUPT": "it is damaged: restore a copy, or build the database again",
                 "SQLITE_NOTADB": "it is damaged: restore a copy, or build the database again",
             }
             name = getattr(error, "sqlite_errorname", None) or ""
-            fallback = "make sure that it is there, readable, and its folder writable once"
+            fallback = "make sure that it exists and is readable, and its folder writable"
             hint = next((text for key, text in advice.items() if name.startswith(key)), fallback)
             raise InputError(f"{self.path}: {error}; {hint}") from error
 
     # State and checksums.
 
     def state(self) -> State:
-        """As this connection's transaction sees it."""
+        """The state that this connection's transaction sees."""
         return State(*self.connection.execute("SELECT * FROM state").fetchone())
 
     def set_rows(self, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
@@ -143,7 +143,7 @@ class ItemTable:
         self.connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?)", checksums)
 
     def skip_rows(self, start: int, stop: int) -> None:
-        """Give up rows that never get an item."""
+        """Declare rows from ``start`` up to ``stop`` dead: they never get an item."""
         self.connection.executemany(
             "INSERT INTO dead VALUES (?)", ((r,) for r in range(start, stop))
         )
@@ -152,14 +152,14 @@ class ItemTable:
         return dict(self.connection.execute("SELECT block, checksum FROM blocks"))
 
     def checksum(self, block: int) -> int:
-        """Of one block; 0 (that of no bytes) where it has no rows yet."""
+        """A block's checksum; 0 (that of no bytes) if it has no rows yet."""
         query = "SELECT checksum FROM blocks WHERE block = ?"
         return (self.connection.execute(query, (block,)).fetchone() or (0,))[0]
 
     # Reading items.
 
     def items(self, rows: Iterable[int]) -> dict[int, Item]:
-        """The items of rows; dead rows have none."""
+        """Row -> item; dead rows are left out."""
         query = f"SELECT row, {ITEM_COLUMNS} FROM items"
         found = self.connection.execute(f"{query} WHERE row IN {_LIST}", (_as_json(rows),))
         return {row: _to_item(columns) for row, *columns in found}
@@ -201,7 +201,7 @@ class ItemTable:
         return self._rows(query, name, _as_json(values))
 
     def rows_of_folder(self, folder: str) -> np.ndarray:
-        # "0" is the character after "/": a range of the index, where LIKE would want escaping.
+        # "0" is the character after "/", so this is a range of the index; LIKE would need escaping.
         query = "SELECT row FROM items WHERE photo > ? AND photo < ?"
         return self._rows(query, f"{folder}/", f"{folder}0")
 
@@ -221,7 +221,7 @@ class ItemTable:
     # Writing.
 
     def insert(self, start: int, items: Sequence[Item]) -> None:
-        """Items of rows ``start``, ``start + 1`` ... Their keys must be free."""
+        """Add items as rows ``start``, ``start + 1``, and so on. Their keys must be unused."""
         rows = [(start + i, *_to_columns(item)) for i, item in enumerate(items)]
         marks = ", ".join("?" * 7)
         self.connection.executemany(
@@ -243,7 +243,7 @@ class ItemTable:
         self.connection.executemany(insert, labels)
 
     def remove(self, rows: np.ndarray) -> None:
-        """Delete the items of rows; the rows are dead from then on."""
+        """Delete the items of rows int64[n], which become dead."""
         listed = _as_json(rows.tolist())
         found = self.connection.execute(
             f"SELECT row, about FROM items WHERE row IN {_LIST}", (listed,)
@@ -268,14 +268,14 @@ class ItemTable:
         self.connection.execute(query, (_as_json(photos),))
 
     def renumber(self, generation: int, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
-        """Live rows become 0, 1, ... in their order, as a compaction has copied them."""
+        """Number live rows 0, 1, ... in their order, as a compaction has copied them."""
         run = self.connection.execute
         run("CREATE TEMP TABLE moves (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
         run("INSERT INTO moves SELECT row, ROW_NUMBER() OVER (ORDER BY row) - 1 FROM items")
         create, joined = "CREATE TEMP TABLE moved_{} AS SELECT", "JOIN moves ON row = old"
         run(f"{create.format('labels')} word, new FROM labels {joined}")
         run(f"{create.format('items')} new, {ITEM_COLUMNS} FROM items {joined} ORDER BY new")
-        # From here to the commit readers wait. Filling anew takes a third of changing in place.
+        # Readers wait from here to the commit. Refilling takes a third of the time of updating.
         for table in ("labels", "items"):
             run(f"DELETE FROM {table}")
             run(f"INSERT INTO {table} SELECT * FROM moved_{table}")
@@ -294,7 +294,7 @@ class ItemTable:
     # Progress through shards.
 
     def absorbed(self, shard: str) -> int:
-        """The journal's bytes that are committed."""
+        """How many bytes of a shard's journal are committed."""
         query = "SELECT offset FROM absorbed WHERE shard = ?"
         return (self.connection.execute(query, (shard,)).fetchone() or (0,))[0]
 
@@ -306,7 +306,7 @@ class ItemTable:
             self.connection.execute("INSERT OR REPLACE INTO absorbed VALUES (?, ?)", row)
 
     def check(self) -> list[str]:
-        """What SQLite itself finds wrong, and rows that are neither an item's nor dead."""
+        """A sentence for each problem: what SQLite reports, and rows neither used nor dead."""
         found = self.connection.execute("PRAGMA integrity_check").fetchall()
         problems = [f"{self.path.name}: {text}" for (text,) in found if text != "ok"]
         count = "SELECT count(*), min(row), max(row) FROM (SELECT row FROM items UNION ALL "
@@ -323,7 +323,8 @@ _LIST = "(SELECT value FROM json_each(?))"
 def _as_json(values: Iterable[str] | Iterable[int]) -> str:
     """A list of any length as one SQL parameter, for ``_LIST``.
 
-    Escaped to ASCII: a file name that is no valid text finds nothing, where SQLite would refuse it.
+    Escaped to ASCII, so that a file name that is not valid Unicode finds nothing; SQLite would
+    refuse it.
     """
     return json.dumps(list(values))
 
@@ -334,7 +335,7 @@ def _labels(attributes: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _to_columns(item: Item) -> tuple:
     box = None if item.box is None else [float(value) for value in item.box]
-    # One text for all that is never looked for: each decoding costs more than its length.
+    # One JSON text for everything that is never searched: decoding once is faster.
     about = json.dumps([box, dict(_labels(item.attributes)), item.extra], ensure_ascii=False)
     return item.key, item.photo, int(item.garment), item.category, item.identity, about
 

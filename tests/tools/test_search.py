@@ -18,8 +18,8 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item
 from tools import build_database, search
-from tools.searching.answers import print_answers, summary
 from tools.searching.contact_sheet import write_sheet
+from tools.searching.results import print_results, summary
 
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
 COLORS = {"red": (200, 30, 40), "blue": (30, 60, 200), "green": (20, 150, 60)}
@@ -116,7 +116,7 @@ def test_filters_leave_out(database: Path, capsys) -> None:
         ("--category", "hat"): "category hat: no item has it; there are",
         ("--attribute", "color=pink"): "attribute color pink: no item has it; there are blue",
         ("--attribute", "size=pink"): "attribute size: no item has it; there are color",
-        ("--folder", "nowhere"): "folder nowhere: no item lies below it",
+        ("--folder", "nowhere"): "folder nowhere: holds no item",
     }.items():
         run(*flags, *unknown, code=2)
         assert words in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_the_table_cuts_neither_keys_nor_numbers(length: int, capsys, monkeypatc
     key = "k" * length + ".jpg#1"
     scores = {"item": 0.111, "color": -0.222, "texture": 0.333, "shape": 0.444}
     hit = Hit(Item(key, key[:-2], 1, None, "short sleeve top", {"color": "navy"}), 0.555, scores)
-    print_answers([(Query("q", np.zeros(3, np.float32)), [hit])], {"color": 1})
+    print_results([(Query("q", np.zeros(3, np.float32)), [hit])], {"color": 1})
     printed = capsys.readouterr().out
     for word in (key, "0.555", "0.111", "-0.222", "0.333", "0.444", "score", "texture", "sleeve"):
         assert word in printed

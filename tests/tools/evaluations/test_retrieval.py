@@ -10,8 +10,8 @@ import pytest
 
 from dataset_helpers import load_dataset
 from retrieval.build import MADE_BY
-from retrieval.deepfashion2 import Answer
-from retrieval.deepfashion2_files import read_answers, truth_of, write_answers
+from retrieval.deepfashion2 import QueryResult
+from retrieval.deepfashion2_files import queries_and_gallery, read_results, write_results
 from retrieval.features import FeatureSchema
 from retrieval.pictures import ROOT
 from retrieval.store import Item, open_database
@@ -204,10 +204,10 @@ def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
     assert "wrong neighbor" in capsys.readouterr().out
 
     results = tmp_path / "out" / "results_item.json"
-    assert [answer.score for answer in read_answers(results)] == [0.6, 0.9]
+    assert [answer.score for answer in read_results(results)] == [0.6, 0.9]
     again = metrics_of(tmp_path, "--results", results, *flags)
     assert again["official"]["results"] == found["official"]["item"]
-    write_df2_truth(tmp_path, *truth_of(records))
+    write_df2_truth(tmp_path, *queries_and_gallery(records))
     truth = ("--queries", tmp_path / "val_query.json", "--gallery", tmp_path / "val_gallery.json")
     official = metrics_of(tmp_path, "--results", results, "--protocol", "deepfashion2", *truth)
     assert official == again
@@ -248,12 +248,13 @@ def test_deepfashion2_refuses_items_of_other_categories(df2: Path, tmp_path: Pat
 
 
 def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> None:
-    queries, gallery = truth_of(load_dataset("deepfashion2", df2, split="val"))
+    queries, gallery = queries_and_gallery(load_dataset("deepfashion2", df2, split="val"))
     (query,) = queries
     found = tuple((g.image_id, g.box) for g in gallery[::-1])  # the right one second
     images, boxes = zip(*found, strict=True)
-    write_answers(
-        tmp_path / "r.json", [Answer(query.image_id, query.box, query.category, 1, images, boxes)]
+    write_results(
+        tmp_path / "r.json",
+        [QueryResult(query.image_id, query.box, query.category, 1, images, boxes)],
     )
     flags = ("--protocol", "deepfashion2", "--dataset", f"deepfashion2:{df2}")
     metrics = metrics_of(tmp_path, "--results", tmp_path / "r.json", *flags)
