@@ -40,19 +40,19 @@ def arguments(*flags: str) -> argparse.Namespace:
 def test_only_loopback_needs_no_token(host: str, own: bool, monkeypatch) -> None:
     monkeypatch.delenv(serve.TOKEN, raising=False)
     if own:
-        assert serve.wanted_token(arguments("--host", host)) is None
+        assert serve.read_token(arguments("--host", host)) is None
     else:
         with pytest.raises(InputError, match="--token"):
-            serve.wanted_token(arguments("--host", host))
-    assert serve.wanted_token(arguments("--host", host, "--token", "x" * 16)) == "x" * 16
+            serve.read_token(arguments("--host", host))
+    assert serve.read_token(arguments("--host", host, "--token", "x" * 16)) == "x" * 16
     monkeypatch.setenv(serve.TOKEN, "y" * 20)
-    assert serve.wanted_token(arguments("--host", host)) == "y" * 20
+    assert serve.read_token(arguments("--host", host)) == "y" * 20
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 15, "ü" * 20, "line\nbreak" * 3])
 def test_weak_tokens_are_refused(token: str) -> None:
     with pytest.raises(InputError, match="16 plain characters"):
-        serve.wanted_token(arguments("--token", token))
+        serve.read_token(arguments("--token", token))
 
 
 def test_the_default_is_this_machine_only() -> None:
@@ -103,7 +103,7 @@ def test_without_the_shipped_weights_stored_garments_are_searched(
         monkeypatch.setattr(model_flags, name, tmp_path / f"{name}.pt")
     monkeypatch.setattr(serve, "DETECTOR_WEIGHTS", tmp_path / "DETECTOR_WEIGHTS.pt")
     with open_database(make_database(tmp_path), read_only=True) as store:
-        assert serve.wanted_vision(arguments(), store, Limits()) is None
+        assert serve.open_vision(arguments(), store, Limits()) is None
         assert "only stored garments" in caplog.text
         for flags in (
             ("--detector-weights", str(tmp_path / "none.pt")),
@@ -111,7 +111,7 @@ def test_without_the_shipped_weights_stored_garments_are_searched(
             ("--whole-photo",),
         ):
             with pytest.raises(InputError):
-                serve.wanted_vision(arguments(*flags), store, Limits())
+                serve.open_vision(arguments(*flags), store, Limits())
 
 
 class OneBox(torch.nn.Module):
@@ -136,16 +136,16 @@ def test_photos_are_seen_as_databases_see_them(monkeypatch) -> None:
     finder.overlap, finder.categories = 0.6, ["hat", "coat"]
     embedder = GarmentEmbedder(None, "descriptors")
     data = photo_bytes(240, 360, (200, 30, 40), "JPEG")
-    sight = Vision(finder, embedder, Limits()).look(data)
-    assert (sight.categories, len(sight.found)) == (["coat"], 1)
-    assert sight.found.boxes[0] == pytest.approx([60, 60, 180, 300], abs=2)
-    assert sight.descriptions[0].colors[0][0] in ("red", "crimson")
-    assert sight.vectors.shape == (1, embedder.schema.dim)
+    described = Vision(finder, embedder, Limits()).describe(data)
+    assert (described.categories, len(described.found)) == (["coat"], 1)
+    assert described.found.boxes[0] == pytest.approx([60, 60, 180, 300], abs=2)
+    assert described.descriptions[0].colors[0][0] in ("red", "crimson")
+    assert described.vectors.shape == (1, embedder.schema.dim)
     finder.settings = PredictSettings(short_side=64, max_side=96, score_threshold=0.95)
-    whole = Vision(finder, embedder, Limits()).look(data)
+    whole = Vision(finder, embedder, Limits()).describe(data)
     assert whole.categories == [] and whole.found.boxes.tolist() == [[0, 0, 240, 360]]
     with pytest.raises(Refusal, match="Not a photo"):
-        Vision(None, embedder, Limits()).look(b"text")
+        Vision(None, embedder, Limits()).describe(b"text")
 
 
 def test_a_server_from_the_shell(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_server_from_the_shell(tmp_path: Path) -> None:
 def test_who_never_asks_is_hung_up_on(tmp_path: Path) -> None:
     """As a process of its own: the time is short in it only."""
     location = make_database(tmp_path)
-    short = "import sys; from tools.server import impatient; impatient.HEAD_SECONDS = 1; "
+    short = "import sys; from tools.server import idle_timeout; idle_timeout.HEAD_SECONDS = 1; "
     flags = ["--database", str(location), "--browse-only", "--port", "0"]
     code = f"{short}from tools import serve; serve.main({flags!r})"
     process = subprocess.Popen(

@@ -132,7 +132,7 @@ def test_bodies_that_are_no_search(app: FastAPI, body: bytes, status: int) -> No
 
 def test_unknown_keys_and_handles(app: FastAPI) -> None:
     assert refused(app, 404, key="no such") == "No garment has this key"
-    assert "forgotten" in refused(app, 410, handle="no such")
+    assert "expired" in refused(app, 410, handle="no such")
 
 
 # Photos.
@@ -182,7 +182,7 @@ def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> No
 
 
 def test_a_server_without_models_says_so(store: Store) -> None:
-    app = create_app(make_service(store, None, LIMITS, eyes=False))
+    app = create_app(make_service(store, None, LIMITS, with_vision=False))
     assert ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)).status == 409
     assert ask(app, "GET", "/api/stats").json["uploads"]["possible"] is False
 
@@ -278,7 +278,7 @@ def test_a_broken_database_is_not_the_clients_fault(app, service: Service, monke
 def test_a_bug_shows_nothing_of_itself(app: FastAPI, service: Service, monkeypatch) -> None:
     monkeypatch.setattr(service.store, "get", lambda _: 1 / 0)
     answer = ask(app, "POST", "/api/search", body={"key": "a"})
-    assert (answer.status, answer.json) == (500, {"detail": "The server failed; its log says why"})
+    assert (answer.status, answer.json) == (500, {"detail": "The server failed; see its log"})
 
 
 # The page and the description.

@@ -330,7 +330,7 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
 
 
 def test_without_models_the_page_says_so(open_page, service: Service) -> None:
-    blind = make_service(service.store, service.pictures.root, LIMITS, eyes=False)
+    blind = make_service(service.store, service.pictures.root, LIMITS, with_vision=False)
     with running(blind) as address:
         page = open_page(address)
         expect(page.get_by_text("This server takes no photos")).to_be_visible()

@@ -54,7 +54,7 @@ class Embedder:
 def test_garments_or_the_whole_photo(count: int, sees: list, boxes: list, names: list) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(file, "PNG")
-    sight = Vision(Finder(count), Embedder(sees), Limits()).look(file.getvalue())
-    assert sight.found.boxes.tolist() == boxes
-    assert sight.categories == names
-    assert len(sight.descriptions) == len(sight.vectors) == len(boxes)
+    described = Vision(Finder(count), Embedder(sees), Limits()).describe(file.getvalue())
+    assert described.found.boxes.tolist() == boxes
+    assert described.categories == names
+    assert len(described.descriptions) == len(described.vectors) == len(boxes)

@@ -1,4 +1,4 @@
-"""A small database with photos, eyes that always see the same, and a server around them."""
+"""A small database with photos, with_vision that always see the same, and a server around them."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ from tools.server.limits import Limits
 from tools.server.pictures import Pictures
 from tools.server.service import Service
 from tools.server.uploads import open_upload
-from tools.server.vision import Sight
+from tools.server.vision import DescribedPhoto
 
 SCHEMA = FeatureSchema(1, tuple((a, 6) for a in ("item", "color", "texture", "shape")), "test")
 CATEGORIES = ("dress", "skirt", "trousers", "shirt")
@@ -81,7 +81,7 @@ def photo_bytes(
     return file.getvalue()
 
 
-class Eyes:
+class FakeVision:
     """Sees two garments on every photo that is wide enough, the whole photo on others.
 
     Their vectors are those of the stored items 3 and 8. ``seconds``: how long a look takes.
@@ -90,7 +90,7 @@ class Eyes:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.seconds = limits, 0.0
 
-    def look(self, data: bytes) -> Sight:
+    def describe(self, data: bytes) -> DescribedPhoto:
         upload = open_upload(data, self.limits, lambda width, height: 50)
         time.sleep(self.seconds)
         width, height = upload.width, upload.height
@@ -107,12 +107,14 @@ class Eyes:
         described = Description(
             {"fit": [("slim", 0.8), ("wide", 0.2)]}, [("navy", "#1d2a4d", 0.7)], {}
         )
-        return Sight(found, names, [described] * count, unit_rows(COUNT)[[3, 8][:count]])
+        return DescribedPhoto(found, names, [described] * count, unit_rows(COUNT)[[3, 8][:count]])
 
 
-def make_service(store: Store, photos: Path | None, limits: Limits, eyes: bool = True) -> Service:
+def make_service(
+    store: Store, photos: Path | None, limits: Limits, with_vision: bool = True
+) -> Service:
     pictures = Pictures(photos, limits.thumbnail_bytes)
-    return Service(store, Eyes(limits) if eyes else None, pictures, limits)
+    return Service(store, FakeVision(limits) if with_vision else None, pictures, limits)
 
 
 @dataclass
