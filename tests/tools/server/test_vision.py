@@ -51,7 +51,9 @@ class Embedder:
         (0, [], [[0, 0, 60, 80]], []),
     ],
 )
-def test_garments_or_the_whole_photo(count: int, sees: list, boxes: list, names: list) -> None:
+def test_describes_garments_or_the_whole_photo(
+    count: int, sees: list, boxes: list, names: list
+) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(file, "PNG")
     described = Vision(Finder(count), Embedder(sees), Limits()).describe(file.getvalue())

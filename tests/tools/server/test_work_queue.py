@@ -9,7 +9,7 @@ from tools.server.limits import Refusal
 from tools.server.work_queue import WorkQueue
 
 
-def test_a_full_queue_refuses_and_takes_again_when_one_is_done() -> None:
+def test_full_queue_refuses_until_a_slot_is_free() -> None:
     async def story() -> None:
         queue, gate = WorkQueue(1, 2), threading.Event()
 
@@ -31,7 +31,7 @@ def test_a_full_queue_refuses_and_takes_again_when_one_is_done() -> None:
     asyncio.run(story())
 
 
-def test_never_more_at_a_time_than_workers_and_in_order() -> None:
+def test_work_runs_in_order_and_never_on_more_than_the_workers() -> None:
     async def story() -> None:
         queue, active, most, order = WorkQueue(2, 50), [], [], []
 
@@ -49,7 +49,7 @@ def test_never_more_at_a_time_than_workers_and_in_order() -> None:
     asyncio.run(story())
 
 
-def test_a_place_is_given_back_when_the_work_fails() -> None:
+def test_slot_is_freed_when_the_work_fails() -> None:
     async def story() -> None:
         queue = WorkQueue(1, 0)
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_a_place_is_given_back_when_the_work_fails() -> None:
     asyncio.run(story())
 
 
-def test_the_advice_grows_with_what_waits_but_not_without_end() -> None:
+def test_advice_grows_with_the_queue_up_to_a_limit() -> None:
     queue = WorkQueue(1, 1000)
     queue.seconds, queue.taken = 4.0, 1
     assert queue.advice() == 2
