@@ -76,7 +76,9 @@ def truth_as_results(dataset: Path) -> list[dict]:
     return [{"score": 0.9} | {name: row[name] for name in names} for row in annotations]
 
 
-def test_a_network_its_result_file_and_its_flags(dataset: Path, weights: Path, capsys) -> None:
+def test_network_and_its_result_file_give_the_same_metrics(
+    dataset: Path, weights: Path, capsys
+) -> None:
     one, other = dataset / "one", dataset / "other"
     data = ("--data-path", dataset, "--device", "cpu")
     assert run("detector", "--weights", weights, *data, "--output-dir", one) == 0
@@ -129,7 +131,7 @@ def describe_garments(dataset: Path) -> list[list[int]]:
     return given
 
 
-def test_attributes_told_in_a_result_file_are_judged(dataset: Path, capsys) -> None:
+def test_attributes_of_a_result_file_are_evaluated(dataset: Path, capsys) -> None:
     results = truth_as_results(dataset)
     for result, ids in zip(results, describe_garments(dataset), strict=True):
         result["attribute_ids"] = ids
@@ -174,7 +176,7 @@ def write_multitask_weights(path: Path) -> Path:
     return path
 
 
-def test_both_networks_are_judged_together(dataset: Path, weights: Path) -> None:
+def test_both_networks_are_evaluated_together(dataset: Path, weights: Path) -> None:
     describe_garments(dataset)
     model = write_multitask_weights(dataset / "multitask.pt")
     data = ("--data-path", dataset, "--device", "cpu")
@@ -194,7 +196,7 @@ def test_both_networks_are_judged_together(dataset: Path, weights: Path) -> None
     assert json.loads((two / "metrics.json").read_text()) == metrics
 
 
-def test_with_several_processes_one_reports(dataset: Path) -> None:
+def test_only_one_of_several_processes_reports(dataset: Path) -> None:
     path = dataset / "results.json"
     path.write_text(json.dumps(truth_as_results(dataset)))
     arguments = ("detector", "--predictions", path, "--data-path", dataset, "--device", "cpu")
@@ -202,7 +204,7 @@ def test_with_several_processes_one_reports(dataset: Path) -> None:
     assert json.loads((dataset / "out" / "metrics.json").read_text())["box"]["AP"] == 1
 
 
-def test_categories_count_unless_told_otherwise(dataset: Path) -> None:
+def test_categories_count_unless_class_agnostic(dataset: Path) -> None:
     results = [result | {"category_id": 3} for result in truth_as_results(dataset)]
     path, out = dataset / "results.json", dataset / "out"
     path.write_text(json.dumps(results))
@@ -216,7 +218,7 @@ def test_categories_count_unless_told_otherwise(dataset: Path) -> None:
     assert list(merged["per_class"]["box"]) == ["garment"]
 
 
-def test_no_detections_make_an_empty_list(dataset: Path) -> None:
+def test_no_detections_give_an_empty_list(dataset: Path) -> None:
     path, out = dataset / "results.json", dataset / "out"
     path.write_text("[]")
     assert run("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out) == 0
@@ -238,8 +240,11 @@ def test_no_detections_make_an_empty_list(dataset: Path) -> None:
         ([], "--weights --predictions"),
         (["--weights", "WEIGHTS", "--multitask-weights", "nowhere.pt"], "nowhere.pt"),
         (["--weights", "WEIGHTS", "--multitask-weights", "WEIGHTS"], "multitask"),
-        (["--weights", "WEIGHTS", "--multitask-weights", "m.pt", "--class-agnostic"], "without"),
-        (["--predictions", "r.json", "--multitask-weights", "m.pt"], "what --weights finds"),
+        (
+            ["--weights", "WEIGHTS", "--multitask-weights", "m.pt", "--class-agnostic"],
+            "does not go with --class-agnostic",
+        ),
+        (["--predictions", "r.json", "--multitask-weights", "m.pt"], "needs --weights"),
         (["--weights", "WEIGHTS", "--predictions", "r.json"], "not allowed with"),
     ],
 )
@@ -253,7 +258,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert message in errors[0]
 
 
-def test_categories_go_by_their_names(dataset: Path, weights: Path, capsys) -> None:
+def test_categories_are_matched_by_name(dataset: Path, weights: Path, capsys) -> None:
     def judged(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
         changed = json.loads(content) | {"categories": categories}
         rows = [row for row in changed["annotations"] if row["category_id"] in new_id]

@@ -30,7 +30,7 @@ def part_of(identities: list[int]) -> EvaluationPart:
     return EvaluationPart("set", records, Gray())
 
 
-def test_nearest_leaves_itself_out_and_breaks_ties_by_number() -> None:
+def test_nearest_excludes_itself_and_breaks_ties_by_number() -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [1, 0], [1, 0], [0, 1]], np.float32)
     assert neighbors.nearest(vectors, 2).tolist() == [0, 3, 1, 4]
 

@@ -57,7 +57,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "db"
 
 
-def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> None:
+def test_metrics_of_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> None:
     views = ("--query-views", "back", "--gallery-view", "main", "--weights", "item=1,color=0")
     found = metrics_of(tmp_path, "--database", database, *views, "--tune-weights")
     assert found["items"] == 64
@@ -77,7 +77,7 @@ def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> N
         assert word in printed
 
 
-def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys) -> None:
+def test_predicted_labels_are_pointed_out(tmp_path: Path, capsys) -> None:
     items = [Item(f"{i}.jpg#0", f"{i}.jpg", 0, None, "coat", {"color": "red"}) for i in range(3)]
     about = {MADE_BY: {"garments": "whole photos"}}
     with open_database(tmp_path / "own", schema=SCHEMA, create=True, about=about) as store:
@@ -87,7 +87,7 @@ def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys
     assert "the model's own predictions" in printed and "no Recall@K" in printed
 
 
-def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:
+def test_products_that_occur_once_are_reported(tmp_path: Path, capsys) -> None:
     items = [Item(f"{i}.jpg#1", f"{i}.jpg", 1, identity=f"P{i}") for i in range(3)]
     with open_database(tmp_path / "once", schema=SCHEMA, create=True) as store:
         store.add(items, np.concatenate([at([0, 5, 90]), at([0, 1, 2])], axis=1))
@@ -96,7 +96,7 @@ def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:
     assert "no two photos share a product" in capsys.readouterr().out
 
 
-def test_tables_name_queries_and_gallery(database: Path, tmp_path: Path) -> None:
+def test_tables_select_queries_and_gallery(database: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("photo\n0.jpg\n2.jpg\n")
     found = metrics_of(tmp_path, "--database", database, "--queries", tmp_path / "q.csv")
     assert found["item"]["queries"] == 2
@@ -142,7 +142,9 @@ def test_inshop_by_hand(tmp_path: Path, capsys) -> None:
     assert "variant: found share" in capsys.readouterr().out
 
 
-def test_a_photos_largest_item_stands_for_it_and_one_without_finds_nothing(tmp_path: Path) -> None:
+def test_largest_item_represents_its_photo_and_photos_without_one_are_misses(
+    tmp_path: Path,
+) -> None:
     """The second query and the last gallery photo, both of product 3, have no item."""
     write_inshop(tmp_path, second=3)
     rows = [
@@ -226,7 +228,7 @@ def stored_df2(folder: Path, photos: Path, category: str) -> Path:
     return folder
 
 
-def test_deepfashion2_judges_the_split_that_is_named(df2: Path, tmp_path: Path, capsys) -> None:
+def test_deepfashion2_evaluates_the_given_split(df2: Path, tmp_path: Path, capsys) -> None:
     """All splits number their photos alike, so that names cannot tell them apart."""
     product = df2_item(8, 14, style=2)
     both = {"pair_id": 7, "item1": product}
@@ -247,7 +249,7 @@ def test_deepfashion2_refuses_items_of_other_categories(df2: Path, tmp_path: Pat
     assert "the database's items are cloak" in capsys.readouterr().err
 
 
-def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> None:
+def test_deepfashion2_with_annotated_boxes_as_detections(df2: Path, tmp_path: Path) -> None:
     queries, gallery = queries_and_gallery(load_dataset("deepfashion2", df2, split="val"))
     (query,) = queries
     found = tuple((g.image_id, g.box) for g in gallery[::-1])  # the right one second
