@@ -59,7 +59,7 @@ class ItemTable:
         self.path, self._place = path, path.absolute()
         mode = "rwc" if create else "rw"
         with self._clear_errors():
-            # "rw" falls back to reading by itself where the file is write-protected.
+            # If the file is write-protected, "rw" falls back to reading.
             self.connection = sqlite3.connect(
                 f"{self._place.as_uri()}?mode={mode}",
                 uri=True,
@@ -139,6 +139,7 @@ class ItemTable:
         return State(*self.connection.execute("SELECT * FROM state").fetchone())
 
     def set_rows(self, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
+        """Record the number of rows and the (block, checksum) pairs that changed."""
         self.connection.execute("UPDATE state SET rows = ?", (rows,))
         self.connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?)", checksums)
 
@@ -149,6 +150,7 @@ class ItemTable:
         )
 
     def checksums(self) -> dict[int, int]:
+        """Block -> checksum."""
         return dict(self.connection.execute("SELECT block, checksum FROM blocks"))
 
     def checksum(self, block: int) -> int:
@@ -165,21 +167,26 @@ class ItemTable:
         return {row: _to_item(columns) for row, *columns in found}
 
     def rows_by_key(self, keys: Iterable[str]) -> dict[str, int]:
+        """Key -> row; unknown keys are left out."""
         query = f"SELECT key, row FROM items WHERE key IN {_LIST}"
         return dict(self.connection.execute(query, (_as_json(keys),)))
 
     def rows_in_key_order(self) -> Iterator[tuple[int, str]]:
+        """(row, key) of all items, by key ascending."""
         return self.connection.execute("SELECT row, key FROM items ORDER BY key")
 
     def photos(self) -> dict[str, PhotoState]:
+        """Photo -> its state."""
         found = self.connection.execute("SELECT photo, size, mtime_ns, error FROM photos")
         return {row[0]: PhotoState(*row) for row in found}
 
     def category_counts(self) -> dict[str, int]:
+        """Category -> number of items."""
         query = "SELECT category, count(*) FROM items WHERE category > '' GROUP BY category"
         return dict(self.connection.execute(query))
 
     def label_counts(self) -> dict[str, dict[str, int]]:
+        """Attribute -> value -> number of items."""
         counted: dict[str, dict[str, int]] = {}
         counts = "SELECT word, count(*) AS n FROM labels GROUP BY word"
         query = f"SELECT name, value, n FROM words JOIN ({counts}) ON word = id ORDER BY id"
@@ -190,28 +197,35 @@ class ItemTable:
     # Rows that pass a criterion, for masks.
 
     def dead_rows(self) -> np.ndarray:
+        """int64[n], rows whose item was replaced or deleted."""
         return self._rows("SELECT row FROM dead")
 
     def rows_of_categories(self, categories: Sequence[str]) -> np.ndarray:
+        """int64[n], the rows whose item has one of the categories."""
         return self._rows(f"SELECT row FROM items WHERE category IN {_LIST}", _as_json(categories))
 
     def rows_of_label(self, name: str, values: Sequence[str]) -> np.ndarray:
+        """int64[n], the rows whose item has one of the values of attribute ``name``."""
         words = f"SELECT id FROM words WHERE name = ? AND value IN {_LIST}"
         query = f"SELECT row FROM labels WHERE word IN ({words})"
         return self._rows(query, name, _as_json(values))
 
     def rows_of_folder(self, folder: str) -> np.ndarray:
+        """int64[n], the rows whose photo is below the folder, at any depth."""
         # "0" is the character after "/", so this is a range of the index; LIKE would need escaping.
         query = "SELECT row FROM items WHERE photo > ? AND photo < ?"
         return self._rows(query, f"{folder}/", f"{folder}0")
 
     def rows_of_photos(self, photos: Iterable[str]) -> np.ndarray:
+        """int64[n], the rows of the photos' items."""
         return self._rows(f"SELECT row FROM items WHERE photo IN {_LIST}", _as_json(photos))
 
     def rows_of_keys(self, keys: Iterable[str]) -> np.ndarray:
+        """int64[n], the rows of the items; unknown keys are ignored."""
         return self._rows(f"SELECT row FROM items WHERE key IN {_LIST}", _as_json(keys))
 
     def rows_between(self, start: int, stop: int) -> np.ndarray:
+        """int64[n], the rows of items from ``start`` up to ``stop``, ascending."""
         return self._rows("SELECT row FROM items WHERE row >= ? AND row < ?", start, stop)
 
     def _rows(self, query: str, *values: str | int) -> np.ndarray:
@@ -260,10 +274,12 @@ class ItemTable:
         self.connection.execute("INSERT INTO dead SELECT value FROM json_each(?)", (listed,))
 
     def put_states(self, states: Iterable[PhotoState]) -> None:
+        """Insert or replace the states of photos."""
         rows = [(s.photo, int(s.size), int(s.mtime_ns), s.error) for s in states]
         self.connection.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?)", rows)
 
     def forget_states(self, photos: Iterable[str]) -> None:
+        """Remove the states of photos."""
         query = f"DELETE FROM photos WHERE photo IN {_LIST}"
         self.connection.execute(query, (_as_json(photos),))
 
@@ -288,6 +304,7 @@ class ItemTable:
         self.set_rows(rows, checksums)
 
     def vacuum(self) -> None:
+        """Give SQLite's free pages back to the file system; outside of any transaction."""
         with self._clear_errors():
             self.connection.execute("VACUUM")
 
@@ -299,6 +316,7 @@ class ItemTable:
         return (self.connection.execute(query, (shard,)).fetchone() or (0,))[0]
 
     def set_absorbed(self, shard: str, offset: int | None) -> None:
+        """Record how many bytes of a shard's journal are committed; None: forget the shard."""
         if offset is None:
             self.connection.execute("DELETE FROM absorbed WHERE shard = ?", (shard,))
         else:

@@ -90,7 +90,7 @@ def problem(row: dict[str, Any]) -> str:
 
 
 def photo_row(state: PhotoState) -> dict[str, Any]:
-    """A row of the photos' collection; its vector is there because Milvus wants one."""
+    """A row of the photos' collection; Milvus requires its dummy vector."""
     plain = {"size": state.size, "mtime_ns": state.mtime_ns, "error": state.error}
     if state.error is not None and len(state.error) > 1000:
         plain["error"] = state.error[:1000] + " ..."

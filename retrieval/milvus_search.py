@@ -85,6 +85,7 @@ class _Best:
         self.longest = 0.0
 
     def add(self, rows: Sequence[Row]) -> "_Best":
+        """Score rows and keep the k best of all so far; returns itself."""
         vectors = matrix([row["vector"] for row in rows], self.schema.dim)
         cosines = aspect_cosines(self.query, vectors, self.schema)
         scores = weighted_mean(cosines, self.weights, self.schema)
@@ -102,6 +103,7 @@ class _Best:
         return len(self.rows) == self.k and last + slack < self.scores[-1]
 
     def hits(self) -> list[Hit]:
+        """The kept rows as hits, best first."""
         return [
             Hit(
                 read_item(row),

@@ -36,9 +36,11 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
+        """Size of a row in bytes."""
         return 4 * self.dim
 
     def path(self, folder: Path, generation: int, segment: int) -> Path:
+        """The file of a segment."""
         return folder / f"{generation:04d}-{segment:05d}.f32"
 
 

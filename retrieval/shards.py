@@ -117,6 +117,7 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """Identifies the shard in the item table."""
         return self.path.stem
 
     def is_finished(self) -> bool:
@@ -194,6 +195,7 @@ class Shard:
         return self.path.with_suffix(".f32")
 
     def remove(self) -> None:
+        """Delete both files."""
         # The journal first: vectors without a journal are never read.
         self.path.unlink(missing_ok=True)
         self._vectors_path().unlink(missing_ok=True)

@@ -41,6 +41,7 @@ class View:
 
     @property
     def rows(self) -> int:
+        """Number of rows, dead ones included."""
         return self.state.rows
 
     def live_mask(self) -> np.ndarray:
@@ -67,6 +68,7 @@ class View:
         return range(-(-self.rows // self.layout.block_rows))
 
     def blocks_of(self, rows: np.ndarray) -> list[int]:
+        """The distinct blocks of rows i64[n], ascending."""
         return np.unique(rows // self.layout.block_rows).tolist()
 
     def is_sound(self, block: int) -> bool:

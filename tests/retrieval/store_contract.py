@@ -1,4 +1,4 @@
-"""What every store must do, whichever way it keeps its rows.
+"""Tests that every kind of store must pass.
 
 A test module imports ``StoreContract``, subclasses it, and gives a fixture ``location``: where a
 store can be made that isn't there yet.
@@ -27,7 +27,7 @@ def unit_rows(count: int, seed: int = 0) -> np.ndarray:
 
 
 def make_item(number: int) -> Item:
-    """Two garments a photo, labels that repeat with different periods."""
+    """An item: two per photo, with labels that repeat with different periods."""
     photo = f"{'ab'[number // 2 % 2]}/photo {number // 2:03d}.jpg"
     color = COLORS[number % 3]
     return Item(
@@ -199,7 +199,7 @@ class StoreContract:
         not_finite[1, 3] = np.nan
         nameless = make_item(50)
         nameless.key = ""
-        half = "\ud83d"  # half a character, which JSON can hold as an escape
+        half = "\ud83d"  # a lone surrogate, which JSON can hold only as an escape
         for labels in (
             {"category": half},
             {"identity": half},

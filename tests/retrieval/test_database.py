@@ -34,7 +34,7 @@ class TestContract(StoreContract):
 
 
 def test_labels_are_listed_in_order_of_insertion(location: str) -> None:
-    """Not in that of a set, by which pages would show filters in another order every time."""
+    """In the order of a set, pages would show filters in another order every time."""
     names = [f"label {n}" for n in (7, 3, 9, 1, 8, 2, 6)]
     items = [Item(f"{i}#1", f"{i}", 1, attributes=dict.fromkeys(names, f"{i}")) for i in range(3)]
     with open_database(location, schema=SCHEMA, create=True) as store:
@@ -166,7 +166,7 @@ def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
 
 
 def test_thousands_of_equal_scores_are_ranked_by_key(location: str, monkeypatch) -> None:
-    """An aspect that nobody has: all tie at 0, in one query and in several."""
+    """An aspect that is 0 everywhere: all tie at 0, for one query and for several."""
     monkeypatch.setattr("retrieval.scan.SPARE", 4)
     monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
     monkeypatch.setattr("retrieval.reader.MOST_CANDIDATES", 50)
@@ -183,7 +183,7 @@ def test_thousands_of_equal_scores_are_ranked_by_key(location: str, monkeypatch)
 
 
 def test_rows_added_during_a_scan_do_not_break_ties(location: str, monkeypatch) -> None:
-    """What a writer adds while a reader scans comes first by key, but was not looked at."""
+    """A row that is added during a scan comes first by key, but was not scanned."""
     monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
     rows = unit_rows(31)
     rows[:, SCHEMA.slice("color")] = 0
@@ -255,7 +255,7 @@ def test_compaction_keeps_all_rows_for_any_block_size(
 
 
 def test_names_that_are_not_unicode_are_handled(location: str) -> None:
-    """What Python makes of file names that are not UTF-8."""
+    """Surrogates, by which Python represents file names that are not UTF-8."""
     name = "caf\udce9.jpg"
     with filled(location) as store:
         assert store.get([name]) == [None] and store.delete([name]) == 0

@@ -48,7 +48,7 @@ def test_killed_build_continues_where_it_stopped(location: str) -> None:
 
 
 def test_uncommitted_rows_are_not_found(location: str) -> None:
-    """A writer that is killed, or at work just now, has more rows in the last file than count."""
+    """The files of a killed or working writer hold more rows than are committed."""
     with filled(location) as store:
         file = segment(location, 1)
         file.write_bytes(file.read_bytes() + (9 * unit_rows(3)).tobytes())
@@ -209,7 +209,7 @@ def test_read_only_folder_can_be_searched(location: str) -> None:
 
 
 def give_up_privileges() -> None:
-    """Root may write everywhere: drop what lets it, and keep its files."""
+    """Drop root's privilege to write everywhere, but keep the ownership of its files."""
     if os.geteuid() != 0:
         return
     import ctypes

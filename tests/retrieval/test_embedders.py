@@ -1,4 +1,4 @@
-"""Embedders: vectors follow their schema, cosines add up by shares, fingerprints tell models."""
+"""Embedders: vectors match the schema, cosines add up by shares, fingerprints identify models."""
 
 import copy
 

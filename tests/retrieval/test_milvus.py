@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(server: str) -> Iterator[MilvusClient]:
-    """A client of the tests' own; what they made is dropped with it."""
+    """A client of the tests' own; closing it drops the collections that tests created."""
     client = MilvusClient(server, timeout=10)
     yield client
     for name in client.list_collections():
@@ -57,7 +57,7 @@ PREFIX = f"weft_test_{secrets.token_hex(4)}"
 
 @pytest.fixture
 def location(server: str, client: MilvusClient) -> str:
-    """One database, emptied for each test: making its collections takes seconds."""
+    """One database, emptied for each test, because creating its collections takes seconds."""
     for name, key in ((PREFIX, "key"), (f"{PREFIX}_photos", "photo")):
         if client.has_collection(name):
             client.delete(name, filter=f'{key} != ""')

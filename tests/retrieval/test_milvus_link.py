@@ -1,4 +1,4 @@
-"""Addresses of Milvus servers, and servers that do not answer. None of these needs a server."""
+"""Addresses of Milvus servers, and servers that do not respond. No test needs a server."""
 
 import socket
 
@@ -61,7 +61,7 @@ def test_server_that_never_responds_is_an_error(monkeypatch) -> None:
 
 
 class _Status(grpc.RpcError, grpc.Call):
-    """What gRPC raises; only what ``reason`` asks for."""
+    """An error as gRPC raises it, with only what ``reason`` uses."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         self.code, self.details = lambda: code, lambda: details

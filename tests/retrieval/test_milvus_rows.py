@@ -1,4 +1,4 @@
-"""Rows and expressions, compared with what they should be; the server's tests run them."""
+"""Rows and expressions against the expected ones; tests/retrieval/test_milvus.py runs them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The exact ranking of what a server returns, without one: it rounds and turns ties around."""
+"""The exact ranking of a fake server's results, which are rounded and reverse ties."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ COUNT = 60
 
 
 class Server:
-    """Answers as Milvus does; ``calls`` are (queries, limit), ``pages`` those of everything."""
+    """Responds like Milvus; ``calls`` are (queries, limit), ``pages`` those of everything."""
 
     def __init__(self, vectors: np.ndarray, *, most: int, noise: Sequence[float] = (0,)) -> None:
         self.items = [make_item(number) for number in range(len(vectors))]

@@ -32,7 +32,7 @@ def test_recall_worked_by_hand() -> None:
 
 
 def test_only_the_category_variant_restricts_the_gallery() -> None:
-    """Query A at 11° is a top; so are the As; the Bs, its nearest, are not."""
+    """Query A at 11° and all As are tops; the Bs, its nearest, are not."""
     found = image_recall(
         at(11),
         GALLERY,

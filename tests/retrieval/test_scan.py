@@ -24,7 +24,7 @@ def segments(vectors: np.ndarray, size: int = 31) -> list[MappedSegment]:
 
 
 def assert_complete(vectors: np.ndarray, mask, queries: np.ndarray, k: int) -> None:
-    """Candidates hold the k best, and nothing that is clearly worse."""
+    """Check that the candidates include the k best, and no row that is clearly worse."""
     found = list(scan.candidates(segments(vectors), mask, queries, k))
     assert len(found) == len(queries)
     allowed = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
@@ -77,7 +77,7 @@ def test_rows_within_rounding_error_of_the_best_stay_candidates(queries: int) ->
 
 
 def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several queries those that would fill the memory together are asked one by one."""
+    """Queries of a batch with too many candidates get a pass of their own."""
     passes, one_pass = [], scan._pass
 
     def counted(segments, mask, queries, k, spare) -> list:

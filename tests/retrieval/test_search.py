@@ -133,7 +133,7 @@ def test_querys_own_photo_can_be_excluded(store: Store, tmp_path: Path) -> None:
 def test_missing_photo_or_category_of_a_query_changes_no_filter(
     store: Store, tmp_path: Path, monkeypatch
 ):
-    """A photo from elsewhere has nothing to leave out, a garment that nobody named has no kind."""
+    """A photo outside the store excludes nothing; a garment without category restricts nothing."""
     filters, search = [], store.search
 
     def recording(queries: np.ndarray, *, filter: Filter, **settings) -> list:
@@ -219,7 +219,7 @@ def test_boxes_are_cut_from_reduced_photos() -> None:
 
 
 def test_photo_is_decoded_only_as_large_as_the_picture_needs(tmp_path: Path) -> None:
-    """Half of a JPEG of 800 x 1600 is fine enough for 200 pixels of a box of 400."""
+    """Half the size of an 800 x 1600 JPEG suffices for a 200-pixel picture of a 400-pixel box."""
     item = make_item(0)
     (tmp_path / item.photo).parent.mkdir()
     cv2.imwrite(str(tmp_path / item.photo), np.full((1600, 800, 3), 90, np.uint8))

@@ -1,4 +1,4 @@
-"""Shares of a build: handed over whole, whatever is killed or damaged."""
+"""Shards of a build: photos are absorbed completely or not at all, after kills and damage, too."""
 
 import errno
 import fcntl
@@ -81,7 +81,7 @@ def test_long_shard_is_read_in_batches(location: str, monkeypatch, rows: int, ph
 
 
 def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatch) -> None:
-    """NFS gives an exclusive lock only to those who may write."""
+    """NFS grants an exclusive lock only on files opened for writing."""
     flock = fcntl.flock
 
     def nfs_flock(file: IO, operation: int) -> None:
@@ -140,7 +140,7 @@ def test_shard_of_another_model_is_refused(location: str) -> None:
 
 
 def test_shards_refuse_what_no_store_accepts(location: str) -> None:
-    """Once there it would stop whoever absorbs it, in every build to come."""
+    """In a shard it would stop every later build that absorbs it."""
     state, items, rows = photo_entry(2)
     stranger, half = PhotoState("stranger.jpg", 1, 1), Item("h", state.photo, category="\ud83d")
     bad = [(stranger, items, rows), (state, [half], rows[:1]), (state, items, rows * np.nan)]
