@@ -134,6 +134,7 @@ def refuse_long(declared: str, limit: int) -> None:
 
 
 def too_long(limit: int) -> Refusal:
+    """The refusal of a body above a limit in bytes."""
     size = f"{limit / (1 << 20):.0f} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
     return Refusal(413, f"More than {size} were sent; send a smaller file")
 

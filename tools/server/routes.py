@@ -67,6 +67,8 @@ def refusals(*statuses: int) -> dict[int, dict]:
 
 
 def add_queries(app: FastAPI, service: Service, queues: Queues) -> None:
+    """Add the routes that detect and search."""
+
     @app.post(
         "/api/detect", response_model=schemas.Detected, responses=refusals(409, 422),
         openapi_extra={"requestBody": {"required": True} | PHOTO},
@@ -90,6 +92,8 @@ def add_queries(app: FastAPI, service: Service, queues: Queues) -> None:
 
 
 def add_items(app: FastAPI, service: Service, queues: Queues) -> None:
+    """Add the routes of stored garments and their pictures."""
+
     @app.get(
         "/api/items/{key:text}", response_model=schemas.StoredItem, responses=refusals(404, 422)
     )
@@ -110,6 +114,8 @@ def add_items(app: FastAPI, service: Service, queues: Queues) -> None:
 
 
 def add_status(app: FastAPI, service: Service, queues: Queues) -> None:
+    """Add the routes of statistics and health."""
+
     @app.get("/api/stats", response_model=schemas.Stats, responses=refusals())
     async def stats() -> dict:
         """Size, aspects, labels and limits of the database and the server."""
@@ -124,6 +130,8 @@ def add_status(app: FastAPI, service: Service, queues: Queues) -> None:
 
 
 def add_session(app: FastAPI, token: str | None) -> None:
+    """Add the route that exchanges the token for a cookie."""
+
     @app.post("/api/session", status_code=204, responses=refusals(400, 422))
     async def session(login: schemas.Login, request: Request, response: Response) -> None:
         """Exchange the token for a cookie, which the page's image requests carry."""

@@ -14,6 +14,7 @@ ASPECTS = {"item": 0.81, "color": 0.94, "texture": 0.72, "shape": 0.88}
 
 
 def example(**values: Any) -> ConfigDict:
+    """A model's configuration: this example, and no further fields."""
     return ConfigDict(extra="forbid", json_schema_extra={"example": values})
 
 

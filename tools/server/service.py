@@ -124,6 +124,7 @@ class Service:
         return self.pictures.thumbnail(self.item(key), size, whole)
 
     def health(self) -> Json:
+        """The number of items, if the database can be read."""
         return {"status": "ok", "items": self._read(self.store.count)}
 
     def stats(self) -> Json:

@@ -1,4 +1,4 @@
-"""The API: what it answers, and how it refuses."""
+"""The API: its responses and errors."""
 
 import io
 from collections.abc import Iterator
@@ -54,16 +54,16 @@ def app(service: Service) -> FastAPI:
 
 
 def search(app: FastAPI, **wanted) -> dict:
-    answer = ask(app, "POST", "/api/search", body=wanted)
-    assert answer.status == 200, answer.body
-    return answer.json
+    response = ask(app, "POST", "/api/search", body=wanted)
+    assert response.status == 200, response.body
+    return response.json
 
 
 def refused(app: FastAPI, status: int, **wanted) -> str:
-    answer = ask(app, "POST", "/api/search", body=wanted)
-    assert answer.status == status, answer.body
-    assert set(answer.json) == {"detail"}
-    return answer.json["detail"]
+    response = ask(app, "POST", "/api/search", body=wanted)
+    assert response.status == status, response.body
+    assert set(response.json) == {"detail"}
+    return response.json["detail"]
 
 
 # Search.
@@ -126,8 +126,8 @@ def test_invalid_searches_are_refused_by_name(app: FastAPI, wanted: dict, said: 
 )  # fmt: skip
 def test_bodies_that_are_not_a_search_are_refused(app: FastAPI, body: bytes, status: int) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = ask(app, "POST", "/api/search", body=body, headers=headers)
-    assert (answer.status, set(answer.json)) == (status, {"detail"})
+    response = ask(app, "POST", "/api/search", body=body, headers=headers)
+    assert (response.status, set(response.json)) == (status, {"detail"})
 
 
 def test_unknown_keys_and_handles_are_refused(app: FastAPI) -> None:
@@ -139,9 +139,9 @@ def test_unknown_keys_and_handles_are_refused(app: FastAPI) -> None:
 
 
 def test_uploaded_photo_is_described_and_searched_with(app: FastAPI) -> None:
-    answer = ask(app, "POST", "/api/detect", body=photo_bytes(60, 80))
-    assert answer.status == 200, answer.body
-    seen = answer.json
+    response = ask(app, "POST", "/api/detect", body=photo_bytes(60, 80))
+    assert response.status == 200, response.body
+    seen = response.json
     assert (seen["width"], seen["height"], seen["whole_photo"]) == (60, 80, False)
     assert [garment["category"] for garment in seen["garments"]] == ["shirt", "trousers"]
     lower = seen["garments"][1]
@@ -167,7 +167,7 @@ def test_handles_expire(folder: Path, store: Store) -> None:
     limits = replace(LIMITS, handles=3)
     app = create_app(make_service(store, None, limits))
     first, second = (ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)) for _ in range(2))
-    handles = [g["handle"] for answer in (first, second) for g in answer.json["garments"]]
+    handles = [g["handle"] for response in (first, second) for g in response.json["garments"]]
     refused(app, 410, handle=handles[0])
     assert search(app, handle=handles[3])
 
@@ -177,8 +177,8 @@ def test_handles_expire(folder: Path, store: Store) -> None:
     [(b"", 422), (b"GIF", 422), (photo_bytes(1000, 600), 413), (bytes(200_001), 413)],
 )
 def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> None:
-    answer = ask(app, "POST", "/api/detect", body=body)
-    assert (answer.status, set(answer.json)) == (status, {"detail"})
+    response = ask(app, "POST", "/api/detect", body=body)
+    assert (response.status, set(response.json)) == (status, {"detail"})
 
 
 def test_server_without_models_refuses_photos(store: Store) -> None:
@@ -192,8 +192,8 @@ def test_server_without_models_refuses_photos(store: Store) -> None:
 
 def test_items_are_returned_by_key(app: FastAPI) -> None:
     item = make_item(7)
-    answer = ask(app, "GET", f"/api/items/{quote(item.key, safe='')}")
-    assert answer.json | {"extra": {}} == {
+    response = ask(app, "GET", f"/api/items/{quote(item.key, safe='')}")
+    assert response.json | {"extra": {}} == {
         "key": item.key, "photo": item.photo, "garment": 1, "box": list(item.box),
         "category": item.category, "attributes": item.attributes, "identity": None, "extra": {},
     }  # fmt: skip
@@ -213,9 +213,9 @@ def test_key_may_hold_a_line_break(tmp_path: Path) -> None:
 def test_thumbnails_show_garment_or_photo(app: FastAPI) -> None:
     key = quote(make_item(7).key, safe="")
     for view, shape in {"garment": (112, 80), "photo": (120, 80)}.items():
-        answer = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
-        assert answer.headers["content-type"] == "image/jpeg"
-        picture = np.asarray(Image.open(io.BytesIO(answer.body)))
+        response = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
+        assert response.headers["content-type"] == "image/jpeg"
+        picture = np.asarray(Image.open(io.BytesIO(response.body)))
         assert np.abs(np.array(picture.shape[:2]) - shape).max() <= 2
     assert ask(app, "GET", f"/api/photo/{key}?size=161").status == 422
 
@@ -270,15 +270,15 @@ def test_broken_database_is_a_503(app, service: Service, monkeypatch) -> None:
         raise InputError("/secret/path/items.sqlite: damaged")
 
     monkeypatch.setattr(service.store, "get", fail)
-    answer = ask(app, "POST", "/api/search", body={"key": "a"})
-    assert answer.status == 503 and answer.headers["retry-after"]
-    assert b"secret" not in answer.body
+    response = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert response.status == 503 and response.headers["retry-after"]
+    assert b"secret" not in response.body
 
 
 def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypatch) -> None:
     monkeypatch.setattr(service.store, "get", lambda _: 1 / 0)
-    answer = ask(app, "POST", "/api/search", body={"key": "a"})
-    assert (answer.status, answer.json) == (500, {"detail": "The server failed; see its log"})
+    response = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert (response.status, response.json) == (500, {"detail": "The server failed; see its log"})
 
 
 # The page and the description.
@@ -286,9 +286,9 @@ def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypa
 
 def test_page_requests_no_other_host(app: FastAPI) -> None:
     for path in ("/", "/page.css", "/page.js", "/docs"):
-        answer = ask(app, "GET", path)
-        assert answer.status == 200
-        text = answer.body.decode().replace("http://www.w3.org/", "")
+        response = ask(app, "GET", path)
+        assert response.status == 200
+        text = response.body.decode().replace("http://www.w3.org/", "")
         assert "//" not in text.replace("http://127.0.0.1", "").replace("// ", "")
         assert "<script>" not in text and " style=" not in text and " onclick=" not in text
     assert ask(app, "GET", "/page/../serve.py").status == 404
@@ -313,8 +313,8 @@ def test_token_is_exchanged_for_a_cookie(folder: Path, service: Service) -> None
     picture = f"/api/photo/{quote(make_item(7).key, safe='')}"
     assert ask(app, "GET", picture).status == 401
     assert ask(app, "POST", "/api/session", body={"token": "another"}).status == 401
-    answer = ask(app, "POST", "/api/session", body={"token": token})
-    cookie = answer.headers["set-cookie"]
-    assert answer.status == 204 and token not in cookie
+    response = ask(app, "POST", "/api/session", body={"token": token})
+    cookie = response.headers["set-cookie"]
+    assert response.status == 204 and token not in cookie
     assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
     assert ask(app, "GET", picture, headers={"Cookie": cookie.partition(";")[0]}).status == 200

@@ -1,4 +1,4 @@
-"""Whatever fits the API's description is answered as described, and whatever does not, too."""
+"""Responses to generated requests, valid and invalid, match the API's description."""
 
 import pytest
 import schemathesis

@@ -1,4 +1,4 @@
-"""The guard: names, sites, tokens, sizes, slowness, and the headers on everything."""
+"""The guard: host names, other sites, tokens, body size and time, and security headers."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ LIMITS = Limits(upload_bytes=2000, json_bytes=100)
 
 
 async def echo(scope, receive, send) -> None:
-    """Answers 200 with the length of the body."""
+    """An application that responds with the length of the body."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -107,17 +107,17 @@ def test_page_and_health_need_no_token() -> None:
      ("/api/detect", 2001, 413), ("/api/unknown", 101, 413)],
 )  # fmt: skip
 def test_long_bodies_are_refused(path: str, size: int, wanted: int) -> None:
-    answer = ask(guard(), "POST", path, body=b"x" * size)
-    assert answer.status == wanted
-    assert wanted == 200 or answer.json["detail"].startswith("More than")
+    response = ask(guard(), "POST", path, body=b"x" * size)
+    assert response.status == wanted
+    assert wanted == 200 or response.json["detail"].startswith("More than")
 
 
 def test_every_response_has_the_security_headers() -> None:
     app = guard(hosts=frozenset({"localhost"}))
     for host in ("localhost", "evil"):
-        answer = ask(app, "GET", "/", headers={"Host": host})
-        assert HEADERS.items() <= {name: answer.headers.get(name) for name in HEADERS}.items()
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = ask(app, "GET", "/", headers={"Host": host})
+        assert HEADERS.items() <= {name: response.headers.get(name) for name in HEADERS}.items()
+        assert response.headers["Cache-Control"] == "no-store"
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 

@@ -1,4 +1,4 @@
-"""Handles: forgotten in time and in number, and not to be guessed."""
+"""Handles: vectors expire, their number is limited, and handles cannot be guessed."""
 
 import numpy as np
 

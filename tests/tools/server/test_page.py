@@ -1,4 +1,4 @@
-"""The page in a real browser: the whole story, at two widths, by mouse and by keyboard alone."""
+"""The page in a real browser: every function, at two widths, with mouse and keyboard."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator:
-    """Opens a page; at the end nothing may have gone wrong in it, or to another host."""
+    """Opens a page; afterwards it must have had no error and no request to another host."""
     contexts, problems = [], []
 
     def open_one(url: str, **options) -> Page:
@@ -100,7 +100,7 @@ def results(page: Page) -> list[str]:
 
 
 def settled(page: Page) -> list[str]:
-    """The results once they stay as they are."""
+    """The results, once they no longer change."""
     expect(page.locator("#status")).to_contain_text("most similar, in")
     before = None
     while (now := results(page)) != before:

@@ -1,4 +1,4 @@
-"""Thumbnails: the right part of the right photo, and nothing from outside the folder."""
+"""Thumbnails: the right part of the right photo, and no photo outside the folder."""
 
 import io
 import os

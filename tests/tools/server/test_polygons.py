@@ -1,4 +1,4 @@
-"""Polygons: near the mask they come from, with few corners."""
+"""Polygons are close to their masks and have few corners."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -14,7 +14,7 @@ def rle_of(bitmap: np.ndarray, x: int = 0, y: int = 0, size: tuple[int, int] = (
 
 
 def fill(rings: list, height: int, width: int) -> np.ndarray:
-    """Even-odd: what lies in an odd number of rings."""
+    """A mask by the even-odd rule: pixels inside an odd number of rings."""
     whole = np.zeros((height, width), np.uint8)
     for ring in rings:
         whole ^= coco_mask.decode(to_rle([np.array(ring)], height, width))

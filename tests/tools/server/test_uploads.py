@@ -1,4 +1,4 @@
-"""Uploads: judged by content and header before anything is decoded."""
+"""Uploads: content and header are checked before anything is decoded."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def short_side(width: int, height: int) -> int:
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG whose header says any size, whatever follows."""
+    """A PNG whose header declares any size, whatever follows."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return (

@@ -1,4 +1,4 @@
-"""What the server sees on a photo: its garments, else the photo as a whole."""
+"""An uploaded photo's garments, or the whole photo if there are none."""
 
 import io
 
@@ -16,7 +16,7 @@ BOXES = np.array([[4.0, 5, 20, 30], [22, 5, 40, 50]], np.float32)
 
 
 class Finder:
-    """Finds the given number of bags."""
+    """Detects the given number of bags."""
 
     categories = ("top", "bag")
     settings = PredictSettings(short_side=32, max_side=64)

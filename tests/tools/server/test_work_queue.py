@@ -1,4 +1,4 @@
-"""WorkQueue: a bounded number waits, order is kept, and the advice grows with the queue."""
+"""The work queue: bounded, ordered, and advising longer waits the longer it is."""
 
 import asyncio
 import threading

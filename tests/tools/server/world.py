@@ -1,4 +1,4 @@
-"""A small database with photos, with_vision that always see the same, and a server around them."""
+"""A small database with photos, a fake detector, and a server around them."""
 
 import asyncio
 import contextlib
@@ -82,9 +82,9 @@ def photo_bytes(
 
 
 class FakeVision:
-    """Sees two garments on every photo that is wide enough, the whole photo on others.
+    """Detects two garments on every photo that is wide enough, the whole photo on others.
 
-    Their vectors are those of the stored items 3 and 8. ``seconds``: how long a look takes.
+    Their vectors are those of the stored items 3 and 8. ``seconds``: duration of a detection.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -118,8 +118,8 @@ def make_service(
 
 
 @dataclass
-class Answer:
-    """Of an ASGI application."""
+class AppResponse:
+    """The response of an ASGI application."""
 
     status: int
     headers: Headers
@@ -137,7 +137,7 @@ def ask(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | str | dict | list | None = None,
-) -> Answer:
+) -> AppResponse:
     """One request to an ASGI application, without a socket. A dict or list goes as JSON."""
     sent = {"host": "localhost:8000"} | {k.lower(): v for k, v in (headers or {}).items()}
     if isinstance(body, dict | list):
@@ -160,16 +160,18 @@ def ask(
     async def send(message: dict) -> None:
         messages.append(message)
 
-    with contextlib.suppress(ZeroDivisionError):  # what tests let the server stumble over
+    with contextlib.suppress(ZeroDivisionError):  # raised on purpose by some tests
         asyncio.run(app(scope, receive, send))
     start, *parts = messages
     raw = [(name.lower(), value) for name, value in start["headers"]]
-    return Answer(start["status"], Headers(raw=raw), b"".join(m.get("body", b"") for m in parts))
+    return AppResponse(
+        start["status"], Headers(raw=raw), b"".join(m.get("body", b"") for m in parts)
+    )
 
 
 @contextmanager
 def running(service: Service, **options) -> Iterator[str]:
-    """A real server on a free port of this machine; gives its address."""
+    """A real server on a free port of this machine; yields its URL."""
     app = create_app(service, **options)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
