@@ -191,6 +191,7 @@ def report_pairs(
 
 
 def caption(pair: Pair, places: Sequence[Place]) -> str:
+    """Names, relation and similarity of a pair of photos."""
     names = [f"{places[i].split}/{places[i].path.name}" for i in (pair.first, pair.second)]
     return f"{names[0]}\n= {names[1]}\n({pair.how}, {pair.similarity:.3f})"
 
@@ -236,6 +237,7 @@ def write_outputs(
     pairs: Sequence[Pair],
     places: Sequence[Place],
 ) -> None:
+    """Write the report and the sheets that the flags ask for."""
     if arguments.json:
         write_json(arguments.json, report)
     folder = arguments.output_dir

@@ -113,6 +113,7 @@ def write_list(file: IO[str], name: str, entries: Iterable[dict[str, Any]]) -> N
 
 
 def categories(records: PhotoRecords) -> list[dict[str, Any]]:
+    """COCO's list of categories."""
     listed = list(zip(records.category_ids, records.categories, strict=True))
     if (records.garment_category < 0).any():
         listed.insert(0, (UNKNOWN_ID, records.category_name(-1)))
@@ -124,6 +125,7 @@ def categories(records: PhotoRecords) -> list[dict[str, Any]]:
 
 
 def images(records: PhotoRecords) -> Iterator[dict[str, Any]]:
+    """COCO's image entries."""
     sizes = records.sizes.tolist()
     for i, image_id in enumerate(records.image_ids.tolist()):
         width, height = sizes[i]
@@ -134,6 +136,7 @@ def images(records: PhotoRecords) -> Iterator[dict[str, Any]]:
 
 
 def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """COCO's annotation entries of the photos with these indices."""
     for i in photos:
         photo = records[i]
         for garment in photo.garments:

@@ -1,4 +1,4 @@
-"""The evaluation script: the network's road, the file's road, and bad input."""
+"""evaluate.py detector: predictions of a network or from a file, and bad input."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ CATEGORIES = ["coat", "dress"]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A small untrained detector that reports whatever it sees."""
+    """A small untrained detector that returns every detection, however low its score."""
     torch.manual_seed(0)
     model = build_detector(num_classes=2, backbone="resnet18", weights="none", pyramid_channels=16)
     path = tmp_path_factory.mktemp("weights") / "detector.pt"
@@ -61,7 +61,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in arguments])
     logger = logging.getLogger("weft")  # as other tests expect to find it
@@ -119,7 +119,7 @@ def test_perfect_results_score_one(dataset: Path, capsys) -> None:
 
 
 def describe_garments(dataset: Path) -> list[list[int]]:
-    """Add attributes to the dataset's garments; their ids, garment by garment."""
+    """Add attributes to the dataset's garments; returns their ids for each garment."""
     document = json.loads((dataset / "val.json").read_text())
     document["attributes"] = [
         {"id": 30 + i, "name": name, "supercategory": "parts"} for i, name in enumerate("abcde")
@@ -138,25 +138,25 @@ def test_attributes_of_a_result_file_are_evaluated(dataset: Path, capsys) -> Non
     path, out = dataset / "results.json", dataset / "out"
     arguments = ("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out)
 
-    def judged() -> dict:
+    def evaluated() -> dict:
         path.write_text(json.dumps(results))
         assert run(*arguments) == 0
         return json.loads((out / "metrics.json").read_text())
 
-    assert judged()["with_attributes"]["mask"]["summary"]["AP"] == 1
+    assert evaluated()["with_attributes"]["mask"]["summary"]["AP"] == 1
     assert "AP50f75" in capsys.readouterr().out
     results[1]["attribute_ids"] = [30, 31, 32, 33]  # the one coat: all wrong
-    metrics = judged()
+    metrics = evaluated()
     assert metrics["mask"]["AP"] == 1
     assert metrics["with_attributes"]["mask"]["summary"]["AP"] == 0.5
     assert metrics["with_attributes"]["box"]["per_class"]["coat"]["AP"] == 0
     for result in results:
         del result["attribute_ids"]
-    assert "with_attributes" not in judged()
+    assert "with_attributes" not in evaluated()
 
 
 def write_multitask_weights(path: Path) -> Path:
-    """A small untrained model that knows the dataset's categories and four of its attributes."""
+    """A small untrained model with the dataset's categories and four of its attributes."""
     groups = (
         LabelGroup("category", ("Dress", "coat"), True),
         LabelGroup("parts", ("d", "C", "b", "a"), False),
@@ -259,7 +259,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_categories_are_matched_by_name(dataset: Path, weights: Path, capsys) -> None:
-    def judged(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
+    def evaluated(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
         changed = json.loads(content) | {"categories": categories}
         rows = [row for row in changed["annotations"] if row["category_id"] in new_id]
         for row in rows:
@@ -269,24 +269,24 @@ def test_categories_are_matched_by_name(dataset: Path, weights: Path, capsys) ->
         data = ("--data-path", dataset, "--output-dir", out, "--device", "cpu")
         assert run("detector", "--weights", weights, *data) == 0
         metrics = json.loads((out / "metrics.json").read_text())
-        # The file speaks the set's numbers: read back, it is judged alike.
+        # The file uses the dataset's category ids: read back, it gives the same metrics.
         assert run("detector", "--predictions", out / "coco_results.json", *data) == 0
         assert json.loads((out / "metrics.json").read_text()) == metrics
         return metrics, json.loads((out / "coco_results.json").read_text())
 
     content = (dataset / "val.json").read_text()
     coat, dress = json.loads(content)["categories"]
-    metrics, results = judged("same", [coat, dress], {3: 3, 8: 8})
+    metrics, results = evaluated("same", [coat, dress], {3: 3, 8: 8})
     others = [{"id": 0, "name": "dress"}, {"id": 5, "name": "coat"}]
-    other_metrics, other_results = judged("others", others, {3: 5, 8: 0})
+    other_metrics, other_results = evaluated("others", others, {3: 5, 8: 0})
     for result in other_results:
         result["category_id"] = {0: 8, 5: 3}[result["category_id"]]
     assert other_results == results
     assert other_metrics["per_class"]["mask"]["coat"] == metrics["per_class"]["mask"]["coat"]
     group = {"id": 0, "name": "clothes"}  # as Roboflow lists one, of no garment
-    more_metrics, more_results = judged("more", [group, coat, dress], {3: 3, 8: 8})
+    more_metrics, more_results = evaluated("more", [group, coat, dress], {3: 3, 8: 8})
     assert more_results == results and more_metrics["box"] == metrics["box"]
-    fewer_metrics, fewer_results = judged("fewer", [dress], {8: 8})
+    fewer_metrics, fewer_results = evaluated("fewer", [dress], {8: 8})
     assert fewer_results == [result for result in results if result["category_id"] == 8]
     assert fewer_metrics["box"]["AP"] == metrics["per_class"]["box"]["dress"]["AP"]
 

@@ -1,4 +1,4 @@
-"""Export: the graphs compute what the networks do, and the files run in ONNX Runtime."""
+"""Export: the graphs compute the same as the networks, and the files run in ONNX Runtime."""
 
 import copy
 import functools
@@ -46,7 +46,7 @@ def photo(height: int, width: int, seed: int = 0) -> Tensor:
 
 @functools.cache
 def detector(masks: bool = True) -> Detector:
-    """Small, and lively enough to find garments of both kinds in noise."""
+    """A small detector that detects garments of both categories in noise."""
     torch.manual_seed(0)
     model = build_detector(
         num_classes=2, backbone="resnet18", load=False, masks=masks, score_threshold=0.2,
@@ -77,7 +77,7 @@ def multitask() -> Multitask:
 
 
 class Python(nn.Module):
-    """A graph run by PyTorch, called as an exported detector is."""
+    """A graph run by PyTorch, with the interface of an exported detector."""
 
     def __init__(self, model: Detector, *, mirror: bool = False) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ def test_exported_detector_gives_the_same_outputs(exported_detector: Path) -> No
 
 
 def test_many_crops_are_run_in_small_batches() -> None:
-    """A folder of hundreds of photos does not fit into memory as one batch."""
+    """Hundreds of photos would not fit into memory as one batch."""
     sizes = []
 
     class Watched(nn.Module):

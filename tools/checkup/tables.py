@@ -41,10 +41,10 @@ def statistics(records: PhotoRecords) -> dict[str, Any]:
         "masks": int(records.garment_has_mask.sum()),
         "crowds": int(records.garment_crowd.sum()),
         "identities": len(np.unique(records.garment_identity[records.garment_identity >= 0])),
-        "categories": _labelled(names, np.roll(per_category, -1)[: len(names)]),
-        "photos by short side": _labelled(_side_labels(), side_counts),
-        "garments by area": _labelled(AREAS, np.bincount(areas, minlength=len(AREAS))),
-        "photos by number of garments": _labelled(
+        "categories": _by_label(names, np.roll(per_category, -1)[: len(names)]),
+        "photos by short side": _by_label(_side_labels(), side_counts),
+        "garments by area": _by_label(AREAS, np.bincount(areas, minlength=len(AREAS))),
+        "photos by number of garments": _by_label(
             _garment_labels(), np.bincount(per_photo, minlength=MANY_GARMENTS + 1)
         ),
         "attributes": attribute_counts(records),
@@ -65,7 +65,7 @@ def attribute_counts(records: PhotoRecords) -> dict[str, dict[str, dict[str, int
     }
 
 
-def _labelled(labels: Iterable[str], counts: np.ndarray) -> dict[str, int]:
+def _by_label(labels: Iterable[str], counts: np.ndarray) -> dict[str, int]:
     return dict(zip(labels, counts.tolist(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Which copies of a picture are found, and that different pictures are not."""
+"""Copies of a picture are found, different pictures are not."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from tools.checkup.duplicates import THUMBNAIL, find_duplicates
 
 
 def scene(seed: int) -> np.ndarray:
-    """A picture with structure at all scales, as photos have: random boxes on a gradient."""
+    """A picture with structure at all scales, like a photo: random boxes on a gradient."""
     rng = np.random.default_rng(seed)
     picture = np.add.outer(np.linspace(0, 90, 400), np.linspace(0, 90, 300)).astype(np.uint8)
     for _ in range(40):

@@ -1,4 +1,4 @@
-"""Tables of a checkup."""
+"""The tables of check_dataset.py."""
 
 import io
 

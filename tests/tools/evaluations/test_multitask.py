@@ -47,7 +47,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
-    """Eleven photos of four products: main and back views, one category nobody trained on."""
+    """Eleven photos of four products: main and back views, one category unknown to the model."""
     root = tmp_path_factory.mktemp("data") / "shop"
     rows = []
     for i in range(11):
@@ -63,7 +63,7 @@ def shop(tmp_path_factory) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in ("multitask", *arguments, "--device", "cpu")])
     logger = logging.getLogger("weft")  # as other tests expect to find it

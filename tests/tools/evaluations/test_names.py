@@ -1,4 +1,4 @@
-"""Counts of what is shown on photos of one known garment: by hand, on ranks, and bad input."""
+"""``evaluate.py names``: counts worked by hand, on several ranks, and bad input."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_most_limits_photos_per_category(dataset: Path) -> None:
 
 
 def test_counts_of_one_photo_by_hand() -> None:
-    """Several garments of the name count once as found, each as right; none, and no photo."""
+    """Several right detections count once as named, each as right; also none, and no photo."""
     detector = SimpleNamespace(categories=CATEGORIES)
     key = 3, "bag"
 

@@ -28,7 +28,7 @@ def at(degrees: list[float]) -> np.ndarray:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in ("retrieval", *arguments)])
     logger = logging.getLogger("weft")  # as other tests expect to find it
@@ -44,7 +44,7 @@ def metrics_of(folder: Path, *arguments: object) -> dict:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """32 products in a main and a back view; item vectors know products, color ones colors."""
+    """32 products in a main and a back view; item vectors encode products, color vectors colors."""
     items, item, color = [], [], []
     for i in range(64):
         product, view = i // 2, ("main", "back")[i % 2]
@@ -72,7 +72,7 @@ def test_metrics_of_aspects_weights_and_tuning(database: Path, tmp_path: Path, c
     assert run_ranks(2, run, *flags) == [0, 0]
     assert json.loads((two / "metrics.json").read_text()) == found
     printed = capsys.readouterr().out
-    assert printed.startswith("64 items\n")  # no blank line for each bar that nobody watches
+    assert printed.startswith("64 items\n")  # no blank lines from hidden progress bars
     for word in ("weighted", "tuned on half", "P@10 color", "mAP"):
         assert word in printed
 
@@ -183,7 +183,7 @@ def df2(tmp_path: Path) -> Path:
 
 
 def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
-    """Two detections of the query: the surer one is off by half and finds the wrong photo first."""
+    """Two detections of the query: the better scored one has IoU 1/2 and a wrong first result."""
     records = load_dataset("deepfashion2", df2, split="val")
     name = records.categories[7]
     rows = [
@@ -229,7 +229,7 @@ def stored_df2(folder: Path, photos: Path, category: str) -> Path:
 
 
 def test_deepfashion2_evaluates_the_given_split(df2: Path, tmp_path: Path, capsys) -> None:
-    """All splits number their photos alike, so that names cannot tell them apart."""
+    """All splits use the same file names, so photos must be matched by path."""
     product = df2_item(8, 14, style=2)
     both = {"pair_id": 7, "item1": product}
     write_df2(df2, {"000001": both | {"source": "user"}, "000002": both | {"source": "shop"}})
