@@ -187,7 +187,7 @@ def test_missing_photos_and_invalid_locations_are_reported_before_loading_models
     assert "no pattern that matches any" in fails(capsys, f"{photos}/*.tif", *junk, db)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
-    assert "holds x and no database" in fails(capsys, photos, *junk, tmp_path / "full")
+    assert "holds x but no database" in fails(capsys, photos, *junk, tmp_path / "full")
     assert "Not a directory" in fails(capsys, photos, *junk, tmp_path / "full/x")
     assert "no Milvus server" in fails(capsys, photos, *junk, "http://127.0.0.1:1#garments")
     run(*command)
@@ -212,7 +212,7 @@ def test_other_precision_is_refused(tmp_path: Path, capsys, monkeypatch) -> None
     assert "precision fp32, now it is bf16" in fails(capsys, *command, "--precision", "bf16")
     with open_database(db) as store:  # as builds were before they noted it
         del store.about["made_by"]["precision"]
-        store.note(store.about)
+        store.set_about(store.about)
     run(*command, "--precision", "bf16")
     assert "precision bf16, now it is fp32" in fails(capsys, *command), "noted in passing"
     table = write_table(photos, [{"file_name": "0.png"}])
