@@ -1,9 +1,9 @@
-# make demo    finds, describes, searches, measures on rendered photos; shows it (a few minutes)
-# make test    the test suite, two files at a time (JOBS=8 for more)
-# make lint    style
+# make demo    runs the whole pipeline on rendered photos and shows the results (a few minutes)
+# make test    runs the test suite, two files at a time (JOBS=8 for more)
+# make lint    checks style and formatting
 #
-# Each creates .venv from env.txt when it is missing or env.txt has changed. PYTHON picks another
-# interpreter for it: make test PYTHON=python3.12
+# Each first creates .venv from env.txt if it is missing or env.txt has changed, with python3 or the
+# interpreter named by PYTHON: make test PYTHON=python3.12
 
 PYTHON ?= python3
 JOBS ?= 2

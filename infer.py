@@ -51,7 +51,7 @@ from engine.outputs.summary import assemble, print_summary
 from engine.pixels.find_photos import MARKER, find_photos
 from engine.pixels.photos import PhotoError
 from engine.threads import map_ahead, threads
-from retrieval.search import weights_of
+from retrieval.search import weights_from_flag
 from retrieval.similar import SimilarItems
 from retrieval.store import Hit, open_database
 
@@ -66,7 +66,7 @@ def infer(arguments: argparse.Namespace) -> None:
     store = weights = None
     if arguments.database:
         store = open_database(arguments.database, read_only=True)
-        weights = weights_of(arguments.aspect_weights, store.schema)
+        weights = weights_from_flag(arguments.aspect_weights, store.schema)
     finder = model_flags.build_finder(arguments, device)
     describer = model_flags.build_describer(arguments, device)
     similar = None

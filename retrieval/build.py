@@ -1,8 +1,8 @@
-"""Updates a database to its photos: which are new, changed or gone, and the work to be done.
+"""Updates a database: which photos are new, changed or gone, and the work to be done.
 
 A photo is done if the store holds its current state (file size and modification time); unreadable
-photos are tried again in every build. A rank writes finished photos once a second, so that a kill
-costs seconds of work.
+photos are tried again in every build. Each rank writes finished photos once a second, so that a
+kill costs seconds of work.
 """
 
 import os
@@ -23,8 +23,8 @@ from retrieval.garment_sources import GarmentSource
 from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key
 
 BATCH_SECONDS = 1.0
-BATCH_PHOTOS = 1000  # at most so many wait in memory
-GIVEN = "given"  # garments and labels of an annotated dataset
+BATCH_PHOTOS = 1000  # most photos that wait in memory
+GIVEN = "given"  # in MADE_BY: garments and labels come from an annotated dataset
 MADE_BY = "made_by"  # in a store's ``about``: the settings its items depend on besides the photos
 
 
@@ -58,8 +58,8 @@ def plan_build(
         root: folder of the photos.
         names: of all photos, relative to it.
         is_gone: whether to remove a stored photo that is not among ``names``.
-        is_stored: for each of some photos with unchanged files, whether its labels are unchanged,
-            too; None: labels need no check.
+        is_stored: (store, names of photos with unchanged files) -> whether each one's labels are
+            unchanged, too; None: labels need no check.
     """
     stored, pending, unchanged, refused = store.photos(), [], [], []
     for name in names:
@@ -82,7 +82,7 @@ def state_of(root: Path, name: str) -> PhotoState:
     """The current state of a photo's file."""
     try:
         status = os.stat(f"{root}/{name}")  # noqa: PTH116 (half the time of paths)
-    except OSError:  # reading it will report the error
+    except OSError:  # will be reported when the photo is read
         return PhotoState(name, 0, 0)
     return PhotoState(name, status.st_size, status.st_mtime_ns)
 
@@ -114,7 +114,7 @@ def entries(
 def put_in_batches(
     found: Iterable[PhotoEntry], sink: PhotoSink, meanwhile: Callable[[], None]
 ) -> None:
-    """Put photos into a sink in batches, at least every BATCH_SECONDS.
+    """Put photos into a sink in batches, one every BATCH_SECONDS or BATCH_PHOTOS.
 
     Args:
         found: the photos with their items and vectors.
@@ -139,7 +139,7 @@ def require_same_settings(store: Store, made_by: dict[str, Any]) -> None:
         InputError: naming the first setting that differs.
     """
     stored = store.about.get(MADE_BY, made_by)
-    if "precision" not in stored:  # older builds noted it only where a detector ran
+    if "precision" not in stored:  # older builds recorded it only if a detector ran
         stored = stored | {"precision": made_by.get("precision")}
     for what in dict.fromkeys((*stored, *made_by)):
         old, new = stored.get(what), made_by.get(what)
@@ -169,7 +169,7 @@ def relative_names(root: Path, found_root: Path, names: list[str]) -> list[str]:
     for path, name in zip(paths, names, strict=True):
         require(
             not name.startswith("../"),
-            f"{path}: not below {root}, from which this database's photos are named; give "
-            "--root FOLDER where the photos have moved, or build another database",
+            f"{path}: not below {root}, the root of this database's photos; give --root FOLDER if "
+            "the photos have moved, or build another database",
         )
     return names

@@ -1,17 +1,17 @@
 """The local database: a folder that one process writes and any number read.
 
-Order of a commit, so that a kill or a power loss at any moment leaves the last committed state:
+A commit has two steps; a kill or a power loss at any moment leaves the last committed state:
 
-1. vectors are appended behind the last counted row and fsynced (a new file's folder as well);
-2. one SQLite transaction removes what is replaced, adds the items, the blocks' checksums and the
-   new number of rows. SQLite fsyncs; its commit is the moment the items exist.
+1. vectors are appended after the last committed row and fsynced (and a new file's folder as well);
+2. one SQLite transaction removes the replaced items, adds the new ones, and records the blocks'
+   checksums and the new number of rows. When SQLite commits it, the items exist.
 
-Counted rows are never changed in place, so readers' mappings stay valid; what a killed writer
-appended without committing is written over. A compaction writes all live rows into a new
-generation of segments, switches to it in one transaction and then deletes the old one, which
-readers that still map it keep until they look again.
+Committed rows are never changed in place, so readers' mappings stay valid. Rows that a killed
+writer appended without committing are overwritten by the next one. A compaction writes all live
+rows into a new generation of segments, switches to it in one transaction and then deletes the old
+generation; readers that still map the old files keep them until their next transaction.
 
-What lies where on the disk: ``retrieval.folder``.
+The files on disk are described in ``retrieval.folder``.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import numpy as np
 from engine.config import require
 from engine.errors import InputError
 from engine.lock import Lock
-from retrieval import folder as names
+from retrieval import folder as db_folder
 from retrieval.features import FeatureSchema
 from retrieval.item_table import ItemTable
 from retrieval.reader import DatabaseReader
@@ -33,8 +33,8 @@ from retrieval.shards import Shard, shards
 from retrieval.store import Item, PhotoEntry, check_rows, merge_entries
 from retrieval.view import ADVICE, View
 
-COPY_ROWS = 1 << 14  # of a compaction, in memory at a time
-TIDY_ROWS = 1 << 12  # of fewer rows it is not worth it
+COPY_ROWS = 1 << 14  # rows that a compaction holds in memory at a time
+MIN_ROWS_TO_COMPACT = 1 << 12
 
 
 class LocalDatabase(DatabaseReader):
@@ -50,27 +50,27 @@ class LocalDatabase(DatabaseReader):
         about: Mapping[str, Any] | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
-            if not names.is_database(folder):
+            if not db_folder.is_database(folder):
                 may_create = create and not read_only
                 require(may_create, f"{folder}: no database there; build one first")
-                require(schema is not None, f"{folder}: a new one needs to know its features")
-                names.prepare(folder)
+                require(schema is not None, f"{folder}: a new database needs a feature schema")
+                db_folder.prepare(folder)
             self._lock = None
             if not read_only:
-                self._lock = Lock(folder / names.LOCK, folder, "name another database")
+                self._lock = Lock(folder / db_folder.LOCK, folder, "name another database")
                 undo.callback(self._lock.close)
-            # Looked at again: another process may have made it before we had the lock.
-            if not names.is_database(folder):
-                ItemTable(folder / names.TABLE, create=True, read_only=False).close()
-                names.write_description(folder, schema, Layout(schema.dim), about or {})
-            stored, layout, self.about = names.read_description(folder)
+            # Checked again: another process may have created it before we had the lock.
+            if not db_folder.is_database(folder):
+                ItemTable(folder / db_folder.TABLE, create=True, read_only=False).close()
+                db_folder.write_description(folder, schema, Layout(schema.dim), about or {})
+            stored, layout, self.about = db_folder.read_description(folder)
             self.name = str(folder)
             if schema is not None:
                 stored.require_same(schema, str(folder))
-            table = ItemTable(folder / names.TABLE, create=False, read_only=read_only)
+            table = ItemTable(folder / db_folder.TABLE, create=False, read_only=read_only)
             undo.callback(table.close)
             super().__init__(folder, stored, layout, table)
-            self._knows_end = False  # whether the last block's rows were looked at
+            self._end_is_checked = False  # whether the last block is known to be undamaged
             if self._lock:
                 remove_other_generations(self._segments, table.state().generation)
             undo.pop_all()
@@ -81,9 +81,9 @@ class LocalDatabase(DatabaseReader):
         if self._lock:
             self._lock.close()
 
-    def note(self, about: Mapping[str, Any]) -> None:
+    def set_about(self, about: Mapping[str, Any]) -> None:
         self._require_writer()
-        names.write_description(self.folder, self.schema, self.layout, about)
+        db_folder.write_description(self.folder, self.schema, self.layout, about)
         self.about = dict(about)
 
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
@@ -107,18 +107,18 @@ class LocalDatabase(DatabaseReader):
         self._commit(items, vectors, lambda: self._table.rows_of_keys(item.key for item in items))
 
     def delete(self, keys: Iterable[str]) -> int:
-        return self._commit((), self._nothing(), lambda: self._table.rows_of_keys(keys))
+        return self._commit((), self._no_vectors(), lambda: self._table.rows_of_keys(keys))
 
     def delete_photos(self, photos: Iterable[str]) -> int:
         photos = list(photos)
         return self._commit(
             (),
-            self._nothing(),
+            self._no_vectors(),
             lambda: self._table.rows_of_photos(photos),
             lambda: self._table.forget_states(photos),
         )
 
-    def _nothing(self) -> np.ndarray:
+    def _no_vectors(self) -> np.ndarray:
         return np.zeros((0, self.schema.dim), np.float32)
 
     def _commit(
@@ -128,7 +128,14 @@ class LocalDatabase(DatabaseReader):
         replaced: Callable[[], np.ndarray],
         record: Callable[[], None] = lambda: None,
     ) -> int:
-        """The two steps of the module's docstring; returns how many items were removed."""
+        """Commit in the two steps of the module's docstring; returns how many items were removed.
+
+        Args:
+            items: to add.
+            vectors: f32[n, D], theirs.
+            replaced: finds the rows of the items to remove; called inside the transaction.
+            record: further changes of the item table, made in the same transaction.
+        """
         self._require_writer()
         with self._guard:
             start = self._next_row()
@@ -143,16 +150,16 @@ class LocalDatabase(DatabaseReader):
                     checksums = block_checksums(self.layout, start, vectors, before)
                     self._table.set_rows(start + len(items), checksums)
                 record()
-            self._knows_end = self._knows_end or len(items) > 0
+            self._end_is_checked = self._end_is_checked or len(items) > 0
         return len(gone)
 
     def _next_row(self) -> int:
-        """Where to append: behind the last row, or in the next block where the last is damaged.
+        """Where to append: after the last row, or in the next block if the last one is damaged.
 
-        A checksum that goes on from a damaged beginning would condemn the new rows as well.
+        A block has one checksum, so rows appended to a damaged block would count as damaged too.
         """
         rows, size = self._table.state().rows, self.layout.block_rows
-        if self._knows_end or rows % size == 0:
+        if self._end_is_checked or rows % size == 0:
             return rows
         with self._reading() as view:
             return rows if view.is_sound(rows // size) else (rows // size + 1) * size
@@ -173,7 +180,7 @@ class LocalDatabase(DatabaseReader):
             )
             count += len(entries)
         if is_finished:
-            # The files first: without them, what was remembered about them does no harm.
+            # The files first: a recorded offset without its file does no harm.
             shard.remove()
             with self._table.writing():
                 self._table.set_absorbed(shard.name, None)
@@ -185,10 +192,10 @@ class LocalDatabase(DatabaseReader):
             self._require_writer()
         with self._reading() as view:
             problems = self._table.check()
-        # Outside of the transaction: reading every vector takes long, and would hold up a writer.
+        # Outside of the transaction: reading every vector takes long and would block the writer.
         bad = [block for block in view.blocks() if not view.is_sound(block)]
         with self._reading() as newest:
-            if newest.state.generation != view.state.generation:
+            if newest.state.generation != view.state.generation:  # compacted meanwhile: start over
                 return self.verify(repair=repair)
             lost = [self._table.rows_between(*view.block_range(block)) for block in bad]
             problems += [
@@ -211,13 +218,13 @@ class LocalDatabase(DatabaseReader):
             self._table.remove(rows)
             self._table.forget_states({item.photo for item in items.values()})
 
-    def tidy(self) -> None:
-        """Compact where more rows are dead than alive."""
-        if self._table.state().rows > max(2 * self.count(), TIDY_ROWS):
+    def compact_if_worthwhile(self) -> None:
+        """Compact if more than half of the rows are dead."""
+        if self._table.state().rows > max(2 * self.count(), MIN_ROWS_TO_COMPACT):
             self.compact()
 
     def compact(self) -> None:
-        """Give back the space of replaced and deleted rows. Needs room for a second copy."""
+        """Free the space of replaced and deleted rows. Needs disk space for a second copy."""
         self._require_writer()
         with self._guard:
             with self._reading() as view:
@@ -226,12 +233,12 @@ class LocalDatabase(DatabaseReader):
             checksums = self._copy(view, rows, generation)
             with self._table.writing():
                 self._table.renumber(generation, len(rows), checksums)
-            self._view, self._knows_end = None, True
+            self._view, self._end_is_checked = None, True
             remove_other_generations(self._segments, generation)
             self._table.vacuum()
 
     def _copy(self, view: View, rows: np.ndarray, generation: int) -> list[tuple[int, int]]:
-        """Write rows as a new generation; returns its blocks' checksums."""
+        """Write rows as a new generation; returns (block, checksum) of each of its blocks."""
         checksums = []
         size = self.layout.block_rows
         step = max(COPY_ROWS // size, 1) * size  # whole blocks, so that each has one checksum

@@ -1,16 +1,16 @@
 """DeepFashion2's consumer-to-shop protocol (Ge et al. 2019), by the rule of its official script.
 
-1. Every annotated consumer garment with a style above 0 is a query to be answered; their number is
-   the denominator, found or not.
+1. Every annotated consumer garment with a style above 0 is a query; their number is the
+   denominator, whether they are detected or not.
 2. In each consumer photo every detection is assigned to the annotated garment (of any style) it
-   overlaps most. The rule asks for no minimum overlap: a detection that overlaps none goes to the
-   photo's first garment. The strict variant asks for one.
-3. Among the detections assigned to a garment, those of its class are its candidates; the one of
-   the highest score answers.
-4. It is a hit at k when any of its first k results lies in a photo with a garment of the same
-   pair_id and style, and overlaps such a garment there by IoU 0.5 or more.
+   overlaps most. The rule requires no minimum overlap: a detection that overlaps none goes to the
+   photo's first garment. The strict variant requires one.
+3. Among the detections assigned to a garment, those of its class are its candidates; the one with
+   the highest score counts.
+4. It is a hit at k if any of its first k gallery detections is in a photo with a garment of the
+   same pair_id and style, and overlaps such a garment there by IoU 0.5 or more.
 
-An answer may hold fewer than 20 results. Boxes are xyxy in pixels.
+A result may hold fewer than 20 gallery detections. Boxes are xyxy in pixels.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 KS = (1, 5, 10, 15, 20)
-RESULTS = 20  # that an official result holds for each detection
+RESULTS = 20  # gallery detections per consumer detection in an official result file
 GALLERY_IOU = 0.5
 
 
@@ -33,17 +33,17 @@ class TrueGarment:
     box: tuple[float, float, float, float]
     pair_id: int
     style: int
-    category: int  # 1-based; 0 in the gallery, where the rule does not look at it
+    category: int  # 1-based; 0 in the gallery, where the rule ignores it
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One detected consumer garment and what was found for it, best first.
+class QueryResult:
+    """One detected consumer garment and the gallery detections found for it, best first.
 
     Attributes:
         image_id, box, category (1-based), score: of the detection.
-        found_images: shop photos.
-        found_boxes: detections on them, as many.
+        found_images: the gallery detections' photos.
+        found_boxes: and their boxes, in the same order.
     """
 
     image_id: int
@@ -56,10 +56,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one query: the rank of its first hit (from 1), or why there is none.
+    """The outcome of one query: the rank of its first hit (from 1), or why there is none.
 
     ``failure`` is "" for a hit, else "not_detected" (no detection is assigned to the garment),
-    "wrong_class" (none of the assigned has its class) or "wrong_neighbor" (answered, but no hit).
+    "wrong_class" (none of those has its class) or "wrong_neighbor" (nothing found is a hit).
     """
 
     query: TrueGarment
@@ -67,10 +67,10 @@ class Outcome:
     failure: str
 
 
-def judge_answers(
+def evaluate_results(
     queries: Sequence[TrueGarment],
     gallery: Sequence[TrueGarment],
-    answers: Sequence[Answer],
+    results: Sequence[QueryResult],
     *,
     min_iou: float | None = None,
 ) -> list[Outcome]:
@@ -80,9 +80,9 @@ def judge_answers(
         queries: all annotated garments of the consumer photos, also those of style 0: detections
             may be assigned to them.
         gallery: all annotated garments of the shop photos.
-        answers: one for every detected consumer garment; those on other photos are ignored.
-        min_iou: None for the official rule; the strict variant leaves out detections that overlap
-            their garment less.
+        results: one for every detected consumer garment; those on other photos are ignored.
+        min_iou: None for the official rule; the strict variant ignores detections whose IoU with
+            their garment is lower.
     """
     wanted = defaultdict(list)
     for garment in gallery:
@@ -90,60 +90,60 @@ def judge_answers(
     annotated, given = defaultdict(list), defaultdict(list)
     for garment in queries:
         annotated[garment.image_id].append(garment)
-    for answer in answers:
-        given[answer.image_id].append(answer)
+    for result in results:
+        given[result.image_id].append(result)
     outcomes = []
     for image_id, garments in annotated.items():
         assigned = assign(garments, given[image_id], min_iou)
-        for garment, its_answers in zip(garments, assigned, strict=True):
+        for garment, its_results in zip(garments, assigned, strict=True):
             if garment.style > 0:
                 relevant = wanted[garment.pair_id, garment.style]
-                outcomes.append(_outcome(garment, its_answers, relevant))
+                outcomes.append(_outcome(garment, its_results, relevant))
     return outcomes
 
 
 def assign(
-    garments: Sequence[TrueGarment], answers: Sequence[Answer], min_iou: float | None
-) -> list[list[Answer]]:
-    """The answers that belong to each garment of one photo."""
-    assigned: list[list[Answer]] = [[] for _ in garments]
-    if not answers:
+    garments: Sequence[TrueGarment], results: Sequence[QueryResult], min_iou: float | None
+) -> list[list[QueryResult]]:
+    """The results whose detections are assigned to each garment of one photo."""
+    assigned: list[list[QueryResult]] = [[] for _ in garments]
+    if not results:
         return assigned
-    overlaps = box_ious([a.box for a in answers], [g.box for g in garments])
-    for answer, row in zip(answers, overlaps, strict=True):
-        best = int(row.argmax())  # the first of equals, so garment 0 where all are 0
+    overlaps = box_ious([r.box for r in results], [g.box for g in garments])
+    for result, row in zip(results, overlaps, strict=True):
+        best = int(row.argmax())  # the first of equals, so garment 0 if all are 0
         if min_iou is None or row[best] >= min_iou:
-            assigned[best].append(answer)
+            assigned[best].append(result)
     return assigned
 
 
 def _outcome(
-    query: TrueGarment, answers: Sequence[Answer], relevant: Sequence[TrueGarment]
+    query: TrueGarment, results: Sequence[QueryResult], relevant: Sequence[TrueGarment]
 ) -> Outcome:
-    if not answers:
+    if not results:
         return Outcome(query, None, "not_detected")
-    candidates = [answer for answer in answers if answer.category == query.category]
+    candidates = [result for result in results if result.category == query.category]
     if not candidates:
         return Outcome(query, None, "wrong_class")
-    best = max(candidates, key=lambda answer: answer.score)  # the first of equals
+    best = max(candidates, key=lambda result: result.score)  # the first of equals
     rank = first_hit(best, relevant)
     return Outcome(query, rank, "" if rank else "wrong_neighbor")
 
 
-def first_hit(answer: Answer, relevant: Sequence[TrueGarment]) -> int | None:
-    """Rank, from 1, of the first result that overlaps a relevant garment; None without any."""
+def first_hit(result: QueryResult, relevant: Sequence[TrueGarment]) -> int | None:
+    """Rank, from 1, of the first gallery detection that is a hit; None if there is none."""
     boxes = defaultdict(list)
     for garment in relevant:
         boxes[garment.image_id].append(garment.box)
-    results = zip(answer.found_images, answer.found_boxes, strict=True)
-    for rank, (image_id, box) in enumerate(results, 1):
+    found = zip(result.found_images, result.found_boxes, strict=True)
+    for rank, (image_id, box) in enumerate(found, 1):
         if image_id in boxes and (box_ious([box], boxes[image_id]) >= GALLERY_IOU).any():
             return rank
     return None
 
 
 def summarize(outcomes: Sequence[Outcome], ks: Sequence[int] = KS) -> dict[str, Any]:
-    """Top-k accuracies, and for each k where the rest was lost; each k's shares sum to 1.
+    """Top-k accuracies, and for each k the reasons of the misses; each k's shares sum to 1.
 
     Returns:
         {"queries": N, "top1": ..., "lost": {"top1": {"not_detected", "wrong_class",

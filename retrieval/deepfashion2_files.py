@@ -1,4 +1,4 @@
-"""DeepFashion2's retrieval files: the truth (queries, gallery) and the results, as official JSON.
+"""DeepFashion2's retrieval files in the official JSON: ground truth (queries, gallery) and results.
 
 queries  [{"query_image_id", "style", "cls", "pair_id", "bbox": [x1, y1, x2, y2]}]
 gallery  [{"gallery_image_id", "style", "pair_id", "bbox"}]
@@ -17,13 +17,13 @@ import numpy as np
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
 from engine.files import replacing
-from retrieval.deepfashion2 import Answer, TrueGarment
+from retrieval.deepfashion2 import QueryResult, TrueGarment
 
 Row = TypeVar("Row")
 
 
-def truth_of(records: PhotoRecords) -> tuple[list[TrueGarment], list[TrueGarment]]:
-    """(queries, gallery): the garments of the consumers' and of the shops' photos of a split."""
+def queries_and_gallery(records: PhotoRecords) -> tuple[list[TrueGarment], list[TrueGarment]]:
+    """(queries, gallery): the garments of a split's consumer photos and of its shop photos."""
     sides: dict[str, list[TrueGarment]] = {"user": [], "shop": []}
     for row, photo in enumerate(records.garment_photo.tolist()):
         source = records.source_of(photo)
@@ -41,12 +41,12 @@ def truth_of(records: PhotoRecords) -> tuple[list[TrueGarment], list[TrueGarment
 
 
 def read_queries(path: Path) -> list[TrueGarment]:
-    """Raises InputError for another kind of file, naming the entry."""
+    """Read a file of queries; InputError names the entry that is not one."""
     return _read(path, lambda row: _true_garment(row, "query_image_id", int(row["cls"])))
 
 
 def read_gallery(path: Path) -> list[TrueGarment]:
-    """Raises InputError for another kind of file, naming the entry."""
+    """Read a file of gallery garments; InputError names the entry that is not one."""
     return _read(path, lambda row: _true_garment(row, "gallery_image_id", 0))
 
 
@@ -55,39 +55,39 @@ def _true_garment(row: dict[str, Any], image_key: str, category: int) -> TrueGar
     return TrueGarment(int(row[image_key]), _box(row["bbox"]), pair_id, style, category)
 
 
-def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+def write_results(path: Path, results: Iterable[QueryResult]) -> None:
     """Write a result file."""
     rows = [
         {
-            "query_image_id": a.image_id, "query_bbox": list(a.box), "query_cls": a.category,
-            "query_score": a.score, "gallery_image_id": list(a.found_images),
-            "gallery_bbox": [list(box) for box in a.found_boxes],
+            "query_image_id": r.image_id, "query_bbox": list(r.box), "query_cls": r.category,
+            "query_score": r.score, "gallery_image_id": list(r.found_images),
+            "gallery_bbox": [list(box) for box in r.found_boxes],
         }
-        for a in answers
+        for r in results
     ]  # fmt: skip
     with replacing(path, "w") as file:
         json.dump(rows, file)
 
 
-def read_answers(path: Path) -> list[Answer]:
-    """Read a result file; an answer may hold any number of results.
+def read_results(path: Path) -> list[QueryResult]:
+    """Read a result file; a result may hold any number of gallery detections.
 
     Raises:
-        InputError: another kind of file, naming the entry.
+        InputError: naming the entry that is not a result.
     """
-    return _read(path, _answer)
+    return _read(path, _query_result)
 
 
-def _answer(row: dict[str, Any]) -> Answer:
+def _query_result(row: dict[str, Any]) -> QueryResult:
     images = tuple(int(image) for image in row["gallery_image_id"])
     boxes = tuple(_box(box) for box in row["gallery_bbox"])
     if len(images) != len(boxes):
         raise ValueError(f"{len(images)} gallery images but {len(boxes)} boxes")
     score = float(row["query_score"])
     if not math.isfinite(score):
-        raise ValueError(f"{score} is no score")  # the best of several could not be told
+        raise ValueError(f"{score} is no score")  # NaN cannot be compared with other scores
     box = _box(row["query_bbox"])
-    return Answer(int(row["query_image_id"]), box, int(row["query_cls"]), score, images, boxes)
+    return QueryResult(int(row["query_image_id"]), box, int(row["query_cls"]), score, images, boxes)
 
 
 def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -101,7 +101,7 @@ def _read(path: Path, convert: Callable[[dict[str, Any]], Row]) -> list[Row]:
     try:
         rows = json.loads(Path(path).read_text())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give a file of the official shape") from error
+        raise InputError(f"{path}: {error.strerror}; give a file in the official format") from error
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); write it again") from error
     if not isinstance(rows, list):

@@ -1,18 +1,19 @@
 """Classical descriptors of a garment's color, texture and shape: no network, no weights.
 
-They are what learned features must beat, and what a database can hold without any model.
+They are the baseline for learned features, and what a database can hold without any model.
 
 =========  =====================================================  ===============================
 aspect     what it is                                             what it ignores
 =========  =====================================================  ===============================
-color      soft histogram over CIE Lab                            flip, crop, blur, where colors lie
+color      soft histogram over CIE Lab                            flip, crop, blur, where colors are
 texture    per octave: strength, direction and straightness of    hue, small rotation, swapped light
-           edges along the main axis of color variation           and dark, place
-shape      outline in its own square and directions of its edges  hue, texture, scale, place
+           edges along the main axis of color variation           and dark, position
+shape      outline scaled to its own square and its edges'        hue, texture, scale, position
+           directions
 =========  =====================================================  ===============================
 
-Color and texture are square roots of shares (Hellinger's embedding: the inner product of two is
-their overlap), shape is a centered picture; each has unit length.
+Color and texture are square roots of histogram shares (Hellinger's embedding: the inner product of
+two is their overlap), shape is a centered picture; each has unit length.
 """
 
 from functools import cache
@@ -24,7 +25,7 @@ from engine.pixels.foreground import Foreground, find_foreground
 
 VERSION = 1  # raised whenever the numbers change
 
-COLOR_SIZE = 48  # px; finer patterns mix, as they do for the eye and under blur
+COLOR_SIZE = 48  # px; colors of finer patterns mix, as they do to the eye and under blur
 LEVELS = 32  # of each RGB channel, before the histogram
 LIGHTNESS_STEP = 20.0  # Lab units between bin centers
 CHROMA_STEP = 20.0
@@ -47,9 +48,9 @@ def describe(crop: np.ndarray, mask: np.ndarray | None = None) -> dict[str, np.n
 
     Args:
         crop: u8[S,S,3] RGB.
-        mask: u8[S,S], 0..255: the garment, or the part of the crop that the photo covers, or None
-            for all of it. Without an outline a plain backdrop is told from the garment; failing
-            that, the middle of the crop counts.
+        mask: u8[S,S], 0..255: the garment, or the part of the crop that the photo covers; None for
+            all of it. If it is not a garment's outline, a plain backdrop is separated from the
+            garment; if there is none, the middle of the crop is used.
 
     Returns:
         {"color", "texture", "shape"}: f32[d] of unit length.
@@ -81,7 +82,7 @@ def color(crop: np.ndarray, foreground: Foreground) -> np.ndarray:
 
 
 def _average(crop: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colors f32[N,3] and weights f32[N] of a smaller crop, backgrounds not bleeding in."""
+    """Colors f32[N,3] and weights f32[N] of a reduced crop, without background colors mixed in."""
     target = tuple(min(side, size) for side in crop.shape[1::-1])
     small = cv2.resize(weights, target, interpolation=cv2.INTER_AREA)
     sums = cv2.resize(crop * weights[..., None], target, interpolation=cv2.INTER_AREA)
@@ -106,14 +107,14 @@ def _memberships() -> np.ndarray:
 
 
 def texture(crop: np.ndarray, foreground: Foreground) -> np.ndarray:
-    """Per octave: how strong edges are, which way they run, how straight: f32[d]."""
+    """Strength, direction and straightness of edges per octave: f32[d]."""
     size = tuple(min(side, TEXTURE_SIZE) for side in crop.shape[1::-1])
     photo = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
     weights = cv2.resize(foreground.weights, size, interpolation=cv2.INTER_AREA)
     field = _main_variation(photo, weights)
     parts = []
     for _ in range(OCTAVES):
-        # The outline's own edges are shape, not texture, unless there is hardly anything else.
+        # The outline's own edges are shape, not texture; kept only if little else would remain.
         inner = cv2.erode(weights, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
         parts += _octave(field, inner if inner.sum() > 0.1 * weights.sum() else weights)
         field, weights = _halve(field), _halve(weights)
@@ -121,9 +122,9 @@ def texture(crop: np.ndarray, foreground: Foreground) -> np.ndarray:
 
 
 def _main_variation(photo: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The photo along the Lab axis that its fine structure varies most on: f32[H,W].
+    """The photo projected onto the Lab axis along which its fine structure varies most: f32[H,W].
 
-    Red and blue stripes differ as clearly as dark and light ones, whatever their hues.
+    So stripes of any two hues differ as clearly as dark and light ones.
     """
     lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
     fine = (lab - cv2.GaussianBlur(lab, (0, 0), 4)).reshape(-1, 3)
@@ -137,7 +138,7 @@ def _octave(field: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
     dx, dy = (cv2.Sobel(field, cv2.CV_32F, i, 1 - i, scale=0.125) for i in (1, 0))
     xx, yy, xy = (cv2.GaussianBlur(p, (0, 0), 1.5) for p in (dx * dx, dy * dy, dx * dy))
     energy = xx + yy
-    # Doubled angle: an edge and its opposite are one direction.
+    # Doubled angle, so that an edge and its opposite have the same direction.
     along, across = xx - yy, 2 * xy
     straight = cv2.magnitude(along, across) / (energy + 0.05)
     turn = cv2.phase(along, across) * (DIRECTIONS / (2 * np.pi))
@@ -151,9 +152,9 @@ def _octave(field: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
 
 
 def _directions(turn: np.ndarray, strength: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Edge strength by direction: f64[DIRECTIONS], nearly empty where there are hardly edges.
+    """Edge strength by direction: f64[DIRECTIONS], near zero if there are hardly any edges.
 
-    Smoothed around the circle, so that small turns change little.
+    Smoothed around the circle, so that small rotations change little.
     """
     histogram = _soft_histogram(turn, strength, DIRECTIONS + 1)
     histogram[0] += histogram[-1]
@@ -183,9 +184,9 @@ def _halve(plane: np.ndarray) -> np.ndarray:
 
 
 def shape(crop: np.ndarray, foreground: Foreground) -> np.ndarray:
-    """The outline's picture and the directions of its edges, in its own square: f32[d].
+    """The outline's picture and its edges' directions, scaled to a square: f32[d].
 
-    Without any outline the blurred lightness stands in for it.
+    Without an outline, the blurred lightness is used instead.
     """
     known = foreground.outline is not None
     picture = _in_own_square(foreground.outline if known else _lightness(crop))
@@ -197,7 +198,7 @@ def shape(crop: np.ndarray, foreground: Foreground) -> np.ndarray:
 
 
 def _lightness(crop: np.ndarray) -> np.ndarray:
-    """Lightness against its surroundings, 0..1: f32[S,S]."""
+    """Blurred lightness, stretched to 0..1: f32[S,S]."""
     gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
     gray = cv2.GaussianBlur(gray, (0, 0), max(len(gray) / 48, 0.5))
     return (gray - gray.min()) / max(np.ptp(gray), 1)
@@ -228,7 +229,7 @@ def _edges(picture: np.ndarray) -> np.ndarray:
     """Edge strength by direction and cell: f32[EDGE_DIRECTIONS · EDGE_CELLS²]."""
     dx, dy = (cv2.Sobel(picture, cv2.CV_32F, i, 1 - i) for i in (1, 0))
     strength = cv2.magnitude(dx, dy)
-    turn = cv2.phase(dx, dy) * (EDGE_DIRECTIONS / np.pi)  # twice around: opposites are one
+    turn = cv2.phase(dx, dy) * (EDGE_DIRECTIONS / np.pi)  # twice around, so opposites are equal
     cells = []
     for direction in range(EDGE_DIRECTIONS):
         apart = np.abs((turn - direction + EDGE_DIRECTIONS / 2) % EDGE_DIRECTIONS)
@@ -247,7 +248,7 @@ def _hellinger(shares: np.ndarray) -> np.ndarray:
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    """f32[d] of unit length; a vector of zeros becomes the even one: no direction is preferred."""
+    """f32[d] scaled to unit length; a zero vector becomes one of equal components."""
     length = np.linalg.norm(vector)
     if length < 1e-9:
         return np.full(len(vector), len(vector) ** -0.5, np.float32)

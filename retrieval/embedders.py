@@ -3,8 +3,8 @@
     embedder = GarmentEmbedder(describer, "both")
     found, descriptions, vectors = embedder.describe(photo, found)   # f32[N,D], for a database
 
-A garment goes through the network once, for description and vectors. Databases and queries use this
-same code, so that a photo gives the same vectors in both.
+A garment goes through the network once, for its description and its vectors. Databases and queries
+use this same code, so that a photo gives the same vectors in both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from retrieval.features import SCHEMA_VERSION, FeatureSchema, stack
 FEATURES = ("multitask", "descriptors", "both")
 DESCRIPTOR_CUT = CropSettings(size=192, margin=0.1)
 
-# The item vector of classical descriptors: share of each descriptor in its cosine.
+# Shares of the classical descriptors in the cosine of their item vector.
 ITEM_SHARES = {"color": 0.5, "texture": 0.25, "shape": 0.25}
 # With "both": the model's share in an aspect's cosine; the rest is the descriptor's.
 MODEL_SHARES = {"item": 0.8, "color": 0.5, "texture": 0.7, "shape": 0.7}
@@ -36,9 +36,9 @@ class GarmentEmbedder:
     """Makes the vectors of one schema.
 
     Args:
-        describer: the multitask model; None where there is none.
+        describer: the multitask model, if there is one.
         features: "multitask", "descriptors" (which need no model) or "both": concatenated in every
-            aspect, weighted by MODEL_SHARES; an aspect that the model lacks is the descriptor's
+            aspect, weighted by MODEL_SHARES; an aspect that the model lacks is the descriptor
             alone.
 
     Attributes:
@@ -46,14 +46,14 @@ class GarmentEmbedder:
         cut: how the garments' crops are cut.
 
     Raises:
-        InputError: these features need a model, or one that has learned aspects.
+        InputError: these features need a model, and there is none or it has learned no aspect.
     """
 
     def __init__(self, describer: Describer | None, features: str) -> None:
         require(
             describer is not None or features == "descriptors",
-            f"features {features}: need a multitask model, give --multitask-weights FILE (or "
-            "--features descriptors, which need none)",
+            f"features {features}: need a multitask model; give --multitask-weights FILE, or "
+            "--features descriptors, which need none",
         )
         self.describer, self.features = describer, features
         uses_model = features != "descriptors"
@@ -105,7 +105,7 @@ class GarmentEmbedder:
 
 
 class DescriptorEmbedder:
-    """Crops -> aspects without any model; ``item`` joins the other three by ITEM_SHARES."""
+    """Vectors of crops without any model; ``item`` joins the other three by ITEM_SHARES."""
 
     def __init__(self, cut: CropSettings = DESCRIPTOR_CUT) -> None:
         self.cut = cut
@@ -114,7 +114,7 @@ class DescriptorEmbedder:
         self.schema = _schema(dims, f"descriptors {descriptors.VERSION}, {self.cut}")
 
     def __call__(self, crops: np.ndarray, masks: np.ndarray) -> Vectors:
-        """Crops u8[N,S,S,3] and masks u8[N,S,S], N from 0 up -> f32[N,d] an aspect.
+        """Crops u8[N,S,S,3] and masks u8[N,S,S] -> f32[N,d] per aspect; N may be 0.
 
         Rows have unit length; each depends on its own crop only.
         """
@@ -126,7 +126,7 @@ class DescriptorEmbedder:
 
 
 def embedder_for(schema: FeatureSchema, describer: Describer | None, where: str) -> GarmentEmbedder:
-    """The embedder whose vectors compare with those of a database.
+    """The embedder whose vectors can be compared with those of a database.
 
     Args:
         schema: the database's.
@@ -134,7 +134,7 @@ def embedder_for(schema: FeatureSchema, describer: Describer | None, where: str)
         where: the database's location, for the error.
 
     Raises:
-        InputError: none does: the database was built with another model, or with one at all.
+        InputError: there is none: the database was built with another model, or needs a model.
     """
     if schema.fingerprint == DescriptorEmbedder().schema.fingerprint:
         return GarmentEmbedder(describer, "descriptors")
@@ -147,13 +147,13 @@ def embedder_for(schema: FeatureSchema, describer: Describer | None, where: str)
 
 
 def join(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Unit vectors side by side, so that cosines add up by shares.
+    """Concatenate unit vectors so that the cosine is the weighted sum of the parts' cosines.
 
     Args:
         parts: (f32[N,d] rows of unit length, share); shares sum to 1.
 
     Returns:
-        f32[N, sum of d], unit length: each part times the square root of its share, hence
+        f32[N, sum of d], rows of unit length: each part times the square root of its share, hence
         <x, y> = sum of share * <x_part, y_part>.
     """
     joined = np.concatenate([vectors * np.float32(share**0.5) for vectors, share in parts], axis=1)
@@ -161,13 +161,13 @@ def join(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
 
 
 def model_schema(model: nn.Module, cut: CropSettings) -> FeatureSchema:
-    """What the vectors of a multitask model mean: its weights and how it sees crops.
+    """The schema of a multitask model's vectors, from its weights and its crop settings.
 
     Raises:
         InputError: the model has learned no aspect.
     """
     if not model.aspects:
-        raise InputError("the model was trained without aspects: it gives nothing to search by")
+        raise InputError("the model was trained without aspects and has no vectors to search by")
     return _schema(model.dims, f"multitask {model.digest()}, {cut}")
 
 

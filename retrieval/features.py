@@ -1,9 +1,9 @@
-"""What describes a garment: one unit vector per aspect, and the schema that says which ones.
+"""A garment's features, one unit vector per aspect, and the schema that describes them.
 
-Vectors of the aspects are stored side by side, in the schema's order. The score of a stored
-garment x for a query q under weights w is sum_a w_a <q_a, x_a> / sum_a w_a. Multiplying each part
-of the query by w_a / sum(w) turns it into one plain inner product, so that one stored matrix ranks
-for any weights.
+The aspects' vectors are stored side by side, in the schema's order. The score of a stored garment x
+for a query q under weights w is sum_a w_a <q_a, x_a> / sum_a w_a. Multiplying each part of the
+query by w_a / sum(w) turns this into a plain inner product, so one stored matrix serves any
+weights.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import InputError
 
-# Raised when stored vectors change their meaning although names and sizes stay the same.
+# Increased when stored vectors change their meaning although names and sizes stay the same.
 SCHEMA_VERSION = 1
 
 
@@ -26,7 +26,7 @@ class FeatureSchema:
     Attributes:
         version: of the layout, ``SCHEMA_VERSION`` when written by this code.
         aspects: (name, dimensions) of each part, in the order of the columns.
-        fingerprint: what made the numbers: method, weights and preprocessing in one string.
+        fingerprint: method, weights and preprocessing that computed the vectors, in one string.
     """
 
     version: int
@@ -62,7 +62,7 @@ class FeatureSchema:
         raise InputError(f"no aspect {aspect!r}: these features have {', '.join(self.names)}")
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """In a form that JSON can hold."""
         aspects = [[name, dim] for name, dim in self.aspects]
         return {"version": self.version, "aspects": aspects, "fingerprint": self.fingerprint}
 
@@ -71,7 +71,7 @@ class FeatureSchema:
         """Inverse of ``to_plain``.
 
         Raises:
-            InputError: anything else than ``to_plain`` wrote; the sentence begins with ``where``.
+            InputError: not written by ``to_plain``; the message begins with ``where``.
         """
         try:
             aspects = tuple((str(name), int(dim)) for name, dim in plain["aspects"])
@@ -80,7 +80,7 @@ class FeatureSchema:
             raise InputError(f"{where}: damaged or missing description of the features") from error
 
     def require_same(self, other: "FeatureSchema", where: str) -> None:
-        """Refuse features that do not compare with these.
+        """Refuse features that cannot be compared with these.
 
         Raises:
             InputError: naming ``where`` (the database's location) and the first difference.
@@ -95,11 +95,11 @@ class FeatureSchema:
 
 
 def stack(features: Mapping[str, np.ndarray], schema: FeatureSchema) -> np.ndarray:
-    """Aspect vectors side by side.
+    """Put aspect vectors side by side.
 
     Args:
-        features: f32[N,d] per aspect, rows of unit length; further entries are left out.
-        schema: the columns to make.
+        features: f32[N,d] per aspect, rows of unit length; entries not in the schema are ignored.
+        schema: of the result.
 
     Returns:
         f32[N,D], contiguous.
@@ -110,10 +110,10 @@ def stack(features: Mapping[str, np.ndarray], schema: FeatureSchema) -> np.ndarr
     parts = []
     for name, dim in schema.aspects:
         if name not in features:
-            raise InputError(f"features without the aspect {name!r}: the schema wants it")
+            raise InputError(f"features lack the aspect {name!r}, which the schema requires")
         part = np.asarray(features[name], np.float32)
         if part.ndim != 2 or part.shape[1] != dim:
-            raise InputError(f"features {name!r} are {part.shape}, the schema wants (N, {dim})")
+            raise InputError(f"features {name!r} are {part.shape}, the schema requires (N, {dim})")
         if not np.isfinite(part).all():
             raise InputError(f"features {name!r} hold values that are not finite")
         parts.append(part)
@@ -127,14 +127,14 @@ def weighted_query(
 
     Args:
         vectors: f32[Q,D] of stacked unit vectors.
-        weights: per aspect, from 0 up; an aspect left out weighs 0.
+        weights: per aspect, 0 or more; 0 for an aspect left out.
         schema: of the vectors.
 
     Returns:
         f32[Q,D]: each aspect's columns times w / sum(w).
 
     Raises:
-        InputError: an unknown aspect, a weight that is negative or not a number, only zeros.
+        InputError: an unknown aspect, a weight that is negative or not finite, or only zeros.
     """
     factors = np.repeat(
         normalized_weights(weights, schema).astype(np.float32), [dim for _, dim in schema.aspects]
@@ -143,7 +143,7 @@ def weighted_query(
 
 
 def normalized_weights(weights: Mapping[str, float], schema: FeatureSchema) -> np.ndarray:
-    """f64[A] in the schema's order, summing to 1; raises as ``weighted_query``."""
+    """f64[aspects] in the schema's order, summing to 1; raises as ``weighted_query``."""
     for name, weight in weights.items():
         schema.slice(name)
         if not math.isfinite(weight) or weight < 0:
@@ -151,16 +151,12 @@ def normalized_weights(weights: Mapping[str, float], schema: FeatureSchema) -> n
     raw = np.array([weights.get(name, 0.0) for name in schema.names], np.float64)
     if not raw.any():
         raise InputError("all weights are 0: give at least one aspect a weight above 0")
-    raw /= raw.max()  # first, since 1e308 twice would overflow
+    raw /= raw.max()  # first, because the sum of huge weights would overflow
     return raw / raw.sum()
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """``color=1,shape=0.5`` as a dict.
-
-    Raises:
-        InputError: anything else.
-    """
+    """Parse ``color=1,shape=0.5``; InputError for anything else."""
     weights = {}
     for part in text.split(","):
         name, _, number = part.partition("=")

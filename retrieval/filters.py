@@ -1,6 +1,6 @@
-"""A filter as a mask over the rows of a local database: what may be found is known before ranking.
+"""A filter as a mask over the rows of a local database, applied before ranking.
 
-The rows of each criterion come from an index of the item table and are kept with the view, so that
+The rows of each criterion come from an index of the item table and are cached in the view, so that
 the next query with the same category costs nothing.
 """
 
@@ -13,11 +13,11 @@ from retrieval.item_table import ItemTable
 from retrieval.store import Filter, check_key
 from retrieval.view import View
 
-MOST_MASKS = 32
+MOST_MASKS = 32  # cached per view
 
 
 def filter_mask(view: View, table: ItemTable, filter: Filter | None) -> np.ndarray | None:
-    """bool[rows] of what may be found; None where that is every row.
+    """bool[rows], the rows that may be found; None if all may.
 
     Call inside a transaction that sees the view's state.
     """
@@ -26,14 +26,14 @@ def filter_mask(view: View, table: ItemTable, filter: Filter | None) -> np.ndarr
     mask = view.live_mask()
     for name, find in _criteria(table, filter):
         mask &= _cached(view, name, find)
-    # Not kept: they are another query's every time.
+    # Not cached: these differ from query to query.
     mask[table.rows_of_photos(filter.exclude_photos)] = False
     mask[table.rows_of_keys(filter.exclude_keys)] = False
     return mask
 
 
 def _criteria(table: ItemTable, filter: Filter) -> Iterator[tuple[tuple, Callable[[], np.ndarray]]]:
-    """A name and the rows of each criterion, not looked up yet."""
+    """For each criterion a cache key and a function that looks up its rows int64[n]."""
     for field in ("categories", "exclude_photos", "exclude_keys"):
         _refuse_text(field, getattr(filter, field))
     if filter.categories:
@@ -51,7 +51,7 @@ def _criteria(table: ItemTable, filter: Filter) -> Iterator[tuple[tuple, Callabl
 
 
 def _refuse_text(field: str, values: tuple[str, ...]) -> None:
-    # A forgotten comma would look for the letters.
+    # A forgotten comma in a tuple would search for single letters.
     if isinstance(values, str):
         raise InputError(f"filter {field}: give a tuple of texts, not the text {values!r}")
 

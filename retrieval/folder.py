@@ -4,7 +4,7 @@ DB/
     database.json    format, feature schema, layout; written last, so that it means "complete"
     items.sqlite     the item table (retrieval.item_table)
     segments/        the vectors (retrieval.segments)
-    shards/          what the processes of a build have not handed over yet (retrieval.shards)
+    shards/          photos of a build that are not committed yet (retrieval.shards)
     lock             held by the one process that writes
 """
 
@@ -32,15 +32,15 @@ logger = logging.getLogger("weft")
 
 
 def is_database(folder: Path) -> bool:
-    """Whether a complete database is there."""
+    """Whether the folder holds a complete database."""
     return is_file(folder / DESCRIPTION)
 
 
 def prepare(folder: Path) -> None:
-    """Make the folders of a new database.
+    """Create the folders of a new database.
 
     Raises:
-        InputError: as ``require_free``, or they cannot be made.
+        InputError: as ``require_free``, or they cannot be created.
     """
     require_free(folder)
     make_folder(folder)
@@ -49,27 +49,29 @@ def prepare(folder: Path) -> None:
 
 
 def require_free(folder: Path) -> None:
-    """
+    """Check that a new database can be created in a folder.
+
     Raises:
-        InputError: a new database cannot be there: the folder holds anything else, or is none.
+        InputError: it holds other files, or is not a folder.
     """
-    # What a killed creation left is ours; SQLite adds a suffix to the table's name.
+    # Leftovers of a killed creation are allowed; SQLite adds a suffix to the table's name.
     ours = (SEGMENTS, SHARDS, LOCK, TABLE, f".{DESCRIPTION}")
     try:
         held = sorted(path.name for path in folder.iterdir()) if exists(folder) else []
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"cannot make {folder}: {reason}; choose another place") from error
+        raise InputError(f"cannot create {folder}: {reason}; choose another place") from error
     for name in held:
         if not name.startswith(ours):
             raise InputError(
-                f"{folder}: holds {name} and no database; choose an empty or a new folder"
+                f"{folder}: holds {name} but no database; choose an empty or a new folder"
             )
 
 
 def write_description(
     folder: Path, schema: FeatureSchema, layout: Layout, about: Mapping[str, Any]
 ) -> None:
+    """Write ``database.json``, replacing it in one step."""
     description = {"format": FORMAT, "version": VERSION, "about": dict(about)}
     description |= {"schema": schema.to_plain(), "layout": asdict(layout)}
     with replacing(folder / DESCRIPTION, "w") as file:
@@ -77,7 +79,7 @@ def write_description(
 
 
 def read_description(folder: Path) -> tuple[FeatureSchema, Layout, dict[str, Any]]:
-    """What a database holds, and the note of whoever made it.
+    """A database's feature schema, layout and metadata (``Store.about``).
 
     Raises:
         InputError: not there, damaged, or written by a newer version.
@@ -95,7 +97,7 @@ def read_description(folder: Path) -> tuple[FeatureSchema, Layout, dict[str, Any
     if version != VERSION:
         raise InputError(f"{path}: format version {version}, this program knows {VERSION}")
     if not isinstance(about, dict):
-        raise InputError(f"{path}: damaged note; restore a copy")
+        raise InputError(f"{path}: damaged metadata; restore a copy")
     schema = FeatureSchema.from_plain(description.get("schema"), str(path))
     return schema, _layout(description.get("layout"), schema, path), about
 

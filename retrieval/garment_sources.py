@@ -25,21 +25,22 @@ from retrieval.store import Item, Store, item_key
 
 YES = "yes"  # stored value of a binary attribute
 READ_AT_ONCE = 4096  # photos
-SURE = 0.5  # probability from which a value of a non-exclusive group is stored
+MIN_PROBABILITY = 0.5  # of a value of a non-exclusive group, to be stored
 
 logger = logging.getLogger("weft")
 
 
 class GarmentSource(Protocol):
-    """
+    """The interface.
+
     Attributes:
-        categories: of the detector, [] without one.
+        categories: of the detector; empty without one.
     """
 
     categories: Sequence[str]
 
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
-        """The garments of the photos ``names``, which are relative to ``root`` and become keys."""
+        """The garments of the photos ``names``, which are relative to ``root``."""
 
     def items(
         self, name: str, found: Detections, descriptions: Sequence[Description]
@@ -48,11 +49,11 @@ class GarmentSource(Protocol):
 
 
 class DetectedGarments:
-    """The detector's garments.
+    """The garments that the detector finds.
 
     Args:
         finder: the detector.
-        groups: of the descriptions' labels, and whether their values exclude each other.
+        groups: label group of the descriptions -> whether its values exclude each other.
     """
 
     def __init__(self, finder: GarmentFinder, groups: Mapping[str, bool]) -> None:
@@ -69,18 +70,18 @@ class DetectedGarments:
             item = _item(name, i, description)
             item.box = tuple(round(value, 2) for value in found.boxes[i].tolist())
             item.category = self.categories[found.labels[i] - 1]
-            item.attributes = _answers(description, self.groups)
+            item.attributes = _predicted_attributes(description, self.groups)
             item.extra["score"] = round(float(found.scores[i]), 4)
             items.append(item)
         return items
 
 
 class WholePhotos:
-    """Every photo shows one product; its category is the one that the model describes.
+    """Every photo shows one product; its category is the multitask model's prediction.
 
     Args:
-        cut: the crops to come.
-        workers: threads that decode.
+        cut: how the garments' crops will be cut.
+        workers: threads that decode photos.
         groups: as for ``DetectedGarments``.
     """
 
@@ -97,26 +98,26 @@ class WholePhotos:
         self, name: str, found: Detections, descriptions: Sequence[Description]
     ) -> list[Item]:
         item = _item(name, 0, descriptions[0])
-        item.attributes = _answers(descriptions[0], self.groups)
+        item.attributes = _predicted_attributes(descriptions[0], self.groups)
         item.category = item.attributes.pop(f"described_{CATEGORY}", None)
         return [item]
 
 
 class AnnotatedGarments:
-    """The garments, labels and identities of an annotated set.
+    """The garments, labels and identities of an annotated dataset.
 
     Args:
-        specs: parts of the set, as ``--dataset`` names them; all below one path.
-        cut: the crops to come.
-        workers: threads that decode.
+        specs: splits of the dataset, as given to ``--dataset``; all with the same path.
+        cut: how the garments' crops will be cut.
+        workers: threads that decode photos.
 
     Attributes:
-        root: the folder that the photos' names start from.
-        places: name -> (records, index of the photo there, what tells its split's identities from
-            other splits' of the same number).
+        root: the folder that the photos' names are relative to.
+        places: name -> (records, index of the photo there, prefix that keeps identity numbers of
+            different splits apart).
 
     Raises:
-        InputError: the set cannot be read, or the specs name several sets.
+        InputError: the dataset cannot be read, or the specs name several datasets.
     """
 
     categories: Sequence[str] = ()
@@ -125,22 +126,22 @@ class AnnotatedGarments:
         self.cut, self.workers = cut, workers
         require(
             len({Path(spec.path).resolve() for spec in specs}) == 1,
-            "--dataset: several splits of one set go into a database, other sets into their own",
+            "--dataset: a database holds splits of one dataset; build another for another dataset",
         )
         parts = [load_spec(spec, spec.split) for spec in specs]
         self.root = Path(os.path.commonpath([records.root.absolute() for records in parts]))
         self.places: dict[str, tuple[PhotoRecords, int, str]] = {}
         for spec, records in zip(specs, parts, strict=True):
             start = records.root.absolute().relative_to(self.root)
-            part = f"{spec.split} " if len(specs) > 1 else ""
+            prefix = f"{spec.split} " if len(specs) > 1 else ""
             for index in range(len(records)):
                 name = (start / records.file_name_of(index)).as_posix()
-                self.places[name] = records, index, part
-        again = sum(map(len, parts)) - len(self.places)
-        if again and is_main():
+                self.places[name] = records, index, prefix
+        repeated = sum(map(len, parts)) - len(self.places)
+        if repeated and is_main():
             logger.warning(
-                "photo listed more than once ×%d (only the garments that it is listed with last "
-                "are stored)", again,
+                "photo listed more than once ×%d (only the garments of its last listing are "
+                "stored)", repeated,
             )  # fmt: skip
 
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
@@ -169,35 +170,35 @@ class AnnotatedGarments:
     def items(
         self, name: str, found: Detections, descriptions: Sequence[Description]
     ) -> list[Item]:
-        items = self.labeled(name)
+        items = self.annotated_items(name)
         for item, box, description in zip(items, found.boxes, descriptions, strict=True):
             item.box = tuple(box.tolist())
             item.extra |= _colors(description)
         return items
 
-    def labeled(self, name: str) -> list[Item]:
-        """The annotation of a photo's garments as items."""
-        records, index, part = self.places[name]
+    def annotated_items(self, name: str) -> list[Item]:
+        """The annotated garments of a photo as items, without what a model adds."""
+        records, index, prefix = self.places[name]
         photo = records[index]
         items = []
         for number, garment in enumerate(photo.garments, 1):
             item = Item(item_key(name, number), name, number, tuple(garment.box.tolist()))
             item.category = records.categories[garment.category] if garment.category >= 0 else None
-            item.attributes = _held(garment, records)
+            item.attributes = _annotated_attributes(garment, records)
             if garment.identity >= 0:
-                # Names hold in all splits, numbers (DeepFashion2's pairs) begin anew in each.
+                # Names are the same in all splits; numbers (DeepFashion2's pairs) restart in each.
                 names = records.identities
-                item.identity = names[garment.identity] if names else f"{part}{garment.identity}"
+                item.identity = names[garment.identity] if names else f"{prefix}{garment.identity}"
             item.extra = {"source": photo.source} if photo.source else {}
             items.append(item)
         return items
 
     def are_stored(self, store: Store, names: Sequence[str]) -> Iterator[bool]:
-        """Whether a store says of each photo what the annotation says now."""
+        """Whether each photo's annotation in a store is the same as in the dataset now."""
         for start in range(0, len(names), READ_AT_ONCE):
-            told = [self.labeled(name) for name in names[start : start + READ_AT_ONCE]]
-            stored = iter(store.get([item.key for items in told for item in items]))
-            for items in told:
+            current = [self.annotated_items(name) for name in names[start : start + READ_AT_ONCE]]
+            stored = iter(store.get([item.key for items in current for item in items]))
+            for items in current:
                 pairs = [(item, next(stored)) for item in items]
                 yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
 
@@ -207,17 +208,18 @@ def _annotation(item: Item) -> tuple:
     return item.key, item.box, item.category, item.attributes, item.identity, source
 
 
-def _held(garment: Garment, records: PhotoRecords) -> dict[str, str]:
-    """The answers of an annotated garment; a value that excludes no other has a name of its own."""
-    answers: dict[str, str] = {}
+def _annotated_attributes(garment: Garment, records: PhotoRecords) -> dict[str, str]:
+    """An annotated garment's attributes: the value of each exclusive group; of other groups each
+    value that it has, as an attribute of its own with the value "yes"."""
+    attributes: dict[str, str] = {}
     for group in records.attribute_groups:
         signs = garment.attributes[group.start : group.stop]
         held = [records.attributes[group.start + i] for i in np.flatnonzero(signs == 1)]
         if not group.exclusive:
-            answers |= dict.fromkeys(held, YES)
+            attributes |= dict.fromkeys(held, YES)
         elif held:
-            answers[group.name] = held[0]
-    return answers
+            attributes[group.name] = held[0]
+    return attributes
 
 
 def _item(name: str, i: int, description: Description) -> Item:
@@ -233,14 +235,16 @@ def _colors(description: Description) -> dict[str, Any]:
     }
 
 
-def _answers(description: Description, groups: Mapping[str, bool]) -> dict[str, str]:
-    """The likeliest value of each group; of a group whose values do not exclude each other, each
-    value that is likely, as an attribute of its own."""
-    answers = {}
+def _predicted_attributes(description: Description, groups: Mapping[str, bool]) -> dict[str, str]:
+    """The likeliest value of each exclusive group; of other groups each likely value, as an
+    attribute of its own with the value "yes"."""
+    attributes = {}
     for group, ranked in description.labels.items():
         if groups[group]:
             name = f"described_{CATEGORY}" if group == CATEGORY else group
-            answers[name] = ranked[0][0]
+            attributes[name] = ranked[0][0]
         else:
-            answers |= {value: YES for value, probability in ranked if probability >= SURE}
-    return answers
+            attributes |= {
+                value: YES for value, probability in ranked if probability >= MIN_PROBABILITY
+            }
+    return attributes

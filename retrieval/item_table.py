@@ -1,11 +1,11 @@
-"""The item table of a local database: SQLite, which alone decides what exists.
+"""The item table of a local database, in SQLite: only what it lists exists.
 
 Every method runs inside the caller's transaction (``reading`` or ``writing``). Row numbers are
-places in the segments; a row is in ``items``, or in ``dead`` once its item was replaced or
-deleted, and is never used again until a compaction renumbers all of them.
+positions in the segments. A row is in ``items``, or in ``dead`` once its item was replaced or
+deleted; dead rows are not reused until a compaction renumbers all rows.
 
-A rollback journal, not a write-ahead log: the log's shared memory does not work on network drives
-and wants a writable folder even for reading.
+SQLite uses a rollback journal, not a write-ahead log: the log's shared memory does not work on
+network drives and needs a writable folder even for reading.
 """
 
 import json
@@ -45,7 +45,7 @@ ITEM_COLUMNS = "key, photo, garment, category, identity, about"
 
 @dataclass(frozen=True)
 class State:
-    """What the segments hold by now; ``commits`` changes with every transaction."""
+    """What is committed: ``rows`` counts dead rows too, ``commits`` grows with every commit."""
 
     generation: int
     rows: int
@@ -53,13 +53,13 @@ class State:
 
 
 class ItemTable:
-    """One connection. Used by one thread at a time; never carried through a fork."""
+    """One connection, for one thread at a time; a forked process must open its own."""
 
     def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
         self.path, self._place = path, path.absolute()
         mode = "rwc" if create else "rw"
         with self._clear_errors():
-            # "rw" falls back to reading by itself where the file is write-protected.
+            # If the file is write-protected, "rw" falls back to reading.
             self.connection = sqlite3.connect(
                 f"{self._place.as_uri()}?mode={mode}",
                 uri=True,
@@ -78,7 +78,7 @@ class ItemTable:
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """A transaction that sees one state of everything. Short: it holds up the writer."""
+        """A transaction that sees one consistent state. Keep it short: it blocks the writer."""
         with self._clear_errors():
             self._require_in_place()
             self.connection.execute("BEGIN")
@@ -104,7 +104,7 @@ class ItemTable:
                 raise
 
     def _file_in_place(self) -> tuple[int, int] | None:
-        """Which file lies there now."""
+        """Device and inode of the file that is at the path now; None if there is none."""
         try:
             status = self._place.stat()
         except OSError:
@@ -112,7 +112,7 @@ class ItemTable:
         return status.st_dev, status.st_ino
 
     def _require_in_place(self) -> None:
-        """SQLite goes on with a deleted file for ever, whatever is built in its place."""
+        """InputError if the file was deleted or replaced, which SQLite would never notice."""
         if self._file_in_place() != self._file:
             raise InputError(f"{self.path}: was removed or replaced meanwhile; start again")
 
@@ -123,63 +123,70 @@ class ItemTable:
         except sqlite3.Error as error:
             advice = {
                 "SQLITE_FULL": "free space or choose another place",
-                "SQLITE_BUSY": "another process holds it for too long; try again",
+                "SQLITE_BUSY": "another process has locked it for too long; try again",
                 "SQLITE_CORRUPT": "it is damaged: restore a copy, or build the database again",
                 "SQLITE_NOTADB": "it is damaged: restore a copy, or build the database again",
             }
             name = getattr(error, "sqlite_errorname", None) or ""
-            fallback = "make sure that it is there, readable, and its folder writable once"
+            fallback = "make sure that it exists and is readable, and its folder writable"
             hint = next((text for key, text in advice.items() if name.startswith(key)), fallback)
             raise InputError(f"{self.path}: {error}; {hint}") from error
 
     # State and checksums.
 
     def state(self) -> State:
-        """As this connection's transaction sees it."""
+        """The state that this connection's transaction sees."""
         return State(*self.connection.execute("SELECT * FROM state").fetchone())
 
     def set_rows(self, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
+        """Record the number of rows and the (block, checksum) pairs that changed."""
         self.connection.execute("UPDATE state SET rows = ?", (rows,))
         self.connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?)", checksums)
 
     def skip_rows(self, start: int, stop: int) -> None:
-        """Give up rows that never get an item."""
+        """Declare rows from ``start`` up to ``stop`` dead: they never get an item."""
         self.connection.executemany(
             "INSERT INTO dead VALUES (?)", ((r,) for r in range(start, stop))
         )
 
     def checksums(self) -> dict[int, int]:
+        """Block -> checksum."""
         return dict(self.connection.execute("SELECT block, checksum FROM blocks"))
 
     def checksum(self, block: int) -> int:
-        """Of one block; 0 (that of no bytes) where it has no rows yet."""
+        """A block's checksum; 0 (that of no bytes) if it has no rows yet."""
         query = "SELECT checksum FROM blocks WHERE block = ?"
         return (self.connection.execute(query, (block,)).fetchone() or (0,))[0]
 
     # Reading items.
 
     def items(self, rows: Iterable[int]) -> dict[int, Item]:
-        """The items of rows; dead rows have none."""
+        """Row -> item; dead rows are left out."""
         query = f"SELECT row, {ITEM_COLUMNS} FROM items"
         found = self.connection.execute(f"{query} WHERE row IN {_LIST}", (_as_json(rows),))
         return {row: _to_item(columns) for row, *columns in found}
 
     def rows_by_key(self, keys: Iterable[str]) -> dict[str, int]:
+        """Key -> row; unknown keys are left out."""
         query = f"SELECT key, row FROM items WHERE key IN {_LIST}"
         return dict(self.connection.execute(query, (_as_json(keys),)))
 
     def rows_in_key_order(self) -> Iterator[tuple[int, str]]:
+        """(row, key) of all items, by key ascending."""
         return self.connection.execute("SELECT row, key FROM items ORDER BY key")
 
     def photos(self) -> dict[str, PhotoState]:
+        """Photo -> its state."""
         found = self.connection.execute("SELECT photo, size, mtime_ns, error FROM photos")
         return {row[0]: PhotoState(*row) for row in found}
 
     def category_counts(self) -> dict[str, int]:
+        """Category -> number of items."""
         query = "SELECT category, count(*) FROM items WHERE category > '' GROUP BY category"
         return dict(self.connection.execute(query))
 
     def label_counts(self) -> dict[str, dict[str, int]]:
+        """Attribute -> value -> number of items."""
         counted: dict[str, dict[str, int]] = {}
         counts = "SELECT word, count(*) AS n FROM labels GROUP BY word"
         query = f"SELECT name, value, n FROM words JOIN ({counts}) ON word = id ORDER BY id"
@@ -190,28 +197,35 @@ class ItemTable:
     # Rows that pass a criterion, for masks.
 
     def dead_rows(self) -> np.ndarray:
+        """int64[n], rows whose item was replaced or deleted."""
         return self._rows("SELECT row FROM dead")
 
     def rows_of_categories(self, categories: Sequence[str]) -> np.ndarray:
+        """int64[n], the rows whose item has one of the categories."""
         return self._rows(f"SELECT row FROM items WHERE category IN {_LIST}", _as_json(categories))
 
     def rows_of_label(self, name: str, values: Sequence[str]) -> np.ndarray:
+        """int64[n], the rows whose item has one of the values of attribute ``name``."""
         words = f"SELECT id FROM words WHERE name = ? AND value IN {_LIST}"
         query = f"SELECT row FROM labels WHERE word IN ({words})"
         return self._rows(query, name, _as_json(values))
 
     def rows_of_folder(self, folder: str) -> np.ndarray:
-        # "0" is the character after "/": a range of the index, where LIKE would want escaping.
+        """int64[n], the rows whose photo is below the folder, at any depth."""
+        # "0" is the character after "/", so this is a range of the index; LIKE would need escaping.
         query = "SELECT row FROM items WHERE photo > ? AND photo < ?"
         return self._rows(query, f"{folder}/", f"{folder}0")
 
     def rows_of_photos(self, photos: Iterable[str]) -> np.ndarray:
+        """int64[n], the rows of the photos' items."""
         return self._rows(f"SELECT row FROM items WHERE photo IN {_LIST}", _as_json(photos))
 
     def rows_of_keys(self, keys: Iterable[str]) -> np.ndarray:
+        """int64[n], the rows of the items; unknown keys are ignored."""
         return self._rows(f"SELECT row FROM items WHERE key IN {_LIST}", _as_json(keys))
 
     def rows_between(self, start: int, stop: int) -> np.ndarray:
+        """int64[n], the rows of items from ``start`` up to ``stop``, ascending."""
         return self._rows("SELECT row FROM items WHERE row >= ? AND row < ?", start, stop)
 
     def _rows(self, query: str, *values: str | int) -> np.ndarray:
@@ -221,7 +235,7 @@ class ItemTable:
     # Writing.
 
     def insert(self, start: int, items: Sequence[Item]) -> None:
-        """Items of rows ``start``, ``start + 1`` ... Their keys must be free."""
+        """Add items as rows ``start``, ``start + 1``, and so on. Their keys must be unused."""
         rows = [(start + i, *_to_columns(item)) for i, item in enumerate(items)]
         marks = ", ".join("?" * 7)
         self.connection.executemany(
@@ -243,7 +257,7 @@ class ItemTable:
         self.connection.executemany(insert, labels)
 
     def remove(self, rows: np.ndarray) -> None:
-        """Delete the items of rows; the rows are dead from then on."""
+        """Delete the items of rows int64[n], which become dead."""
         listed = _as_json(rows.tolist())
         found = self.connection.execute(
             f"SELECT row, about FROM items WHERE row IN {_LIST}", (listed,)
@@ -260,22 +274,24 @@ class ItemTable:
         self.connection.execute("INSERT INTO dead SELECT value FROM json_each(?)", (listed,))
 
     def put_states(self, states: Iterable[PhotoState]) -> None:
+        """Insert or replace the states of photos."""
         rows = [(s.photo, int(s.size), int(s.mtime_ns), s.error) for s in states]
         self.connection.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?)", rows)
 
     def forget_states(self, photos: Iterable[str]) -> None:
+        """Remove the states of photos."""
         query = f"DELETE FROM photos WHERE photo IN {_LIST}"
         self.connection.execute(query, (_as_json(photos),))
 
     def renumber(self, generation: int, rows: int, checksums: Iterable[tuple[int, int]]) -> None:
-        """Live rows become 0, 1, ... in their order, as a compaction has copied them."""
+        """Number live rows 0, 1, ... in their order, as a compaction has copied them."""
         run = self.connection.execute
         run("CREATE TEMP TABLE moves (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
         run("INSERT INTO moves SELECT row, ROW_NUMBER() OVER (ORDER BY row) - 1 FROM items")
         create, joined = "CREATE TEMP TABLE moved_{} AS SELECT", "JOIN moves ON row = old"
         run(f"{create.format('labels')} word, new FROM labels {joined}")
         run(f"{create.format('items')} new, {ITEM_COLUMNS} FROM items {joined} ORDER BY new")
-        # From here to the commit readers wait. Filling anew takes a third of changing in place.
+        # Readers wait from here to the commit. Refilling takes a third of the time of updating.
         for table in ("labels", "items"):
             run(f"DELETE FROM {table}")
             run(f"INSERT INTO {table} SELECT * FROM moved_{table}")
@@ -288,17 +304,19 @@ class ItemTable:
         self.set_rows(rows, checksums)
 
     def vacuum(self) -> None:
+        """Give SQLite's free pages back to the file system; outside of any transaction."""
         with self._clear_errors():
             self.connection.execute("VACUUM")
 
     # Progress through shards.
 
     def absorbed(self, shard: str) -> int:
-        """The journal's bytes that are committed."""
+        """How many bytes of a shard's journal are committed."""
         query = "SELECT offset FROM absorbed WHERE shard = ?"
         return (self.connection.execute(query, (shard,)).fetchone() or (0,))[0]
 
     def set_absorbed(self, shard: str, offset: int | None) -> None:
+        """Record how many bytes of a shard's journal are committed; None: forget the shard."""
         if offset is None:
             self.connection.execute("DELETE FROM absorbed WHERE shard = ?", (shard,))
         else:
@@ -306,7 +324,7 @@ class ItemTable:
             self.connection.execute("INSERT OR REPLACE INTO absorbed VALUES (?, ?)", row)
 
     def check(self) -> list[str]:
-        """What SQLite itself finds wrong, and rows that are neither an item's nor dead."""
+        """A sentence for each problem: what SQLite reports, and rows neither used nor dead."""
         found = self.connection.execute("PRAGMA integrity_check").fetchall()
         problems = [f"{self.path.name}: {text}" for (text,) in found if text != "ok"]
         count = "SELECT count(*), min(row), max(row) FROM (SELECT row FROM items UNION ALL "
@@ -323,7 +341,8 @@ _LIST = "(SELECT value FROM json_each(?))"
 def _as_json(values: Iterable[str] | Iterable[int]) -> str:
     """A list of any length as one SQL parameter, for ``_LIST``.
 
-    Escaped to ASCII: a file name that is no valid text finds nothing, where SQLite would refuse it.
+    Escaped to ASCII, so that a file name that is not valid Unicode finds nothing; SQLite would
+    refuse it.
     """
     return json.dumps(list(values))
 
@@ -334,7 +353,7 @@ def _labels(attributes: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _to_columns(item: Item) -> tuple:
     box = None if item.box is None else [float(value) for value in item.box]
-    # One text for all that is never looked for: each decoding costs more than its length.
+    # One JSON text for everything that is never searched: decoding once is faster.
     about = json.dumps([box, dict(_labels(item.attributes)), item.extra], ensure_ascii=False)
     return item.key, item.photo, int(item.garment), item.category, item.identity, about
 

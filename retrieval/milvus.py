@@ -1,25 +1,25 @@
 """The feature store on a Milvus server or cluster: ``http://host:19530#collection``.
 
-Two collections hold a database: ``collection`` a row a garment (key, texts to filter by, the item
-as JSON, its vector), ``collection_photos`` a row a photo. The schema of the features is the
-description of the first: written when it is made, compared whenever it is opened.
+A database is two collections: ``collection`` holds a row per garment (key, texts to filter by, the
+item as JSON, its vector), ``collection_photos`` a row per photo. The feature schema is part of the
+first one's description: written when it is created, compared whenever it is opened.
 
-Search is one inner product of the weighted query with the stored concatenation, over a FLAT
+Search is one inner product of the weighted query with the stored concatenated vectors, over a FLAT
 index, ranked exactly by ``milvus_search``.
 
-Consistency. ``Strong`` makes a read wait until the query nodes have seen everything written
-anywhere before it: one or two ticks of the server's clock, 0.2 to 0.4 seconds. ``Bounded``
-answers at once (10 ms) and may miss what was written in the last five seconds. Reads of the whole
-(count, keys, photos, verify) are strong. ``search``, ``get`` and ``vectors`` are strong
-in the first seconds after opening or writing and bounded from then on: they always see what was
-there when the store was opened and what it wrote itself, and what other processes write within
-seconds. ``Session`` would not do: it may still show an item that was just deleted.
+Consistency. A ``Strong`` read waits until the query nodes have seen everything written before it:
+one or two ticks of the server's clock, 0.2 to 0.4 seconds. A ``Bounded`` read returns at once (10
+ms) and may miss what was written in the last five seconds. Reads of everything (count, keys,
+photos, verify) are strong. ``search``, ``get`` and ``vectors`` are strong in the first seconds
+after opening or writing, and bounded afterwards: they always see what was stored when the store was
+opened and what it wrote itself, and see other processes' writes within seconds. ``Session`` is not
+enough: it may still return an item that was just deleted.
 
-No transactions. Milvus makes one call at a time visible, so ``put_photos`` and ``delete_photos``
-keep a journal: first the photos are marked unfinished (a state that no file has), then their rows
-replaced, then the real state is written or removed. A kill in between leaves photos that are
-marked, with old, new or some of both garments. The next build finds that their state differs from
-the file's and puts them again, or, where the file is gone, deletes them; ``verify`` lists them.
+No transactions. Milvus makes only single calls atomic, so ``put_photos`` and ``delete_photos``
+first mark the photos as unfinished (a state that no file has), then replace their rows, then write
+or remove the real state. A kill in between leaves marked photos with old garments, new ones, or
+some of both. The next build finds that their state differs from the file's and puts them again, or
+deletes them if the file is gone; ``verify`` lists them.
 """
 
 import time
@@ -45,17 +45,17 @@ from retrieval.store import (
     merge_entries,
 )
 
-CALL_BYTES = 16 << 20  # of rows in one call: a server takes 64 MiB unless told otherwise
-MOST_ROWS = 16_384  # what Milvus returns for one query
+CALL_BYTES = 16 << 20  # of rows in one call; a server accepts 64 MiB by default
+MOST_ROWS = 16_384  # that Milvus returns for one query
 LISTED = 1_000  # names in one expression
-STALE_SECONDS = 6  # what a bounded read may miss; Milvus's own setting is 5
+STALE_SECONDS = 6  # how old the state of a bounded read may be; Milvus's own setting is 5
 
 
 class MilvusStore(Store):
-    """See the module and ``Store``. Several processes may write; of one photo the last one counts.
+    """See the module and ``Store``. Several processes may write; the last write of a photo wins.
 
-    Other than with a folder, a kill can leave photos of a batch half replaced, though marked so,
-    and of an ``add`` of thousands of rows the first ones.
+    Unlike in a folder, a kill can leave photos of a batch half replaced (but marked as such), and
+    only the first rows of an ``add`` of thousands.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MilvusStore(Store):
         address = Address.parse(location)
         self._items, self._photos = address.collection, f"{address.collection}_photos"
         self._read_only = read_only
-        self._changed = time.monotonic()  # others may have written until a moment ago
+        self._changed = time.monotonic()  # other processes may just have written
         self._link = Link(address)
         try:
             self.name = str(address)
@@ -98,7 +98,7 @@ class MilvusStore(Store):
         return stored, dict(note.get("about", {}))
 
     def _create(self, schema: FeatureSchema, note: dict[str, Any]) -> None:
-        """The photos first: once the items' collection is there, the database is complete."""
+        """Photos' collection first: the items' collection means that the database is complete."""
         others = read_note(self._link, self._photos)
         if others is None:
             texts = ("photo", "record")
@@ -120,7 +120,7 @@ class MilvusStore(Store):
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
         states, items, vectors = merge_entries(batch, self.schema)
         photos = [state.photo for state in states]
-        data = rows.item_rows(items, vectors)  # first: refuses what does not fit
+        data = rows.item_rows(items, vectors)  # first, because it refuses bad items
         self._mark_unfinished(photos)
         self._upsert(self._items, data)
         self._delete_others(photos, items)
@@ -131,7 +131,7 @@ class MilvusStore(Store):
         self._upsert(self._photos, [rows.photo_row(mark) for mark in marks])
 
     def _delete_others(self, photos: Sequence[str], items: Sequence[Item]) -> None:
-        """Remove garments that the photos had before and have no more."""
+        """Remove garments that the photos no longer have."""
         keys: dict[str, list[str]] = {photo: [] for photo in photos}
         for item in items:
             keys[item.photo].append(item.key)
@@ -222,7 +222,7 @@ class MilvusStore(Store):
     def _pages(
         self, collection: str, fields: list[str], expression: str = ""
     ) -> Iterator[list[dict[str, Any]]]:
-        """All rows that pass, page by page; the first of the fields is the collection's key.
+        """All rows that pass, page by page; the first field must be the collection's key.
 
         pymilvus has an iterator for this, but it puts keys into expressions without quoting
         them, and on older servers it may return rows as they were before the last write.
@@ -238,7 +238,7 @@ class MilvusStore(Store):
             reduce_stop_for_best=True,  # the lowest keys, not the first rows found
             consistency_level="Strong",
         ):
-            yield page  # one that is not full need not be the last
+            yield page  # a page that is not full need not be the last
             beyond = f"{key} > {rows.quote(max(row[key] for row in page))}"
 
     def _consistency(self) -> str:
@@ -262,7 +262,7 @@ class MilvusStore(Store):
         return problems
 
     def compact(self) -> None:
-        """Ask for it; the server does it in the background, in its own time."""
+        """Ask the server to compact, which it does later in the background."""
         for collection in (self._items, self._photos):
             self._write("flush", collection)
             self._write("compact", collection)

@@ -1,4 +1,4 @@
-"""The line to a Milvus server: its address, calls whose failures are one sentence, collections."""
+"""Connection to a Milvus server: address, calls with one-sentence errors, collections."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ TAGS = 4_096  # and in one ARRAY
 
 @dataclass(frozen=True)
 class Address:
-    """``http://[user:password@]host:port[/database]#collection``, taken apart."""
+    """The parts of ``http://[user:password@]host:port[/database]#collection``."""
 
     server: str
     collection: str
@@ -37,16 +37,16 @@ class Address:
 
     @classmethod
     def parse(cls, location: str) -> "Address":
-        """InputError where a part is missing or the collection's name is none."""
+        """InputError if a part is missing or malformed."""
         try:
             parts = urlsplit(location)
             host, port = parts.hostname, parts.port or 19530
         except ValueError as error:
-            # Not the location itself: it may hold a password.
+            # The message leaves out the location, which may hold a password.
             raise InputError(f"address of the Milvus server: {error}") from None
         if not host or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", parts.fragment):
             raise InputError(
-                f"{parts.scheme}://{host or ''}#{parts.fragment}: a Milvus database is written "
+                f"{parts.scheme}://{host or ''}#{parts.fragment}: write a Milvus database as "
                 "http://host:19530#collection, the collection in letters, digits and underscores"
             )
         return cls(
@@ -62,7 +62,7 @@ class Address:
 
 
 class Link:
-    """A connection that turns whatever the server refuses into an InputError."""
+    """A connection whose failures are InputErrors."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -76,12 +76,12 @@ class Link:
             )
         except (MilvusException, grpc.RpcError) as error:
             raise InputError(
-                f"{address}: no Milvus server answers there ({reason(error)}); start it, or "
+                f"{address}: no Milvus server responds ({reason(error)}); start it, or "
                 "check host, port and password"
             ) from error
 
     def call(self, method: str, *args: Any, timeout: float = CALL_SECONDS, **kwargs: Any) -> Any:
-        """``MilvusClient.method(...)``."""
+        """Call ``MilvusClient.method(...)``; InputError if it fails or takes too long."""
         if self._client is None:
             raise InputError(f"{self.address}: used after it was closed")
         try:
@@ -92,14 +92,14 @@ class Link:
             ) from error
 
     def close(self) -> None:
-        """Harmless when closed already."""
+        """Close the connection; closing twice is harmless."""
         if self._client is not None:
             self._client.close()
         self._client = None
 
 
 def reason(error: Exception) -> str:
-    """What Milvus or the connection says, in one line of a readable length."""
+    """The message of Milvus or of the connection, as one line of at most 200 characters."""
     if isinstance(error, grpc.Call):
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return "no answer in time"
@@ -110,10 +110,10 @@ def reason(error: Exception) -> str:
 
 
 def read_note(link: Link, collection: str) -> dict[str, Any] | None:
-    """The note that ``create_collection`` left with a collection; None where there is none.
+    """The note that ``create_collection`` stored; None if there is no such collection.
 
     Raises:
-        InputError: the collection is somebody else's.
+        InputError: the collection was created by another program.
     """
     if not link.call("has_collection", collection):
         return None
@@ -122,7 +122,7 @@ def read_note(link: Link, collection: str) -> dict[str, Any] | None:
         return dict(note["weft"])
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{link.address}: the collection {collection} was made by another program; "
+            f"{link.address}: the collection {collection} was created by another program; "
             "choose another name"
         ) from None
 
@@ -130,9 +130,13 @@ def read_note(link: Link, collection: str) -> dict[str, Any] | None:
 def create_collection(
     link: Link, collection: str, *, texts: tuple[str, ...], tags: bool, dim: int, note: dict
 ) -> None:
-    """Make a collection of VARCHAR fields, the first of them its key, and one vector field.
+    """Create a collection of VARCHAR fields, the first of them its key, and one vector field.
 
     The note becomes the collection's description: written in the same step, never changed.
+
+    Args:
+        tags: whether to add a field ``tags``, an array of VARCHAR.
+        dim: of the vectors.
     """
     schema = MilvusClient.create_schema(
         auto_id=False, enable_dynamic_field=False, description=json.dumps({"weft": note})
@@ -148,17 +152,23 @@ def create_collection(
             max_length=TEXT_BYTES,
         )
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-    # One shard: all rows of one call travel down one channel and become visible together.
+    # One shard, so that all rows of a call go through one channel and become visible together.
     link.call("create_collection", collection, schema=schema, num_shards=1)
 
 
 def load_collections(link: Link, collections: tuple[str, ...]) -> None:
-    """Index what has no index, load what is not loaded (also after a kill in between), and wait."""
+    """Create missing indexes, load collections that are not loaded, and wait for them.
+
+    Also completes what a process that was killed in between left undone.
+
+    Raises:
+        InputError: not loaded after LOAD_SECONDS.
+    """
     waiting = [c for c in collections if _state(link, c) != LoadState.Loaded]
     for collection in waiting:
         if not link.call("list_indexes", collection):
-            # FLAT compares with every vector: exact, and indifferent to the weights of a query,
-            # which graph and cluster indexes over the concatenation are not.
+            # FLAT compares with every vector: exact for any weights of a query, unlike graph and
+            # cluster indexes over the concatenated vectors.
             index = MilvusClient.prepare_index_params()
             index.add_index("vector", index_type="FLAT", metric_type="IP")
             link.call("create_index", collection, index, sync=False)
@@ -166,7 +176,9 @@ def load_collections(link: Link, collections: tuple[str, ...]) -> None:
     until = time.monotonic() + LOAD_SECONDS
     while any(_state(link, collection) != LoadState.Loaded for collection in waiting):
         if time.monotonic() > until:
-            raise InputError(f"{link.address}: not loaded after {LOAD_SECONDS} s; see the server")
+            raise InputError(
+                f"{link.address}: not loaded after {LOAD_SECONDS} s; check the server's log"
+            )
         time.sleep(0.1)
 
 

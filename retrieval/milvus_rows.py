@@ -1,4 +1,4 @@
-"""Items and filters as Milvus holds them: rows, and expressions of safely quoted texts."""
+"""Items as rows of a Milvus collection, and filters as expressions of safely quoted texts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,9 @@ from engine.errors import InputError
 from retrieval.milvus_link import TAGS, TEXT_BYTES
 from retrieval.store import Filter, Item, PhotoState
 
-# A state no file has: its photo is being replaced, or was when the process was killed.
+# A size and time no file has: its photo is being replaced, or was when the process was killed.
 UNFINISHED = -1
-NOTHING = 'key == ""'  # no key is empty
+NOTHING = 'key == ""'  # an expression that no row passes
 
 
 def item_row(item: Item, vector: np.ndarray) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def item_row(item: Item, vector: np.ndarray) -> dict[str, Any]:
     }
     try:
         record = json.dumps(plain, ensure_ascii=False)
-        # Every field but the key is part of the record, so that none of them is longer.
+        # Every field except the key is part of the record, so none of them is longer.
         size = len(item.key.encode()) + len(record.encode())
     except (TypeError, ValueError) as error:
         raise InputError(f"{item.key}: labels that cannot be stored as JSON ({error})") from error
@@ -74,7 +74,7 @@ def read_item(row: dict[str, Any]) -> Item:
 
 
 def problem(row: dict[str, Any]) -> str:
-    """What is wrong with a stored row, as a sentence; empty when nothing is."""
+    """A sentence that says what is wrong with a stored row; empty if nothing is."""
     try:
         expected = item_row(read_item(row), row["vector"])
     except InputError as error:
@@ -83,14 +83,14 @@ def problem(row: dict[str, Any]) -> str:
         name for name in ("photo", "category", "tags") if list(row[name]) != list(expected[name])
     ]
     if wrong:
-        return f"{row['key']}: {wrong[0]} is not what its record says; build it again"
+        return f"{row['key']}: {wrong[0]} contradicts its record; build it again"
     if not np.isfinite(np.asarray(row["vector"], np.float32)).all():
         return f"{row['key']}: its vector holds NaN or infinity; build it again"
     return ""
 
 
 def photo_row(state: PhotoState) -> dict[str, Any]:
-    """A row of the photos' collection; its vector is there because Milvus wants one."""
+    """A row of the photos' collection; Milvus requires its dummy vector."""
     plain = {"size": state.size, "mtime_ns": state.mtime_ns, "error": state.error}
     if state.error is not None and len(state.error) > 1000:
         plain["error"] = state.error[:1000] + " ..."
@@ -109,18 +109,18 @@ def read_photo(row: dict[str, Any]) -> PhotoState:
 
 
 def label(value: str | list[str] | None) -> str:
-    """A text for each category or attribute, different for different ones; None has its own."""
+    """A category (None: unknown) or an attribute [name, value] as a unique text to filter by."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def quote(text: str) -> str:
-    """A text as a literal of an expression.
+    """A text as a string literal in an expression.
 
     JSON escapes quotes, backslashes and control characters, and Milvus undoes exactly these
-    escapes, so that no text can end its literal early.
+    escapes, so no text can end its literal early.
 
     Raises:
-        InputError: the text is not Unicode (a file name of stray bytes).
+        InputError: the text is not valid Unicode (a file name of arbitrary bytes).
     """
     try:
         text.encode()
@@ -135,7 +135,7 @@ def one_of(field: str, texts: Iterable[str]) -> str:
 
 
 def expression(filter: Filter | None) -> str:
-    """What passes the filter; the empty expression passes everything."""
+    """A filter as an expression; the empty expression passes everything."""
     if filter is None:
         return ""
     terms = []
@@ -156,7 +156,7 @@ def expression(filter: Filter | None) -> str:
 def _below(folder: str) -> str:
     """Photos below a folder, as a range: texts compare by bytes, and "0" follows "/".
 
-    Unlike a pattern of ``like`` it has no wildcards to escape.
+    Unlike a ``like`` pattern it has no wildcards to escape.
     """
     folder = folder.strip("/")
     if folder in ("", "."):
@@ -169,7 +169,7 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def matrix(vectors: Sequence[Any], dim: int) -> np.ndarray:
-    """f32[n, dim] of the vectors of rows, whatever kind of list Milvus returned."""
+    """f32[n, dim] of the rows' vectors, which Milvus returns as various kinds of lists."""
     return np.array([np.asarray(vector, np.float32) for vector in vectors]).reshape(-1, dim)
 
 

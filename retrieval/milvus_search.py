@@ -1,10 +1,10 @@
-"""From what a Milvus search returns to the exact ranking.
+"""The exact ranking from the results of Milvus searches.
 
-The server adds in single precision and orders equal scores as it likes. So a few hits more than
-asked for are fetched with their vectors and scored here, with the same arithmetic as the local
-database's. Where a row that was not returned might still belong among the k best, more are
-fetched; where Milvus returns no more at once (equal scores by the thousand, a very large k), all
-rows that pass the filter are read and scored.
+The server sums in single precision and orders equal scores arbitrarily. So a few more hits than
+requested are fetched with their vectors and scored here, with the same arithmetic as in the local
+database. If a row that was not returned might still belong among the k best, more are fetched. If
+that exceeds what Milvus returns at once (thousands of equal scores, a very large k), all rows that
+pass the filter are read and scored.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from retrieval.milvus_rows import chunks, matrix, read_item
 from retrieval.ranking import aspect_cosines, best_first, weighted_mean
 from retrieval.store import Hit
 
-EXTRA = 16  # hits fetched beyond k, so that ties at the end are usually seen at once
-ROUNDING = 1e-5  # of the server's sums, for a query and a row of length 1; generous
+EXTRA = 16  # hits fetched beyond k, usually enough to settle ties at the end
+ROUNDING = 1e-5  # generous bound of the server's rounding, for a query and a row of length 1
 
 Row = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Search:
         nearest: (f32[Q, D], limit) -> for each query up to ``limit`` rows (key, record, vector)
             with the server's score, ``distance``, best first.
         everything: pages of all rows that pass the filter.
-        most: rows that one call returns at most.
+        most: maximum number of rows that one call returns.
     """
 
     schema: FeatureSchema
@@ -50,7 +50,7 @@ class Search:
         while waiting and self.k <= self.most:
             for i, rows in self._nearest(weighted, waiting, limit):
                 found = self._best(queries[i]).add(rows)
-                if len(rows) < limit or found.certain(rows[-1]["distance"], weighted[i]):
+                if len(rows) < limit or found.is_final(rows[-1]["distance"], weighted[i]):
                     best[i] = found
             waiting = [i for i in waiting if i not in best]
             if limit == self.most:
@@ -73,7 +73,7 @@ class Search:
 
 
 class _Best:
-    """The k best rows so far of one query."""
+    """The k best rows of one query so far, scored exactly."""
 
     def __init__(
         self, query: np.ndarray, schema: FeatureSchema, weights: Mapping[str, float], k: int
@@ -85,6 +85,7 @@ class _Best:
         self.longest = 0.0
 
     def add(self, rows: Sequence[Row]) -> "_Best":
+        """Score rows and keep the k best of all so far; returns itself."""
         vectors = matrix([row["vector"] for row in rows], self.schema.dim)
         cosines = aspect_cosines(self.query, vectors, self.schema)
         scores = weighted_mean(cosines, self.weights, self.schema)
@@ -96,12 +97,13 @@ class _Best:
         self.longest = max(self.longest, *np.linalg.norm(vectors, axis=1), 0.0)
         return self
 
-    def certain(self, last: float, weighted: np.ndarray) -> bool:
+    def is_final(self, last: float, weighted: np.ndarray) -> bool:
         """Whether rows that the server scored ``last`` or lower cannot be among the k best."""
         slack = ROUNDING * float(np.linalg.norm(weighted)) * self.longest
         return len(self.rows) == self.k and last + slack < self.scores[-1]
 
     def hits(self) -> list[Hit]:
+        """The kept rows as hits, best first."""
         return [
             Hit(
                 read_item(row),

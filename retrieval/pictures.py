@@ -1,4 +1,4 @@
-"""Pictures of stored items: their photos, looked up below the database's root and nowhere else."""
+"""Pictures of stored items, cut from photos below the database's root and nowhere else."""
 
 import math
 import os
@@ -17,10 +17,10 @@ ROOT = "root"  # in a store's ``about``: the folder that photos' names are relat
 
 
 def photo_path(root: str | Path, name: str) -> Path:
-    """Where a photo of a database lies. Links below the root are followed, as in a build.
+    """The path of a stored photo. Links below the root are followed, as in a build.
 
     Raises:
-        InputError: a name that leads out of the root; only a forged database has one.
+        InputError: the name points outside the root, which only a forged database's names do.
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name:
@@ -29,11 +29,11 @@ def photo_path(root: str | Path, name: str) -> Path:
 
 
 def photo_name(store: Store, path: Path) -> str | None:
-    """What a store calls a photo; None for one that does not lie below its root."""
+    """A photo's name in a store; None if it is not below the store's root."""
     root = store.about.get(ROOT)
     if root is None:
         return None
-    # As it is written, links kept as in a build; else by where links lead.
+    # First the path as given, links unresolved as in a build; then with links resolved.
     for place in (absolute, os.path.realpath):
         try:
             return Path(place(path)).relative_to(place(root)).as_posix()
@@ -43,9 +43,9 @@ def photo_name(store: Store, path: Path) -> str | None:
 
 
 def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray | None:
-    """An item's part of its photo, at most ``side`` pixels long: u8[H,W,3] RGB.
+    """An item's part of its photo, its longer side at most ``side`` pixels: u8[H,W,3] RGB.
 
-    None where the photo is gone or cannot be read, or nobody knows the root.
+    None if the photo is gone or cannot be read, or the root is unknown.
     """
     if root is None:
         return None
@@ -59,10 +59,10 @@ def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray |
 
 
 def read_part(path: Path, box: np.ndarray, full_size: Size, side: int) -> np.ndarray:
-    """What a box shows of a photo, at most ``side`` pixels long: u8[H,W,3] RGB.
+    """The part of a photo in a box, its longer side at most ``side`` pixels: u8[H,W,3] RGB.
 
     Args:
-        path: of the photo, which is decoded no larger than this needs.
+        path: of the photo, which is decoded only as large as needed.
         box: f64[4] xyxy in pixels of the full photo.
         full_size: (width, height) of the full photo.
         side: px.
@@ -91,7 +91,7 @@ def cut_box(photo: np.ndarray, box: Sequence[float] | np.ndarray, full_size: Siz
 
 
 def shrink(picture: np.ndarray, side: int) -> np.ndarray:
-    """The picture at most ``side`` pixels long, contiguous."""
+    """The picture u8[H,W,3], its longer side reduced to at most ``side`` pixels; contiguous."""
     height, width = picture.shape[:2]
     factor = min(side / max(height, width), 1)
     size = max(round(width * factor), 1), max(round(height * factor), 1)

@@ -1,4 +1,4 @@
-"""Search as the DeepFashion papers measure it, and the variants of it that circulate.
+"""Retrieval metrics of the DeepFashion papers, and the variants found in other code.
 
 In-shop (Liu et al. 2016): ``image_recall`` of query photos against the gallery photos.
 Consumer-to-shop (Liu et al. 2016): ``image_recall`` of the consumers' test photos against all shop
@@ -28,23 +28,23 @@ def image_recall(
 ) -> dict[str, Any]:
     """Recall@K of both DeepFashion benchmarks; all ranks call it.
 
-    A query is a hit when any of its K nearest gallery photos shows its product. The gallery is
-    whole, whatever the category. The mean is over all queries of known product: one whose product
-    is not in the gallery is a miss.
+    A query is a hit if any of its K nearest gallery photos shows its product. The gallery includes
+    all categories. The mean is over all queries of known product; a query whose product is not in
+    the gallery is a miss.
 
     Args:
-        queries, gallery: float [Q, D] and [G, D]; the inner product ranks.
-        query_ids, gallery_ids: int64 [Q] and [G], the products; -1 unknown, left out.
+        queries, gallery: float [Q, D] and [G, D], ranked by inner product.
+        query_ids, gallery_ids: int64 [Q] and [G], the products; -1 is unknown and left out.
         ks: the values of K.
-        query_categories, gallery_categories: int64, for the variant that needs them.
+        query_categories, gallery_categories: int64 [Q] and [G], for the variant that needs them.
 
     Returns:
         "R@k" as above, "mAP", "queries" (how many), "without_match" (queries whose product is not
         in the gallery), and under "variants" what other code calls recall on the same data:
         "found_share@k", the share of the query's matches among the first k (tp / |relevant|);
-        "precision@k", the matching share of the first k; "R@k_same_category", with the gallery cut
-        down to the query's category (where categories are given). The first two treat queries
-        without a match as 0, too.
+        "precision@k", the matching share of the first k; "R@k_same_category", with the gallery
+        restricted to the query's category (if categories are given). In all of them a query
+        without a match counts as 0.
     """
     scores = rank_on_all(queries, gallery, query_ids, gallery_ids, ks=ks)
     known = query_ids >= 0
@@ -67,7 +67,7 @@ def _within_categories(
     gallery_categories: np.ndarray,
     ks: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """Per-query scores, category by category."""
+    """R@k of each query, f64[Q] per k, within the gallery photos of its own category."""
     queries, gallery, query_ids, gallery_ids = search
     scores = {f"R@{k}": np.full(len(queries), np.nan) for k in ks}
     for category in np.unique(query_categories):
@@ -87,5 +87,5 @@ def _within_categories(
 
 
 def _mean(values: np.ndarray, known: np.ndarray) -> float:
-    """Over the known queries; one that had nothing to find counts 0."""
+    """Mean over the queries of known product; one without a match (NaN) counts as 0."""
     return float(np.nan_to_num(values[known]).mean()) if known.any() else float("nan")

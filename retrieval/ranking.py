@@ -1,4 +1,4 @@
-"""Exact scores of a few candidates: what turns any engine's shortlist into the final ranking."""
+"""Exact scores of a few candidates, which give the final ranking in every kind of store."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +11,9 @@ def aspect_cosines(query: np.ndarray, vectors: np.ndarray, schema: FeatureSchema
     """f64[n, aspects]: inner products of each aspect, in schema order.
 
     Args:
-        query: f32[D], or f32[n, D] for a query of its own to each of
+        query: f32[D], or f32[n, D] with one query for each vector.
         vectors: f32[n, D].
+        schema: of both.
 
     Summed row by row in double precision, so that equal vectors score equally wherever they are
     stored: a matrix product rounds differently at the edges of its tiles.

@@ -1,4 +1,4 @@
-"""The reading half of the local database: the newest view, look-ups, exact search."""
+"""The reading half of the local database: current view, lookups, exact search."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ from retrieval.segments import Layout
 from retrieval.store import Filter, Hit, Item, PhotoState, Store, check_queries
 from retrieval.view import ADVICE, View, live_mask, map_rows
 
-MANY_TIES = 10_000
+MANY_TIES = 10_000  # candidates beyond k from which ties are broken without loading all items
 MOST_CANDIDATES = 100_000  # of several queries together, before they are ranked
 SCORED_ROWS = 4096  # candidates scored at a time
 
@@ -29,19 +29,19 @@ logger = logging.getLogger("weft")
 
 @dataclass
 class _Ranked:
-    """Candidates of one query that may be among its k best: rows, scores, cosines [n, aspects]."""
+    """Candidates of one query that may be among its k best."""
 
-    rows: np.ndarray
-    scores: np.ndarray
-    cosines: np.ndarray
+    rows: np.ndarray  # int64[n]
+    scores: np.ndarray  # f64[n]
+    cosines: np.ndarray  # f64[n, aspects]
 
 
-class _MovedError(Exception):
-    """The rows that a search found have been deleted, renumbered or found damaged meanwhile."""
+class _StaleViewError(Exception):
+    """Rows that a search found were deleted, renumbered or found damaged during the search."""
 
 
 def _portions(found: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Candidates of as many queries at a time as memory bears."""
+    """Group queries' candidates into portions of about MOST_CANDIDATES, to bound memory."""
     portion: list[np.ndarray] = []
     for rows in found:
         portion.append(rows)
@@ -53,7 +53,7 @@ def _portions(found: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 class DatabaseReader(Store):
-    """All that needs no writer's lock; ``retrieval.database`` opens it and adds the rest."""
+    """Everything that needs no writer's lock; ``retrieval.database`` opens it and adds writing."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class DatabaseReader(Store):
         self._segments, self._table = folder / SEGMENTS, table
         self._guard = threading.RLock()  # of the connection and the view
         self._view: View | None = None
-        self._damaged: set[tuple[int, int]] = set()  # generation, block: met by a search
+        self._damaged: set[tuple[int, int]] = set()  # (generation, block) that searches met
 
     @contextmanager
     def _reading(self) -> Iterator[View]:
-        """A transaction, and the view of the state it sees."""
+        """Open a transaction; yields the view of the state that it sees."""
         with self._guard, self._table.reading() as state:
             view = self._view
             if view is None or view.state != state:
@@ -151,7 +151,7 @@ class DatabaseReader(Store):
         while True:
             with self._reading() as view:
                 mask = filter_mask(view, self._table, filter)
-            # Outside of the transaction: a scan takes long, and would hold up the writer.
+            # Outside of the transaction: a scan takes long and would block the writer.
             found = candidates(view.segments, mask, weighted, k)
             try:
                 hits: list[list[Hit]] = []
@@ -164,46 +164,52 @@ class DatabaseReader(Store):
                     ]
                     hits += self._hits(view, ranked, k)
                 return hits
-            except _MovedError:
+            except _StaleViewError:
                 continue
 
     def _cosines(
         self, view: View, found: Sequence[np.ndarray], queries: np.ndarray
     ) -> list[np.ndarray]:
-        """f64[n, aspects] of the rows found for each query, exactly."""
+        """Exact cosines f64[n, aspects] of the rows int64[n] found for each query."""
         counts = [len(rows) for rows in found]
         rows = np.concatenate([np.zeros(0, np.int64), *found])
-        asker = np.repeat(np.arange(len(queries)), counts)
+        query_of_row = np.repeat(np.arange(len(queries)), counts)
         cosines = np.zeros((len(rows), len(self.schema.aspects)))
         for start in range(0, len(rows), SCORED_ROWS):
             part = slice(start, start + SCORED_ROWS)
             vectors = view.read(rows[part])
-            cosines[part] = aspect_cosines(queries[asker[part]], vectors, self.schema)
+            cosines[part] = aspect_cosines(queries[query_of_row[part]], vectors, self.schema)
         parts = [queries[:, self.schema.slice(name)] for name in self.schema.names]
         norms = np.stack([np.linalg.norm(part, axis=1) for part in parts], axis=1)
-        strange = ~(np.abs(cosines) <= 1.01 * norms[asker]).all(axis=1)
-        self._leave_out(view, rows[strange])
+        implausible = ~(np.abs(cosines) <= 1.01 * norms[query_of_row]).all(axis=1)
+        self._leave_out(view, rows[implausible])
         return np.split(cosines, np.cumsum(counts)[:-1])
 
-    def _leave_out(self, view: View, strange: np.ndarray) -> None:
-        """Search again without damaged blocks, given rows that cannot be parts of unit length.
+    def _leave_out(self, view: View, implausible: np.ndarray) -> None:
+        """Exclude damaged blocks and make the search start over.
 
-        Comparing every checksum would take longer than the search; this finds what would push
-        itself among the best. The rest is for ``verify``.
+        Args:
+            implausible: rows whose cosines exceed what unit vectors can have.
+
+        Comparing every checksum would take longer than the search. This finds the damage that
+        would put wrong items among the best; ``verify`` finds the rest.
+
+        Raises:
+            _StaleViewError: a block was damaged.
         """
-        damaged = [block for block in view.blocks_of(strange) if not view.is_sound(block)]
+        damaged = [block for block in view.blocks_of(implausible) if not view.is_sound(block)]
         for block in damaged:
-            logger.warning("%s are damaged and left out; %s", view.describe(block), ADVICE)
+            logger.warning("%s are damaged and skipped; %s", view.describe(block), ADVICE)
         if damaged:
             with self._guard:
                 self._damaged |= {(view.state.generation, block) for block in damaged}
                 self._view = None
-            raise _MovedError
+            raise _StaleViewError
 
     def _best_scores(
         self, rows: np.ndarray, cosines: np.ndarray, weights: Mapping[str, float], k: int
     ) -> _Ranked:
-        """What reaches the k-th best of the exact scores."""
+        """The candidates that score at least as high as the k-th best, ties included."""
         scores = weighted_mean(cosines, weights, self.schema)
         keep = np.ones(len(rows), bool)
         if len(rows) > k:
@@ -213,28 +219,28 @@ class DatabaseReader(Store):
     def _hits(self, view: View, ranked: list[_Ranked], k: int) -> list[list[Hit]]:
         with self._guard, self._table.reading() as state:
             if state.generation != view.state.generation:
-                raise _MovedError
+                raise _StaleViewError
             for query in ranked:
                 if len(query.rows) > k + MANY_TIES:
                     self._break_ties(query, view.rows, k)
             rows = {int(row) for query in ranked for row in query.rows}
             items = self._table.items(rows)
         if len(items) < len(rows):
-            if state == view.state:  # searching again would find the same for ever
+            if state == view.state:  # nothing changed, so searching again would never end
                 raise InputError(
                     f"{self._table.path}: lists no item for some of the vectors; it is damaged: "
                     "restore a copy, or build the database again"
                 )
-            raise _MovedError  # deleted while we searched: others come after them
+            raise _StaleViewError  # deleted while we searched: other items take their places
         return [self._best(query, items, k) for query in ranked]
 
     def _break_ties(self, ranked: _Ranked, rows: int, k: int) -> None:
-        """Keep, of the many candidates that share the lowest score, those whose keys come first."""
+        """Of many candidates that tie for the lowest score, keep those whose keys come first."""
         better = ranked.scores > ranked.scores.min()
         tied = np.zeros(rows, bool)
         tied[ranked.rows[~better]] = True
         wanted, first = k - int(better.sum()), []
-        # The index holds the keys in order; with so many ties the first of them come soon.
+        # The index yields keys in order; with so many ties, enough of them come early.
         for row, _ in self._table.rows_in_key_order():
             if row < rows and tied[row]:
                 first.append(row)

@@ -1,4 +1,4 @@
-"""Search: queries from a photo's garments, a whole photo or stored items; ranked items as result.
+"""Search: queries made from a photo's garments, a whole photo or stored items; ranked results.
 
 with open_database("DB", read_only=True) as store:
     reader = QueryReader(embedder_for(store.schema, describer, "DB"), finder)
@@ -26,7 +26,8 @@ from retrieval.store import Filter, Hit, Item, Store
 
 MOST_NAMED = 40  # of a store's labels, listed in an error message
 
-Kinds = Mapping[str, tuple[str, ...]]  # a query's category -> how a store spells it, case aside
+# A query's category -> its spellings in a store, which may differ in upper and lower case.
+CategorySpellings = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class Query:
 
     Attributes:
         title: its name in results.
-        vector: f32[D].
+        vector: f32[D] of the store's schema.
         photo: the file it is in; None for a stored item.
         number: of the garment in its photo, from 1, as in infer.py's results.
         category: the detector's or the stored one; None if unknown.
@@ -126,7 +127,7 @@ def find_similar(
     weights: Mapping[str, float] | None = None,
     filter: Filter | None = None,
     exclude_same_photo: bool = False,
-    kinds: Kinds | None = None,
+    category_spellings: CategorySpellings | None = None,
 ) -> list[list[Hit]]:
     """The most similar items for each query; a stored item never finds itself.
 
@@ -137,7 +138,8 @@ def find_similar(
         weights: per aspect; None: all equal.
         filter: which items may be returned.
         exclude_same_photo: exclude items of the query's own photo, if it is in the store.
-        kinds: restrict hits to the query's category, spelled as ``kinds`` maps it; None: any.
+        category_spellings: restrict hits to the query's category in these spellings (from
+            ``matching_categories``); None: any category.
 
     Raises:
         InputError: invalid weights, k or filter.
@@ -145,21 +147,21 @@ def find_similar(
     weights = equal_weights(store.schema) if weights is None else weights
     pairs = []
     for query in queries:
-        own = filter or Filter()
-        if kinds is not None and query.category:
-            own = replace(own, categories=kinds[query.category])
+        own_filter = filter or Filter()
+        if category_spellings is not None and query.category:
+            own_filter = replace(own_filter, categories=category_spellings[query.category])
         if exclude_same_photo:
-            own = _without_its_photo(own, query, store)
-        pairs.append((own, query))
+            own_filter = _without_its_photo(own_filter, query, store)
+        pairs.append((own_filter, query))
     found = []
-    for own, group in groupby(pairs, key=lambda pair: pair[0]):
-        asking = [query for _, query in group]
-        vectors = np.stack([query.vector for query in asking])
+    for own_filter, group in groupby(pairs, key=lambda pair: pair[0]):
+        same_filter = [query for _, query in group]
+        vectors = np.stack([query.vector for query in same_filter])
         # Fetch one more and drop the item itself below: excluding it by the filter would make
         # every stored item a separate search.
-        spare = any(query.item for query in asking)
-        hits = store.search(vectors, weights=weights, k=k + spare, filter=own)
-        found += map(partial(_others, k=k), asking, hits)
+        spare = any(query.item for query in same_filter)
+        hits = store.search(vectors, weights=weights, k=k + spare, filter=own_filter)
+        found += map(partial(_without_itself, k=k), same_filter, hits)
     return found
 
 
@@ -170,13 +172,15 @@ def as_stored(store: Store, filter: Filter) -> Filter:
         InputError: a category, attribute, value or folder that no item has.
     """
     if filter.folder and not store.count(Filter(folder=filter.folder)):
-        raise InputError(f"folder {filter.folder}: no item lies below it; keys begin with theirs")
+        raise InputError(
+            f"folder {filter.folder}: holds no item; give a folder that items' keys begin with"
+        )
     if not filter.categories and not filter.attributes:
         return filter
     categories, attributes = store.labels()
     wanted: dict[str, tuple[str, ...]] = {}
     for name, values in filter.attributes.items():
-        # Attributes of a filter are combined by "and", so only one spelling of a name can be used.
+        # A filter combines attributes by "and", so only one spelling of a name can be used.
         stored = name if name in attributes else _spellings("attribute", [name], attributes)[0]
         spelled = _spellings(f"attribute {name}", values, attributes[stored])
         wanted[stored] = (*wanted.get(stored, ()), *spelled)  # color=red and Color=blue
@@ -184,26 +188,26 @@ def as_stored(store: Store, filter: Filter) -> Filter:
     return replace(filter, categories=spelled, attributes=wanted)
 
 
-def matching_categories(store: Store, categories: Sequence[str]) -> Kinds:
+def matching_categories(store: Store, categories: Sequence[str]) -> CategorySpellings:
     """Map each category to its spellings in the store, ignoring case; to itself if it has none.
 
     Raises:
         InputError: the store has items of none of the categories.
     """
     stored = store.labels()[0]
-    found = _alike(categories, stored)
+    found = _same_ignoring_case(categories, stored)
     sentence = f"{store.name}: its items are {', '.join(stored) or 'of no category'}, "
     sentence += f"none is {' or '.join(categories)}; leave out --same-category"
     require(any(found.values()), sentence)
     return {text: tuple(words) or (text,) for text, words in found.items()}
 
 
-def _alike(texts: Sequence[str], known: Iterable[str]) -> dict[str, list[str]]:
+def _same_ignoring_case(texts: Sequence[str], known: Iterable[str]) -> dict[str, list[str]]:
     return {text: [k for k in known if k.casefold() == text.casefold()] for text in texts}
 
 
 def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
-    found = _alike(texts, known)
+    found = _same_ignoring_case(texts, known)
     for text, stored in found.items():
         if not stored:
             shown = ", ".join(sorted(known)[:MOST_NAMED])
@@ -212,19 +216,20 @@ def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[s
 
 
 def _without_its_photo(filter: Filter, query: Query, store: Store) -> Filter:
+    """The filter, also excluding the query's own photo if it is in the store."""
     name = query.item.photo if query.item else photo_name(store, query.photo)
     if name is None:
         return filter
     return replace(filter, exclude_photos=(*filter.exclude_photos, name))
 
 
-def _others(query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
-    """The k best hits but the query itself."""
+def _without_itself(query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The k best hits except the query itself."""
     own = query.item.key if query.item else None
     return [hit for hit in hits if hit.item.key != own][:k]
 
 
-def weights_of(text: str | None, schema: FeatureSchema) -> dict[str, float]:
+def weights_from_flag(text: str | None, schema: FeatureSchema) -> dict[str, float]:
     """The aspect weights of a flag like "color=1,shape=0.5"; None: all aspects equal.
 
     Raises:

@@ -3,10 +3,9 @@
     segments/0001-00000.f32      generation 1, rows 0 .. segment_rows - 1
     segments/0001-00001.f32      the next rows, and so on
 
-A file is nothing but rows of float32 in native (little-endian) order. How many of them count, and
-the CRC-32 of every block of ``block_rows`` rows, stands in the item table: what a killed writer
-left behind the last counted row is written over by the next one. Compacting writes a new
-generation.
+A file holds nothing but rows of float32 in native (little-endian) order. The item table records how
+many rows are committed, and the CRC-32 of every block of ``block_rows`` rows. Rows that a killed
+writer left after the last committed one are overwritten. Compacting writes a new generation.
 """
 
 import mmap
@@ -28,7 +27,7 @@ DTYPE = "float32"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a row lies. Kept in ``database.json``, so that the numbers may change one day."""
+    """Where each row is stored. Kept in ``database.json``, so that the defaults may change."""
 
     dim: int
     dtype: str = DTYPE
@@ -37,29 +36,30 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
+        """Size of a row in bytes."""
         return 4 * self.dim
 
     def path(self, folder: Path, generation: int, segment: int) -> Path:
+        """The file of a segment."""
         return folder / f"{generation:04d}-{segment:05d}.f32"
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """One segment as a reader sees it: read-only ``vectors`` f32[rows, D], first row ``start``.
+class MappedSegment:
+    """One segment as a reader sees it."""
 
-    ``tensor`` is the same memory.
-    """
-
-    start: int
-    vectors: np.ndarray
-    tensor: torch.Tensor
+    start: int  # its first row
+    vectors: np.ndarray  # f32[rows, D], read-only
+    tensor: torch.Tensor  # the same memory
 
 
 def append(folder: Path, layout: Layout, generation: int, start: int, vectors: np.ndarray) -> None:
-    """Write contiguous f32[n, D] from row ``start`` on, and return only when they are on the disk.
+    """Write contiguous f32[n, D] from row ``start`` on; returns once they are on the disk.
+
+    The rows do not exist for readers until the item table records them.
 
     Raises:
-        InputError: no space, no permission. Nothing counts until the item table says so.
+        InputError: no space or no permission.
     """
     position = 0
     while position < len(vectors):
@@ -95,7 +95,7 @@ def block_checksums(
     """(block, CRC-32) of every block that rows appended at ``start`` touch.
 
     Args:
-        before: checksum of the rows that the first block already has, 0 when it has none.
+        before: checksum of the rows that the first block already has, 0 if it has none.
     """
     position = 0
     while position < len(vectors):
@@ -107,11 +107,11 @@ def block_checksums(
 
 def map_segment(
     folder: Path, layout: Layout, generation: int, segment: int, rows: int
-) -> Mapped | None:
-    """The first ``rows`` rows of a segment; fewer where the file was cut, None where it is gone.
+) -> MappedSegment | None:
+    """Map the first ``rows`` rows of a segment; fewer if the file was cut, None if it is gone.
 
     Raises:
-        InputError: when the file is there and cannot be read.
+        InputError: the file exists but cannot be read.
     """
     path = layout.path(folder, generation, segment)
     try:
@@ -126,14 +126,14 @@ def map_segment(
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     vectors = np.frombuffer(view, np.float32).reshape(rows, layout.dim)
     with warnings.catch_warnings():
-        # PyTorch knows no read-only tensors; this one is only ever multiplied.
+        # PyTorch has no read-only tensors; this one is never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensor = torch.from_numpy(vectors)
-    return Mapped(segment * layout.segment_rows, vectors, tensor)
+    return MappedSegment(segment * layout.segment_rows, vectors, tensor)
 
 
 def remove_other_generations(folder: Path, generation: int) -> None:
-    """Delete what an interrupted or a finished compaction left behind."""
+    """Delete the files that a compaction, finished or interrupted, left behind."""
     for path in folder.glob("*-*.f*"):
         if not path.name.startswith(f"{generation:04d}-"):
             path.unlink(missing_ok=True)

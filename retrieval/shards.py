@@ -1,14 +1,14 @@
-"""One process's share of a build: vectors and a journal of its own, handed over without waiting.
+"""Shards: each process of a build writes its photos to two files of its own, without locking.
 
     shards/<time>-rank-0-<process>.f32      vectors, rows one after another
-    shards/<time>-rank-0-<process>.jsonl    the schema, then a line a finished photo, written after
-                                            its vectors: offset, checksum, state, items
+    shards/<time>-rank-0-<process>.jsonl    the schema, then one line per finished photo, written
+                                            after its vectors: offset, checksum, state, items
 
-Nothing is shared between the processes, so none can hold up or break another. The process that
-has the database open absorbs whole lines whenever it likes, in transactions that also remember how
-far it got: a kill of anyone at any moment costs at most the photos under way. A line whose vectors
-do not have its checksum (power loss before the disk had them) is left out, and its photo is new to
-the next build.
+The processes share nothing, so none can delay or break another. The process that has the database
+open absorbs complete lines at any time, in transactions that also record how far it has read. So
+killing any process at any moment costs at most the photos in progress. A line whose vectors do not
+match its checksum (power loss before they reached the disk) is skipped, and the next build reads
+its photo again.
 """
 
 import contextlib
@@ -26,28 +26,28 @@ from typing import IO
 import numpy as np
 
 from engine.errors import InputError
-from retrieval import folder as names
+from retrieval import folder as db_folder
 from retrieval.features import FeatureSchema
 from retrieval.store import Item, PhotoEntry, PhotoSink, PhotoState, check_photo, check_rows
 
-BATCH_ROWS = 4096  # a transaction's
+BATCH_ROWS = 4096  # per transaction
 BATCH_PHOTOS = 1024
 
 logger = logging.getLogger("weft")
 
 
 class ShardWriter(PhotoSink):
-    """Appends photos; each is handed over whole or not at all.
+    """Appends photos, each completely or not at all.
 
-    Needs no other process: the database may be made by another one later.
+    Depends on no other process: the database itself may be created later.
     """
 
     def __init__(self, folder: Path, *, schema: FeatureSchema, rank: int) -> None:
-        if names.is_database(folder):
-            names.read_description(folder)[0].require_same(schema, str(folder))
+        if db_folder.is_database(folder):
+            db_folder.read_description(folder)[0].require_same(schema, str(folder))
         self.schema = schema
         name = f"{time.time_ns():020d}-rank-{rank}-{os.getpid()}.jsonl"
-        path = folder / names.SHARDS / name
+        path = folder / db_folder.SHARDS / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.vectors = _Appended(path.with_suffix(".f32"))
@@ -55,7 +55,7 @@ class ShardWriter(PhotoSink):
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write {path}: {reason}; choose another place") from error
-        # Tells the process that absorbs that more may come.
+        # Held while this writer lives: tells the absorbing process that more may come.
         with contextlib.suppress(OSError):
             fcntl.flock(self.journal.descriptor, fcntl.LOCK_EX)
         self.journal.append(_line(schema.to_plain()))
@@ -66,7 +66,7 @@ class ShardWriter(PhotoSink):
             rows = check_rows(items, vectors, self.schema)
             line = {"offset": self.vectors.size, "checksum": zlib.crc32(rows)}
             line |= {"state": asdict(state), "items": [asdict(item) for item in items]}
-            # The line last: it says that the rest is there.
+            # The line last: its presence means that the vectors are complete.
             self.vectors.append(rows.tobytes())
             self.journal.append(_line(line))
 
@@ -76,16 +76,19 @@ class ShardWriter(PhotoSink):
 
 
 class _Appended:
-    """A file that only grows, by whole pieces."""
+    """A file that only grows, by one complete piece at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.size = path, 0
         self.descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     def append(self, data: bytes) -> None:
-        """Hand a piece to the system: a kill of this process cannot take it back.
+        """Write a piece through the operating system, so that it survives a kill of this process.
 
-        What a full disk leaves of one is written over by the next; a line without its end is none.
+        A part left by a full disk is overwritten by the next piece; readers skip unfinished lines.
+
+        Raises:
+            InputError: the piece cannot be written.
         """
         rest, offset = memoryview(data), self.size
         try:
@@ -107,26 +110,27 @@ class _Appended:
 
 
 class Shard:
-    """What one process wrote, for the one that absorbs it."""
+    """The files of one ``ShardWriter``, for the process that absorbs them."""
 
     def __init__(self, journal: Path, schema: FeatureSchema) -> None:
         self.path, self.schema = journal, schema
 
     @property
     def name(self) -> str:
+        """Identifies the shard in the item table."""
         return self.path.stem
 
     def is_finished(self) -> bool:
-        """True when its writer has closed it or is gone. Ask before reading to the end."""
+        """Whether its writer has closed it or ended. Call before reading to the end."""
         try:
             with self.path.open("r+b") as file:  # NFS locks only what may be written
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held; or a file system without locks, where nobody can tell
+        except OSError:  # locked; or a file system without locks, where it cannot be known
             return False
         return True
 
     def batches(self, offset: int) -> Iterator[tuple[list[PhotoEntry], int]]:
-        """(photos, the offset after them) from byte ``offset`` of the journal to its present end.
+        """(photos, the offset after them) from byte ``offset`` of the journal to its current end.
 
         Raises:
             InputError: the shard holds features of another schema, or cannot be read.
@@ -138,14 +142,14 @@ class Shard:
                 journal.seek(max(offset, journal.tell()))
                 yield from self._batches(journal, vectors)
         except FileNotFoundError:
-            logger.warning("%s: its vectors are gone; its photos are done again", self.path)
+            logger.warning("%s: its vectors are gone; its photos will be read again", self.path)
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
 
     def _batches(self, journal: IO, vectors: IO) -> Iterator[tuple[list[PhotoEntry], int]]:
         entries, rows, offset = [], 0, journal.tell()
         for line in journal:
-            # A line without its end is still being written, or was cut off.
+            # A line without a line break is still being written, or was cut off.
             if not line.endswith(b"\n"):
                 break
             offset += len(line)
@@ -166,23 +170,23 @@ class Shard:
             vectors.seek(plain["offset"])
             data = vectors.read(len(items) * 4 * self.schema.dim)
             if zlib.crc32(data) != plain["checksum"]:
-                raise ValueError("the vectors do not have the checksum")
+                raise ValueError("the vectors do not match the checksum")
             state = PhotoState(**plain["state"])
         except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s: a damaged line is left out: %s", self.path, error)
+            logger.warning("%s: skipped a damaged line: %s", self.path, error)
             return None
         for item in items:
             item.box = None if item.box is None else tuple(item.box)
         return state, items, np.frombuffer(data, np.float32).reshape(-1, self.schema.dim)
 
     def _check_schema(self, line: bytes) -> bool:
-        """Whether the first line says what the rest is."""
+        """Whether the first line holds a readable schema; InputError if it is another one."""
         if not line.endswith(b"\n"):
-            return False  # killed before it was whole: nothing to read either
+            return False  # killed before the line was complete, so nothing follows it
         try:
             found = FeatureSchema.from_plain(json.loads(line), str(self.path))
         except (ValueError, InputError) as error:
-            logger.warning("%s: damaged, its photos are done again: %s", self.path, error)
+            logger.warning("%s: damaged, its photos will be read again: %s", self.path, error)
             return False
         self.schema.require_same(found, str(self.path))
         return True
@@ -191,14 +195,15 @@ class Shard:
         return self.path.with_suffix(".f32")
 
     def remove(self) -> None:
-        # The journal first: vectors without one are never looked at.
+        """Delete both files."""
+        # The journal first: vectors without a journal are never read.
         self.path.unlink(missing_ok=True)
         self._vectors_path().unlink(missing_ok=True)
 
 
 def shards(folder: Path, schema: FeatureSchema) -> list[Shard]:
-    """All shards of a database, the oldest first, so that the newest word about a photo counts."""
-    found = sorted((folder / names.SHARDS).glob("*.jsonl"))
+    """All shards of a database, oldest first, so that the newest entry of a photo wins."""
+    found = sorted((folder / db_folder.SHARDS).glob("*.jsonl"))
     return [Shard(path, schema) for path in found]
 
 

@@ -46,11 +46,13 @@ class SimilarItems:
         categories: Sequence[str] | None,
     ) -> None:
         self.store, self.k, self.weights, self.categories = store, k, weights, categories
-        self.kinds = None if categories is None else matching_categories(store, categories)
+        self.category_spellings = None
+        if categories is not None:
+            self.category_spellings = matching_categories(store, categories)
         self.embedder = embedder_for(store.schema, describer, store.name)
 
     def basis(self) -> dict[str, Any]:
-        """Everything that the results depend on, ready for JSON."""
+        """Everything that the results depend on besides the photos searched with, for JSON."""
         states = hashlib.sha256()
         for name, state in sorted(self.store.photos().items()):
             states.update(f"{name}\0{state.size}\0{state.mtime_ns}\n".encode())
@@ -67,7 +69,7 @@ class SimilarItems:
         found: Detections,
         descriptions: Sequence[Description] | None,
     ) -> list[list[Hit]]:
-        """Each garment's most similar items, none of them on the photo itself.
+        """Each garment's most similar items, best first, excluding those on the same photo.
 
         Args:
             path: of the photo.
@@ -86,7 +88,7 @@ class SimilarItems:
             weights=self.weights,
             k=self.k,
             exclude_same_photo=True,
-            kinds=self.kinds,
+            category_spellings=self.category_spellings,
         )
 
     def entries(self, hits: Sequence[Hit], output: Path | None) -> list[dict[str, Any]]:
@@ -101,7 +103,7 @@ class SimilarItems:
         return entries
 
     def _write_picture(self, item: Item, output: Path) -> str | None:
-        """Where the item's picture lies, relative to the results folder; None without one."""
+        """Write an item's picture; returns its path relative to ``output``, None if it has none."""
         root = self.store.about.get(ROOT)
         try:
             changed = photo_path(root, item.photo).stat().st_mtime_ns

@@ -113,11 +113,11 @@ class PhotoSink(ABC):
 
 
 class Store(PhotoSink):
-    """The interface. Every method raises InputError if the store cannot be read or written.
+    """A feature store. Every method raises InputError if the store cannot be read or written.
 
     Attributes:
         schema: of the features.
-        about: metadata noted by the builder: the photos' folder, how garments were detected.
+        about: metadata set by the builder: the photos' folder, how garments were detected.
         name: its folder or address, without a password.
     """
 
@@ -125,8 +125,8 @@ class Store(PhotoSink):
     name: str
     about: dict[str, Any]
 
-    def note(self, about: Mapping[str, Any]) -> None:
-        """Replace ``about``, also for later opens. A Milvus collection keeps its original one."""
+    def set_about(self, about: Mapping[str, Any]) -> None:
+        """Replace ``about`` permanently. A Milvus collection keeps its original one."""
 
     @abstractmethod
     def add(self, items: Sequence[Item], vectors: np.ndarray) -> None:
@@ -134,19 +134,19 @@ class Store(PhotoSink):
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> int:
-        """Remove items; returns how many there were. Unknown keys are no error."""
+        """Remove items; returns how many existed. Unknown keys are ignored."""
 
     @abstractmethod
     def delete_photos(self, photos: Iterable[str]) -> int:
-        """Remove photos and their items; returns how many items there were."""
+        """Remove photos and their items; returns how many items they had."""
 
     @abstractmethod
     def get(self, keys: Iterable[str]) -> list[Item | None]:
-        """The items of the keys, in that order, None for an unknown key."""
+        """The items in the order of ``keys``, None for an unknown key."""
 
     @abstractmethod
     def vectors(self, keys: Sequence[str]) -> np.ndarray:
-        """f32[len(keys), D], in that order. InputError names the first unknown key."""
+        """f32[len(keys), D] in the order of ``keys``. InputError names the first unknown key."""
 
     def version(self) -> Hashable:
         """A value that changes when items change, to detect updates by comparison.
@@ -157,11 +157,11 @@ class Store(PhotoSink):
 
     @abstractmethod
     def count(self, filter: Filter | None = None) -> int:
-        """How many items pass."""
+        """How many items pass the filter."""
 
     @abstractmethod
     def keys(self, filter: Filter | None = None) -> list[str]:
-        """The keys of the items that pass, ascending."""
+        """The keys of the items that pass the filter, ascending."""
 
     def labels(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
         """How many items have each category, and each value of each attribute."""
@@ -177,7 +177,7 @@ class Store(PhotoSink):
 
     @abstractmethod
     def photos(self) -> dict[str, PhotoState]:
-        """State of every photo that was put, those without items and unreadable ones included."""
+        """State of every stored photo, including unreadable ones and those without items."""
 
     @abstractmethod
     def search(
@@ -207,7 +207,7 @@ class Store(PhotoSink):
     def compact(self) -> None:
         """Free the space of replaced and deleted rows."""
 
-    def tidy(self) -> None:
+    def compact_if_worthwhile(self) -> None:
         """Compact the store if it would free enough space."""
 
     def absorb_shards(self) -> int:
@@ -232,13 +232,13 @@ def open_database(
         location: the folder or address.
         schema: of the caller's features; refused if it differs from the stored one.
         create: create the store if there is none (needs a schema).
-        read_only: take no writer's lock; writing methods raise.
+        read_only: take no writer's lock; writing methods raise InputError.
         about: metadata of a new store, ready for JSON.
 
     Raises:
-        InputError: nothing there, another schema, or another process writing to the folder.
+        InputError: no database there, another schema, or another process writing to the folder.
     """
-    # Imported here because each needs what this module defines, and pymilvus takes a while.
+    # Imported here: both modules import this one, and importing pymilvus takes a while.
     if str(location).startswith(MILVUS_PREFIXES):
         from retrieval.milvus import MilvusStore
 
@@ -256,11 +256,11 @@ def open_database(
     )
 
 
-def require_place(location: str | Path) -> None:
+def require_writable(location: str | Path) -> None:
     """Check early, before models are loaded, that a database can be created or written there.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot be.
     """
     if str(location).startswith(MILVUS_PREFIXES):
         from retrieval.milvus_link import Address, Link
@@ -276,10 +276,10 @@ def require_place(location: str | Path) -> None:
 
 
 def open_shard(location: str | Path, *, schema: FeatureSchema, rank: int) -> PhotoSink:
-    """The sink for the photos of process ``rank`` of a build, while rank 0 has the store open.
+    """Where process ``rank`` of a build puts its photos, while rank 0 has the store open.
 
-    For a folder it is a file per rank, which ``Store.absorb_shards`` commits; Milvus accepts rows
-    from many processes directly.
+    For a folder it is a shard of its own, which ``Store.absorb_shards`` commits; Milvus accepts
+    rows from many processes directly.
     """
     if str(location).startswith(MILVUS_PREFIXES):
         return open_database(location, schema=schema)
@@ -289,11 +289,11 @@ def open_shard(location: str | Path, *, schema: FeatureSchema, rank: int) -> Pho
 
 
 def check_rows(items: Sequence[Item], vectors: np.ndarray, schema: FeatureSchema) -> np.ndarray:
-    """The vectors as contiguous f32[n, D], after making sure that items and vectors fit.
+    """Check that items and vectors can be stored; returns the vectors as contiguous f32[n, D].
 
     Raises:
-        InputError: wrong shape, values that are not finite, a repeated or an unusable key, labels
-            or an extra that cannot be written as text.
+        InputError: wrong shape, values that are not finite, a repeated or invalid key, or labels
+            or ``extra`` that cannot be written as JSON in UTF-8.
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
     if len(items) == 0 and vectors.size == 0:
@@ -301,7 +301,7 @@ def check_rows(items: Sequence[Item], vectors: np.ndarray, schema: FeatureSchema
     if vectors.shape != (len(items), schema.dim):
         raise InputError(
             f"{len(items)} items of {schema.dim} dimensions came with vectors of shape "
-            f"{vectors.shape}: give one row an item"
+            f"{vectors.shape}: give one row per item"
         )
     for item, row_is_finite in zip(items, np.isfinite(vectors).all(axis=1), strict=True):
         check_key(item.key)
@@ -316,26 +316,27 @@ def _check_texts(item: Item) -> None:
     attributes = {str(name): str(value) for name, value in item.attributes.items()}
     about = [item.photo, item.category, item.identity, attributes, item.extra]
     try:
-        json.dumps(about, ensure_ascii=False).encode()  # JSON escapes half characters, UTF-8 cannot
+        # Not escaped to ASCII, so that encoding finds lone surrogates, which UTF-8 cannot hold.
+        json.dumps(about, ensure_ascii=False).encode()
     except (TypeError, ValueError):
         raise InputError(
-            f"{item.key}: labels must be valid Unicode and extra what JSON can hold; correct them"
+            f"{item.key}: labels must be valid Unicode and extra valid JSON; correct them"
         ) from None
 
 
 def check_distinct(items: Sequence[Item]) -> None:
-    """InputError if a key occurs twice, since it is unclear which item should be stored."""
+    """InputError if a key occurs twice, since it is unclear which of the items to store."""
     seen = set()
     for item in items:
         if item.key in seen:
-            raise InputError(f"{item.key}: given twice at once; give each key once")
+            raise InputError(f"{item.key}: occurs twice in one batch; give each key once")
         seen.add(item.key)
 
 
 def merge_entries(
     batch: Iterable[PhotoEntry], schema: FeatureSchema
 ) -> tuple[list[PhotoState], list[Item], np.ndarray]:
-    """States, items and vectors f32[n, D] of a checked batch, of each photo its last entry."""
+    """Check a batch and keep each photo's last entry: (states, items, vectors f32[n, D])."""
     latest = {}
     for state, items, vectors in batch:
         check_photo(state, items)
@@ -360,7 +361,7 @@ def check_queries(queries: np.ndarray, k: int, schema: FeatureSchema) -> np.ndar
 
 
 def check_photo(state: PhotoState, items: Sequence[Item]) -> None:
-    """InputError if an item belongs to another photo than its entry."""
+    """InputError for an invalid photo name, or an item that belongs to another photo."""
     check_key(state.photo)
     for item in items:
         if item.photo != state.photo:
@@ -368,9 +369,9 @@ def check_photo(state: PhotoState, items: Sequence[Item]) -> None:
 
 
 def check_key(key: str) -> None:
-    """InputError for a key or photo name that not every store can hold."""
+    """InputError for a key or photo name that some store could not hold."""
     if not key or "\0" in key:
-        raise InputError(f"{key!r}: a key must be a text of at least one character, without NUL")
+        raise InputError(f"{key!r}: a key must have at least one character and no NUL")
     try:
         key.encode()
     except UnicodeEncodeError:

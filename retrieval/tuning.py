@@ -1,4 +1,4 @@
-"""The weights of the aspects that make a search find more."""
+"""Tuning of the aspects' weights."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -9,15 +9,15 @@ WEIGHT_STEPS = 4  # weights are tried in quarters, then refined around the best
 def tune_weights(
     names: Sequence[str], measure: Callable[[dict[str, float]], float]
 ) -> tuple[dict[str, float], float]:
-    """The weights of the highest measure: quarters of a sum of 1, then eighths around the best.
+    """The weights with the highest measure: first in steps of 1/4, then of 1/8 around the best.
 
     Args:
         names: of the aspects.
         measure: weights -> the number to maximize, the same on every rank.
 
     Returns:
-        (weights with a sum of 1, their measure). Of equals the first wins, where coarser steps and
-        more weight on earlier names come first.
+        (weights that sum to 1, their measure). Of equal measures the first tried wins: steps of
+        1/4 are tried before steps of 1/8, and more weight on earlier names before less.
     """
     tried: dict[tuple[int, ...], float] = {}
 

@@ -1,7 +1,7 @@
 """One state of a local database as a reader sees it: mapped vectors and which rows may be found.
 
-A view stays as it is while the writer goes on, and threads may search one; whoever wants the
-newest state takes a new view.
+A view does not change while the writer works, and several threads may search it. A new view shows
+the newest state.
 """
 
 import zlib
@@ -13,26 +13,27 @@ import numpy as np
 
 from engine.errors import InputError
 from retrieval.item_table import State
-from retrieval.segments import Layout, Mapped, map_segment
+from retrieval.segments import Layout, MappedSegment, map_segment
 
 ADVICE = "restore the file, or read their photos again: tools/build_database.py ... --repair"
 
 
 @dataclass
 class View:
-    """Everything but the items of one committed state.
+    """Everything of one committed state except the items.
 
     Attributes:
-        live: bool[rows], an item's row that is there and not known to be damaged; None: all are.
-        checksums: of the blocks, as the item table has them.
-        sound: the blocks found to have theirs.
-        masks: bool[rows] of the criteria of filters used so far (``retrieval.filters``).
+        live: bool[rows], rows that hold an item, exist on disk and are not known to be damaged;
+            None if all are.
+        checksums: block -> checksum, from the item table.
+        sound: blocks whose checksum was verified.
+        masks: bool[rows] of the filter criteria used so far (``retrieval.filters``).
     """
 
     folder: Path
     layout: Layout
     state: State
-    segments: list[Mapped]
+    segments: list[MappedSegment]
     live: np.ndarray | None
     checksums: Mapping[int, int]
     sound: set[int] = field(default_factory=set)
@@ -40,6 +41,7 @@ class View:
 
     @property
     def rows(self) -> int:
+        """Number of rows, dead ones included."""
         return self.state.rows
 
     def live_mask(self) -> np.ndarray:
@@ -55,7 +57,7 @@ class View:
         return vectors
 
     def read_checked(self, rows: np.ndarray) -> np.ndarray:
-        """As ``read``. InputError names the file where the rows' blocks lack their checksums."""
+        """As ``read``, but InputError names the file if a block of the rows is damaged."""
         for block in self.blocks_of(rows):
             if not self.is_sound(block):
                 raise InputError(f"{self.describe(block)} are damaged; {ADVICE}")
@@ -66,10 +68,11 @@ class View:
         return range(-(-self.rows // self.layout.block_rows))
 
     def blocks_of(self, rows: np.ndarray) -> list[int]:
+        """The distinct blocks of rows i64[n], ascending."""
         return np.unique(rows // self.layout.block_rows).tolist()
 
     def is_sound(self, block: int) -> bool:
-        """Whether a block's rows are all there and have their checksum."""
+        """Whether a block's rows all exist and match its checksum."""
         if block not in self.sound:
             found = self._block(block)
             if found is None or zlib.crc32(found) != self.checksums.get(block):
@@ -97,15 +100,19 @@ class View:
         return f"{path}: vectors {offset} to {offset + stop - start - 1}"
 
 
-def map_rows(folder: Path, layout: Layout, state: State, before: View | None) -> list[Mapped]:
-    """The segments of all rows, without what is missing; mappings that still fit are kept."""
+def map_rows(
+    folder: Path, layout: Layout, state: State, before: View | None
+) -> list[MappedSegment]:
+    """Map the segments of all rows, without missing files; still valid mappings are reused."""
     known = {}
     if before is not None and before.state.generation == state.generation:
         known = {(mapped.start, len(mapped.vectors)): mapped for mapped in before.segments}
     return list(_map_each(folder, layout, state, known))
 
 
-def _map_each(folder: Path, layout: Layout, state: State, known: Mapping) -> Iterator[Mapped]:
+def _map_each(
+    folder: Path, layout: Layout, state: State, known: Mapping
+) -> Iterator[MappedSegment]:
     for start in range(0, state.rows, layout.segment_rows):
         wanted = min(layout.segment_rows, state.rows - start)
         mapped = known.get((start, wanted))
@@ -116,8 +123,8 @@ def _map_each(folder: Path, layout: Layout, state: State, known: Mapping) -> Ite
             yield mapped
 
 
-def live_mask(segments: list[Mapped], rows: int, dead: np.ndarray) -> np.ndarray | None:
-    """bool[rows] without dead and missing rows; None where that leaves all."""
+def live_mask(segments: list[MappedSegment], rows: int, dead: np.ndarray) -> np.ndarray | None:
+    """bool[rows], False for dead rows int64[n] and missing ones; None if there are none."""
     if len(dead) == 0 and sum(len(segment.vectors) for segment in segments) == rows:
         return None
     live = np.zeros(rows, bool)

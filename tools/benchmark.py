@@ -4,9 +4,9 @@
     python tools/benchmark.py training --data-path photos/     # a training step
     python tools/benchmark.py inference --data-path photos/    # photo file -> masks
     python tools/benchmark.py evaluation                       # predictions -> COCO's numbers
-    python tools/benchmark.py memory                           # of loader processes
-    python tools/benchmark.py search                           # of the local database
-    python tools/benchmark.py serving                          # of the search page's server
+    python tools/benchmark.py memory                           # memory of loader processes
+    python tools/benchmark.py search                           # search of the local database
+    python tools/benchmark.py serving                          # search server under load
     python tools/benchmark.py floors --help                    # baselines of the multitask model
     python tools/benchmark.py backbones --help                 # accuracy and cost of backbones
 
@@ -68,14 +68,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         kind = kinds.add_parser(name, help=about, description=module.__doc__)
         module.add_arguments(kind)
         if rounds is not None:
-            told = f"times that both ways do the work (default: {rounds})"
-            kind.add_argument("--rounds", type=positive, default=rounds, help=told)
-        kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+            times = f"how often both ways do the work (default: {rounds})"
+            kind.add_argument("--rounds", type=positive, default=rounds, help=times)
+        kind.add_argument(
+            "--json", type=Path, metavar="FILE", help="also write the results to this file"
+        )
     return parser.parse_args(argv)
 
 
 def print_report(report: dict[str, Any], target: float | None) -> None:
-    """A table of both ways' times (or sizes) and their ratio, under a line about the machine."""
+    """Print a line about the machine, and a table of both ways' times (or sizes) and ratios."""
     console = Console()
     where = report["machine"]
     device = where["accelerator"] or f"{where['processor']}, {where['cores']} cores"
@@ -84,7 +86,7 @@ def print_report(report: dict[str, Any], target: float | None) -> None:
     skipped = ("benchmark", "rows")
     console.print(", ".join(f"{k} {v}" for k, v in sizes.items() if k not in skipped))
     if target:
-        console.print(f"wanted: a ratio of {target:g}")
+        console.print(f"target ratio: {target:g}")
     table = Table("", "ours", "reference", "ratio", "of rounds", box=None)
     for row in report["rows"]:
         spread = f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}" if "ratio_min" in row else ""

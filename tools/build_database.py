@@ -10,8 +10,8 @@ An item is a garment with the key `relative/photo.jpg#number`: box, category, at
 colors and a vector for each of item, color, texture and shape, which tools/search.py weights.
 
 Run it again after an interruption, or to update the database: new and changed photos are added, and
-items of photos that are gone from the disk are removed; all others stay. If all photos are gone
-nothing is removed, since the disk may just not be mounted: delete the database yourself.
+items of photos that are gone from the disk are removed; all others stay. If all photos are gone,
+nothing is removed, since the disk may just not be mounted; delete the database yourself.
 
 With --dataset the dataset's labels are stored instead of the model's predictions, and items that
 the dataset no longer lists are removed. --repair first checks every vector and recomputes damaged
@@ -60,14 +60,14 @@ from retrieval.garment_sources import (
     WholePhotos,
 )
 from retrieval.pictures import ROOT
-from retrieval.store import Store, open_database, open_shard, require_place
+from retrieval.store import Store, open_database, open_shard, require_writable
 
-Photos = tuple[Path, list[str]]  # the folder that their names start from, the names
+Photos = tuple[Path, list[str]]  # a folder, and the photos' names relative to it
 
 logger = logging.getLogger("weft")
 
 ABSORB_SECONDS = 30.0  # how often rank 0 commits what all ranks have finished
-MOST_VALUES = 20  # of a group of attributes that do not exclude each other
+MOST_VALUES = 20  # stored per group of attributes that do not exclude each other
 MOST_NAMED = 20  # unreadable photos in the printed summary
 
 
@@ -76,7 +76,7 @@ def build(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
-    # Before loading the models, which takes a while: the photos or the location may be invalid.
+    # Checks photos and location before loading the models, which takes a while.
     photos, _ = distributed.on_main(lambda: (find(arguments), None))
     # A dataset has labels, and descriptors need no network.
     needs_no_model = bool(arguments.dataset) and arguments.features == "descriptors"
@@ -100,7 +100,7 @@ def build(arguments: argparse.Namespace) -> None:
     if store:
         store.absorb_shards()
         report(store, plan, time.monotonic() - started)
-        store.tidy()
+        store.compact_if_worthwhile()
         store.close()
     distributed.shutdown()
 
@@ -111,7 +111,7 @@ def find(arguments: argparse.Namespace) -> Photos | None:
     Raises:
         InputError: there are none, or --database is not a valid place for a database.
     """
-    require_place(arguments.database)
+    require_writable(arguments.database)
     return find_photos(arguments.photos) if arguments.photos else None
 
 
@@ -162,9 +162,9 @@ def open_and_plan(
             is_gone=lambda name: annotated or is_gone(root / name),
             is_stored=source.are_stored if annotated else None,
         )
-        note = {**store.about, ROOT: str(root), MADE_BY: made_by}
-        if note != store.about:  # the photos have moved, or an older version noted less
-            store.note(note)
+        about = {**store.about, ROOT: str(root), MADE_BY: made_by}
+        if about != store.about:  # the photos have moved, or an older version recorded less
+            store.set_about(about)
         store.delete_photos(plan.vanished)
     except BaseException:
         store.close()
@@ -173,7 +173,7 @@ def open_and_plan(
 
 
 def is_gone(photo: Path) -> bool:
-    """Whether a photo certainly does not exist; in an unreadable folder it still may."""
+    """Whether a photo certainly does not exist; in an unreadable folder it may still exist."""
     try:
         photo.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -184,8 +184,8 @@ def is_gone(photo: Path) -> bool:
 
 
 def committing(store: Store | None) -> Callable[[], None]:
-    """A function that commits all ranks' finished photos at most every ABSORB_SECONDS, so that
-    readers see them; a no-op without a store."""
+    """A function that commits all ranks' finished photos, at most every ABSORB_SECONDS, so that
+    readers see them; without a store it does nothing."""
     last = time.monotonic()
 
     def commit() -> None:

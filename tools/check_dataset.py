@@ -3,11 +3,11 @@
     python tools/check_dataset.py coco photos/ --split train val --output-dir check/
     python tools/check_dataset.py deepfashion2 DF2 --split train validation -j 8
     python tools/check_dataset.py coco photos/ --annotations a.json b.json --json report.json
-    python tools/check_dataset.py csv:products csv:clothing:val=none deepfashion:DF   (a whole mix)
+    python tools/check_dataset.py csv:products csv:clothing:val=none deepfashion:DF     (several)
 
 Give a format and a folder, or any number of FORMAT:PATH:key=value as for train.py; then their
 training and validation splits are compared across all datasets, unless --split names the splits.
-Every photo is decoded, every annotation read. It prints histograms of categories, sizes and
+Every photo is decoded and every annotation read. It prints histograms of categories, sizes and
 garments per photo, counts of every attribute, and every kind of fault with its count and first
 examples: records that the readers skip, damaged photos, masks that don't fit their boxes, garments
 annotated twice, and photos that occur twice (identical, resized, recompressed or mirrored), within
@@ -50,7 +50,7 @@ PAIRS_DRAWN = 16
 
 
 class Part(NamedTuple):
-    """Photos that are checked together."""
+    """One split of one dataset."""
 
     records: PhotoRecords
     role: str  # "train", "val" or the split's name; equal photos of different roles are a leak
@@ -106,7 +106,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--split",
         nargs="+",
-        help="parts to check, together (default: train; of FORMAT:PATH those of train.py)",
+        help="splits to check and compare (default: train; for FORMAT:PATH, those of train.py)",
     )
     parser.add_argument(
         "--annotations", nargs="+", help="coco: annotation files to check, instead of --split"
@@ -114,8 +114,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", help="folder of the photos, if not <path>/images ...")
     parser.add_argument("--output-dir", type=Path, help="folder for report.json and the pictures")
     parser.add_argument("--json", type=Path, help="write the report to this file")
-    parser.add_argument("--samples", type=int, default=16, help="photos drawn (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="which photos are drawn")
+    parser.add_argument(
+        "--samples", type=int, default=16, help="photos on a sheet of samples (default: 16)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of samples")
     cores = min(own_cores(), 16)
     parser.add_argument(
         "-j", "--workers", type=int, default=cores, help=f"processes (default here: {cores})"
@@ -132,7 +134,11 @@ def prepare_outputs(arguments: argparse.Namespace) -> None:
 
 
 def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
-    """Name -> every part asked for."""
+    """Name -> part, for every requested split.
+
+    Raises:
+        InputError: flags that do not go together, or a dataset that cannot be read.
+    """
     if arguments.workers < 0 or arguments.samples < 0:
         raise InputError("--workers and --samples must not be negative")
     name, *rest = arguments.dataset
@@ -141,9 +147,9 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
     if len(rest) != 1:
         raise InputError(f"{name}: give one folder after the format, or FORMAT:PATH for each")
     if arguments.annotations and name != "coco":
-        raise InputError("--annotations is for coco; choose parts of this dataset by --split")
+        raise InputError("--annotations is for coco; choose splits of this dataset by --split")
     if arguments.annotations and arguments.split:
-        raise InputError("--split: not with --annotations, whose files are the parts")
+        raise InputError("--split: not with --annotations, whose files are the splits")
     parts = {}
     for split in dict.fromkeys(arguments.annotations or arguments.split or ["train"]):
         records = load_dataset(
@@ -185,6 +191,7 @@ def report_pairs(
 
 
 def caption(pair: Pair, places: Sequence[Place]) -> str:
+    """Names, relation and similarity of a pair of photos."""
     names = [f"{places[i].split}/{places[i].path.name}" for i in (pair.first, pair.second)]
     return f"{names[0]}\n= {names[1]}\n({pair.how}, {pair.similarity:.3f})"
 
@@ -196,7 +203,7 @@ def make_report(
     pairs: Sequence[Pair],
     places: Sequence[Place],
 ) -> dict[str, Any]:
-    """All of it as plain data."""
+    """The whole report as plain data, ready for JSON."""
     parts = {}
     for name, records in splits.items():
         listed = [
@@ -230,6 +237,7 @@ def write_outputs(
     pairs: Sequence[Pair],
     places: Sequence[Place],
 ) -> None:
+    """Write the report and the sheets that the flags ask for."""
     if arguments.json:
         write_json(arguments.json, report)
     folder = arguments.output_dir

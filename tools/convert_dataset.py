@@ -3,8 +3,8 @@
     python tools/convert_dataset.py deepfashion2 DF2 --split train --output df2_train.json
     python tools/convert_dataset.py coco photos/ --split val --output clean.json   (drops faults)
 
-The photos stay where they are; file names in the output are relative to the folder that is printed.
-Faulty records are logged and left out.
+Photos are not copied; file names in the output are relative to the folder that is printed. Faulty
+records are logged and skipped.
 
 DeepFashion2 is converted as by its official converter: ids (the photo's number; garments numbered
 from 1 in order), ``area`` is the area of the box, 294 keypoints with only the garment's own filled
@@ -47,7 +47,7 @@ UNKNOWN_ID = 0
 
 @exits_cleanly
 def main() -> None:
-    """Read, write, and log the root of the file names."""
+    """Read, write, and log the folder that file names are relative to."""
     arguments = parse_arguments()
     logger = configure_logging()
     refuse_to_overwrite_the_source(arguments)
@@ -68,10 +68,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("dataset", choices=DATASETS, help="format of the source")
     parser.add_argument("path", help="root folder of the dataset")
-    parser.add_argument("--split", default="train", help="which part (default: train)")
+    parser.add_argument("--split", default="train", help="split to convert (default: train)")
     parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
     parser.add_argument(
-        "--annotations", help="coco, csv: the file, if not <path>/<split>.json, labels.csv"
+        "--annotations", help="coco, csv: the file, if not <path>/<split>.json or labels.csv"
     )
     parser.add_argument("--images", help="folder of the photos, if not <path>/images ...")
     parser.add_argument("--strict", action="store_true", help="stop at the first fault")
@@ -79,6 +79,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
+    """InputError if --output is the annotation file that would be read."""
     finders = {"coco": partial(find_annotations, split=arguments.split), "csv": find_table}
     if arguments.dataset in finders and exists(arguments.output):
         find = finders[arguments.dataset]
@@ -87,7 +88,7 @@ def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
 
 
 def write_document(file: IO[str], records: PhotoRecords) -> None:
-    """Write entry by entry: the document never is in memory as a whole."""
+    """Write entry by entry, so that the document is never in memory as a whole."""
     head = {
         "info": {"description": f"converted from {records.name}"},
         "licenses": [],
@@ -102,16 +103,17 @@ def write_document(file: IO[str], records: PhotoRecords) -> None:
 
 
 def write_list(file: IO[str], name: str, entries: Iterable[dict[str, Any]]) -> None:
-    """One more key of the document: a list with an entry a line."""
+    """Append a key to the document: a list with one entry per line."""
     file.write(f',\n"{name}": [')
     for number, entry in enumerate(entries):
         file.write(",\n" if number else "\n")
-        # allow_nan=False: what other programs could not read must not be written.
+        # allow_nan=False: NaN is not JSON, and other programs could not read it.
         file.write(json.dumps(entry, allow_nan=False))
     file.write("]")
 
 
 def categories(records: PhotoRecords) -> list[dict[str, Any]]:
+    """COCO's list of categories."""
     listed = list(zip(records.category_ids, records.categories, strict=True))
     if (records.garment_category < 0).any():
         listed.insert(0, (UNKNOWN_ID, records.category_name(-1)))
@@ -123,6 +125,7 @@ def categories(records: PhotoRecords) -> list[dict[str, Any]]:
 
 
 def images(records: PhotoRecords) -> Iterator[dict[str, Any]]:
+    """COCO's image entries."""
     sizes = records.sizes.tolist()
     for i, image_id in enumerate(records.image_ids.tolist()):
         width, height = sizes[i]
@@ -133,6 +136,7 @@ def images(records: PhotoRecords) -> Iterator[dict[str, Any]]:
 
 
 def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """COCO's annotation entries of the photos with these indices."""
     for i in photos:
         photo = records[i]
         for garment in photo.garments:
@@ -147,7 +151,7 @@ def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[s
 def shape(garment: Garment) -> dict[str, Any]:
     """Box, area and mask in COCO's terms."""
     x1, y1, x2, y2 = garment.box.tolist()
-    # To a micropixel, so that 8.1 - 4 is 4.1 and no 4.1 and a quadrillionth.
+    # Rounded to a millionth of a pixel, so that 8.1 - 4 gives 4.1 and not 4.1 plus rounding error.
     bbox = [round(value, 6) for value in (x1, y1, x2 - x1, y2 - y1)]
     entry = {
         "bbox": compact(bbox),
@@ -163,7 +167,7 @@ def shape(garment: Garment) -> dict[str, Any]:
 
 
 def extras(garment: Garment, dataset: str) -> dict[str, Any]:
-    """What a garment has beyond COCO's instances."""
+    """A garment's landmarks, pair, style and grades, which COCO's instances lack."""
     entry: dict[str, Any] = {}
     if garment.landmarks is not None:
         entry["num_keypoints"] = int((garment.landmarks[:, 2] > 0).sum())
@@ -185,7 +189,7 @@ def labels(garment: Garment, records: PhotoRecords) -> dict[str, Any]:
         if held and group.exclusive:
             attributes[group.name] = held[0]
         elif signs.any():
-            attributes[group.name] = held  # an empty list where it has none of them, as is known
+            attributes[group.name] = held  # an empty list if it is known to have none of them
     entry: dict[str, Any] = {"attributes": attributes} if attributes else {}
     if records.identities and garment.identity >= 0:
         entry["identity"] = records.identities[garment.identity]
@@ -193,7 +197,7 @@ def labels(garment: Garment, records: PhotoRecords) -> dict[str, Any]:
 
 
 def compact(values: list[float]) -> list[float | int]:
-    """Whole numbers without their ".0", which is most of a converted DeepFashion2."""
+    """Whole numbers as ints: without ".0" a converted DeepFashion2 is much smaller."""
     return [int(value) if value.is_integer() else value for value in values]
 
 

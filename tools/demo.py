@@ -33,7 +33,7 @@ from tools.showcase.page import write_page
 ROOT = Path(__file__).resolve().parents[1]
 PORTRAIT = "grace_hopper.jpg"
 WEIGHTINGS = ("color=1", "texture=1", "shape=1")
-SURE = 0.9  # score of a garment worth searching for
+MIN_SCORE = 0.9  # of the garment to search for
 PHOTOS, SIDE = 48, 448  # rendered photos, pixels of their long side
 
 
@@ -86,26 +86,26 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a shipped weights file.
+    """The digest of an included weights file.
 
     Raises:
-        InputError: it is not there.
+        InputError: it cannot be read.
     """
     try:
         return digest(path)
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror}: the repository comes with it; git checkout -- weights"
+            f"{path}: {error.strerror}; restore it with git checkout -- weights"
         ) from None
 
 
 def name_of(output: Path) -> str:
-    """How commands name the folder: relative where it is below the repository."""
+    """The folder as commands name it: relative if it is below the repository."""
     return os.path.relpath(output, ROOT) if output.is_relative_to(ROOT) else str(output)
 
 
 def making_steps(out: str, count: int) -> list[Step]:
-    """From nothing to a database of ``count`` rendered photos, and the numbers."""
+    """Steps that render ``count`` photos, build a database, run inference and evaluate."""
     wardrobe, database = f"{out}/wardrobe", f"{out}/database"
     photos = (f"{wardrobe}/validation/image", f"{out}/portrait")
     return [
@@ -113,18 +113,18 @@ def making_steps(out: str, count: int) -> list[Step]:
             "tools/make_wardrobe.py", "--output", wardrobe, "--count", "4",
             "--val-count", str(count), "--size", str(SIDE),
         ), "wardrobe/wardrobe.json"),
-        Step("build", "finding garments, storing them in a database", (
+        Step("build", "detecting garments and storing them in a database", (
             "tools/build_database.py", *photos, "--database", database,
         ), "database/database.json"),
-        Step("infer", "finding garments, describing them, with the most similar of the database", (
+        Step("infer", "detecting and describing garments, and finding similar ones", (
             "infer.py", *photos, "--output-dir", f"{out}/out", "--database", database,
         ), "out/garments.json"),
-        Step("detector", "measuring the detector", (
+        Step("detector", "evaluating the detector", (
             "tools/evaluate.py", "detector", "--dataset", "deepfashion2", "--data-path", wardrobe,
             "--class-agnostic", "--weights", "weights/detector.pt",
             "--output-dir", f"{out}/evaluation/detector",
         ), "evaluation/detector/metrics.json"),
-        Step("multitask", "measuring what its vectors find", (
+        Step("multitask", "evaluating retrieval by the multitask model's vectors", (
             "tools/evaluate.py", "multitask", "--dataset", f"deepfashion2:{wardrobe}",
             "--weights", "weights/multitask.pt", "--output-dir", f"{out}/evaluation/multitask",
         ), "evaluation/multitask/metrics.json"),
@@ -132,7 +132,7 @@ def making_steps(out: str, count: int) -> list[Step]:
 
 
 def searching_steps(out: str, key: str) -> list[Step]:
-    """The same garment searched for under each of WEIGHTINGS."""
+    """Steps that search for one garment with each of WEIGHTINGS."""
     return [
         Step(f"search {weights}", f"searching by {weights.partition('=')[0]}", (
             "tools/search.py", key, "--database", f"{out}/database", "--weights", weights,
@@ -144,10 +144,14 @@ def searching_steps(out: str, key: str) -> list[Step]:
 
 
 def garment_to_show(output: Path) -> str:
-    """Key of the largest garment on the rendered photos among those the detector is sure of."""
+    """Key of the largest garment on the rendered photos with at least MIN_SCORE, if any."""
     report = json.loads((output / "out" / "garments.json").read_text(encoding="utf-8"))
     found = [
-        (garment["score"] >= SURE, area_of(garment["box"]), f"{photo['photo']}#{garment['number']}")
+        (
+            garment["score"] >= MIN_SCORE,
+            area_of(garment["box"]),
+            f"{photo['photo']}#{garment['number']}",
+        )
         for photo in report["photos"]
         for garment in photo["garments"]
         if not photo["photo"].endswith(PORTRAIT)
@@ -158,7 +162,7 @@ def garment_to_show(output: Path) -> str:
 
 
 def area_of(box: list[float]) -> float:
-    """Of an xyxy box."""
+    """The area of an xyxy box."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
@@ -183,8 +187,8 @@ def run_steps(
         fingerprint.append(str(step))
         stamp = output / "done" / step.name.replace(" ", "-")
         done = json.dumps(fingerprint)
-        remembered = stamp.read_text(encoding="utf-8") if stamp.exists() else None
-        if remembered == done and (output / step.makes).exists():
+        previous = stamp.read_text(encoding="utf-8") if stamp.exists() else None
+        if previous == done and (output / step.makes).exists():
             console.print("done before")
             continue
         console.print(f"$ {step}", style="dim")

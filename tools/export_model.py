@@ -61,11 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.rounds:
         summary |= {"machine": machine(), "speed": _time(original, exported, items, arguments)}
         what = "photo" if checkpoint["kind"] == "detector" else "crop"
-        _tell_speed(console, summary["speed"], what)
+        _print_speed(console, summary["speed"], what)
     if arguments.json:
         write_json(arguments.json, summary)
     if not differences.acceptable:
-        console.print("the exported model gives other answers", style="red")
+        console.print("the exported model's outputs differ from the original's", style="red")
         return 1
     return 0
 
@@ -103,7 +103,7 @@ def _multitask(checkpoint: dict[str, Any], arguments: argparse.Namespace) -> tup
 
 
 def _photos(arguments: argparse.Namespace, side: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """What ``read_photos`` gives; noise where no photo is named."""
+    """The photos as from ``read_photos``; noise if none is given."""
     if arguments.photos:
         return read_photos(arguments.photos, side)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
@@ -111,7 +111,7 @@ def _photos(arguments: argparse.Namespace, side: int) -> list[tuple[np.ndarray, 
 
 
 def _time(original: Any, exported: Any, items: list, arguments: argparse.Namespace) -> dict:
-    """The exported model against the original, in turn."""
+    """Time the exported model and the original alternately."""
 
     def way(model: Any) -> Way:
         with torch.inference_mode():
@@ -122,11 +122,11 @@ def _time(original: Any, exported: Any, items: list, arguments: argparse.Namespa
     return compare(way(exported), way(original), items=len(items), rounds=rounds)
 
 
-def _tell_speed(console: Console, speed: dict[str, Any], what: str) -> None:
+def _print_speed(console: Console, speed: dict[str, Any], what: str) -> None:
     ours, theirs = (1000 * speed[f"{way}_seconds"] for way in ("ours", "reference"))
     threads = counted(torch.get_num_threads(), "thread")
     console.print(
-        f"ONNX Runtime {ours:,.1f} ms, PyTorch {theirs:,.1f} ms a {what}, one a call, each on "
+        f"ONNX Runtime {ours:,.1f} ms, PyTorch {theirs:,.1f} ms per {what}, one per call, each on "
         f"{threads}"
     )
     spread = f"{speed['ratio_min']:.2f} to {speed['ratio_max']:.2f}"
@@ -138,10 +138,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("weights", type=Path, help="checkpoint or weights file")
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    add("--photos", nargs="+", default=[], help="to compare on (default: noise)")
-    add("--rounds", type=int, default=3, help="of timing (3); 0: none")
-    add("--threads", type=positive, help="of both (default: as torch chooses)")
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add("--photos", nargs="+", default=[], help="photos to compare outputs on (default: noise)")
+    add("--rounds", type=int, default=3, help="rounds of timing, 0 for none (default: 3)")
+    add("--threads", type=positive, help="CPU threads of both (default: PyTorch's choice)")
+    add("--json", type=Path, metavar="FILE", help="also write the results to this file")
     arguments = parser.parse_args(argv)
     require(arguments.rounds >= 0, f"--rounds {arguments.rounds}: must not be negative")
     require_other(arguments.output, [arguments.weights], "--output")

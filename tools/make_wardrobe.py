@@ -47,7 +47,7 @@ from tools.wardrobe.garments import MEASURE_COLUMNS, STYLE_COLUMNS
 from tools.wardrobe.photographer import encode_jpeg, take_photo
 from tools.wardrobe.scenes import plan_photo
 
-# Raised when the same seed would draw other photos than before: an old folder is not continued.
+# Increased when the same seed would draw other photos than before; older folders are refused.
 RENDERER = 1
 SMALLEST, LARGEST, MOST = 64, 4096, 999_999
 
@@ -61,7 +61,7 @@ FACTOR_COLUMNS = (
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Render what is missing of both splits, then list the factors."""
+    """Render the missing photos of both splits, then list the factors."""
     arguments = _parse(argv)
     _check(arguments)
     _claim(arguments.output, arguments.seed, arguments.size)
@@ -77,17 +77,17 @@ def main(argv: list[str] | None = None) -> None:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="folder of the dataset; new, or to continue")
+    add("--output", type=Path, required=True, help="dataset folder, new or to be continued")
     add("--count", type=int, default=200, help="photos in train (default 200)")
     add("--val-count", type=int, default=50, help="photos in validation (default 50; 0: none)")
     add("--size", type=int, default=640, help="pixels of a photo's long side (default 640)")
-    add("--seed", type=int, default=0, help="another seed, another wardrobe (default 0)")
-    add("-j", "--jobs", type=int, default=1, help="processes that render (default 1)")
+    add("--seed", type=int, default=0, help="random seed of the wardrobe (default 0)")
+    add("-j", "--jobs", type=int, default=1, help="rendering processes (default 1)")
     return parser.parse_args(argv)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise InputError for numbers that make no sense."""
+    """InputError for numbers out of range."""
     spans = {
         "--count": (arguments.count, 1, MOST),
         "--val-count": (arguments.val_count, 0, MOST),
@@ -101,14 +101,14 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _claim(folder: Path, seed: int, size: int) -> None:
-    """Make the folder ours, or make sure that it is a wardrobe of the same kind."""
+    """Label a new or empty folder as a wardrobe; InputError if it holds anything else."""
     own = {"renderer": RENDERER, "seed": seed, "size": size}
     label = folder / "wardrobe.json"
     make_folder(folder)
     with explain_os_errors(folder, "cannot look into"):
         there = [path.name for path in folder.iterdir()]
     if label.name not in there:
-        # What a killed run left of the label is ours.
+        # A temporary file of the label, left by a killed run, is allowed.
         if any(not name.startswith(f".{label.name}.") for name in there):
             raise InputError(f"{folder} is not empty and not a wardrobe; give another --output")
         with replacing(label, "w") as file:
@@ -121,13 +121,13 @@ def _claim(folder: Path, seed: int, size: int) -> None:
         raise InputError(f"{label} is damaged; remove it or give another --output") from error
     if found != own:
         raise InputError(
-            f"{folder} holds a wardrobe of {was}, not of seed {seed} and size {size}; give those "
+            f"{folder} holds a wardrobe of {was}, not of seed {seed} and size {size}; use the same "
             "or another --output"
         )
 
 
 def render_split(arguments: argparse.Namespace, split: str, count: int) -> int:
-    """Render the photos of a split that are not there yet; returns how many."""
+    """Render the missing photos of a split; returns how many."""
     folder = arguments.output / split
     for part in ("image", "annos"):
         make_folder(folder / part)
@@ -171,7 +171,7 @@ def _results(work: partial, numbers: list[int], jobs: int) -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """One thread a process; Ctrl-C is the parent's to handle; end when the parent is gone."""
+    """Use one thread, leave Ctrl-C to the parent process, and end if the parent is gone."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -179,7 +179,7 @@ def _start_worker() -> None:
 
 
 def render_photo(folder: Path, seed: int, split: str, size: int, number: int) -> None:
-    """Render one photo and write it, its annotation last: that one tells that it is finished."""
+    """Render one photo and write it; the annotation last, since it marks the photo as finished."""
     plan = plan_photo(seed, split, number)
     rgb, annotation = take_photo(plan, size)
     jpeg = encode_jpeg(rgb, plan.lens.quality)
@@ -188,10 +188,10 @@ def render_photo(folder: Path, seed: int, split: str, size: int, number: int) ->
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
-    Not ``engine.files.replacing``: waiting for the disk twice a photo would take longer than
-    rendering it, and a photo that a power cut loses is rendered again.
+    Not with ``engine.files.replacing``: syncing two files per photo to disk would take longer than
+    rendering it, and a photo lost in a power cut is rendered again.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

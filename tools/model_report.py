@@ -3,7 +3,7 @@
     python tools/model_report.py resnet50
     python tools/model_report.py detector --weights runs/d/checkpoint_best.pt --output-dir report/
     python tools/model_report.py multitask --size 224 224 -b 8 --threads 1
-    python tools/model_report.py resnet50 --drop-last 3             # without its last three blocks
+    python tools/model_report.py resnet50 --drop-last 3             # without the last three blocks
     python tools/model_report.py resnet50 --dilate 1                # stride 16 instead of 32
     python tools/model_report.py --list
 
@@ -63,7 +63,7 @@ PIPE_WIDTH = 140
 
 def report(arguments: argparse.Namespace) -> None:
     """Build, count, measure, trace, report."""
-    # A file or a pipe has no width of its own; the table should not be cut there.
+    # A file or a pipe has no width, and the table should not be cut there.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     folder = arguments.output_dir
     if folder:
@@ -71,10 +71,10 @@ def report(arguments: argparse.Namespace) -> None:
     device = distributed.init(arguments.device)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    with _told_by_size(arguments.size):
+    with _explain_size_errors(arguments.size):
         network = build(arguments)
         inputs = _move(network.inputs, device)
-        # Before the measurements, which take a while: there may be no such photos.
+        # Before the measurements, which take a while, since there may be no such photos.
         pictures = _pictures(arguments.photos, network.size) if folder else []
         rows = count(network.model.to(device), *inputs)
     summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
@@ -101,8 +101,8 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _told_by_size(size: tuple[int, int] | None) -> Iterator[None]:
-    """InputError for what a network, run for the first time, says of pictures of that --size."""
+def _explain_size_errors(size: tuple[int, int] | None) -> Iterator[None]:
+    """Turn the errors of a network that cannot process pictures of --size into InputErrors."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:
@@ -110,18 +110,19 @@ def _told_by_size(size: tuple[int, int] | None) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"--size {size[0]} {size[1]}: the network cannot take such a picture ({reason}); give "
-            "another size"
+            f"--size {size[0]} {size[1]}: the network cannot process such a picture ({reason}); "
+            "give another size"
         ) from error
 
 
 def _fields(
     network: Network, arguments: argparse.Namespace, pictures: list[Tensor], console: Console
 ) -> dict[str, Any]:
-    """Fields of all layers; with --output-dir the effective ones of each stride's last map too."""
+    """Receptive fields of all layers; with --output-dir also effective ones, of each stride's
+    last map. Prints and writes them, and returns a summary."""
     body = network.body.cpu()
     try:
-        with _told_by_size(arguments.size):
+        with _explain_size_errors(arguments.size):
             graph = trace(body, normalize(noise(network.size)))
         found = fields(graph)
     except InputError as error:
@@ -142,7 +143,7 @@ def _fields(
 
 
 def _pictures(photos: list[str], size: tuple[int, int]) -> list[Tensor]:
-    """The photos (noise, when none is given) at the network's size, normalized."""
+    """The photos (noise if none is given) at the network's size, normalized: f32[1,3,H,W] each."""
     if not photos:
         return [normalize(noise(size))]
     return [
@@ -160,54 +161,60 @@ def _move(value: Any, device: torch.device) -> Any:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("network", nargs="?", metavar="NETWORK", help="detector, multitask or torchvision's name")
+    add("network", nargs="?", metavar="NETWORK", help="detector, multitask or a torchvision model")
     add("--list", action="store_true", help="print all names and stop")
     add(
         "--weights", type=Path, metavar="FILE",
-        help="checkpoint or weights file; of a torchvision network a state dict (default: random)",
+        help="checkpoint or weights file; for torchvision models a state dict (default: random)",
     )  # fmt: skip
     add(
         "--backbone", choices=BACKBONES, default="resnet50",
-        help="detector, multitask: without --weights (resnet50)",
+        help="of a detector or multitask model without --weights (default: resnet50)",
     )  # fmt: skip
     add(
         "--size", type=positive, nargs=2, metavar=("H", "W"),
-        help="of the picture in pixels (default: as trained)",
+        help="size of the picture in pixels (default: as trained)",
     )  # fmt: skip
-    add("-b", "--batch-size", type=positive, default=1, help="pictures a call (1)")
+    add("-b", "--batch-size", type=positive, default=1, help="pictures per call (default: 1)")
     add(
         "--garments",
         type=positive,
         default=10,
-        help="detector: garments to find on each photo (10)",
+        help="detector: masks counted per photo (default: 10)",
     )
-    change = parser.add_argument_group("what changes it (torchvision's classifiers)")
+    change = parser.add_argument_group("modifications (of torchvision's classifiers)")
     change.add_argument(
         "--drop-last", type=int, metavar="N",
-        help="take off the head and the last N blocks (0: the head alone)",
+        help="remove the head and the last N blocks (0: only the head)",
     )  # fmt: skip
     change.add_argument(
         "--dilate", type=int, default=0, metavar="N",
-        help="take off the head, keep the map larger: dilation instead of the last N halvings",
+        help="remove the head, and use dilation instead of the last N strides, for a larger map",
     )  # fmt: skip
     output = parser.add_argument_group("output")
-    output.add_argument("--sort", choices=ORDERS, default="macs", help="order of the table (macs)")
-    output.add_argument("--top", type=int, default=20, help="layers printed (20)")
-    output.add_argument("--runs", type=int, default=5, help="calls timed (5); 0: no measurement")
-    output.add_argument("--threads", type=positive, help="of torch (default: as torch chooses)")
-    output.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    output.add_argument(
+        "--sort", choices=ORDERS, default="macs", help="order of the table (default: macs)"
+    )
+    output.add_argument("--top", type=int, default=20, help="layers to print (default: 20)")
+    output.add_argument(
+        "--runs", type=int, default=5, help="calls to time, 0 for no measurement (default: 5)"
+    )
+    output.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
+    output.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
+    )
     output.add_argument(
         "--photos", nargs="+", default=[],
-        help="for the effective fields of --output-dir (default: noise)",
+        help="photos for the effective receptive fields of --output-dir (default: noise)",
     )  # fmt: skip
     output.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write the files")
     arguments = parser.parse_args(argv)
     if not arguments.network and not arguments.list:
-        parser.error("name a network, or --list")
+        parser.error("give a network, or --list")
     for flag in ("dilate", "top", "runs"):
         value = getattr(arguments, flag)
         require(value >= 0, f"--{flag} {value}: must not be negative")
-    sentence = "--photos: only for --output-dir, which gets the effective fields; give that, too"
+    sentence = "--photos: only used with --output-dir, for the effective fields; give both"
     require(not arguments.photos or arguments.output_dir is not None, sentence)
     if arguments.size:
         arguments.size = tuple(arguments.size)

@@ -33,22 +33,24 @@ from retrieval.search import (
     find_similar,
     matching_categories,
     stored_queries,
-    weights_of,
+    weights_from_flag,
 )
 from retrieval.store import Filter, Store, open_database
-from tools.searching.answers import print_answers, to_plain
 from tools.searching.contact_sheet import write_sheet
+from tools.searching.results import print_results, to_plain
 
 
 def search(arguments: argparse.Namespace) -> None:
-    """Read the queries, search, show."""
+    """Read the queries, search, show the results."""
     with open_database(arguments.database, read_only=True) as store:
         # Weights and filter first, to report their errors before any photo is read.
-        weights = weights_of(arguments.weights, store.schema)
+        weights = weights_from_flag(arguments.weights, store.schema)
         filter = as_stored(store, filter_of(arguments))
         queries = read_queries(arguments, store)
-        own = list(dict.fromkeys(query.category for query in queries if query.category))
-        kinds = matching_categories(store, own) if arguments.same_category and own else None
+        categories = list(dict.fromkeys(query.category for query in queries if query.category))
+        category_spellings = None
+        if arguments.same_category and categories:
+            category_spellings = matching_categories(store, categories)
         found = find_similar(
             store,
             queries,
@@ -56,16 +58,16 @@ def search(arguments: argparse.Namespace) -> None:
             weights=weights,
             filter=filter,
             exclude_same_photo=arguments.exclude_same_photo,
-            kinds=kinds,
+            category_spellings=category_spellings,
         )
         root = arguments.root or store.about.get(ROOT)
-    answers = list(zip(queries, found, strict=True))
+    results = list(zip(queries, found, strict=True))
     if arguments.json:
-        print(json.dumps(to_plain(answers, weights), indent=1))
+        print(json.dumps(to_plain(results, weights), indent=1))
     else:
-        print_answers(answers, weights)
+        print_results(results, weights)
     if arguments.contact_sheet:
-        write_sheet(arguments.contact_sheet, answers, root)
+        write_sheet(arguments.contact_sheet, results, root)
 
 
 def read_queries(arguments: argparse.Namespace, store: Store) -> list[Query]:
@@ -78,7 +80,10 @@ def read_queries(arguments: argparse.Namespace, store: Store) -> list[Query]:
     reader = build_reader(arguments, store) if any(is_photo.values()) else None
     queries: list[Query] = []
     for text in arguments.queries:
-        queries += of_photo(reader, Path(text), arguments) if is_photo[text] else [stored[text]]
+        if is_photo[text]:
+            queries += queries_of_photo(reader, Path(text), arguments)
+        else:
+            queries.append(stored[text])
     return queries
 
 
@@ -93,8 +98,8 @@ def build_reader(arguments: argparse.Namespace, store: Store) -> QueryReader:
     return QueryReader(embedder, finder)
 
 
-def of_photo(reader: QueryReader, path: Path, arguments: argparse.Namespace) -> list[Query]:
-    """The garments that are asked for.
+def queries_of_photo(reader: QueryReader, path: Path, arguments: argparse.Namespace) -> list[Query]:
+    """The garments of a photo that the flags select.
 
     Raises:
         InputError: the photo cannot be read, or has no such garment.
@@ -104,7 +109,8 @@ def of_photo(reader: QueryReader, path: Path, arguments: argparse.Namespace) -> 
     queries = reader.garments(path)
     if not queries:
         raise InputError(
-            f"{path}: no garment found; lower --score-threshold, or take it whole: --whole-photo"
+            f"{path}: no garment found; lower --score-threshold, or use the whole photo with "
+            "--whole-photo"
         )
     if arguments.garment is None:
         return queries
@@ -129,12 +135,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "queries", nargs="+", metavar="PHOTO|KEY", help="photos, or keys of stored items"
     )
     parser.add_argument(
-        "--database", required=True, metavar="DB", help="its folder, or its Milvus URI"
+        "--database",
+        required=True,
+        metavar="DB",
+        help="folder, or a Milvus collection: http://host:19530#name",
     )
     parser.add_argument(
         "--weights", metavar="ASPECT=NUMBER,...",
-        help="what counts, like color=1,shape=0.5; aspects left out count nothing (default: all "
-        "alike)",
+        help="weights of the aspects, like color=1,shape=0.5; aspects left out weigh 0 (default: "
+        "all weigh the same)",
     )  # fmt: skip
     parser.add_argument(
         "--top-k", type=positive, default=10, metavar="N",
@@ -146,33 +155,36 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--whole-photo", action="store_true",
-        help="the photo shows one product: take all of it, without the detector",
+        help="the photo shows one product: use all of it, without the detector",
     )  # fmt: skip
-    only = parser.add_argument_group("which items may be found")
+    only = parser.add_argument_group("which items to return")
     only.add_argument(
         "--category", action="append", default=[], metavar="NAME",
-        help="of this category; repeat it for one of several",
+        help="only items of this category; repeat the flag to allow several",
     )  # fmt: skip
     only.add_argument(
         "--same-category", action="store_true",
-        help="of the category that the detector, or the database, gives the query",
+        help="only items of the query's category, as detected or stored",
     )  # fmt: skip
     only.add_argument(
         "--attribute", action="append", default=[], metavar="NAME=VALUE",
-        help="with this attribute; repeat it for other attributes, or other values of one",
+        help="only items with this attribute; repeat the flag for other attributes, or to allow "
+        "several values of one",
     )  # fmt: skip
-    only.add_argument("--folder", metavar="F", help="on photos below this folder of the database")
     only.add_argument(
-        "--exclude-same-photo", action="store_true", help="not on the query's own photo"
+        "--folder", metavar="F", help="only items on photos below this folder of the database"
     )
-    shown = parser.add_argument_group("what to show")
+    only.add_argument(
+        "--exclude-same-photo", action="store_true", help="no items on the query's own photo"
+    )
+    shown = parser.add_argument_group("output")
     shown.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shown.add_argument(
         "--contact-sheet", type=Path, metavar="FILE", help="draw queries and items as a picture"
     )
     shown.add_argument(
         "--root", type=Path, metavar="FOLDER",
-        help="where the database's photos lie, if they have moved since it was built",
+        help="folder of the database's photos, if they have moved since it was built",
     )  # fmt: skip
     model_flags.add_multitask_flag(parser)
     model_flags.add_detector_flags(parser)
@@ -182,12 +194,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         require_other(arguments.contact_sheet, map(Path, arguments.queries), "--contact-sheet")
     require(
         not (arguments.same_category and arguments.category),
-        "--same-category: not with --category, which says which",
+        "--same-category: not with --category",
     )
     for flag in ("same_category", "garment"):
         require(
             not (arguments.whole_photo and getattr(arguments, flag)),
-            f"{flag_of(flag)}: not with --whole-photo, which asks no detector",
+            f"{flag_of(flag)}: not with --whole-photo, which uses no detector",
         )
     return arguments
 

@@ -13,7 +13,7 @@ shape, weighted by sliders. The API is documented under /docs; for example:
          -d '{"key": "shirts/1607.jpg#1", "weights": {"color": 1}, "k": 5}'
 
 Uploaded photos are never written to disk; their garments' vectors are kept in memory for half an
-hour. Serving other machines than this one requires a token; put a TLS proxy in front.
+hour. Serving other machines requires a token; put a TLS proxy in front.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT
 from retrieval.store import Store, open_database
 from tools.server.app import create_app
-from tools.server.impatient import Impatient
+from tools.server.idle_timeout import IdleTimeoutProtocol
 from tools.server.limits import MEBI, Limits
 from tools.server.pictures import Pictures
 from tools.server.service import Service
@@ -58,8 +58,8 @@ OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Open everything, then answer until Ctrl-C."""
-    token = wanted_token(arguments)
+    """Open the database and the models, then serve until Ctrl-C."""
+    token = read_token(arguments)
     limits = Limits(
         upload_bytes=arguments.max_upload * MEBI, upload_pixels=arguments.max_pixels * 1_000_000
     )
@@ -68,28 +68,28 @@ def serve(arguments: argparse.Namespace) -> None:
         open_database(arguments.database, read_only=True) as store,
     ):
         pictures = Pictures(photo_root(arguments.photos, store), limits.thumbnail_bytes)
-        vision = None if arguments.browse_only else wanted_vision(arguments, store, limits)
+        vision = None if arguments.browse_only else open_vision(arguments, store, limits)
         hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
         print(f"{counted(store.count(), 'garment')}; open {address_of(listener)}", flush=True)
         config = uvicorn.Config(
-            app, http=Impatient, log_config=None, access_log=False, server_header=False,
+            app, http=IdleTimeoutProtocol, log_config=None, access_log=False, server_header=False,
             limit_concurrency=CONNECTIONS,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
 
 
 def address_of(listener: socket.socket) -> str:
-    """What to type into a browser."""
+    """The URL to open in a browser."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def wanted_token(arguments: argparse.Namespace) -> str | None:
-    """From the flag or the environment, where other users of the machine don't see it.
+def read_token(arguments: argparse.Namespace) -> str | None:
+    """The token from the flag, or from the environment, which hides it from other users.
 
     Raises:
-        InputError: too short, or none although the server is for others, too.
+        InputError: too short, or none although other machines can reach the server.
     """
     token = arguments.token or os.environ.get(TOKEN) or None
     require(
@@ -106,7 +106,7 @@ def wanted_token(arguments: argparse.Namespace) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server there."""
+    """Whether only this machine can reach a server on this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -114,58 +114,64 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port before the models are loaded, which takes a while."""
+    """Open the port; done before loading the models, which takes a while.
+
+    Raises:
+        InputError: the host or port cannot be used.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except (OSError, OverflowError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot listen on {host} port {port}: {reason}; choose others") from error
-    # Connections inherit it; asyncio sets it only on sockets it has made itself. Without it every
-    # answer's second packet waits for the client to acknowledge the first: 40 ms.
+    # Connections inherit this option; asyncio sets it only on sockets that it creates. Without it
+    # the second packet of every response waits 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def photo_root(given: Path | None, store: Store) -> Path | None:
-    """Where the stored photos lie: as the flag says, else as the database was built."""
-    noted = store.about.get(ROOT)
-    root = given or (Path(noted) if noted else None)
+    """The folder of the stored photos: the flag's, else the database's; None if there is none."""
+    stored = store.about.get(ROOT)
+    root = given or (Path(stored) if stored else None)
     require(given is None or given.is_dir(), f"--photos {given}: no such folder")
     if root is None or not root.is_dir():
-        where = f"{root} is not there" if root else "the database does not say where"
-        logging.getLogger("weft").warning("results come without pictures: %s; --photos DIR", where)
+        why = f"{root} does not exist" if root else "the database does not name their folder"
+        logging.getLogger("weft").warning(
+            "results come without pictures: %s; give --photos DIR", why
+        )
         return None
     return root
 
 
-def wanted_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision | None:
-    """The models; None where nobody asked for any and the shipped ones are missing or do not fit.
+def open_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision | None:
+    """The models; None if no flag names any and the included ones are missing or do not match.
 
     Raises:
-        InputError: those that the flags name cannot be used.
+        InputError: the models that the flags name cannot be used.
     """
-    asked = arguments.whole_photo or arguments.multitask_weights is not None
+    requested = arguments.whole_photo or arguments.multitask_weights is not None
     try:
         return build_vision(arguments, store, limits)
     except InputError as error:
-        if asked or arguments.detector_weights != DETECTOR_WEIGHTS:
+        if requested or arguments.detector_weights != DETECTOR_WEIGHTS:
             raise
         logging.getLogger("weft").warning(
-            "no photos can be dropped, only stored garments searched: %s", error
+            "photos cannot be uploaded, only stored garments can be searched: %s", error
         )
         return None
 
 
 def build_vision(arguments: argparse.Namespace, store: Store, limits: Limits) -> Vision:
-    """The models that the flags and the database ask for."""
+    """The models that the flags name, checked against the database's features."""
     device = distributed.init(arguments.device)
     describer = build_describer(arguments, device)
     embedder = embedder_for(store.schema, describer, store.name)
     if arguments.whole_photo:
         return Vision(None, embedder, limits)
     finder = build_finder(arguments, device)
-    finder.model.eval()  # builds it: now rather than for the first photo
+    finder.model.eval()  # builds the model now, not when the first photo comes
     return Vision(finder, embedder, limits)
 
 
@@ -181,20 +187,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     reach = parser.add_argument_group("who can reach it")
     reach.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this "
-        "machine only; others want a token)",
+        "machine only; others require a token)",
     )  # fmt: skip
     reach.add_argument(
         "--port", type=int, default=8000, help="port to listen on (default: 8000; 0: any free one)"
     )
     reach.add_argument(
         "--token", metavar="TEXT",
-        help=f"what clients must know (default: the environment variable {TOKEN})",
+        help=f"secret that clients must send (default: the environment variable {TOKEN})",
     )  # fmt: skip
     uploads = parser.add_argument_group("uploaded photos")
-    uploads.add_argument("--browse-only", action="store_true", help="take none and load no model")
+    uploads.add_argument(
+        "--browse-only", action="store_true", help="accept no photos and load no model"
+    )
     uploads.add_argument(
         "--whole-photo", action="store_true",
-        help="take each as one product, without looking for garments",
+        help="treat each photo as one product, without detecting garments",
     )  # fmt: skip
     uploads.add_argument(
         "--max-upload", type=positive, default=20, metavar="MIB",

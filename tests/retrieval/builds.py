@@ -1,4 +1,4 @@
-"""Databases for tests: small segments, builds that can be killed, and what must hold after one."""
+"""Databases for tests: small segments, builds that can be killed, and checks of the result."""
 
 import functools
 import multiprocessing
@@ -20,7 +20,7 @@ small_layout = functools.partial(Layout, segment_rows=24, block_rows=8)
 
 
 def filled(location: str, count: int = 37):
-    """An open database of ``count`` items, a commit each five."""
+    """An open database of ``count`` items, committed five at a time."""
     store = open_database(location, schema=SCHEMA, create=True)
     for start in range(0, count, 5):
         numbers = range(start, min(start + 5, count))
@@ -49,14 +49,14 @@ PHOTOS = 150
 
 
 def photo_entry(number: int):
-    """A photo's state, items (up to two) and rows, the same whenever it is built."""
+    """A photo's state, items (up to two) and vectors, the same in every build."""
     photo = f"{number:04d}.jpg"
     items = [Item(item_key(photo, i), photo, i, extra={"n": number}) for i in range(number % 3)]
     return PhotoState(photo, number, 1), items, unit_rows(3, seed=number)[: len(items)]
 
 
 def build(location: str) -> None:
-    """Put what is missing, in batches of three photos."""
+    """Put the missing photos, in batches of three."""
     with open_database(location, schema=SCHEMA, create=True) as store:
         there = store.photos()
         missing = [n for n in range(PHOTOS) if photo_entry(n)[0].photo not in there]
@@ -67,7 +67,7 @@ def build(location: str) -> None:
 
 
 def build_shard(location: str, rank: int) -> None:
-    """As one of two processes: put what the database does not have."""
+    """Put one of two processes' share of the missing photos."""
     with open_database(location, read_only=True) as store:
         there = store.photos()
     with open_shard(location, schema=SCHEMA, rank=rank) as sink:
@@ -78,12 +78,12 @@ def build_shard(location: str, rank: int) -> None:
 
 
 def say_started(location: str) -> None:
-    """Under way: the first photos are handed over."""
+    """Signal that the first photos are written."""
     Path(f"{location}.{os.getpid()}").touch()
 
 
 def kill_after(seconds: float, function, *argument_lists) -> None:
-    """Run the function in processes of their own, and kill them that long after they started."""
+    """Run the function in processes of their own, and kill them ``seconds`` after they started."""
     running = [processes.Process(target=function, args=arguments) for arguments in argument_lists]
     for process in running:
         process.start()
@@ -98,7 +98,7 @@ def kill_after(seconds: float, function, *argument_lists) -> None:
 
 
 def assert_whole(store) -> int:
-    """Every photo that is there has its items, its rows and nothing else; returns how many."""
+    """Check that every stored photo has its own items and vectors; returns how many photos."""
     assert store.verify() == []
     photos, keys = store.photos(), []
     for photo, state in photos.items():

@@ -1,4 +1,4 @@
-"""Where the tests' local databases are, and files so small that a few items fill several."""
+"""Fixtures: a local database's location, and files so small that a few items fill several."""
 
 from pathlib import Path
 

@@ -34,12 +34,12 @@ PR_SET_PDEATHSIG = 1
 
 
 class NoServer(Exception):
-    """Why the server cannot run here."""
+    """The server cannot run here; the message says why."""
 
 
 @contextmanager
 def milvus_server() -> Iterator[str]:
-    """Start a server; yields its URI, ``http://127.0.0.1:port``. NoServer says why it cannot."""
+    """Run a server; yields its URI, ``http://127.0.0.1:port``. NoServer if it cannot run."""
     if importlib.util.find_spec("milvus") is None:
         raise NoServer("the package milvus is not installed (it exists for Linux on x86-64)")
     with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as name:
@@ -106,7 +106,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _etcd(client: str, peer: str) -> dict[str, str]:
-    """Its ports are fixed otherwise, and a second server on the machine would find them taken."""
+    """etcd's configuration with free ports; the default ones may be taken by another server."""
     return {
         "listen-client-urls": client,
         "advertise-client-urls": client,

@@ -1,4 +1,4 @@
-"""What every store must do, whichever way it keeps its rows.
+"""Tests that every kind of store must pass.
 
 A test module imports ``StoreContract``, subclasses it, and gives a fixture ``location``: where a
 store can be made that isn't there yet.
@@ -27,7 +27,7 @@ def unit_rows(count: int, seed: int = 0) -> np.ndarray:
 
 
 def make_item(number: int) -> Item:
-    """Two garments a photo, labels that repeat with different periods."""
+    """An item: two per photo, with labels that repeat with different periods."""
     photo = f"{'ab'[number // 2 % 2]}/photo {number // 2:03d}.jpg"
     color = COLORS[number % 3]
     return Item(
@@ -83,7 +83,7 @@ class StoreContract:
         store.add(items, rows)
         return store
 
-    def test_an_empty_store_finds_nothing(self, store: Store) -> None:
+    def test_empty_store_finds_nothing(self, store: Store) -> None:
         assert store.count() == 0 and store.keys() == [] and store.photos() == {}
         assert store.get(["a"]) == [None]
         assert store.search(unit_rows(2), weights=EQUAL, k=3) == [[], []]
@@ -92,7 +92,7 @@ class StoreContract:
         store.add([], np.zeros((0, SCHEMA.dim), np.float32))
         assert store.count() == 0
 
-    def test_items_come_back_as_given(self, filled: Store, items, rows) -> None:
+    def test_items_are_read_back_unchanged(self, filled: Store, items, rows) -> None:
         assert filled.count() == 37
         assert filled.keys() == sorted(item.key for item in items)
         wanted = [items[3], items[0], items[36]]
@@ -103,7 +103,7 @@ class StoreContract:
         with pytest.raises(InputError, match="nobody"):
             filled.vectors([items[0].key, "nobody"])
 
-    def test_reopened_it_holds_the_same(self, location: str, items, rows) -> None:
+    def test_reopened_store_holds_the_same_items(self, location: str, items, rows) -> None:
         with open_database(location, schema=SCHEMA, create=True) as store:
             store.add(items, rows)
             store.put_photos([(state_of("empty.jpg", error="cut off"), [], np.zeros((0, 8)))])
@@ -113,7 +113,7 @@ class StoreContract:
                 assert store.get([items[5].key]) == [items[5]] and store.count() == 37
                 assert store.photos() == {"empty.jpg": state_of("empty.jpg", error="cut off")}
 
-    def test_other_features_and_missing_stores_are_refused(self, location: str, store) -> None:
+    def test_other_schemas_and_missing_stores_are_refused(self, location: str, store) -> None:
         store.close()
         other = FeatureSchema(1, SCHEMA.aspects, "another model")
         with pytest.raises(InputError, match="fingerprint"):
@@ -163,7 +163,7 @@ class StoreContract:
         # Number 7 was green; number 100 is.
         assert filled.count(Filter(attributes={"color": ("green",)})) == greens - 1 + 1
 
-    def test_deleting(self, filled: Store, items) -> None:
+    def test_delete_removes_items_and_ignores_unknown_keys(self, filled: Store, items) -> None:
         assert filled.delete([items[4].key, items[9].key, "nobody"]) == 2
         assert filled.get([items[4].key]) == [None] and filled.count() == 35
         left = [item for item in items if item.photo == items[10].photo]
@@ -172,7 +172,7 @@ class StoreContract:
         hits = filled.search(unit_rows(1), weights=EQUAL, k=99)[0]
         assert sorted(hit.item.key for hit in hits) == filled.keys()
 
-    def test_a_photo_is_replaced_as_a_whole(self, store: Store) -> None:
+    def test_putting_a_photo_replaces_all_of_its_items(self, store: Store) -> None:
         first = [make_item(0), make_item(1)]
         store.put_photos([(state_of(first[0].photo), first, unit_rows(2))])
         store.put_photos([(state_of("other.jpg"), [], np.zeros((0, SCHEMA.dim), np.float32))])
@@ -185,7 +185,7 @@ class StoreContract:
         assert store.delete_photos([newer.photo, "other.jpg"]) == 1
         assert store.photos() == {} and store.count() == 0
 
-    def test_of_two_entries_about_a_photo_the_last_counts(self, store: Store) -> None:
+    def test_last_of_two_entries_of_a_photo_wins(self, store: Store) -> None:
         items = [make_item(0), make_item(1)]
         photo = items[0].photo
         old = (state_of(photo, size=1), items, unit_rows(2))
@@ -194,12 +194,12 @@ class StoreContract:
         assert store.keys() == [items[0].key]
         assert store.photos()[photo].size == 2 and store.photos()["x"].error == "no photo"
 
-    def test_bad_rows_are_refused_whole(self, filled: Store, items, rows) -> None:
+    def test_batches_with_bad_rows_are_refused_entirely(self, filled: Store, items, rows) -> None:
         not_finite = rows[:2].copy()
         not_finite[1, 3] = np.nan
         nameless = make_item(50)
         nameless.key = ""
-        half = "\ud83d"  # half a character, which JSON can hold as an escape
+        half = "\ud83d"  # a lone surrogate, which JSON can hold only as an escape
         for labels in (
             {"category": half},
             {"identity": half},
@@ -245,7 +245,7 @@ class StoreContract:
                 part = SCHEMA.slice(name)
                 assert best.aspects[name] == pytest.approx(float(query[part] @ row[part]), abs=2e-6)
 
-    def test_more_than_there_are(self, filled: Store) -> None:
+    def test_large_k_returns_all_items(self, filled: Store) -> None:
         (hits,) = filled.search(unit_rows(1, seed=1), weights=EQUAL, k=500)
         assert len(hits) == 37
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
@@ -298,7 +298,7 @@ class StoreContract:
         ],
         ids=lambda value: str(value) if isinstance(value, Filter) else "",
     )
-    def test_filters_come_before_ranking(self, filled: Store, items, rows, filter, passes) -> None:
+    def test_filters_apply_before_ranking(self, filled: Store, items, rows, filter, passes) -> None:
         kept = [i for i, item in enumerate(items) if passes(item)]
         keys = sorted(items[i].key for i in kept)
         assert filled.keys(filter) == keys and filled.count(filter) == len(keys)
@@ -308,7 +308,7 @@ class StoreContract:
             wanted = by_hand([items[i] for i in kept], rows[kept], query, EQUAL, 4)
             assert [hit.item.key for hit in hits] == [key for key, _ in wanted]
 
-    def test_quotes_percents_and_other_alphabets(self, store: Store) -> None:
+    def test_labels_with_quotes_percents_and_other_alphabets(self, store: Store) -> None:
         texts = ["it's", 'say "x"', "50% off", "a_b", "back\\slash", "衬衫", "a]b[", "tab\there"]
         names = [f"{text}/p.jpg" for text in texts]
         items = [
@@ -328,7 +328,7 @@ class StoreContract:
             assert sorted([*others, item.key]) == store.keys()
         assert store.delete(names[:3]) == 3 and store.count() == 5
 
-    def test_bad_questions_are_refused(self, filled: Store, rows) -> None:
+    def test_bad_queries_are_refused(self, filled: Store, rows) -> None:
         for queries, weights, k in (
             (rows[:1], {"taste": 1}, 5),
             (rows[:1], {"color": 0}, 5),
@@ -341,10 +341,10 @@ class StoreContract:
             with pytest.raises(InputError):
                 filled.search(queries, weights=weights, k=k)
 
-    def test_no_queries_no_answers(self, filled: Store, rows) -> None:
+    def test_no_queries_give_no_results(self, filled: Store, rows) -> None:
         assert filled.search(rows[:0], weights=EQUAL, k=5) == []
 
-    def test_compacting_changes_nothing_to_see(self, filled: Store, items, rows) -> None:
+    def test_compacting_preserves_contents(self, filled: Store, items, rows) -> None:
         filled.delete([item.key for item in items[::3]])
         filled.add([items[1]], rows[2:3])
         query = unit_rows(1, seed=8)
@@ -361,7 +361,7 @@ class StoreContract:
             item.key for item in filled.get(filled.keys()) if item.attributes["color"] == "green"
         ]
 
-    def test_what_processes_put_beside_it_arrives(self, location: str, store: Store) -> None:
+    def test_photos_put_by_other_processes_are_found(self, location: str, store: Store) -> None:
         for rank in (0, 1):
             with open_shard(location, schema=SCHEMA, rank=rank) as sink:
                 for number in (4 * rank, 4 * rank + 2):
@@ -377,7 +377,7 @@ class StoreContract:
         assert store.absorb_shards() == 0
         assert store.count() == 8 and store.verify() == []
 
-    def test_what_was_noted_when_it_was_made_stays(self, location: str) -> None:
+    def test_about_from_creation_is_kept(self, location: str) -> None:
         about = {"root": "/ü", "made_by": {"k": [1, None]}}
         with open_database(location, schema=SCHEMA, create=True, about=about) as store:
             assert store.about == about

@@ -33,8 +33,8 @@ class TestContract(StoreContract):
     pass
 
 
-def test_labels_come_in_the_order_they_came_in(location: str) -> None:
-    """Not in that of a set, by which pages would show filters in another order every time."""
+def test_labels_are_listed_in_order_of_insertion(location: str) -> None:
+    """In the order of a set, pages would show filters in another order every time."""
     names = [f"label {n}" for n in (7, 3, 9, 1, 8, 2, 6)]
     items = [Item(f"{i}#1", f"{i}", 1, attributes=dict.fromkeys(names, f"{i}")) for i in range(3)]
     with open_database(location, schema=SCHEMA, create=True) as store:
@@ -44,7 +44,7 @@ def test_labels_come_in_the_order_they_came_in(location: str) -> None:
     assert all(list(values) == ["0", "1", "2"] for values in found.values())
 
 
-def test_its_version_differs_with_every_change_and_with_none_else(location: str) -> None:
+def test_version_changes_exactly_when_items_change(location: str) -> None:
     with open_database(location, schema=SCHEMA, create=True) as writer:
         writer.add([make_item(0)], unit_rows(1))
         with open_database(location, read_only=True) as reader:
@@ -58,7 +58,7 @@ def test_its_version_differs_with_every_change_and_with_none_else(location: str)
 # Opening.
 
 
-def test_a_folder_with_other_things_is_no_place(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=r"holiday\.jpg"):
         open_database(tmp_path, schema=SCHEMA, create=True)
@@ -67,7 +67,7 @@ def test_a_folder_with_other_things_is_no_place(tmp_path: Path) -> None:
         open_database(tmp_path / "holiday.jpg", schema=SCHEMA)
 
 
-def test_a_creation_that_was_killed_is_done_again(location: str) -> None:
+def test_killed_creation_is_repeated(location: str) -> None:
     open_database(location, schema=SCHEMA, create=True).close()
     (Path(location) / "database.json").unlink()
     with pytest.raises(InputError, match="no database"):
@@ -132,7 +132,7 @@ def test_an_open_reader_sees_every_commit(location: str) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_database_that_was_removed_is_told_by_who_has_it_open(location: str, again: bool) -> None:
+def test_open_readers_report_a_removed_database(location: str, again: bool) -> None:
     filled(location).close()
     reader, writer = open_database(location, read_only=True), open_database(location)
     shutil.rmtree(location)
@@ -146,7 +146,7 @@ def test_a_database_that_was_removed_is_told_by_who_has_it_open(location: str, a
     writer.close()
 
 
-def test_a_search_survives_what_the_writer_does_meanwhile(location: str, monkeypatch) -> None:
+def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
     with filled(location) as writer, open_database(location, read_only=True) as reader:
         row = unit_rows(1, seed=7)
         first = writer.search(row, weights=EQUAL, k=2)[0]
@@ -165,8 +165,8 @@ def test_a_search_survives_what_the_writer_does_meanwhile(location: str, monkeyp
 # Searching.
 
 
-def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
-    """An aspect that nobody has: all tie at 0, in one query and in several."""
+def test_thousands_of_equal_scores_are_ranked_by_key(location: str, monkeypatch) -> None:
+    """An aspect that is 0 everywhere: all tie at 0, for one query and for several."""
     monkeypatch.setattr("retrieval.scan.SPARE", 4)
     monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
     monkeypatch.setattr("retrieval.reader.MOST_CANDIDATES", 50)
@@ -182,8 +182,8 @@ def test_thousands_of_equal_scores(location: str, monkeypatch) -> None:
                 assert [hit.item.key for hit in hits] == [names[50], *others]
 
 
-def test_of_equal_scores_those_count_that_were_there(location: str, monkeypatch) -> None:
-    """What a writer adds while a reader scans comes first by key, but was not looked at."""
+def test_rows_added_during_a_scan_do_not_break_ties(location: str, monkeypatch) -> None:
+    """A row that is added during a scan comes first by key, but was not scanned."""
     monkeypatch.setattr("retrieval.reader.MANY_TIES", 20)
     rows = unit_rows(31)
     rows[:, SCHEMA.slice("color")] = 0
@@ -200,7 +200,7 @@ def test_of_equal_scores_those_count_that_were_there(location: str, monkeypatch)
     assert [hit.item.key for hit in hits] == ["k000", "k001", "k002"]
 
 
-def test_a_few_candidates_at_a_time_rank_as_all_at_once(location: str, monkeypatch) -> None:
+def test_ranking_in_portions_equals_ranking_at_once(location: str, monkeypatch) -> None:
     queries = unit_rows(5, seed=1)
     with filled(location) as store:
         whole = store.search(queries, weights=EQUAL, k=20)
@@ -216,7 +216,7 @@ def test_a_filter_given_as_text_is_refused(location: str) -> None:
                 store.count(filter)
 
 
-def test_rows_of_few_criteria_are_kept_and_of_all_are_right(location: str, monkeypatch) -> None:
+def test_cached_filter_masks_are_bounded_and_right(location: str, monkeypatch) -> None:
     monkeypatch.setattr("retrieval.filters.MOST_MASKS", 2)
     with filled(location) as store:
         for _ in range(2):
@@ -239,7 +239,9 @@ def test_threads_share_a_database(location: str) -> None:
 
 
 @pytest.mark.parametrize("block", [3, 20])
-def test_a_copy_of_any_layout_is_whole(location: str, monkeypatch, block: int) -> None:
+def test_compaction_keeps_all_rows_for_any_block_size(
+    location: str, monkeypatch, block: int
+) -> None:
     """A compaction reads 16 rows at a time, which need not be whole blocks of the layout."""
     layout = functools.partial(Layout, segment_rows=3 * block, block_rows=block)
     monkeypatch.setattr(database, "Layout", layout)
@@ -252,8 +254,8 @@ def test_a_copy_of_any_layout_is_whole(location: str, monkeypatch, block: int) -
         assert np.array_equal(store.vectors(kept), np.delete(unit_rows(37), 4, axis=0))
 
 
-def test_names_that_are_no_text(location: str) -> None:
-    """What Python makes of file names that are not UTF-8."""
+def test_names_that_are_not_unicode_are_handled(location: str) -> None:
+    """Surrogates, by which Python represents file names that are not UTF-8."""
     name = "caf\udce9.jpg"
     with filled(location) as store:
         assert store.get([name]) == [None] and store.delete([name]) == 0

@@ -34,7 +34,7 @@ from tests.retrieval.store_contract import (
 pytestmark = pytest.mark.usefixtures("small_files")
 
 
-def test_a_killed_build_goes_on_where_it_stopped(location: str) -> None:
+def test_killed_build_continues_where_it_stopped(location: str) -> None:
     rng, counts = random.Random(0), [0]
     open_database(location, schema=SCHEMA, create=True).close()
     for _ in range(4):
@@ -47,8 +47,8 @@ def test_a_killed_build_goes_on_where_it_stopped(location: str) -> None:
         assert assert_whole(store) == PHOTOS
 
 
-def test_rows_that_were_never_committed_are_not_found(location: str) -> None:
-    """A writer that is killed, or at work just now, has more rows in the last file than count."""
+def test_uncommitted_rows_are_not_found(location: str) -> None:
+    """The files of a killed or working writer hold more rows than are committed."""
     with filled(location) as store:
         file = segment(location, 1)
         file.write_bytes(file.read_bytes() + (9 * unit_rows(3)).tobytes())
@@ -60,7 +60,7 @@ def test_rows_that_were_never_committed_are_not_found(location: str) -> None:
 
 
 @pytest.mark.parametrize("stop_at", ["renumber", "remove_other_generations", "vacuum"])
-def test_an_interrupted_compaction_costs_nothing(location: str, monkeypatch, stop_at) -> None:
+def test_interrupted_compaction_loses_nothing(location: str, monkeypatch, stop_at) -> None:
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -93,7 +93,7 @@ def flip(path: Path, offset: int, value: bytes = b"\xff\xff\xff\xff") -> None:
 
 
 @pytest.mark.parametrize("value", [b"\xff\xff\xff\xff", b"\x00\x00\x80\x7f", b"\x00\x00\x00\x60"])
-def test_a_damaged_block_is_named_and_the_rest_stays_readable(
+def test_damaged_block_is_reported_and_the_rest_stays_readable(
     location: str, value: bytes, caplog
 ) -> None:
     filled(location).close()
@@ -118,7 +118,7 @@ def test_a_damaged_block_is_named_and_the_rest_stays_readable(
         assert store.count() == 29 and store.verify() == []
 
 
-def test_repaired_photos_are_new_to_the_next_build(location: str) -> None:
+def test_repaired_photos_are_read_again_by_the_next_build(location: str) -> None:
     build(location)
     flip(segment(location, 0), 5)
     with open_database(location) as store:
@@ -129,21 +129,21 @@ def test_repaired_photos_are_new_to_the_next_build(location: str) -> None:
         assert assert_whole(store) == PHOTOS
 
 
-def test_tidying_waits_until_most_rows_are_dead(location: str, monkeypatch) -> None:
-    monkeypatch.setattr(database, "TIDY_ROWS", 10)
+def test_compacts_only_when_most_rows_are_dead(location: str, monkeypatch) -> None:
+    monkeypatch.setattr(database, "MIN_ROWS_TO_COMPACT", 10)
     with open_database(location, schema=SCHEMA, create=True) as store:
         store.add([make_item(n) for n in range(17)], unit_rows(17))
         sizes = []
         for _ in range(2):
             store.add([make_item(n) for n in range(17)], unit_rows(17))
-            store.tidy()
+            store.compact_if_worthwhile()
             sizes.append(store._table.state().rows)
         assert sizes == [34, 17]
         assert store.count() == 17 and store.verify() == []
 
 
 @pytest.mark.parametrize("cut", [0, 33, None], ids=["empty", "cut", "missing"])
-def test_a_cut_or_missing_segment(location: str, cut: int | None, caplog) -> None:
+def test_cut_or_missing_segment_is_reported(location: str, cut: int | None, caplog) -> None:
     filled(location).close()
     if cut is None:
         segment(location, 0).unlink()
@@ -161,7 +161,7 @@ def test_a_cut_or_missing_segment(location: str, cut: int | None, caplog) -> Non
         assert store.vectors([make_item(30).key]).shape == (1, 8)
 
 
-def test_writing_goes_on_behind_a_damaged_end(location: str) -> None:
+def test_writing_continues_after_a_damaged_last_block(location: str) -> None:
     filled(location).close()
     flip(segment(location, 1), 32 * 10)  # row 34, in the last block
     with open_database(location) as store:
@@ -174,7 +174,7 @@ def test_writing_goes_on_behind_a_damaged_end(location: str) -> None:
 # Nowhere to write.
 
 
-def test_a_full_disk_is_one_clear_error(location: str) -> None:
+def test_full_disk_gives_one_clear_error(location: str) -> None:
     filled(location).close()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with open_database(location) as store:
@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_clear_error(location: str) -> None:
         assert store.get([make_item(99).key]) == [make_item(99)] and store.verify() == []
 
 
-def test_a_folder_that_cannot_be_written_is_read(location: str) -> None:
+def test_read_only_folder_can_be_searched(location: str) -> None:
     filled(location).close()
     folder = Path(location)
     for path in (folder, folder / "segments", folder / "items.sqlite", folder / "lock"):
@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written_is_read(location: str) -> None:
 
 
 def give_up_privileges() -> None:
-    """Root may write everywhere: drop what lets it, and keep its files."""
+    """Drop root's privilege to write everywhere, but keep the ownership of its files."""
     if os.geteuid() != 0:
         return
     import ctypes
@@ -227,7 +227,7 @@ def try_to_create(location: str) -> str:
     return "made"
 
 
-def test_a_copied_folder_is_the_same_database(location: str, tmp_path: Path) -> None:
+def test_copied_folder_is_the_same_database(location: str, tmp_path: Path) -> None:
     with filled(location) as store:
         hits = store.search(unit_rows(1), weights=EQUAL, k=5)
     shutil.copytree(location, tmp_path / "copy")
@@ -235,7 +235,7 @@ def test_a_copied_folder_is_the_same_database(location: str, tmp_path: Path) -> 
         assert copy.search(unit_rows(1), weights=EQUAL, k=5) == hits
 
 
-def test_a_table_that_lacks_items_is_told_not_searched_for_ever(location: str) -> None:
+def test_table_without_some_items_is_an_error_not_an_endless_search(location: str) -> None:
     with open_database(location, schema=SCHEMA, create=True) as store:
         store.add([make_item(i) for i in range(5)], unit_rows(5))
     with sqlite3.connect(Path(location) / "items.sqlite") as connection:

@@ -7,13 +7,13 @@ import pytest
 
 from dataset_helpers import load_dataset
 from engine.errors import InputError
-from retrieval.deepfashion2 import Answer, TrueGarment, box_ious, judge_answers, summarize
+from retrieval.deepfashion2 import QueryResult, TrueGarment, box_ious, evaluate_results, summarize
 from retrieval.deepfashion2_files import (
-    read_answers,
+    queries_and_gallery,
     read_gallery,
     read_queries,
-    truth_of,
-    write_answers,
+    read_results,
+    write_results,
 )
 from tests.datasets import write_df2, write_df2_truth
 
@@ -31,52 +31,55 @@ GALLERY = [
 ]
 
 
-def answer(box=LEFT, category=8, score=0.5, found=((50, LEFT),), image=1) -> Answer:
+def result(box=LEFT, category=8, score=0.5, found=((50, LEFT),), image=1) -> QueryResult:
     images, boxes = tuple(f[0] for f in found), tuple(f[1] for f in found)
-    return Answer(image, box, category, score, images, boxes)
+    return QueryResult(image, box, category, score, images, boxes)
 
 
-def judge(*answers: Answer, min_iou: float | None = None, queries=QUERIES) -> tuple:
-    (outcome,) = judge_answers(queries, GALLERY, answers, min_iou=min_iou)
+def outcome_of(*results: QueryResult, min_iou: float | None = None, queries=QUERIES) -> tuple:
+    (outcome,) = evaluate_results(queries, GALLERY, results, min_iou=min_iou)
     return outcome.rank, outcome.failure
 
 
-def test_a_garment_without_style_asks_nothing_but_takes_its_detections() -> None:
-    assert judge(answer()) == (1, "")
-    assert judge(answer(box=RIGHT)) == (None, "not_detected")
+def test_garment_without_style_is_no_query_but_is_assigned_detections() -> None:
+    assert outcome_of(result()) == (1, "")
+    assert outcome_of(result(box=RIGHT)) == (None, "not_detected")
 
 
-def test_no_detection_at_all_counts() -> None:
-    assert judge() == (None, "not_detected")
-    assert judge(answer(image=2)) == (None, "not_detected")
+def test_undetected_query_counts_as_a_miss() -> None:
+    assert outcome_of() == (None, "not_detected")
+    assert outcome_of(result(image=2)) == (None, "not_detected")
 
 
-def test_a_detection_that_overlaps_nothing_goes_to_the_first_garment() -> None:
-    assert judge(answer(box=FAR)) == (1, "")
-    assert judge(answer(box=FAR), min_iou=0.1) == (None, "not_detected")
-    assert judge(answer(box=FAR), queries=QUERIES[::-1]) == (None, "not_detected")
+def test_detection_without_overlap_goes_to_the_first_garment() -> None:
+    assert outcome_of(result(box=FAR)) == (1, "")
+    assert outcome_of(result(box=FAR), min_iou=0.1) == (None, "not_detected")
+    assert outcome_of(result(box=FAR), queries=QUERIES[::-1]) == (None, "not_detected")
 
 
-def test_the_strict_variant_asks_for_overlap() -> None:
-    assert judge(answer(box=HALF), min_iou=0.5) == (1, "")
-    assert judge(answer(box=LESS), min_iou=0.5) == (None, "not_detected")
-    assert judge(answer(box=LESS)) == (1, "")
+def test_strict_variant_requires_overlap() -> None:
+    assert outcome_of(result(box=HALF), min_iou=0.5) == (1, "")
+    assert outcome_of(result(box=LESS), min_iou=0.5) == (None, "not_detected")
+    assert outcome_of(result(box=LESS)) == (1, "")
 
 
-def test_the_best_scored_of_the_right_class_answers() -> None:
+def test_best_scored_detection_of_the_right_class_counts() -> None:
     wrong = ((52, LEFT),)
-    assert judge(answer(category=3)) == (None, "wrong_class")
-    assert judge(answer(category=3, score=0.9, found=wrong), answer()) == (1, "")
-    assert judge(answer(score=0.9, found=wrong), answer()) == (None, "wrong_neighbor")
-    assert judge(answer(score=0.5), answer(score=0.5, found=wrong)) == (1, "")  # first of equals
+    assert outcome_of(result(category=3)) == (None, "wrong_class")
+    assert outcome_of(result(category=3, score=0.9, found=wrong), result()) == (1, "")
+    assert outcome_of(result(score=0.9, found=wrong), result()) == (None, "wrong_neighbor")
+    assert outcome_of(result(score=0.5), result(score=0.5, found=wrong)) == (
+        1,
+        "",
+    )  # first of equals
 
 
 def test_a_result_must_overlap_a_garment_of_the_same_pair_and_style() -> None:
     found = ((52, LEFT), (51, LEFT), (50, LESS), (50, RIGHT), (50, HALF))
-    assert judge(answer(found=found)) == (5, "")
-    assert judge(answer(found=found[:4])) == (None, "wrong_neighbor")
-    assert judge(answer(found=())) == (None, "wrong_neighbor")
-    assert judge(answer(found=((51, RIGHT),))) == (1, "")
+    assert outcome_of(result(found=found)) == (5, "")
+    assert outcome_of(result(found=found[:4])) == (None, "wrong_neighbor")
+    assert outcome_of(result(found=())) == (None, "wrong_neighbor")
+    assert outcome_of(result(found=((51, RIGHT),))) == (1, "")
 
 
 def test_shares_and_losses_by_hand() -> None:
@@ -89,12 +92,12 @@ def test_shares_and_losses_by_hand() -> None:
         TrueGarment(4, LEFT, 7, 1, 8),
     ]
     nothing = ((52, LEFT),) * 5
-    answers = [
-        answer(),
-        answer(box=RIGHT, found=(*nothing, (51, LEFT))),
-        answer(image=2, category=9),
+    results = [
+        result(),
+        result(box=RIGHT, found=(*nothing, (51, LEFT))),
+        result(image=2, category=9),
     ]
-    metrics = summarize(judge_answers(queries, GALLERY, answers))
+    metrics = summarize(evaluate_results(queries, GALLERY, results))
     assert metrics["queries"] == 5
     shares = [metrics[f"top{k}"] for k in (1, 5, 10, 15, 20)]
     assert shares == [1 / 5, 1 / 5, 2 / 5, 2 / 5, 2 / 5]
@@ -105,19 +108,19 @@ def test_shares_and_losses_by_hand() -> None:
     assert summarize([])["queries"] == 0
 
 
-def test_overlap() -> None:
+def test_box_ious() -> None:
     ious = box_ious([LEFT, (5, 5, 15, 15), (3, 3, 3, 3)], [LEFT, HALF])
     assert ious.tolist() == [[1, 0.5], [pytest.approx(25 / 175), 0], [0, 0]]
     assert box_ious([(1, 1, 1, 1)], [(1, 1, 1, 1)]).tolist() == [[0]]
 
 
-def test_files_come_back_as_they_were(tmp_path: Path) -> None:
+def test_files_are_read_back_unchanged(tmp_path: Path) -> None:
     write_df2_truth(tmp_path, QUERIES, GALLERY)
     assert read_queries(tmp_path / "val_query.json") == QUERIES
     assert read_gallery(tmp_path / "val_gallery.json") == GALLERY
-    answers = [answer(), answer(found=())]
-    write_answers(tmp_path / "results.json", answers)
-    assert read_answers(tmp_path / "results.json") == answers
+    results = [result(), result(found=())]
+    write_results(tmp_path / "results.json", results)
+    assert read_results(tmp_path / "results.json") == results
     first = json.loads((tmp_path / "results.json").read_text())[0]
     assert first == {
         "query_image_id": 1, "query_bbox": [0, 0, 10, 10], "query_cls": 8, "query_score": 0.5,
@@ -125,9 +128,11 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_truth_of_a_dataset(tmp_path: Path) -> None:
+def test_queries_and_gallery_of_a_dataset(tmp_path: Path) -> None:
     """Photo 1 is a user's with two garments, 2 and 10 are shops'."""
-    queries, gallery = truth_of(load_dataset("deepfashion2", write_df2(tmp_path), split="train"))
+    queries, gallery = queries_and_gallery(
+        load_dataset("deepfashion2", write_df2(tmp_path), split="train")
+    )
     assert {(g.image_id, g.pair_id, g.style, g.category) for g in queries} == {
         (1, 7, 2, 8), (1, 7, 0, 1)
     }  # fmt: skip
@@ -165,10 +170,10 @@ def test_truth_of_a_dataset(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_foreign_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_other_files_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(InputError, match=f"results.json.*{message}"):
-        read_answers(path)
+        read_results(path)
     with pytest.raises(InputError, match="nowhere"):
-        read_answers(tmp_path / "nowhere.json")
+        read_results(tmp_path / "nowhere.json")

@@ -73,8 +73,8 @@ def similarity(aspect: str, first: tuple, second: tuple) -> float:
 
 @pytest.mark.parametrize("real", [False, True], ids=["drawn", "photo-like"])
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "studio"])
-def test_neighbors_share_the_aspects_own_factor(real: bool, masked: bool) -> None:
-    """Among garments that differ in both other factors the nearest has the same own factor."""
+def test_nearest_neighbor_shares_the_aspects_own_factor(real: bool, masked: bool) -> None:
+    """The nearest garment has the aspect's own factor in common, though both others differ."""
     names = list(itertools.product(OUTLINES, PATTERNS, COLORS))
     crops = [garment(*name, photo=i if real else None) for i, name in enumerate(names)]
     found = [describe(crop, mask if masked else None) for crop, mask in crops]

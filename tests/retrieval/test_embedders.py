@@ -1,4 +1,4 @@
-"""Embedders: vectors follow their schema, cosines add up by shares, fingerprints tell models."""
+"""Embedders: vectors match the schema, cosines add up by shares, fingerprints identify models."""
 
 import copy
 
@@ -95,7 +95,7 @@ def test_vectors_follow_the_schema_and_their_own_crop_only(features: str, descri
     assert nothing[1] == [] and nothing[2].shape == (0, embedder.schema.dim)
 
 
-def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
+def test_one_pass_gives_descriptions_and_vectors(describer, monkeypatch) -> None:
     photo, found = garments(3)
     calls = []
     describe = describer.model.describe
@@ -110,7 +110,7 @@ def test_one_pass_gives_words_and_vectors(describer, monkeypatch) -> None:
     np.testing.assert_allclose(vectors, again, atol=1e-6)
 
 
-def test_without_a_model_one_cut_gives_colors_and_vectors(monkeypatch) -> None:
+def test_without_a_model_crops_are_cut_once_for_colors_and_vectors(monkeypatch) -> None:
     photo, found = garments(3)
     embedder, cuts = GarmentEmbedder(None, "descriptors"), []
     cut = embedders.cut_garments
@@ -143,7 +143,7 @@ def test_joining_keeps_unit_length() -> None:
     )
 
 
-def test_descriptors_are_those_of_the_crops_and_need_no_model() -> None:
+def test_descriptors_equal_those_of_the_crops_and_need_no_model() -> None:
     photo, found = garments(2)
     embedder = GarmentEmbedder(None, "descriptors")
     _, descriptions, vectors = embedder.describe(photo, found)
@@ -155,7 +155,7 @@ def test_descriptors_are_those_of_the_crops_and_need_no_model() -> None:
         GarmentEmbedder(None, "both")
 
 
-def test_fingerprints_tell_weights_and_cuts_apart(checkpoint: dict) -> None:
+def test_fingerprints_differ_for_other_weights_or_crop_settings(checkpoint: dict) -> None:
     def schema(change: str = "", **config):
         changed = copy.deepcopy(checkpoint)
         changed["config"] |= config
@@ -174,7 +174,7 @@ def test_fingerprints_tell_weights_and_cuts_apart(checkpoint: dict) -> None:
             own.require_same(other, "db")
 
 
-def test_a_model_trained_on_masks_with_background_gets_them(checkpoint: dict) -> None:
+def test_model_trained_on_masks_with_background_is_given_them(checkpoint: dict) -> None:
     photo = np.full((64, 64, 3), 255, np.uint8)
     photo[16:48, 20:44] = (200, 30, 40)
     found = detections(photo, [[0, 0, 64, 64]], None)
@@ -188,7 +188,7 @@ def test_a_model_trained_on_masks_with_background_gets_them(checkpoint: dict) ->
 
 
 @pytest.mark.parametrize("features", FEATURES)
-def test_a_database_finds_its_embedder(features: str, describer) -> None:
+def test_embedder_for_a_database_matches_its_schema(features: str, describer) -> None:
     schema = GarmentEmbedder(describer, features).schema
     assert embedder_for(schema, describer, "db").features == features
     if features != "descriptors":
@@ -200,7 +200,7 @@ def test_a_database_finds_its_embedder(features: str, describer) -> None:
             embedder_for(schema, other, "db")
 
 
-def test_aspects_the_model_has_not_learned_come_from_the_descriptors() -> None:
+def test_aspects_missing_from_the_model_come_from_the_descriptors() -> None:
     describer = describer_of(checkpoint_with("category", "color"))
     assert GarmentEmbedder(describer, "multitask").schema.names == ("color",)
     both, (photo, found) = GarmentEmbedder(describer, "both"), garments(2)

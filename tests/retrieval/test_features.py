@@ -63,12 +63,12 @@ def test_one_inner_product_is_the_weighted_score(weights, shares) -> None:
         ({}, "all weights"),
     ],
 )
-def test_senseless_weights_are_refused(weights, named) -> None:
+def test_invalid_weights_are_refused(weights, named) -> None:
     with pytest.raises(InputError, match=named):
         weighted_query(stack(features(0, 1), SCHEMA), weights, SCHEMA)
 
 
-def test_schema_survives_json_and_damage_is_told() -> None:
+def test_schema_survives_json_and_damage_is_refused() -> None:
     assert FeatureSchema.from_plain(json.loads(json.dumps(SCHEMA.to_plain()))) == SCHEMA
     for damaged in ({}, None, [], {"version": 1, "aspects": [["item"]], "fingerprint": ""}):
         with pytest.raises(InputError, match=r"^db/database\.json: "):

@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(server: str) -> Iterator[MilvusClient]:
-    """A client of the tests' own; what they made is dropped with it."""
+    """A client of the tests' own; closing it drops the collections that tests created."""
     client = MilvusClient(server, timeout=10)
     yield client
     for name in client.list_collections():
@@ -57,7 +57,7 @@ PREFIX = f"weft_test_{secrets.token_hex(4)}"
 
 @pytest.fixture
 def location(server: str, client: MilvusClient) -> str:
-    """One database, emptied for each test: making its collections takes seconds."""
+    """One database, emptied for each test, because creating its collections takes seconds."""
     for name, key in ((PREFIX, "key"), (f"{PREFIX}_photos", "photo")):
         if client.has_collection(name):
             client.delete(name, filter=f'{key} != ""')
@@ -71,11 +71,11 @@ def store(location: str) -> Iterator[MilvusStore]:
 
 
 class TestContract(StoreContract):
-    def test_what_was_noted_when_it_was_made_stays(self, server: str, client: MilvusClient) -> None:
-        super().test_what_was_noted_when_it_was_made_stays(f"{server}#{PREFIX}_new")
+    def test_about_from_creation_is_kept(self, server: str, client: MilvusClient) -> None:
+        super().test_about_from_creation_is_kept(f"{server}#{PREFIX}_new")
 
 
-def test_ranks_as_the_local_database_does(store: MilvusStore, tmp_path: Path) -> None:
+def test_ranks_like_the_local_database(store: MilvusStore, tmp_path: Path) -> None:
     rows = unit_rows(2503, seed=3)
     rows[500:560] = rows[500]  # more equal scores than are fetched at first
     rows[700:760, SCHEMA.slice("color")] = rows[700, SCHEMA.slice("color")]
@@ -105,7 +105,7 @@ def test_more_hits_than_milvus_returns_at_once(store: MilvusStore) -> None:
     assert [hit.item.key for hit in hits] == [f"k{i:02d}" for i in order[:90]]
 
 
-def test_searches_later_on_do_not_wait_for_the_clock(store: MilvusStore, monkeypatch) -> None:
+def test_later_searches_do_not_wait_for_the_servers_clock(store: MilvusStore, monkeypatch) -> None:
     store.add([make_item(0)], unit_rows(1))
     asked = []
     call = Link.call
@@ -127,7 +127,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("survived", range(4))
-def test_a_kill_while_a_photo_is_replaced(
+def test_kill_while_a_photo_is_replaced_is_completed_by_the_next_build(
     location: str, store: MilvusStore, monkeypatch, survived: int
 ) -> None:
     pair, photo = [make_item(0), make_item(1)], make_item(0).photo
@@ -160,7 +160,9 @@ def test_a_kill_while_a_photo_is_replaced(
         assert again.verify() == []
 
 
-def test_a_kill_while_a_photo_is_deleted(store: MilvusStore, monkeypatch) -> None:
+def test_kill_while_a_photo_is_deleted_is_completed_by_the_next_build(
+    store: MilvusStore, monkeypatch
+) -> None:
     photo = make_item(0).photo
     store.put_photos([(state_of(photo), [make_item(0)], unit_rows(1))])
     write = MilvusStore._write
@@ -179,7 +181,7 @@ def test_a_kill_while_a_photo_is_deleted(store: MilvusStore, monkeypatch) -> Non
     assert store.photos() == {} and store.count() == 0
 
 
-def test_two_writers_and_a_reader(location: str, store: MilvusStore) -> None:
+def test_two_writers_and_a_reader_share_a_collection(location: str, store: MilvusStore) -> None:
     with (
         open_database(location, schema=SCHEMA) as second,
         open_database(location, read_only=True) as reader,
@@ -190,7 +192,7 @@ def test_two_writers_and_a_reader(location: str, store: MilvusStore) -> None:
             assert each.keys() == ["a#0", "b#0"] and set(each.photos()) == {"a", "b"}
 
 
-def test_labels_too_long_for_milvus(store: MilvusStore) -> None:
+def test_labels_too_long_for_milvus_are_refused(store: MilvusStore) -> None:
     item = Item("k", "p", extra={"text": "x" * 70_000})
     with pytest.raises(InputError, match="k: its labels and extra take 70"):
         store.add([item], unit_rows(1))
@@ -199,7 +201,7 @@ def test_labels_too_long_for_milvus(store: MilvusStore) -> None:
     assert store.count() == 0 and store.photos() == {}
 
 
-def test_damage_is_found(store: MilvusStore, client: MilvusClient) -> None:
+def test_verify_finds_damage(store: MilvusStore, client: MilvusClient) -> None:
     store.add([make_item(0), make_item(1), make_item(2)], unit_rows(3))
     fields = ["key", "photo", "category", "tags", "record", "vector"]
     first, second, _ = client.query(
@@ -240,14 +242,14 @@ def test_creation_continues_where_it_was_killed(server: str, client: MilvusClien
         assert store.keys() == []
 
 
-def test_used_after_closing(store: MilvusStore) -> None:
+def test_use_after_closing_is_an_error(store: MilvusStore) -> None:
     store.close()
     store.close()
     with pytest.raises(InputError, match="closed"):
         store.count()
 
 
-def test_state_of_an_unreadable_photo(store: MilvusStore) -> None:
+def test_long_errors_of_unreadable_photos_are_cut(store: MilvusStore) -> None:
     state = PhotoState("ü'\"\\.jpg", 2**53 + 1, 2**62 + 1, "cut off\n" + "x" * 5000)
     store.put_photos([(state, [], unit_rows(0))])
     (found,) = store.photos().values()

@@ -1,4 +1,4 @@
-"""Addresses of Milvus servers, and servers that do not answer. None of these needs a server."""
+"""Addresses of Milvus servers, and servers that do not respond. No test needs a server."""
 
 import socket
 
@@ -13,7 +13,7 @@ from retrieval.store import open_database
 from tests.retrieval.milvus_server import NoServer, milvus_server
 
 
-def test_addresses() -> None:
+def test_addresses_are_parsed() -> None:
     plain = Address.parse("http://localhost:1234#clothes")
     assert plain == Address("http://localhost:1234", "clothes")
     full = Address.parse("https://ann:p%40ss@[::1]/shop#a_1")
@@ -37,13 +37,13 @@ def test_addresses() -> None:
         "http://[::1#clothes",
     ],
 )
-def test_bad_addresses(location: str) -> None:
+def test_bad_addresses_are_refused(location: str) -> None:
     with pytest.raises(InputError) as caught:
         open_database(location)
     assert "secret" not in str(caught.value)
 
 
-def test_nobody_answers() -> None:
+def test_missing_server_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(InputError, match=f"127.0.0.1:{port}#a: no Milvus server") as caught:
@@ -51,17 +51,17 @@ def test_nobody_answers() -> None:
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_somebody_else_answers_or_never(monkeypatch) -> None:
+def test_server_that_never_responds_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr(milvus_link, "CONNECT_SECONDS", 0.5)
     # Connections are accepted by the kernel, and nothing ever comes back.
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(InputError, match="no Milvus server answers"):
+        with pytest.raises(InputError, match="no Milvus server responds"):
             open_database(f"http://127.0.0.1:{port}#a")
 
 
 class _Status(grpc.RpcError, grpc.Call):
-    """What gRPC raises; only what ``reason`` asks for."""
+    """An error as gRPC raises it, with only what ``reason`` uses."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         self.code, self.details = lambda: code, lambda: details

@@ -1,4 +1,4 @@
-"""Rows and expressions, compared with what they should be; the server's tests run them."""
+"""Rows and expressions against the expected ones; tests/retrieval/test_milvus.py runs them."""
 
 import numpy as np
 import pytest
@@ -40,17 +40,17 @@ def test_no_text_ends_its_literal(text: str) -> None:
     assert all(c >= " " for c in literal)
 
 
-def test_filters_that_are_not_text() -> None:
+def test_filters_that_are_not_unicode_are_refused() -> None:
     with pytest.raises(InputError, match="not valid Unicode"):
         expression(Filter(categories=("\udc80",)))
 
 
-def test_labels_are_told_apart() -> None:
+def test_different_labels_have_different_texts() -> None:
     texts = [None, "", "null", '["a", "b"]', ["a", "b"], ['a", "b'], ["", "a"], ["a", ""]]
     assert len({label(text) for text in texts}) == len(texts)
 
 
-def test_items_and_photos_there_and_back() -> None:
+def test_items_and_photos_are_read_back_unchanged() -> None:
     item = Item("k#1", "k", 1, (1.5, 2, np.float32(3), 4), "coat", {"a": "b"}, "7", {"x": [None]})
     row = item_row(item, np.arange(3, dtype=np.float32))
     assert read_item(row) == item and problem(row) == ""
@@ -61,7 +61,7 @@ def test_items_and_photos_there_and_back() -> None:
         read_photo({"photo": "p", "record": '{"sizes": 1}'})
 
 
-def test_rows_that_do_not_fit_their_record() -> None:
+def test_rows_that_contradict_their_record_are_reported() -> None:
     row = item_row(Item("k", "p", category="coat"), np.zeros(2, np.float32))
     for changes, word in (
         ({"photo": "q"}, "photo"),
@@ -74,12 +74,12 @@ def test_rows_that_do_not_fit_their_record() -> None:
         assert word in problem(row | changes)
 
 
-def test_labels_that_cannot_be_stored() -> None:
+def test_labels_that_cannot_be_stored_are_refused() -> None:
     with pytest.raises(InputError, match="JSON"):
         item_row(Item("k", "p", extra={"x": object()}), np.zeros(1))
     with pytest.raises(InputError, match="4096 attributes"):
         item_row(Item("k", "p", attributes={str(i): "" for i in range(4097)}), np.zeros(1))
 
 
-def test_chunks() -> None:
+def test_chunks_split_a_list() -> None:
     assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]] and chunks([], 3) == []

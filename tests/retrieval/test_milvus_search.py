@@ -1,4 +1,4 @@
-"""The exact ranking of what a server returns, without one: it rounds and turns ties around."""
+"""The exact ranking of a fake server's results, which are rounded and reverse ties."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ COUNT = 60
 
 
 class Server:
-    """Answers as Milvus does; ``calls`` are (queries, limit), ``pages`` those of everything."""
+    """Responds like Milvus; ``calls`` are (queries, limit), ``pages`` those of everything."""
 
     def __init__(self, vectors: np.ndarray, *, most: int, noise: Sequence[float] = (0,)) -> None:
         self.items = [make_item(number) for number in range(len(vectors))]
@@ -61,13 +61,13 @@ def few_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("weights", [EQUAL, {"item": 3, "color": 1}, {"color": 2}], ids=str)
-def test_clear_answers_take_one_call(weights: dict[str, float]) -> None:
+def test_clear_results_take_one_call(weights: dict[str, float]) -> None:
     server = Server(unit_rows(COUNT), most=100)
     server.check(unit_rows(9, seed=1), 3, weights)
     assert server.calls == [(9, 5)] and server.pages == 0
 
 
-def test_queries_are_shared_out_so_that_no_call_returns_too_much() -> None:
+def test_queries_are_split_so_that_no_call_returns_too_much() -> None:
     server = Server(unit_rows(COUNT), most=20)
     server.check(unit_rows(9, seed=1), 3)
     assert server.calls == [(4, 5), (4, 5), (1, 5)] and server.pages == 0
@@ -85,7 +85,7 @@ def test_ties_at_the_end_fetch_more_and_then_everything() -> None:
     assert few.calls == [(2, 5), (1, 20)] and few.pages == 9, "-query was answered at once"
 
 
-def test_of_a_tie_beyond_what_was_asked_for_none_is_overlooked() -> None:
+def test_ties_beyond_the_fetched_rows_are_not_missed() -> None:
     """Five are fetched; the third to the sixth best are alike, and the first key comes last."""
     vectors = unit_rows(COUNT)
     query = vectors[:1].copy()
@@ -97,7 +97,7 @@ def test_of_a_tie_beyond_what_was_asked_for_none_is_overlooked() -> None:
     assert server.calls == [(1, 5), (1, 20)]
 
 
-def test_what_the_server_rounds_is_put_right() -> None:
+def test_rounding_of_the_server_is_corrected() -> None:
     """Scores 1e-6 apart under errors of 0.4e-5, either way."""
     query = unit_rows(1)
     vectors = np.concatenate([query * np.float32(1 - 1e-6 * i) for i in range(COUNT)])
@@ -106,7 +106,7 @@ def test_what_the_server_rounds_is_put_right() -> None:
     assert server.pages == 0
 
 
-def test_longer_rows_are_rounded_more() -> None:
+def test_longer_rows_get_more_tolerance() -> None:
     query = unit_rows(1)
     vectors = np.concatenate([100 * query * np.float32(1 - 1e-6 * i) for i in range(COUNT)])
     server = Server(vectors, most=100, noise=(4e-4, -4e-4))
@@ -122,7 +122,7 @@ def test_more_hits_than_a_call_returns_are_read_page_by_page() -> None:
     assert whole.calls == [(1, 20)] and whole.pages == 9
 
 
-def test_fewer_rows_than_asked_for_are_all() -> None:
+def test_fewer_rows_than_k_are_all_returned() -> None:
     server = Server(unit_rows(4), most=100)
     server.check(unit_rows(2, seed=1), 5)
     server.check(unit_rows(1, seed=1), 2)

@@ -15,7 +15,7 @@ def at(*degrees: float) -> np.ndarray:
 GALLERY, PRODUCTS = at(0, 10, 20, 30, 40, 50), np.array([0, 1, 1, 0, 0, 2])
 
 
-def test_worked_by_hand() -> None:
+def test_recall_worked_by_hand() -> None:
     """Query A at 11°: B 10°, B 20°, A 0°, A 30°, A 40°, C. Query C at 44°: A 40°, C 50°, A 30° ...
     Query D at 0°: not in the gallery. The last one's product is unknown."""
     found = image_recall(at(11, 44, 0, 0), GALLERY, np.array([0, 2, 3, -1]), PRODUCTS, ks=(1, 2, 3))
@@ -31,8 +31,8 @@ def test_worked_by_hand() -> None:
     assert "R@1_same_category" not in variants
 
 
-def test_the_gallery_is_whole_but_for_the_variant_that_cuts_it() -> None:
-    """Query A at 11° is a top; so are the As; the Bs, its nearest, are not."""
+def test_only_the_category_variant_restricts_the_gallery() -> None:
+    """Query A at 11° and all As are tops; the Bs, its nearest, are not."""
     found = image_recall(
         at(11),
         GALLERY,
@@ -47,7 +47,7 @@ def test_the_gallery_is_whole_but_for_the_variant_that_cuts_it() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_query_at_all() -> None:
+def test_no_queries_give_nan() -> None:
     found = image_recall(at(), GALLERY, np.zeros(0, np.int64), PRODUCTS, ks=(1,))
     assert found["queries"] == 0
     assert np.isnan(found["R@1"])

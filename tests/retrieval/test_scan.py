@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from retrieval import scan
-from retrieval.segments import Mapped
+from retrieval.segments import MappedSegment
 
 DIM = 7
 
@@ -18,13 +18,13 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "MANY_QUERIES", 2)
 
 
-def segments(vectors: np.ndarray, size: int = 31) -> list[Mapped]:
+def segments(vectors: np.ndarray, size: int = 31) -> list[MappedSegment]:
     parts = [(start, vectors[start : start + size]) for start in range(0, len(vectors), size)]
-    return [Mapped(start, part, torch.from_numpy(part)) for start, part in parts]
+    return [MappedSegment(start, part, torch.from_numpy(part)) for start, part in parts]
 
 
 def assert_complete(vectors: np.ndarray, mask, queries: np.ndarray, k: int) -> None:
-    """Candidates hold the k best, and nothing that is clearly worse."""
+    """Check that the candidates include the k best, and no row that is clearly worse."""
     found = list(scan.candidates(segments(vectors), mask, queries, k))
     assert len(found) == len(queries)
     allowed = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
@@ -48,7 +48,7 @@ def test_the_best_are_among_the_candidates(queries: int, share: float | None) ->
         assert_complete(vectors, mask, asked, k)
 
 
-def test_many_queries_share_a_pass_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_share_a_pass_over_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "BATCH", 40)
     rng = np.random.default_rng(0)
     vectors, asked = (rng.normal(size=(n, DIM)).astype(np.float32) for n in (211, 40))
@@ -56,7 +56,7 @@ def test_many_queries_share_a_pass_for_few_rows(monkeypatch: pytest.MonkeyPatch)
         assert_complete(vectors, None, asked, k)
 
 
-def test_best_rows_come_first_last_or_in_a_lump() -> None:
+def test_best_rows_are_found_at_the_start_the_end_or_together() -> None:
     query = np.eye(DIM, dtype=np.float32)[:1]
     rising = np.outer(np.linspace(-1, 1, 211), query[0]).astype(np.float32)
     lump = np.roll(rising, 100, axis=0)
@@ -66,7 +66,7 @@ def test_best_rows_come_first_last_or_in_a_lump() -> None:
 
 
 @pytest.mark.parametrize("queries", [1, 2])
-def test_what_rounding_could_lift_to_the_best_stays(queries: int) -> None:
+def test_rows_within_rounding_error_of_the_best_stay_candidates(queries: int) -> None:
     steps = np.random.default_rng(0).permutation(211)
     vectors = np.zeros((211, DIM), np.float32)
     vectors[:, 0] = 1 - 3e-7 * steps
@@ -77,7 +77,7 @@ def test_what_rounding_could_lift_to_the_best_stays(queries: int) -> None:
 
 
 def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several queries those that would fill the memory together are asked one by one."""
+    """Queries of a batch with too many candidates get a pass of their own."""
     passes, one_pass = [], scan._pass
 
     def counted(segments, mask, queries, k, spare) -> list:
@@ -98,7 +98,7 @@ def test_all_equal_scores_stay_candidates(monkeypatch: pytest.MonkeyPatch) -> No
     assert best.tolist() == [50]
 
 
-def test_damaged_numbers_hide_nobody() -> None:
+def test_damaged_rows_do_not_hide_others() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(211, DIM)).astype(np.float32)
     queries = rng.normal(size=(3, DIM)).astype(np.float32)
@@ -110,13 +110,13 @@ def test_damaged_numbers_hide_nobody() -> None:
         assert [set(rows.tolist()) for rows in found] == wanted
 
 
-def test_a_missing_segment_is_passed_over() -> None:
+def test_missing_segment_is_skipped() -> None:
     vectors = np.eye(DIM, dtype=np.float32).repeat(20, axis=0)
     kept = segments(vectors)[1:]
     (rows,) = scan.candidates(kept, None, np.ones((1, DIM), np.float32), 200)
     assert rows.min() == 31 and len(rows) == 140 - 31
 
 
-def test_nothing_stored() -> None:
+def test_empty_store_has_no_candidates() -> None:
     found = list(scan.candidates([], None, np.ones((2, DIM), np.float32), 4))
     assert [len(rows) for rows in found] == [0, 0]

@@ -43,7 +43,7 @@ def keys_of(hits: list) -> list[str]:
     return [hit.item.key for hit in hits]
 
 
-def test_a_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarray) -> None:
+def test_stored_item_finds_the_others_as_by_hand(store: Store, rows: np.ndarray) -> None:
     items = [make_item(number) for number in range(COUNT)]
     asking = [items[4].key, items[11].key]
     queries = stored_queries(store, asking)
@@ -74,7 +74,7 @@ def test_stored_items_share_a_pass(store: Store, monkeypatch) -> None:
         assert keys_of(hits) == keys_of(expected) and len(hits) == 4
 
 
-def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
+def test_filter_labels_are_spelled_as_in_the_store(store: Store) -> None:
     assert as_stored(store, Filter(attributes={"COLOR": ("RED",)})) == Filter(
         attributes={"color": ("red",)}
     )
@@ -89,14 +89,14 @@ def test_words_of_a_filter_are_spelled_as_the_stores(store: Store) -> None:
     assert len(as_stored(store, Filter(attributes={"COLOR": ("red",)})).attributes) == 1
 
 
-def test_a_filters_folder_holds_items(store: Store) -> None:
+def test_filter_with_an_empty_folder_is_refused(store: Store) -> None:
     assert as_stored(store, Filter(folder="a")) == Filter(folder="a")
     assert as_stored(store, Filter()) == Filter()
-    with pytest.raises(InputError, match="folder nowhere: no item lies below it"):
+    with pytest.raises(InputError, match="folder nowhere: holds no item"):
         as_stored(store, Filter(folder="nowhere"))
 
 
-def test_of_many_words_a_few_are_named(store: Store, monkeypatch) -> None:
+def test_error_lists_only_some_of_many_labels(store: Store, monkeypatch) -> None:
     for most, named in ((1, "dress"), (2, "dress, shorts"), (9, "dress, shorts, skirt")):
         monkeypatch.setattr("retrieval.search.MOST_NAMED", most)
         with pytest.raises(InputError, match=f"category cap: no item has it; there are {named}$"):
@@ -115,7 +115,7 @@ def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> 
     assert keys_of(first) == [key for key, _ in expected]
 
 
-def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> None:
+def test_querys_own_photo_can_be_excluded(store: Store, tmp_path: Path) -> None:
     item = make_item(6)
     path = tmp_path / "photos" / item.photo
     query = Query("q", store.vectors([item.key])[0], path)
@@ -130,8 +130,10 @@ def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> N
     assert photo_name(store, tmp_path / "other.jpg") is None
 
 
-def test_what_a_query_does_not_say_changes_no_filter(store: Store, tmp_path: Path, monkeypatch):
-    """A photo from elsewhere has nothing to leave out, a garment that nobody named has no kind."""
+def test_missing_photo_or_category_of_a_query_changes_no_filter(
+    store: Store, tmp_path: Path, monkeypatch
+):
+    """A photo outside the store excludes nothing; a garment without category restricts nothing."""
     filters, search = [], store.search
 
     def recording(queries: np.ndarray, *, filter: Filter, **settings) -> list:
@@ -145,13 +147,20 @@ def test_what_a_query_does_not_say_changes_no_filter(store: Store, tmp_path: Pat
         Query("q", unit_rows(1)[0], path, category=category)
         for path, category in ((elsewhere, None), (inside, None), (elsewhere, "Skirt"))
     ]
-    kinds = {"Skirt": ("skirt",)}
-    find_similar(store, queries, k=2, filter=own, exclude_same_photo=True, kinds=kinds)
+    category_spellings = {"Skirt": ("skirt",)}
+    find_similar(
+        store,
+        queries,
+        k=2,
+        filter=own,
+        exclude_same_photo=True,
+        category_spellings=category_spellings,
+    )
     both = Filter(exclude_photos=("x.jpg", "y.jpg"))
     assert filters == [own, both, Filter(categories=("skirt",), exclude_photos=("x.jpg",))]
 
 
-def test_many_queries_are_answered_in_their_order(store: Store, rows: np.ndarray) -> None:
+def test_results_are_in_the_order_of_the_queries(store: Store, rows: np.ndarray) -> None:
     queries = [Query("q", row, Path("x.jpg")) for row in rows[[5, 2, 9]]]
     mixed = [queries[0], *stored_queries(store, [make_item(1).key]), *queries[1:]]
     together = find_similar(store, mixed, k=3)
@@ -160,7 +169,7 @@ def test_many_queries_are_answered_in_their_order(store: Store, rows: np.ndarray
     assert find_similar(store, [], k=3) == []
 
 
-def test_weights_are_read() -> None:
+def test_weights_are_parsed() -> None:
     assert parse_weights("color=1, item=0.5") == {"color": 1, "item": 0.5}
     assert equal_weights(SCHEMA) == {"item": 1, "color": 1}
     for text in ("color", "color=x", ""):
@@ -169,7 +178,7 @@ def test_weights_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["../x.jpg", "/etc/passwd", "a/../../x", "", "a\0b"])
-def test_no_name_leads_out_of_the_root(tmp_path: Path, name: str) -> None:
+def test_photo_names_cannot_leave_the_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError):
         photo_path(tmp_path, name)
     item = make_item(0)
@@ -185,7 +194,7 @@ def write_photo(path: Path, size: tuple[int, int] = (120, 90)) -> np.ndarray:
     return photo
 
 
-def test_an_items_picture_is_its_box(tmp_path: Path) -> None:
+def test_picture_of_an_item_is_its_box(tmp_path: Path) -> None:
     item = make_item(0)
     write_photo(tmp_path / item.photo.replace(".jpg", ".png"))
     item.photo, item.box = item.photo.replace(".jpg", ".png"), (10, 20, 70, 50)
@@ -209,8 +218,8 @@ def test_boxes_are_cut_from_reduced_photos() -> None:
     assert shrink(photo[:, :1], 8).shape == (8, 1, 3)
 
 
-def test_a_photo_is_decoded_as_finely_as_its_items_picture_needs(tmp_path: Path) -> None:
-    """Half of a JPEG of 800 x 1600 is fine enough for 200 pixels of a box of 400."""
+def test_photo_is_decoded_only_as_large_as_the_picture_needs(tmp_path: Path) -> None:
+    """Half the size of an 800 x 1600 JPEG suffices for a 200-pixel picture of a 400-pixel box."""
     item = make_item(0)
     (tmp_path / item.photo).parent.mkdir()
     cv2.imwrite(str(tmp_path / item.photo), np.full((1600, 800, 3), 90, np.uint8))
@@ -219,7 +228,7 @@ def test_a_photo_is_decoded_as_finely_as_its_items_picture_needs(tmp_path: Path)
         assert item_picture(tmp_path, item, 200).shape == (200, 200, 3)
 
 
-def test_whole_photos_are_read_as_they_are_stored(tmp_path: Path) -> None:
+def test_whole_photo_query_equals_the_stored_whole_photo(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png")
     reader = QueryReader(GarmentEmbedder(None, "descriptors"), None)
     query = reader.whole(tmp_path / "a.png")
@@ -229,7 +238,7 @@ def test_whole_photos_are_read_as_they_are_stored(tmp_path: Path) -> None:
         reader.whole(tmp_path / "b.png")
 
 
-def test_the_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
+def test_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png")
 
     class Finder(GarmentFinder):

@@ -1,4 +1,4 @@
-"""Shares of a build: handed over whole, whatever is killed or damaged."""
+"""Shards of a build: photos are absorbed completely or not at all, after kills and damage, too."""
 
 import errno
 import fcntl
@@ -65,7 +65,7 @@ def test_shards_are_absorbed_while_they_are_written(location: str, monkeypatch) 
 
 
 @pytest.mark.parametrize(("rows", "photos"), [(3, 99), (99, 3)])
-def test_a_long_shard_comes_in_batches(location: str, monkeypatch, rows: int, photos: int) -> None:
+def test_long_shard_is_read_in_batches(location: str, monkeypatch, rows: int, photos: int) -> None:
     """Of three photos here, with three garments."""
     monkeypatch.setattr(shards, "BATCH_ROWS", rows)
     monkeypatch.setattr(shards, "BATCH_PHOTOS", photos)
@@ -81,7 +81,7 @@ def test_a_long_shard_comes_in_batches(location: str, monkeypatch, rows: int, ph
 
 
 def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatch) -> None:
-    """NFS gives an exclusive lock only to those who may write."""
+    """NFS grants an exclusive lock only on files opened for writing."""
     flock = fcntl.flock
 
     def nfs_flock(file: IO, operation: int) -> None:
@@ -97,7 +97,7 @@ def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatc
         assert list(Path(location).glob("shards/*")) == []
 
 
-def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> None:
+def test_lines_without_their_vectors_are_skipped(location: str, caplog) -> None:
     with open_database(location, schema=SCHEMA, create=True) as store:
         with open_shard(location, schema=SCHEMA, rank=0) as sink:
             for number in range(6):
@@ -110,7 +110,7 @@ def test_a_shard_whose_vectors_never_reached_the_disk(location: str, caplog) -> 
 
 
 @pytest.mark.parametrize("damage", ["first line", "no vectors"])
-def test_a_shard_that_tells_nothing_is_left_out_and_is_no_obstacle(
+def test_unreadable_shard_is_skipped_and_does_not_block_others(
     location: str, damage: str, caplog
 ) -> None:
     open_database(location, schema=SCHEMA, create=True).close()
@@ -124,11 +124,11 @@ def test_a_shard_that_tells_nothing_is_left_out_and_is_no_obstacle(
     with open_database(location) as store:
         assert store.absorb_shards() == 0
         assert store.count() == 0
-    assert "done again" in caplog.text
+    assert "read again" in caplog.text
     assert not list(Path(location).glob("shards/*"))
 
 
-def test_a_shard_of_another_model_is_refused(location: str) -> None:
+def test_shard_of_another_model_is_refused(location: str) -> None:
     other = type(SCHEMA)(1, SCHEMA.aspects, "another model")
     with open_shard(location, schema=other, rank=0) as sink:
         sink.put_photos([photo_entry(1)])
@@ -139,8 +139,8 @@ def test_a_shard_of_another_model_is_refused(location: str) -> None:
             open_shard(location, schema=other, rank=0)
 
 
-def test_what_no_store_takes_gets_into_no_shard(location: str) -> None:
-    """Once there it would stop whoever absorbs it, in every build to come."""
+def test_shards_refuse_what_no_store_accepts(location: str) -> None:
+    """In a shard it would stop every later build that absorbs it."""
     state, items, rows = photo_entry(2)
     stranger, half = PhotoState("stranger.jpg", 1, 1), Item("h", state.photo, category="\ud83d")
     bad = [(stranger, items, rows), (state, [half], rows[:1]), (state, items, rows * np.nan)]
@@ -154,7 +154,7 @@ def test_what_no_store_takes_gets_into_no_shard(location: str) -> None:
         assert store.keys() == [item.key for item in items] and store.verify() == []
 
 
-def test_a_full_disk_under_a_shard(location: str) -> None:
+def test_full_disk_does_not_corrupt_a_shard(location: str) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with open_database(location, schema=SCHEMA, create=True) as store:
         with open_shard(location, schema=SCHEMA, rank=0) as sink:

@@ -6,8 +6,8 @@ from retrieval.tuning import tune_weights
 
 
 @pytest.mark.parametrize("eighths", [(5, 0, 3), (5, 1, 2)])  # the second: not from halves
-def test_tuning_finds_the_best_eighth(eighths: tuple[int, ...]) -> None:
-    """It asks for no weights twice, since each answer takes a search, and for none below 0."""
+def test_tuning_finds_the_best_eighths(eighths: tuple[int, ...]) -> None:
+    """It measures no weights twice, since each takes a search, and none below 0."""
     target = dict(zip(("item", "color", "shape"), (part / 8 for part in eighths), strict=True))
     asked = []
 

@@ -29,7 +29,7 @@ NETWORK = ["--backbone", "resnet18", "--short-side", "64", "--max-side", "96", "
 
 @pytest.fixture
 def records(tmp_path: Path) -> PhotoRecords:
-    """Two photos with three garments, one a polygon; the crowd is left out."""
+    """Two photos with three garments, one of them a polygon; the crowd is excluded."""
     found = load_dataset("coco", write_coco(tmp_path / "data")).subset([0, 2])
     return found.keep_garments(~found.garment_crowd)
 
@@ -43,7 +43,7 @@ def report(tmp_path: Path, *arguments: object) -> dict:
     return json.loads(file.read_text())
 
 
-def test_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
     ours, reference = iter([1, 3, 2, 2, 1, 1]), iter([8, 8, 4, 4, 3, 5])
     row = compare(lambda _: next(ours), lambda _: next(reference), items=2, rounds=3)
     assert (row["ratio"], row["ratio_min"], row["ratio_max"]) == (4, 2, 4)

@@ -1,4 +1,4 @@
-"""build_database.py on annotated sets: labels, splits, pairs, and what needs no network.
+"""build_database.py on annotated datasets: labels, splits, pairs, and running no network.
 
 Descriptors stand in for the network.
 """
@@ -13,7 +13,7 @@ from tests.datasets import write_df2
 from tests.fake_detector import make_photos
 
 
-def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
+def test_annotated_dataset_keeps_its_labels(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "set", 5)
     names = ["0.png", "1.png", "sub/2.png", "3.png"]
     rows = [
@@ -41,7 +41,7 @@ def test_an_annotated_set_keeps_its_labels(tmp_path: Path) -> None:
     assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
 
 
-def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypatch) -> None:
+def test_descriptors_of_an_annotated_dataset_run_no_network(tmp_path: Path, monkeypatch) -> None:
     photos = make_photos(tmp_path / "set", 2)
     table = write_table(photos, [{"file_name": "0.png", "category": "hat"}])
     monkeypatch.setattr(model_flags, "build_describer", lambda *_: pytest.fail("loads a model"))
@@ -49,7 +49,7 @@ def test_descriptors_of_an_annotated_set_run_no_network(tmp_path: Path, monkeypa
     assert [*contents(tmp_path / "db")] == ["0.png#1"]
 
 
-def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> None:
+def test_splits_can_be_given_with_one_flag_or_two(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "set", 5)
     names = {"train": "0.png", "val": "1.png"}
     rows = [{"file_name": name, "split": split} for split, name in names.items()]
@@ -59,8 +59,8 @@ def test_splits_of_a_set_are_named_behind_one_flag_or_two(tmp_path: Path) -> Non
         assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
 
 
-def test_pairs_of_one_number_in_two_splits_are_two_products(tmp_path: Path) -> None:
-    """DeepFashion2 numbers the pairs of each split from 1; user and shop photos of one share it."""
+def test_same_pair_number_in_two_splits_means_two_products(tmp_path: Path) -> None:
+    """DeepFashion2 numbers pairs from 1 in each split; user and shop photos share the number."""
     for split in ("train", "validation"):
         write_df2(tmp_path / "df2", split=split)
     splits = [f"deepfashion2:{tmp_path / 'df2'}:split={split}" for split in ("train", "val")]
@@ -77,7 +77,7 @@ def test_pairs_of_one_number_in_two_splits_are_two_products(tmp_path: Path) -> N
     assert len(alone) == 2 and {f"train {product}" for product in alone} < set(known.values())
 
 
-def test_a_photo_in_two_splits_is_told(tmp_path: Path, capsys) -> None:
+def test_photo_in_two_splits_is_warned_about(tmp_path: Path, capsys) -> None:
     photos = make_photos(tmp_path / "set", 1)
     boxes = {"x1": 5, "y1": 6, "x2": 50, "y2": 30}
     rows = [{"file_name": "0.png", "split": split, "category": split} | boxes for split in "ab"]

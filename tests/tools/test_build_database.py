@@ -40,7 +40,7 @@ def command(tmp_path: Path, weights: Path) -> tuple:
     return photos, "--detector-weights", weights, "--database", tmp_path / "db"
 
 
-def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
+def test_folder_of_photos_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
     (tmp_path / "photos/text.jpg").write_text("no photo")
     os.close(os.open(os.fsencode(tmp_path / "photos") + b"/\xff.png", os.O_CREAT))
     run(*command)
@@ -60,7 +60,7 @@ def test_a_folder_becomes_items(command: tuple, tmp_path: Path, capsys) -> None:
         assert store.about["root"] == str(tmp_path / "photos")
 
 
-def test_a_photo_whose_vectors_are_no_numbers_stops_nothing(
+def test_photo_with_nan_vectors_does_not_stop_the_build(
     command: tuple, tmp_path: Path, capsys
 ) -> None:
     true, calls = embedders.GarmentEmbedder.describe, []
@@ -94,7 +94,7 @@ def test_damaged_vectors_are_read_again_on_request(command: tuple, tmp_path: Pat
         assert store.verify() == []
 
 
-def test_photos_stay_where_another_argument_or_a_lock_hides_them(
+def test_photos_outside_the_arguments_or_unreadable_are_kept(
     command: tuple, tmp_path: Path
 ) -> None:
     run(*command)
@@ -108,7 +108,7 @@ def test_photos_stay_where_another_argument_or_a_lock_hides_them(
     assert contents(tmp_path / "db").keys() == before
 
 
-def test_only_what_changed_is_done_again(command: tuple, tmp_path: Path) -> None:
+def test_only_changed_photos_are_read_again(command: tuple, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     assert len(run(*command).seen) == 7
     before = contents(tmp_path / "db")
@@ -126,7 +126,7 @@ def test_only_what_changed_is_done_again(command: tuple, tmp_path: Path) -> None
     assert states(tmp_path / "db")["bad.png"].error == "the file is empty"
 
 
-def test_a_part_of_the_folder_leaves_the_rest_alone(command: tuple, tmp_path: Path, capsys) -> None:
+def test_building_part_of_the_folder_keeps_the_rest(command: tuple, tmp_path: Path, capsys) -> None:
     run(*command)
     before = contents(tmp_path / "db")
     os.utime(tmp_path / "photos/sub/2.png", ns=(5, 5))
@@ -177,7 +177,7 @@ def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> No
     assert not db.exists(), "a failed start left a folder behind"
 
 
-def test_no_photos_and_no_place_are_told_before_any_model_is_loaded(
+def test_missing_photos_and_invalid_locations_are_reported_before_loading_models(
     command: tuple, tmp_path: Path, capsys
 ) -> None:
     photos, _, _, _, db = command
@@ -187,7 +187,7 @@ def test_no_photos_and_no_place_are_told_before_any_model_is_loaded(
     assert "no pattern that matches any" in fails(capsys, f"{photos}/*.tif", *junk, db)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
-    assert "holds x and no database" in fails(capsys, photos, *junk, tmp_path / "full")
+    assert "holds x but no database" in fails(capsys, photos, *junk, tmp_path / "full")
     assert "Not a directory" in fails(capsys, photos, *junk, tmp_path / "full/x")
     assert "no Milvus server" in fails(capsys, photos, *junk, "http://127.0.0.1:1#garments")
     run(*command)
@@ -196,7 +196,7 @@ def test_no_photos_and_no_place_are_told_before_any_model_is_loaded(
 
 
 def describes_nothing() -> SimpleNamespace:
-    """In the place of a multitask model."""
+    """A replacement for a multitask model."""
     return SimpleNamespace(
         groups={},
         cut=CropSettings(96, 0.1),
@@ -204,9 +204,7 @@ def describes_nothing() -> SimpleNamespace:
     )
 
 
-def test_what_was_described_in_another_precision_is_not_mixed(
-    tmp_path: Path, capsys, monkeypatch
-) -> None:
+def test_other_precision_is_refused(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(model_flags, "build_describer", lambda *_: describes_nothing())
     photos, db = make_photos(tmp_path / "photos", 2), tmp_path / "db"
     command = (photos, "--whole-photo", "--features", "descriptors", "--database", db)
@@ -214,7 +212,7 @@ def test_what_was_described_in_another_precision_is_not_mixed(
     assert "precision fp32, now it is bf16" in fails(capsys, *command, "--precision", "bf16")
     with open_database(db) as store:  # as builds were before they noted it
         del store.about["made_by"]["precision"]
-        store.note(store.about)
+        store.set_about(store.about)
     run(*command, "--precision", "bf16")
     assert "precision bf16, now it is fp32" in fails(capsys, *command), "noted in passing"
     table = write_table(photos, [{"file_name": "0.png"}])
@@ -240,7 +238,7 @@ def killed(arguments: list[object], kill_after: int | None) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_killed_anywhere_and_continued_loses_and_doubles_nothing(
+def test_killed_and_continued_build_loses_and_doubles_nothing(
     command: tuple, tmp_path: Path
 ) -> None:
     make_photos(tmp_path / "photos", 23)
@@ -267,7 +265,7 @@ def run_on_ranks(arguments: list[str]) -> int:
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_the_photos_and_agree_with_one(
+def test_several_processes_store_the_same_as_one(
     command: tuple, tmp_path: Path, world_size: int
 ) -> None:
     run(*command)
@@ -281,7 +279,7 @@ def test_processes_share_the_photos_and_agree_with_one(
     assert not list((tmp_path / "many/shards").iterdir())
 
 
-def test_the_note_is_plain(command: tuple, tmp_path: Path) -> None:
+def test_stored_settings_are_plain_json(command: tuple, tmp_path: Path) -> None:
     run(*command)
     about = json.loads((tmp_path / "db/database.json").read_text())["about"]
     assert about["made_by"]["garments"] == "detected"

@@ -1,4 +1,4 @@
-"""The validator: exit codes, every kind of finding, the report and the pictures."""
+"""check_dataset.py: exit codes, every kind of problem, the report and the pictures."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def check(*arguments: object) -> int:
 
 
 def write_scene(path: Path, seed: int) -> None:
-    """A photo that resembles no other: random boxes."""
+    """A photo of random boxes, unlike any other."""
     width, height = SIZES[seed % 10]
     rng = np.random.default_rng(seed)
     photo = np.full((height * 4, width * 4, 3), 128, np.uint8)
@@ -55,7 +55,7 @@ def kinds(report: Path, split: str) -> dict[str, int]:
     return {problem["kind"]: problem["count"] for problem in problems}
 
 
-def test_clean(dataset: Path, tmp_path: Path, capsys) -> None:
+def test_clean_dataset_exits_with_0(dataset: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     assert check("coco", dataset, "--split", "train", "val", "--output-dir", out) == 0
     printed = capsys.readouterr().out
@@ -74,7 +74,9 @@ def test_clean(dataset: Path, tmp_path: Path, capsys) -> None:
     assert not (out / "duplicates.jpg").exists()
 
 
-def test_leaks_between_and_repeats_within_splits(dataset: Path, tmp_path: Path, capsys) -> None:
+def test_duplicates_between_and_within_splits_are_found(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
     images, out = dataset / "images", tmp_path / "out"
     photo = cv2.imread(str(images / "1.jpg"))
     cv2.imwrite(str(images / "11.jpg"), photo[:, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
@@ -91,7 +93,7 @@ def test_leaks_between_and_repeats_within_splits(dataset: Path, tmp_path: Path, 
     assert "faults: 3 (of 2 kinds)" in capsys.readouterr().out
 
 
-def test_faults_of_readers_photos_and_annotations_are_all_told(
+def test_faults_of_readers_photos_and_annotations_are_reported(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
     document = coco_document()
@@ -122,7 +124,7 @@ def test_faults_of_readers_photos_and_annotations_are_all_told(
     assert [note["kind"] for note in notes] == ["photo grayscale"]
 
 
-def test_deepfashion2_and_worker_processes(tmp_path: Path) -> None:
+def test_deepfashion2_with_worker_processes(tmp_path: Path) -> None:
     annotations = df2_annotations()
     annotations["000002"]["item1"]["bounding_box"] = [0, 0, 0, 0]
     root = write_df2(tmp_path / "df2", annotations)
@@ -132,7 +134,9 @@ def test_deepfashion2_and_worker_processes(tmp_path: Path) -> None:
     assert json.loads(report.read_text())["splits"]["train"]["identities"] == 2
 
 
-def test_a_mix_is_compared_across_its_sets(dataset: Path, tmp_path: Path, capsys) -> None:
+def test_several_datasets_are_compared_with_each_other(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
     table = tmp_path / "table"
     (table / "images").mkdir(parents=True)
     shutil.copy(dataset / "images" / "11.jpg", table / "images" / "a.jpg")  # judged by coco's val
@@ -163,7 +167,7 @@ def test_a_mix_is_compared_across_its_sets(dataset: Path, tmp_path: Path, capsys
     assert list(json.loads(report.read_text())["splits"]) == ["table-val"]
 
 
-def test_sets_of_one_name_are_refused_and_their_pictures_kept_apart(
+def test_datasets_of_one_name_are_refused_and_pictures_kept_apart(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
     other = tmp_path / "elsewhere" / dataset.name
@@ -176,7 +180,7 @@ def test_sets_of_one_name_are_refused_and_their_pictures_kept_apart(
     assert len(list(out.glob("samples_*.jpg"))) == 4
 
 
-def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
+def test_annotation_files_given_by_name(dataset: Path, tmp_path: Path) -> None:
     files = [dataset / "train.json", dataset / "val.json"]
     out = tmp_path / "out"
     assert check("coco", dataset, "--annotations", *files, "--output-dir", out) == 0
@@ -199,7 +203,7 @@ def test_annotation_files_by_name(dataset: Path, tmp_path: Path) -> None:
         (("coco", ".", "--json", "train.json/report.json"), "cannot make the folder"),
     ],
 )
-def test_unusable_is_exit_code_2(
+def test_unusable_input_exits_with_2(
     dataset: Path, monkeypatch, capsys, arguments: tuple, message: str
 ) -> None:
     monkeypatch.chdir(dataset)
@@ -215,7 +219,7 @@ def test_names_with_markup_are_printed_as_they_are(dataset: Path, capsys) -> Non
     assert "[red]top[/blue]" in capsys.readouterr().out
 
 
-def test_garments_of_different_categories_or_places_are_not_twice() -> None:
+def test_garments_of_other_categories_or_places_are_no_duplicates() -> None:
     box = np.array([10.0, 10, 50, 50])
     garments = [
         Garment(category=0, box=box, area=1, annotation_id=1),

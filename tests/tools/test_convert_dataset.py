@@ -1,4 +1,4 @@
-"""Conversion to COCO: nothing is lost on the way there and back, and DeepFashion2's ids hold."""
+"""Conversion to COCO: reading it back loses nothing, and DeepFashion2's ids are kept."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def assert_same(a: PhotoRecords, b: PhotoRecords) -> None:
     assert (a.categories, a.category_ids) == (b.categories, b.category_ids)
 
 
-def test_coco_there_and_back(tmp_path: Path, capsys) -> None:
+def test_coco_is_converted_without_loss(tmp_path: Path, capsys) -> None:
     document = coco_document()
     document["annotations"][2] |= {"bbox": [4.1, 3.3, 8.1, 5.7], "pair_id": 3, "style": 1}
     document["annotations"][2] |= {"keypoints": [4.25, 5, 2, 0, 0, 0], "scale": 2}
@@ -53,7 +53,7 @@ def test_coco_there_and_back(tmp_path: Path, capsys) -> None:
     assert_same(load_dataset("coco", root), again)
 
 
-def test_deepfashion2_as_the_official_converter_does(tmp_path: Path) -> None:
+def test_deepfashion2_is_converted_like_the_official_converter(tmp_path: Path) -> None:
     root = write_df2(tmp_path / "df2")
     output = tmp_path / "out.json"
     script = [sys.executable, convert_dataset.__file__, "deepfashion2", root, "--output", output]
@@ -89,7 +89,7 @@ def test_deepfashion2_as_the_official_converter_does(tmp_path: Path) -> None:
     assert_same(load_dataset("deepfashion2", root), again)
 
 
-def test_boxes_only_and_photos_without_garments(tmp_path: Path) -> None:
+def test_boxes_without_masks_and_photos_without_garments(tmp_path: Path) -> None:
     document = coco_document()
     for annotation in document["annotations"]:
         del annotation["segmentation"]
@@ -105,7 +105,7 @@ def test_boxes_only_and_photos_without_garments(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["annotations"] == []
 
 
-def test_names_of_attributes_and_identities(tmp_path: Path, capsys) -> None:
+def test_attributes_and_identities_keep_their_names(tmp_path: Path, capsys) -> None:
     root = write_coco(tmp_path / "data")
     lines = ["file_name,category,identity,color,fit", "1.jpg,dress,A,red,", "2.jpg,,,,"]
     (root / "labels.csv").write_text("\n".join(lines))
@@ -127,7 +127,7 @@ def test_names_of_attributes_and_identities(tmp_path: Path, capsys) -> None:
     assert "is the file to be read" in capsys.readouterr().err
 
 
-def test_what_a_garment_has_not_is_known_after_conversion(tmp_path: Path) -> None:
+def test_negative_attributes_survive_conversion(tmp_path: Path) -> None:
     document = coco_document()
     document["attributes"] = [
         {"id": 0, "name": "dotted", "supercategory": "pattern"},
@@ -146,7 +146,7 @@ def test_what_a_garment_has_not_is_known_after_conversion(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("output", ["train.json", "./images/../train.json"])
-def test_the_source_is_never_overwritten(tmp_path: Path, capsys, output: str) -> None:
+def test_source_is_never_overwritten(tmp_path: Path, capsys, output: str) -> None:
     root = write_coco(tmp_path)
     before = (root / "train.json").read_bytes()
     assert convert("coco", root, "--output", root / output) == 2

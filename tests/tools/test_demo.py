@@ -1,4 +1,4 @@
-"""The demo's own part; what it runs is tested as README commands are."""
+"""The demo's own errors; the commands that it runs are tested with their scripts."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tools.demo import main
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(
+def test_folder_that_cannot_be_created_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

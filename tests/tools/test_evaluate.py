@@ -1,4 +1,4 @@
-"""The evaluation script: the network's road, the file's road, and bad input."""
+"""evaluate.py detector: predictions of a network or from a file, and bad input."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ CATEGORIES = ["coat", "dress"]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A small untrained detector that reports whatever it sees."""
+    """A small untrained detector that returns every detection, however low its score."""
     torch.manual_seed(0)
     model = build_detector(num_classes=2, backbone="resnet18", weights="none", pyramid_channels=16)
     path = tmp_path_factory.mktemp("weights") / "detector.pt"
@@ -61,7 +61,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in arguments])
     logger = logging.getLogger("weft")  # as other tests expect to find it
@@ -76,7 +76,9 @@ def truth_as_results(dataset: Path) -> list[dict]:
     return [{"score": 0.9} | {name: row[name] for name in names} for row in annotations]
 
 
-def test_a_network_its_result_file_and_its_flags(dataset: Path, weights: Path, capsys) -> None:
+def test_network_and_its_result_file_give_the_same_metrics(
+    dataset: Path, weights: Path, capsys
+) -> None:
     one, other = dataset / "one", dataset / "other"
     data = ("--data-path", dataset, "--device", "cpu")
     assert run("detector", "--weights", weights, *data, "--output-dir", one) == 0
@@ -117,7 +119,7 @@ def test_perfect_results_score_one(dataset: Path, capsys) -> None:
 
 
 def describe_garments(dataset: Path) -> list[list[int]]:
-    """Add attributes to the dataset's garments; their ids, garment by garment."""
+    """Add attributes to the dataset's garments; returns their ids for each garment."""
     document = json.loads((dataset / "val.json").read_text())
     document["attributes"] = [
         {"id": 30 + i, "name": name, "supercategory": "parts"} for i, name in enumerate("abcde")
@@ -129,32 +131,32 @@ def describe_garments(dataset: Path) -> list[list[int]]:
     return given
 
 
-def test_attributes_told_in_a_result_file_are_judged(dataset: Path, capsys) -> None:
+def test_attributes_of_a_result_file_are_evaluated(dataset: Path, capsys) -> None:
     results = truth_as_results(dataset)
     for result, ids in zip(results, describe_garments(dataset), strict=True):
         result["attribute_ids"] = ids
     path, out = dataset / "results.json", dataset / "out"
     arguments = ("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out)
 
-    def judged() -> dict:
+    def evaluated() -> dict:
         path.write_text(json.dumps(results))
         assert run(*arguments) == 0
         return json.loads((out / "metrics.json").read_text())
 
-    assert judged()["with_attributes"]["mask"]["summary"]["AP"] == 1
+    assert evaluated()["with_attributes"]["mask"]["summary"]["AP"] == 1
     assert "AP50f75" in capsys.readouterr().out
     results[1]["attribute_ids"] = [30, 31, 32, 33]  # the one coat: all wrong
-    metrics = judged()
+    metrics = evaluated()
     assert metrics["mask"]["AP"] == 1
     assert metrics["with_attributes"]["mask"]["summary"]["AP"] == 0.5
     assert metrics["with_attributes"]["box"]["per_class"]["coat"]["AP"] == 0
     for result in results:
         del result["attribute_ids"]
-    assert "with_attributes" not in judged()
+    assert "with_attributes" not in evaluated()
 
 
 def write_multitask_weights(path: Path) -> Path:
-    """A small untrained model that knows the dataset's categories and four of its attributes."""
+    """A small untrained model with the dataset's categories and four of its attributes."""
     groups = (
         LabelGroup("category", ("Dress", "coat"), True),
         LabelGroup("parts", ("d", "C", "b", "a"), False),
@@ -174,7 +176,7 @@ def write_multitask_weights(path: Path) -> Path:
     return path
 
 
-def test_both_networks_are_judged_together(dataset: Path, weights: Path) -> None:
+def test_both_networks_are_evaluated_together(dataset: Path, weights: Path) -> None:
     describe_garments(dataset)
     model = write_multitask_weights(dataset / "multitask.pt")
     data = ("--data-path", dataset, "--device", "cpu")
@@ -194,7 +196,7 @@ def test_both_networks_are_judged_together(dataset: Path, weights: Path) -> None
     assert json.loads((two / "metrics.json").read_text()) == metrics
 
 
-def test_with_several_processes_one_reports(dataset: Path) -> None:
+def test_only_one_of_several_processes_reports(dataset: Path) -> None:
     path = dataset / "results.json"
     path.write_text(json.dumps(truth_as_results(dataset)))
     arguments = ("detector", "--predictions", path, "--data-path", dataset, "--device", "cpu")
@@ -202,7 +204,7 @@ def test_with_several_processes_one_reports(dataset: Path) -> None:
     assert json.loads((dataset / "out" / "metrics.json").read_text())["box"]["AP"] == 1
 
 
-def test_categories_count_unless_told_otherwise(dataset: Path) -> None:
+def test_categories_count_unless_class_agnostic(dataset: Path) -> None:
     results = [result | {"category_id": 3} for result in truth_as_results(dataset)]
     path, out = dataset / "results.json", dataset / "out"
     path.write_text(json.dumps(results))
@@ -216,7 +218,7 @@ def test_categories_count_unless_told_otherwise(dataset: Path) -> None:
     assert list(merged["per_class"]["box"]) == ["garment"]
 
 
-def test_no_detections_make_an_empty_list(dataset: Path) -> None:
+def test_no_detections_give_an_empty_list(dataset: Path) -> None:
     path, out = dataset / "results.json", dataset / "out"
     path.write_text("[]")
     assert run("detector", "--predictions", path, "--data-path", dataset, "--output-dir", out) == 0
@@ -238,8 +240,11 @@ def test_no_detections_make_an_empty_list(dataset: Path) -> None:
         ([], "--weights --predictions"),
         (["--weights", "WEIGHTS", "--multitask-weights", "nowhere.pt"], "nowhere.pt"),
         (["--weights", "WEIGHTS", "--multitask-weights", "WEIGHTS"], "multitask"),
-        (["--weights", "WEIGHTS", "--multitask-weights", "m.pt", "--class-agnostic"], "without"),
-        (["--predictions", "r.json", "--multitask-weights", "m.pt"], "what --weights finds"),
+        (
+            ["--weights", "WEIGHTS", "--multitask-weights", "m.pt", "--class-agnostic"],
+            "does not go with --class-agnostic",
+        ),
+        (["--predictions", "r.json", "--multitask-weights", "m.pt"], "needs --weights"),
         (["--weights", "WEIGHTS", "--predictions", "r.json"], "not allowed with"),
     ],
 )
@@ -253,8 +258,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert message in errors[0]
 
 
-def test_categories_go_by_their_names(dataset: Path, weights: Path, capsys) -> None:
-    def judged(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
+def test_categories_are_matched_by_name(dataset: Path, weights: Path, capsys) -> None:
+    def evaluated(name: str, categories: list[dict], new_id: dict[int, int]) -> tuple[dict, list]:
         changed = json.loads(content) | {"categories": categories}
         rows = [row for row in changed["annotations"] if row["category_id"] in new_id]
         for row in rows:
@@ -264,24 +269,24 @@ def test_categories_go_by_their_names(dataset: Path, weights: Path, capsys) -> N
         data = ("--data-path", dataset, "--output-dir", out, "--device", "cpu")
         assert run("detector", "--weights", weights, *data) == 0
         metrics = json.loads((out / "metrics.json").read_text())
-        # The file speaks the set's numbers: read back, it is judged alike.
+        # The file uses the dataset's category ids: read back, it gives the same metrics.
         assert run("detector", "--predictions", out / "coco_results.json", *data) == 0
         assert json.loads((out / "metrics.json").read_text()) == metrics
         return metrics, json.loads((out / "coco_results.json").read_text())
 
     content = (dataset / "val.json").read_text()
     coat, dress = json.loads(content)["categories"]
-    metrics, results = judged("same", [coat, dress], {3: 3, 8: 8})
+    metrics, results = evaluated("same", [coat, dress], {3: 3, 8: 8})
     others = [{"id": 0, "name": "dress"}, {"id": 5, "name": "coat"}]
-    other_metrics, other_results = judged("others", others, {3: 5, 8: 0})
+    other_metrics, other_results = evaluated("others", others, {3: 5, 8: 0})
     for result in other_results:
         result["category_id"] = {0: 8, 5: 3}[result["category_id"]]
     assert other_results == results
     assert other_metrics["per_class"]["mask"]["coat"] == metrics["per_class"]["mask"]["coat"]
     group = {"id": 0, "name": "clothes"}  # as Roboflow lists one, of no garment
-    more_metrics, more_results = judged("more", [group, coat, dress], {3: 3, 8: 8})
+    more_metrics, more_results = evaluated("more", [group, coat, dress], {3: 3, 8: 8})
     assert more_results == results and more_metrics["box"] == metrics["box"]
-    fewer_metrics, fewer_results = judged("fewer", [dress], {8: 8})
+    fewer_metrics, fewer_results = evaluated("fewer", [dress], {8: 8})
     assert fewer_results == [result for result in results if result["category_id"] == 8]
     assert fewer_metrics["box"]["AP"] == metrics["per_class"]["box"]["dress"]["AP"]
 

@@ -1,4 +1,4 @@
-"""Export: the graphs compute what the networks do, and the files run in ONNX Runtime."""
+"""Export: the graphs compute the same as the networks, and the files run in ONNX Runtime."""
 
 import copy
 import functools
@@ -46,7 +46,7 @@ def photo(height: int, width: int, seed: int = 0) -> Tensor:
 
 @functools.cache
 def detector(masks: bool = True) -> Detector:
-    """Small, and lively enough to find garments of both kinds in noise."""
+    """A small detector that detects garments of both categories in noise."""
     torch.manual_seed(0)
     model = build_detector(
         num_classes=2, backbone="resnet18", load=False, masks=masks, score_threshold=0.2,
@@ -77,7 +77,7 @@ def multitask() -> Multitask:
 
 
 class Python(nn.Module):
-    """A graph run by PyTorch, called as an exported detector is."""
+    """A graph run by PyTorch, with the interface of an exported detector."""
 
     def __init__(self, model: Detector, *, mirror: bool = False) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Python(nn.Module):
 
 @pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("masks", [True, False])
-def test_detector_graph_computes_what_the_detector_does(masks: bool, mirror: bool) -> None:
+def test_detector_graph_computes_the_same_as_the_detector(masks: bool, mirror: bool) -> None:
     model = detector(masks)
     photos = [photo(64, 96), photo(64, 50, 1), photo(37, 96, 2), photo(5, 7, 3)]
     original = functools.partial(model, mirror=mirror)
@@ -115,7 +115,7 @@ def test_detector_graph_computes_what_the_detector_does(masks: bool, mirror: boo
     assert len(alone["labels"]) == 9, "as many as the detector keeps"
 
 
-def test_graph_pools_as_the_detector_does() -> None:
+def test_graph_pools_like_the_detector() -> None:
     generator = torch.Generator().manual_seed(0)
     model, height, width = detector(), 416, 352
     sizes = [(height // s, width // s) for s in (4, 8, 16, 32)] + [(7, 6)]
@@ -129,11 +129,11 @@ def test_graph_pools_as_the_detector_does() -> None:
     graph = DetectorGraph(model)
     for shift, bins in ((0, 7), (MASK_SHIFT, 14)):
         expected = Pyramid(maps, model.backbone.strides).pool([regions - shift], 4, bins)
-        found = graph._pool(graph._picture(maps), regions - shift, bins)
+        found = graph._pool(graph._atlas(maps), regions - shift, bins)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_graph_that_finds_nothing() -> None:
+def test_graph_without_detections() -> None:
     model = copy.deepcopy(detector())
     model.roi_heads.score_threshold = 1.0
     with torch.no_grad():
@@ -193,7 +193,7 @@ def exported_detector(tmp_path_factory) -> Path:
     return folder / "d.onnx"
 
 
-def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> None:
+def test_exported_detector_gives_the_same_outputs(exported_detector: Path) -> None:
     report = json.loads((exported_detector.parent / "report.json").read_text())
     assert report["differences"]["acceptable"] and report["differences"]["garments"] > 2
     assert report["speed"]["items"] == 2 and report["speed"]["ratio"] > 0
@@ -210,8 +210,8 @@ def test_exported_detector_gives_the_same_answers(exported_detector: Path) -> No
     assert results[1]["boxes"][:, 2].max() <= 33
 
 
-def test_many_crops_go_through_a_few_at_a_time() -> None:
-    """A folder of hundreds of photos does not fit into memory as one batch."""
+def test_many_crops_are_run_in_small_batches() -> None:
+    """Hundreds of photos would not fit into memory as one batch."""
     sizes = []
 
     class Watched(nn.Module):
@@ -234,7 +234,7 @@ def test_many_crops_go_through_a_few_at_a_time() -> None:
     assert max(sizes) == 16 and sum(sizes) == 4 * 41
 
 
-def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
+def test_exported_detector_without_detections(exported_detector: Path) -> None:
     session = load_onnx(exported_detector, "detector").session
     canvas = np.zeros((3, *SIZE), np.uint8)
     # On a photo without pixels there is no room for a box.
@@ -242,7 +242,7 @@ def test_exported_detector_that_finds_nothing(exported_detector: Path) -> None:
     assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 2), (0, 28, 28)]
 
 
-def test_exported_multitask(tmp_path: Path) -> None:
+def test_exported_multitask_gives_the_same_outputs(tmp_path: Path) -> None:
     config = {"trunk": "resnet18", "tasks": list(multitask().tasks), "crop_size": 64}
     saved = checkpoint("multitask", multitask(), config, labels=SPACE.to_plain())
     save_checkpoint(saved, tmp_path / "m.pt")
@@ -270,7 +270,7 @@ def test_exported_multitask(tmp_path: Path) -> None:
         load_onnx(tmp_path / "sub" / "m.onnx", "detector")
 
 
-def test_differences_are_noticed() -> None:
+def test_differences_are_detected() -> None:
     mine = {
         "boxes": torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [60, 60, 70, 70]]),
         "scores": torch.tensor([0.9, 0.8, 0.05]),
@@ -316,7 +316,7 @@ def test_bad_input_is_one_sentence(arguments, message, exported_detector, capsys
     assert message in error and error.count("\n") == 1
 
 
-def test_the_checkpoint_is_not_written_over(tmp_path: Path, capsys) -> None:
+def test_checkpoint_is_not_overwritten(tmp_path: Path, capsys) -> None:
     weights = tmp_path / "trained.pt"
     weights.write_bytes(b"days of work")
     run(weights, "--output", weights, code=2)

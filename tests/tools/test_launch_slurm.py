@@ -1,4 +1,4 @@
-"""tools/launch_slurm.sh, with stand-ins for SLURM's commands."""
+"""tools/launch_slurm.sh, with replacements for SLURM's commands."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def command(path: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 2])
-def test_a_job_starts_torchrun_on_every_node_with_all_of_its_processors(tmp_path, status):
+def test_job_starts_torchrun_on_every_node_with_all_processors(tmp_path, status):
     command(tmp_path / "scontrol", "echo node7; echo node8")
     command(tmp_path / "srun", f'printf "%s\\n" "$@" > {tmp_path}/words; exit {status}')
     job = {

@@ -1,4 +1,4 @@
-"""The synthetic wardrobe: same bytes from the same seed, and annotations that tell the truth."""
+"""The synthetic wardrobe: same bytes from the same seed, and correct annotations."""
 
 import csv
 import filecmp
@@ -31,7 +31,7 @@ COUNT, VAL_COUNT, SIZE = 52, 6, 320
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         make_wardrobe.main([str(argument) for argument in arguments])
     return ended.value.code
@@ -86,7 +86,7 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path) -> None:
     assert not filecmp.cmp(tmp_path / "one" / first, tmp_path / "other" / first, shallow=False)
 
 
-def test_a_larger_count_adds_photos_and_changes_none(tmp_path) -> None:
+def test_larger_count_adds_photos_and_changes_none(tmp_path) -> None:
     for folder, counts in (("grown", (5, 9)), ("whole", (9,))):
         for count in counts:
             sizes = ("--count", count, "--val-count", 0, "--size", 64)
@@ -95,7 +95,7 @@ def test_a_larger_count_adds_photos_and_changes_none(tmp_path) -> None:
     assert not (tmp_path / "whole" / "validation").exists()
 
 
-def test_layout_and_all_categories(wardrobe, items) -> None:
+def test_output_has_the_layout_and_all_categories(wardrobe, items) -> None:
     for split, count in (("train", COUNT), ("validation", VAL_COUNT)):
         for part, suffix in (("image", "jpg"), ("annos", "json")):
             names = [path.name for path in sorted((wardrobe / split / part).iterdir())]
@@ -105,7 +105,7 @@ def test_layout_and_all_categories(wardrobe, items) -> None:
     assert max(cv2.imread(str(items[0][0])).shape) == SIZE
 
 
-def test_the_projects_reader_finds_no_fault(wardrobe) -> None:
+def test_our_reader_finds_no_fault(wardrobe) -> None:
     records = load_dataset("deepfashion2", wardrobe, split="train", strict=True)
     assert len(records) == COUNT
     assert records.has_masks
@@ -116,7 +116,7 @@ def test_every_photo_shows_a_garment(wardrobe) -> None:
         assert "item1" in json.loads(path.read_text()), path
 
 
-def test_landmarks_have_deepfashion2s_counts_and_lie_in_the_photo(items) -> None:
+def test_landmarks_have_deepfashion2s_counts_and_are_in_the_photo(items) -> None:
     seen = set()
     for photo, item in items:
         height, width = cv2.imread(str(photo)).shape[:2]
@@ -129,7 +129,7 @@ def test_landmarks_have_deepfashion2s_counts_and_lie_in_the_photo(items) -> None
     assert seen == {0, 1, 2}
 
 
-def test_visible_landmarks_lie_on_the_garment(items) -> None:
+def test_visible_landmarks_are_on_the_garment(items) -> None:
     near = []
     for photo, item in items:
         mask = np.zeros(cv2.imread(str(photo)).shape[:2], np.uint8)
@@ -198,7 +198,7 @@ def test_factors_list_every_item_and_splits_share_no_identity(wardrobe, items) -
     assert not pairs[0] & pairs[1]
 
 
-def test_the_same_outfit_is_drawn_from_the_same_seed_only() -> None:
+def test_only_the_same_seed_draws_the_same_outfit() -> None:
     assert outfit_of(3, 8) == outfit_of(3, 8)
     assert outfit_of(3, 8)[0].factors() != outfit_of(4, 8)[0].factors()
 
@@ -241,7 +241,7 @@ def test_textures_repeat_seamlessly_and_mix_both_colors() -> None:
             assert toward.min() < 0.6 * plain, name
 
 
-def test_a_ribbon_finds_where_on_the_cloth_a_pixel_lies() -> None:
+def test_ribbon_locates_pixels_on_the_cloth() -> None:
     bend = np.linspace(0, 1.4, 9)
     center = np.stack([40 + 60 * np.sin(bend), 20 + 60 * bend], axis=1)
     across = np.stack([np.ones(9), -np.cos(bend)], axis=1)
@@ -255,7 +255,7 @@ def test_a_ribbon_finds_where_on_the_cloth_a_pixel_lies() -> None:
             assert abs(row[y, x] * 4 - along) < 0.6
 
 
-def test_outlines_cover_their_mask_holes_and_pieces_included() -> None:
+def test_outlines_cover_masks_with_holes_and_pieces() -> None:
     mask = np.zeros((83, 101), np.uint8)
     mask[10:70, 5:60] = 1
     mask[25:50, 20:40] = 0  # a hole
@@ -273,7 +273,7 @@ def test_outlines_cover_their_mask_holes_and_pieces_included() -> None:
 
 
 @pytest.mark.parametrize(("hidden", "occlusion"), [(0, 1), (10, 1), (30, 2), (60, 3)])
-def test_flags_follow_from_what_is_hidden(hidden: int, occlusion: int) -> None:
+def test_occlusion_flags_follow_from_hidden_parts(hidden: int, occlusion: int) -> None:
     canvas = Canvas(np.zeros((200, 200, 3), np.uint8), Light())
     garment = draw_garment(np.random.default_rng(0), 9, 1, 1)
     region, full = (40, 50, 140, 150), np.full((100, 100), 255, np.uint8)
@@ -292,7 +292,7 @@ def test_flags_follow_from_what_is_hidden(hidden: int, occlusion: int) -> None:
     assert item["viewpoint"] == 2
 
 
-def test_a_garment_that_is_all_but_hidden_is_not_annotated() -> None:
+def test_almost_hidden_garment_is_not_annotated() -> None:
     canvas = Canvas(np.zeros((100, 100, 3), np.uint8), Light())
     color, full = np.zeros((60, 60, 3), np.uint8), np.full((60, 60), 255, np.uint8)
     canvas.paint((10, 10, 70, 70), full, color, owner_code(1, 0))
@@ -302,7 +302,7 @@ def test_a_garment_that_is_all_but_hidden_is_not_annotated() -> None:
     assert annotate_item(canvas, 2, garment, Cut(landmarks=[(np.zeros(2), ())]), 2) is not None
 
 
-def test_a_killed_run_is_continued(wardrobe, tmp_path) -> None:
+def test_killed_run_is_continued(wardrobe, tmp_path) -> None:
     folder = tmp_path / "set"
     sizes = ("--count", COUNT, "--val-count", VAL_COUNT, "--size", SIZE)
     command = [str(word) for word in (sys.executable, SCRIPT, "--output", folder, *sizes)]

@@ -1,4 +1,4 @@
-"""The report: counts, fields and measurements of networks by name, and what it refuses."""
+"""model_report.py: costs, receptive fields and measurements of networks, and bad input."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_files_of_a_classifier(tmp_path: Path, capsys) -> None:
+def test_report_files_of_a_classifier(tmp_path: Path, capsys) -> None:
     write_photo(tmp_path / "photos" / "a.jpg", 80, 60)
     (tmp_path / "photos" / "b.jpg").write_bytes(b"no photo")
     size = ("--size", 64, 96, "--runs", 1, "-b", 2, "--threads", 1, "--photos", tmp_path / "photos")
@@ -67,7 +67,7 @@ def test_files_of_a_classifier(tmp_path: Path, capsys) -> None:
         assert cv2.imread(str(tmp_path / "out" / name)).std() > 10
 
 
-def test_what_dropping_and_dilating_change() -> None:
+def test_dropping_and_dilating_change_cost_and_fields() -> None:
     costs, seen = [], []
     for change in (["--drop-last", "0"], ["--drop-last", "2"], ["--dilate", "1"]):
         size = ["--size", "64", "64"]
@@ -84,7 +84,7 @@ def test_what_dropping_and_dilating_change() -> None:
     assert (body.stride, dropped.stride, dilated.stride) == ((32, 32), (16, 16), (16, 16))
 
 
-def test_our_networks(tmp_path: Path, capsys) -> None:
+def test_report_of_our_networks(tmp_path: Path, capsys) -> None:
     detector = ("detector", "--backbone", "resnet18", "--garments", 3)
     run(*detector, "--size", 64, 96, "--runs", 0, "--top", 99)
     output = capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_our_networks(tmp_path: Path, capsys) -> None:
     assert re.search(r"classifiers.1 +Linear 512 -> 1000 +1x1000 +513,000 +0.51", output)
 
 
-def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
+def test_networks_without_receptive_fields_are_still_counted(capsys) -> None:
     run("swin_t", "--size", 64, 64, "--runs", 0)
     output = capsys.readouterr().out
     assert "no receptive fields" in output
@@ -112,9 +112,9 @@ def test_networks_without_a_field_are_counted_all_the_same(capsys) -> None:
         (("resnet18", "--drop-last", 9), "--drop-last 9"),
         (("detector", "--drop-last", 1), "are for torchvision's networks"),
         (("multitask", "--size", 64, 96), "square"),
-        (("vit_b_16", "--size", 96, 96), "--size 96 96: the network cannot take such a picture"),
-        (("googlenet", "--size", 7, 7, "--drop-last", 1), "--size 7 7: the network cannot take"),
-        (("resnet18", "--photos", "x.jpg"), "--photos: only for --output-dir"),
+        (("vit_b_16", "--size", 96, 96), "--size 96 96: the network cannot process such a picture"),
+        (("googlenet", "--size", 7, 7, "--drop-last", 1), "--size 7 7: the network cannot process"),
+        (("resnet18", "--photos", "x.jpg"), "--photos: only used with --output-dir"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> None:
@@ -123,9 +123,7 @@ def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> No
     assert message in error and error.count("\n") == 1
 
 
-def test_missing_photos_are_told_before_anything_is_measured(
-    tmp_path: Path, capsys, monkeypatch
-) -> None:
+def test_missing_photos_are_reported_before_measuring(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(model_report, "count", lambda *_: pytest.fail("counts first"))
     run("resnet18", "--photos", tmp_path / "gone.jpg", "--output-dir", tmp_path / "out", code=2)
     assert "gone.jpg: no such file" in capsys.readouterr().err
@@ -138,14 +136,14 @@ def test_other_networks_weights_are_refused(tmp_path: Path, capsys) -> None:
 
 
 def test_peak_memory_by_hand() -> None:
-    """Two maps at once: while the second layer works the first one's output still lives."""
+    """Two maps at once: the first layer's output exists while the second one is computed."""
     model = nn.Sequential(nn.ReLU(), nn.Tanh(), nn.Sigmoid())
     x = torch.rand(1000, 1000)
     with torch.inference_mode():
         assert peak_on_cpu(lambda: model(x)) == 2 * x.nbytes
 
 
-def test_orders() -> None:
+def test_layers_are_sorted_by_the_given_order() -> None:
     costs = [LayerCost("a", "", None, 5, 1), LayerCost("b", "", None, 1, 9)]
     ordered = {
         name: "".join(row.name for row in sorted(costs, key=ORDERS[name])) for name in ORDERS
@@ -153,7 +151,7 @@ def test_orders() -> None:
     assert ordered == {"macs": "ba", "parameters": "ab", "execution": "ab"}
 
 
-def test_costs_of_a_deep_network_fit_a_picture(tmp_path: Path) -> None:
+def test_layers_of_a_deep_network_are_grouped_into_bars(tmp_path: Path) -> None:
     costs = [LayerCost(f"stage{i // 50}.{i}.conv", "", None, 1, i) for i in range(500)]
     draw_costs(tmp_path / "costs.png", costs, "deep")
     picture = cv2.imread(str(tmp_path / "costs.png"))

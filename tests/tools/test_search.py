@@ -1,4 +1,4 @@
-"""search.py from the command line on: table, JSON, contact sheet, and what it refuses."""
+"""search.py from the command line: table, JSON, contact sheet, and bad input."""
 
 import json
 import re
@@ -18,8 +18,8 @@ from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
 from retrieval.store import Hit, Item
 from tools import build_database, search
-from tools.searching.answers import print_answers, summary
 from tools.searching.contact_sheet import write_sheet
+from tools.searching.results import print_results, summary
 
 NO_MODEL = ("--multitask-weights", "none", "--device", "cpu", "-j", "1")
 COLORS = {"red": (200, 30, 40), "blue": (30, 60, 200), "green": (20, 150, 60)}
@@ -37,7 +37,7 @@ def write_photo(path: Path, color: tuple[int, int, int], wide: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> Path:
-    """Six products, three colors in two shapes, with their labels."""
+    """Six labeled products: three colors in two shapes."""
     folder = tmp_path_factory.mktemp("search")
     table = ["file_name,category,color"]
     for name, color in COLORS.items():
@@ -55,7 +55,7 @@ def database(tmp_path_factory) -> Path:
 
 
 def detect(model, photos, settings, device, *, keep_photo) -> Iterator:
-    """Two garments on every photo: all of it, and its upper left quarter."""
+    """Detects two garments on every photo: all of it, and its upper left quarter."""
     for key, path in photos:
         photo = read_photo(path)
         boxes = np.float32([[0, 0, 90, 90], [0, 0, 45, 45]])
@@ -71,7 +71,7 @@ def run(*arguments: object, code: int = 0) -> None:
     assert ended.value.code == code
 
 
-def answer(capsys, *arguments: object) -> dict:
+def search_json(capsys, *arguments: object) -> dict:
     capsys.readouterr()
     run(*arguments, "--json")
     return json.loads(capsys.readouterr().out)
@@ -81,52 +81,54 @@ def keys_of(plain: dict, query: int = 0) -> list[str]:
     return [hit["key"] for hit in plain["queries"][query]["hits"]]
 
 
-def test_a_whole_photo_finds_itself_first(database: Path, capsys) -> None:
+def test_whole_photo_finds_itself_first(database: Path, capsys) -> None:
     photo = database.parent / "photos/wide/red.png"
-    plain = answer(capsys, photo, "--database", database, "--whole-photo", "--top-k", 3)
+    plain = search_json(capsys, photo, "--database", database, "--whole-photo", "--top-k", 3)
     hits = plain["queries"][0]["hits"]
     assert hits[0]["key"] == "wide/red.png#1" and hits[0]["score"] == pytest.approx(1, abs=1e-4)
     assert set(hits[0]["aspects"]) == {"item", "color", "texture", "shape"}
     assert hits[0]["attributes"] == {"color": "red"} and len(hits) == 3
-    other = answer(capsys, photo, "--database", database, "--whole-photo", "--exclude-same-photo")
+    other = search_json(
+        capsys, photo, "--database", database, "--whole-photo", "--exclude-same-photo"
+    )
     assert "wide/red.png#1" not in keys_of(other) and len(keys_of(other)) == 5
 
 
-def test_weights_decide(database: Path, capsys) -> None:
-    by_color = answer(capsys, "slim/red.png#1", "--database", database, "--weights", "color=1")
+def test_weights_change_the_ranking(database: Path, capsys) -> None:
+    by_color = search_json(capsys, "slim/red.png#1", "--database", database, "--weights", "color=1")
     assert keys_of(by_color)[0] == "wide/red.png#1"
-    by_shape = answer(capsys, "slim/red.png#1", "--database", database, "--weights", "shape=1")
+    by_shape = search_json(capsys, "slim/red.png#1", "--database", database, "--weights", "shape=1")
     assert keys_of(by_shape)[0] in {"slim/blue.png#1", "slim/green.png#1"}
     assert by_shape["weights"] == {"shape": 1}
     assert "slim/red.png#1" not in keys_of(by_shape)
 
 
-def test_filters_leave_out(database: Path, capsys) -> None:
+def test_filters_exclude_items(database: Path, capsys) -> None:
     flags = ("slim/red.png#1", "--database", database)
-    assert set(keys_of(answer(capsys, *flags, "--category", "top"))) == {
+    assert set(keys_of(search_json(capsys, *flags, "--category", "top"))) == {
         f"wide/{color}.png#1" for color in COLORS
     }
-    some = answer(capsys, *flags, "--attribute", "color=blue", "--attribute", "color=green",
+    some = search_json(capsys, *flags, "--attribute", "color=blue", "--attribute", "color=green",
                   "--folder", "slim")  # fmt: skip
     assert set(keys_of(some)) == {"slim/blue.png#1", "slim/green.png#1"}
-    assert keys_of(answer(capsys, *flags, "--category", "TOP", "--attribute", "Color=Blue")) == [
-        "wide/blue.png#1"
-    ]
+    assert keys_of(
+        search_json(capsys, *flags, "--category", "TOP", "--attribute", "Color=Blue")
+    ) == ["wide/blue.png#1"]
     for unknown, words in {
         ("--category", "hat"): "category hat: no item has it; there are",
         ("--attribute", "color=pink"): "attribute color pink: no item has it; there are blue",
         ("--attribute", "size=pink"): "attribute size: no item has it; there are color",
-        ("--folder", "nowhere"): "folder nowhere: no item lies below it",
+        ("--folder", "nowhere"): "folder nowhere: holds no item",
     }.items():
         run(*flags, *unknown, code=2)
         assert words in capsys.readouterr().err
-    same = answer(capsys, "wide/red.png#1", "--database", database, "--same-category")
+    same = search_json(capsys, "wide/red.png#1", "--database", database, "--same-category")
     assert set(keys_of(same)) == {"wide/blue.png#1", "wide/green.png#1"}
     run(*flags, "--folder", "slim", "--category", "top")
     assert "no item passes" in capsys.readouterr().out
 
 
-def test_an_unknown_word_is_told_before_any_model_is_loaded(
+def test_unknown_label_is_reported_before_loading_models(
     database: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "junk.pt").write_bytes(b"junk")
@@ -136,23 +138,23 @@ def test_an_unknown_word_is_told_before_any_model_is_loaded(
     assert "category hat" in capsys.readouterr().err
 
 
-def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, capsys) -> None:
+def test_every_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, capsys) -> None:
     weights = tmp_path / "w.pt"
     labels = {"categories": ["top", "bag"], "category_ids": [1, 2], "attributes": []}
     torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
     photo = write_photo(tmp_path / "q.png", COLORS["blue"], wide=True)
     flags = (photo, "--database", database, "--detector-weights", weights)
-    plain = answer(capsys, *flags)
+    plain = search_json(capsys, *flags)
     assert [(q["garment"], q["category"]) for q in plain["queries"]] == [(1, "top"), (2, "bag")]
     assert plain["queries"][1]["box"] == [0, 0, 45, 45]
     assert keys_of(plain)[0] == "wide/blue.png#1"
-    second = answer(capsys, *flags, "--garment", 2)
+    second = search_json(capsys, *flags, "--garment", 2)
     assert [q["garment"] for q in second["queries"]] == [2]
     run(*flags, "--garment", 3, code=2)
     assert "--garment 3, but it has 2" in capsys.readouterr().err
     labels["categories"] = ["TOP", "Hat"]
     torch.save({"format": 1, "kind": "detector", "model": {}, "config": {}} | labels, weights)
-    own = answer(capsys, *flags, "--same-category")
+    own = search_json(capsys, *flags, "--same-category")
     assert set(keys_of(own)) == {f"wide/{color}.png#1" for color in COLORS}, "capitals aside"
     assert keys_of(own, 1) == []
     labels["categories"] = ["cape", "boot"]
@@ -162,7 +164,7 @@ def test_each_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, caps
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> None:
+def test_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     run("slim/red.png#1", "--database", database, "--weights", "color=1,shape=0.5", "--top-k", 2)
     printed = capsys.readouterr().out
@@ -172,20 +174,18 @@ def test_the_table_shows_every_aspect(database: Path, capsys, monkeypatch) -> No
 
 
 @pytest.mark.parametrize("length", [10, 40, 200])
-def test_the_table_cuts_neither_keys_nor_numbers(length: int, capsys, monkeypatch) -> None:
+def test_table_cuts_neither_keys_nor_numbers(length: int, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     key = "k" * length + ".jpg#1"
     scores = {"item": 0.111, "color": -0.222, "texture": 0.333, "shape": 0.444}
     hit = Hit(Item(key, key[:-2], 1, None, "short sleeve top", {"color": "navy"}), 0.555, scores)
-    print_answers([(Query("q", np.zeros(3, np.float32)), [hit])], {"color": 1})
+    print_results([(Query("q", np.zeros(3, np.float32)), [hit])], {"color": 1})
     printed = capsys.readouterr().out
     for word in (key, "0.555", "0.111", "-0.222", "0.333", "0.444", "score", "texture", "sleeve"):
         assert word in printed
 
 
-def test_the_contact_sheet_shows_crops_and_placeholders(
-    database: Path, tmp_path: Path, capsys
-) -> None:
+def test_contact_sheet_shows_crops_and_placeholders(database: Path, tmp_path: Path, capsys) -> None:
     sheet, copy = tmp_path / "found.png", tmp_path / "photos"
     shutil.copytree(database.parent / "photos", copy)
     (copy / "wide/red.png").unlink()
@@ -206,7 +206,7 @@ def test_the_contact_sheet_shows_crops_and_placeholders(
     assert other.read_bytes()[:2] == b"\xff\xd8"
 
 
-def test_a_forged_key_shows_no_photo_from_outside(tmp_path: Path) -> None:
+def test_forged_key_shows_no_photo_outside_the_root(tmp_path: Path) -> None:
     write_photo(tmp_path / "secret.png", COLORS["red"], wide=True)
     (tmp_path / "root").mkdir()
     item = Item("../secret.png#1", "../secret.png", 1)
@@ -243,7 +243,7 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "text.jpg: not a photo" in fails(tmp_path / "text.jpg", *at, "--whole-photo")
 
 
-def test_vectors_are_those_of_the_database(database: Path) -> None:
+def test_query_vectors_equal_those_of_the_database(database: Path) -> None:
     from retrieval.search import QueryReader
     from retrieval.store import open_database
 
@@ -254,6 +254,6 @@ def test_vectors_are_those_of_the_database(database: Path) -> None:
     np.testing.assert_allclose(query.vector, stored, atol=1e-6)
 
 
-def test_labels_without_values_are_told_by_their_names() -> None:
+def test_binary_attributes_are_shown_by_name() -> None:
     item = Item("a#1", "a", 1, None, "dress", {"floral": "yes", "color": "red", "lace": "yes"})
     assert summary(Hit(item, 1, {})) == "dress, floral, red, lace"

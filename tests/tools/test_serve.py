@@ -1,4 +1,4 @@
-"""serve.py: who may reach it, what it needs, and a whole server started as a user does."""
+"""serve.py: access, requirements, and a whole server started from the command line."""
 
 import argparse
 import json
@@ -40,26 +40,26 @@ def arguments(*flags: str) -> argparse.Namespace:
 def test_only_loopback_needs_no_token(host: str, own: bool, monkeypatch) -> None:
     monkeypatch.delenv(serve.TOKEN, raising=False)
     if own:
-        assert serve.wanted_token(arguments("--host", host)) is None
+        assert serve.read_token(arguments("--host", host)) is None
     else:
         with pytest.raises(InputError, match="--token"):
-            serve.wanted_token(arguments("--host", host))
-    assert serve.wanted_token(arguments("--host", host, "--token", "x" * 16)) == "x" * 16
+            serve.read_token(arguments("--host", host))
+    assert serve.read_token(arguments("--host", host, "--token", "x" * 16)) == "x" * 16
     monkeypatch.setenv(serve.TOKEN, "y" * 20)
-    assert serve.wanted_token(arguments("--host", host)) == "y" * 20
+    assert serve.read_token(arguments("--host", host)) == "y" * 20
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 15, "ü" * 20, "line\nbreak" * 3])
 def test_weak_tokens_are_refused(token: str) -> None:
     with pytest.raises(InputError, match="16 plain characters"):
-        serve.wanted_token(arguments("--token", token))
+        serve.read_token(arguments("--token", token))
 
 
-def test_the_default_is_this_machine_only() -> None:
+def test_default_host_is_this_machine_only() -> None:
     assert arguments().host == "127.0.0.1"
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_port_in_use_is_reported() -> None:
     with (
         serve.listen("127.0.0.1", 0) as taken,
         pytest.raises(InputError, match="cannot listen on 127"),
@@ -69,7 +69,7 @@ def test_a_port_in_use_is_told() -> None:
         serve.listen("127.0.0.1", 70_000)
 
 
-def test_answers_are_sent_at_once() -> None:
+def test_responses_are_sent_without_delay() -> None:
     with serve.listen("127.0.0.1", 0) as listener:
         with socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
@@ -77,7 +77,7 @@ def test_answers_are_sent_at_once() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_where_the_photos_are(tmp_path: Path) -> None:
+def test_photo_root_comes_from_flag_or_database(tmp_path: Path) -> None:
     with open_database(make_database(tmp_path), read_only=True) as store:
         assert serve.photo_root(None, store) == tmp_path / "photos"
         assert serve.photo_root(tmp_path, store) == tmp_path
@@ -87,7 +87,7 @@ def test_where_the_photos_are(tmp_path: Path) -> None:
         assert serve.photo_root(None, store) is None
 
 
-def test_a_database_of_other_features_is_refused(tmp_path: Path) -> None:
+def test_database_of_other_features_is_refused(tmp_path: Path) -> None:
     flags = ("--multitask-weights", "none", "--whole-photo")
     with (
         open_database(make_database(tmp_path), read_only=True) as store,
@@ -96,14 +96,14 @@ def test_a_database_of_other_features_is_refused(tmp_path: Path) -> None:
         serve.build_vision(arguments(*flags), store, Limits())
 
 
-def test_without_the_shipped_weights_stored_garments_are_searched(
+def test_without_the_included_weights_only_stored_garments_are_searched(
     tmp_path: Path, monkeypatch, caplog
 ) -> None:
     for name in ("DETECTOR_WEIGHTS", "MULTITASK_WEIGHTS"):
         monkeypatch.setattr(model_flags, name, tmp_path / f"{name}.pt")
     monkeypatch.setattr(serve, "DETECTOR_WEIGHTS", tmp_path / "DETECTOR_WEIGHTS.pt")
     with open_database(make_database(tmp_path), read_only=True) as store:
-        assert serve.wanted_vision(arguments(), store, Limits()) is None
+        assert serve.open_vision(arguments(), store, Limits()) is None
         assert "only stored garments" in caplog.text
         for flags in (
             ("--detector-weights", str(tmp_path / "none.pt")),
@@ -111,11 +111,11 @@ def test_without_the_shipped_weights_stored_garments_are_searched(
             ("--whole-photo",),
         ):
             with pytest.raises(InputError):
-                serve.wanted_vision(arguments(*flags), store, Limits())
+                serve.open_vision(arguments(*flags), store, Limits())
 
 
 class OneBox(torch.nn.Module):
-    """A detector that finds the middle of every photo, surely, and a speck, less so."""
+    """A detector of every photo's middle, with a high score, and of a speck, with a low one."""
 
     def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         return [self.find(*image.shape[1:]) for image in images]
@@ -129,26 +129,26 @@ class OneBox(torch.nn.Module):
         }
 
 
-def test_photos_are_seen_as_databases_see_them(monkeypatch) -> None:
+def test_uploads_get_the_same_vectors_as_in_a_database(monkeypatch) -> None:
     finder = object.__new__(GarmentFinder)
     finder.model, finder.device = OneBox(), torch.device("cpu")
     finder.settings = PredictSettings(short_side=64, max_side=96, score_threshold=0.5)
     finder.overlap, finder.categories = 0.6, ["hat", "coat"]
     embedder = GarmentEmbedder(None, "descriptors")
     data = photo_bytes(240, 360, (200, 30, 40), "JPEG")
-    sight = Vision(finder, embedder, Limits()).look(data)
-    assert (sight.categories, len(sight.found)) == (["coat"], 1)
-    assert sight.found.boxes[0] == pytest.approx([60, 60, 180, 300], abs=2)
-    assert sight.descriptions[0].colors[0][0] in ("red", "crimson")
-    assert sight.vectors.shape == (1, embedder.schema.dim)
+    described = Vision(finder, embedder, Limits()).describe(data)
+    assert (described.categories, len(described.found)) == (["coat"], 1)
+    assert described.found.boxes[0] == pytest.approx([60, 60, 180, 300], abs=2)
+    assert described.descriptions[0].colors[0][0] in ("red", "crimson")
+    assert described.vectors.shape == (1, embedder.schema.dim)
     finder.settings = PredictSettings(short_side=64, max_side=96, score_threshold=0.95)
-    whole = Vision(finder, embedder, Limits()).look(data)
+    whole = Vision(finder, embedder, Limits()).describe(data)
     assert whole.categories == [] and whole.found.boxes.tolist() == [[0, 0, 240, 360]]
     with pytest.raises(Refusal, match="Not a photo"):
-        Vision(None, embedder, Limits()).look(b"text")
+        Vision(None, embedder, Limits()).describe(b"text")
 
 
-def test_a_server_from_the_shell(tmp_path: Path) -> None:
+def test_server_started_from_the_shell(tmp_path: Path) -> None:
     location = make_database(tmp_path)
     command = [sys.executable, SCRIPT, "--database", location, "--browse-only", "--port", "0"]
     environment = os.environ | {serve.TOKEN: "a token of some length"}
@@ -168,10 +168,10 @@ def test_a_server_from_the_shell(tmp_path: Path) -> None:
     assert process.returncode in (0, 130, -signal.SIGINT)
 
 
-def test_who_never_asks_is_hung_up_on(tmp_path: Path) -> None:
-    """As a process of its own: the time is short in it only."""
+def test_idle_connections_are_closed(tmp_path: Path) -> None:
+    """In a process of its own, since the timeout is shortened there only."""
     location = make_database(tmp_path)
-    short = "import sys; from tools.server import impatient; impatient.HEAD_SECONDS = 1; "
+    short = "import sys; from tools.server import idle_timeout; idle_timeout.HEAD_SECONDS = 1; "
     flags = ["--database", str(location), "--browse-only", "--port", "0"]
     code = f"{short}from tools import serve; serve.main({flags!r})"
     process = subprocess.Popen(
@@ -201,7 +201,7 @@ def test_who_never_asks_is_hung_up_on(tmp_path: Path) -> None:
         process.wait(30)
 
 
-def test_what_cannot_be_opened_ends_with_a_sentence(tmp_path: Path, capsys) -> None:
+def test_unusable_database_ends_with_one_sentence(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         serve.main(["--database", str(tmp_path / "none"), "--port", "0", "--browse-only"])
     assert ended.value.code == 2

@@ -1,1 +1,1 @@
-"""Parts of ``tools/benchmark.py``: the reference way, and one module for each kind of work."""
+"""Parts of ``tools/benchmark.py``: the reference, and one module for each kind of work."""

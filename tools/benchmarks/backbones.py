@@ -43,9 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--dataset", required=True, metavar="FORMAT:PATH[:key=value]...",
-        help="labelled set with a train and a val part; keys as in train.py multitask --help",
+        help="labeled dataset with a training and a validation split; keys as in train.py "
+        "multitask --help",
     )  # fmt: skip
-    add("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES, help="(all)")
+    add(
+        "--backbones",
+        nargs="+",
+        choices=BACKBONES,
+        default=BACKBONES,
+        help="backbones to compare (default: all)",
+    )
     add(
         "--weights", nargs="+", default=["imagenet"], metavar="[BACKBONE=]WEIGHTS",
         help="imagenet (downloaded), none or a file, for one backbone or for all that are not "
@@ -55,19 +62,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stride-in-1x1", nargs="+", choices=BACKBONES, default=[],
         help="backbones whose weights have the stride on a stage's first 1x1 convolution",
     )  # fmt: skip
-    add("--output-dir", type=Path, required=True, help="where features are kept")
+    add("--output-dir", type=Path, required=True, help="folder to cache features in")
     add(
         "--photos",
         type=positive,
-        help="at most so many of each part, drawn at random (default: all)",
+        help="use at most N photos of each split, drawn at random (default: all)",
     )
-    add("--size", type=int, default=224, help="side of the crop in pixels (224)")
-    add("-b", "--batch-size", type=positive, default=1, help="crops a call, for the latency (1)")
-    add("--runs", type=positive, default=5, help="calls timed (5)")
-    add("--threads", type=positive, help="of torch (default: as torch chooses)")
+    add("--size", type=int, default=224, help="side of the crop in pixels (default: 224)")
+    add(
+        "-b",
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="crops per call when measuring latency (default: 1)",
+    )
+    add("--runs", type=positive, default=5, help="calls to time (default: 5)")
+    add("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fit and evaluate a probe for every backbone, and measure its cost."""
     require(arguments.size >= 32, f"--size {arguments.size}: must be at least 32")
     sources = sources_of(arguments.weights, arguments.backbones)
     if arguments.threads:
@@ -76,8 +90,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     parts = [_part(spec, split, arguments.photos) for split in (spec.split, spec.val)]
     require(
         not share_photos(*parts),
-        f"{arguments.dataset}: its train and val parts share photos; give it a split column, or "
-        "split= and val= parts",
+        f"{arguments.dataset}: its training and validation splits share photos; give it a split "
+        "column, or different split= and val=",
     )
     make_folder(arguments.output_dir)
     rows = []
@@ -93,19 +107,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             continue
         accuracy = _accuracy(network, spec, parts, arguments.output_dir)
         rows.append(row | {"accuracy": accuracy} | _cost(network, arguments))
-    trained, judged = (len(part.garment_photo) for part in parts)
-    garments = {"train": trained, "val": judged}
+    trained, evaluated = (len(part.garment_photo) for part in parts)
+    garments = {"train": trained, "val": evaluated}
     about = {name: getattr(arguments, name) for name in ("size", "batch_size")}
     return {"set": spec.title, "garments": garments, **about, "rows": rows}
 
 
 def show(report: dict[str, Any]) -> None:
-    """A line a backbone, under what all have in common."""
+    """Print a line of common settings, and a table with a row per backbone."""
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     where = report["machine"]
-    trained, judged = report["garments"].values()
+    trained, evaluated = report["garments"].values()
     console.print(
-        f"{report['set']}: {trained} garments to learn from, {judged} to judge by, at "
+        f"{report['set']}: {trained} training garments, {evaluated} evaluated, at "
         f"{report['size']} px; latency per crop in the fastest call of {report['batch_size']}, on "
         f"{where['torch_threads']} threads of {where['processor'].strip()} (load {where['load']})"
     )
@@ -115,7 +129,7 @@ def show(report: dict[str, Any]) -> None:
     for row in report["rows"]:
         name, weights = row["backbone"], Path(row["weights"]).name
         if "missing" in row:
-            table.add_row(name, f"{weights}: not there")
+            table.add_row(name, f"{weights}: unavailable")
             continue
         shares = (_percent(row["accuracy"][group]) for group in groups)
         cost = f"{row['parameters'] / 1e6:.1f}", f"{row['macs'] / 1e9:.2f}"
@@ -163,7 +177,7 @@ def _part(spec: DatasetSpec, split: str, photos: int | None) -> PhotoRecords:
 def _accuracy(
     network: PooledFeatures, spec: DatasetSpec, parts: list[PhotoRecords], folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Group of labels -> top1 on the val part, its 95% interval, how many garments have a label."""
+    """Label group -> top-1 accuracy on the validation split, its 95% interval, labeled garments."""
     train, val = parts
     space = merge_labels([train], [spec.title])
     cache = folder / f"{spec.title}-{network.name}.npz"
@@ -172,8 +186,8 @@ def _accuracy(
     truth = encode_labels(space, val)
     found = {}
     for group, logits in scores.items():
-        labelled = truth[group] != -1  # a value that no training garment can have is a miss
-        right = (logits.argmax(axis=1) == truth[group])[labelled].astype(np.float64)
+        labeled = truth[group] != -1  # a value that no training garment can have is a miss
+        right = (logits.argmax(axis=1) == truth[group])[labeled].astype(np.float64)
         if len(right):
             about = {"top1": right.mean(), "interval": mean_interval(right)}
             found[group] = about | {"labelled": len(right)}

@@ -1,4 +1,4 @@
-"""Lists of predictions -> COCO's twelve numbers, for boxes and for masks, beside pycocotools."""
+"""Lists of predictions -> COCO's twelve numbers, for boxes and masks, against pycocotools."""
 
 import argparse
 import contextlib
@@ -27,9 +27,9 @@ IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--photos", type=positive, default=5000, help="(default: 5000)")
+    add("--photos", type=positive, default=5000, help="synthetic photos (default: 5000)")
     add("--classes", type=positive, default=13, help="categories (default: 13)")
-    add("--detections", type=positive, default=20, help="on each photo (default: 20)")
+    add("--detections", type=positive, default=20, help="detections per photo (default: 20)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _compare(
 def workload(
     photos: int, classes: int, detections: int, seed: int = 0
 ) -> tuple[PhotoRecords, dict[int, Detections]]:
-    """Photos with one to three elliptic garments, and what a fair detector would find on them."""
+    """Photos with one to three elliptic garments, and plausible detections on them."""
     rng = np.random.default_rng(seed)
     predictions = {}
 
@@ -91,7 +91,7 @@ def workload(
 def _found(
     rng: np.random.Generator, boxes: np.ndarray, categories: np.ndarray, classes: int, count: int
 ) -> Detections:
-    """Two thirds of the detections lie near a garment, of these most name it right."""
+    """Detections: two thirds are near a garment, and most of these have its category."""
     own = rng.integers(0, len(boxes), count)
     near = boxes[own] + rng.normal(0, 12, (count, 4))
     found = np.where(rng.random((count, 1)) < 0.67, near, _random_boxes(rng, count))

@@ -49,21 +49,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", action="extend", nargs="+", required=True,
         metavar="FORMAT:PATH[:key=value]...",
-        help="set to measure on, repeatable; keys as in train.py multitask --help",
+        help="datasets to evaluate on; keys as in train.py multitask --help",
     )  # fmt: skip
     parser.add_argument(
-        "--weights", type=Path, required=True, help="a bare ResNet-50 in torchvision's key names"
+        "--weights", type=Path, required=True, help="ResNet-50 with torchvision's parameter names"
     )
     parser.add_argument(
         "--stride-in-1x1", action="store_true",
         help="the weights have the stride on a stage's first 1x1 convolution",
     )  # fmt: skip
-    parser.add_argument("--output-dir", type=Path, required=True, help="where features are kept")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where features are cached")
     add_views(parser.add_argument_group("views of a product"))
-    parser.add_argument("--by-halves", action="store_true", help="also every second product alone")
+    parser.add_argument(
+        "--by-halves", action="store_true", help="also evaluate every second product alone"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate both baselines on every dataset."""
     views = views_of(arguments)
     specs = parse_specs(arguments.dataset)
     network = PooledFeatures(arguments.weights, stride_in_1x1=arguments.stride_in_1x1)
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The tables of ``tools/evaluate.py multitask``, a block a set and a floor."""
+    """Print the tables of ``tools/evaluate.py multitask`` for each dataset and baseline."""
     print_multitask(report["floors"], Console())
 
 
@@ -87,7 +90,7 @@ def _measure(
     views: ViewRoles | None,
     by_halves: bool,
 ) -> dict[str, Any]:
-    """Both floors of one set, as ``print_multitask`` takes them."""
+    """Both baselines' metrics on one dataset, in the form of ``print_multitask``."""
     cropping = MultitaskAugmentation(crop_size=DESCRIPTOR_CUT.size, margin=DESCRIPTOR_CUT.margin)
     (part,) = evaluation_parts({spec.title: load_spec(spec, spec.val)}, cropping)
     pooled = cached_features(network, part.records, cache)
@@ -116,18 +119,20 @@ def _probe(
     network: PooledFeatures,
     cache: Path,
 ) -> tuple[LabelSpace, dict[str, np.ndarray]]:
-    """Label space of the train part and, per exclusive group, scores f32[n,V] of ``val``."""
+    """The training split's label space and, per exclusive group, scores f32[n,V] of ``val``."""
     train = load_spec(spec, spec.split)
     space = merge_labels([train], [spec.title])
     if share_photos(train, val):
-        logger.info("%s: train and val share photos: no labels are learned", spec.title)
+        logger.info(
+            "%s: training and validation splits share photos, so no labels are learned", spec.title
+        )
         return space, {}
     known = cached_features(network, train, cache)
     return space, learn_labels(space, encode_labels(space, train), known, features)
 
 
 def _selections(records: PhotoRecords, by_halves: bool) -> dict[str, np.ndarray]:
-    """Name in the report -> bool[G], the garments judged together."""
+    """Name in the report -> bool[G], the garments evaluated together."""
     identities = records.garment_identity
     chosen = {"": np.ones(len(identities), bool)}
     if by_halves and records.identities:
@@ -146,7 +151,7 @@ def _choose(found: Descriptions, chosen: np.ndarray) -> Descriptions:
 
 
 class _Describing(nn.Module):
-    """The descriptors in the place of a model."""
+    """The classical descriptors with the interface of a multitask model."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,14 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser, photos=4)
     add_model_arguments(parser)
     add = parser.add_argument
-    add("--detections", type=int, default=20, help="garments to find on each photo (20)")
-    add("--large", type=int, default=1212, help="short side of enlarged photos (1212; 0: none)")
+    add("--detections", type=int, default=20, help="detections per photo (default: 20)")
+    add(
+        "--large",
+        type=int,
+        default=1212,
+        help="short side of enlarged photos, 0 for none (default: 1212)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One photo at a time, without threads that would hide decoding behind the network.
+    """Time one photo after another, without threads that would hide decoding behind the network.
 
-    Besides the whole, "without the network" compares what is not the forward pass.
+    Besides the total, "without the network" compares everything except the forward pass.
     """
     prepare(arguments)
     require(1 <= arguments.detections <= 1000, "--detections: give a number from 1 to 1000")
@@ -81,7 +86,7 @@ def both_ways(records: PhotoRecords, arguments: argparse.Namespace) -> tuple[Det
 def detectors(
     ours: Detector, theirs: MaskRCNN, arguments: argparse.Namespace
 ) -> tuple[Callable[[Photo], Any], Callable[[Photo], list[dict]]]:
-    """Photo -> what each way finds on it."""
+    """Functions from a photo to its detections, one for each way."""
     device = torch.device(arguments.device)
     settings = PredictSettings(arguments.short_side, arguments.max_side, workers=0)
 
@@ -95,7 +100,7 @@ def detectors(
 
 
 class ForwardClock:
-    """Measures from the start of one module's forward to the end of another's."""
+    """Measures the time from the start of one module's forward pass to the end of another's."""
 
     def __init__(self, first: nn.Module, last: nn.Module, device: str) -> None:
         self.device = device
@@ -118,12 +123,12 @@ class ForwardClock:
 def _recorded(
     detect: Callable[[Photo], Any], photos: list[Photo], counts: list[int]
 ) -> Callable[[int], None]:
-    """Detect on photo ``i``, noting how many garments were found."""
+    """Detect on photo ``i``, recording how many garments were found."""
     return lambda i: counts.append(len(detect(photos[i])))
 
 
 def _beside(way: Way, clock: ForwardClock, spans: list[float]) -> Way:
-    """The way itself, noting beside it the time that was not the network's."""
+    """The same way, also recording the time spent outside the network."""
 
     def noting(item: int) -> float:
         seconds = way(item)
@@ -134,6 +139,6 @@ def _beside(way: Way, clock: ForwardClock, spans: list[float]) -> Way:
 
 
 def _replayed(spans: list[float]) -> Way:
-    """Noted times again, in their order."""
+    """A way that returns recorded times, in their order."""
     rest = iter(spans)
     return lambda _: next(rest)

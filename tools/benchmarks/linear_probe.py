@@ -1,4 +1,4 @@
-"""How much of a label frozen features give away: a logistic regression on top of them."""
+"""A linear probe: logistic regression from frozen features to labels."""
 
 import logging
 import warnings
@@ -12,22 +12,25 @@ from engine.data.labels import LabelSpace
 
 logger = logging.getLogger("weft")
 
-# Inverse strength of the L2 penalty; chosen on part of the training garments.
+# Inverse strengths of the L2 penalty to choose from, on part of the training garments.
 PENALTIES = (1e-3, 1e-2, 1e-1)
-CHECKED = 5  # every fifth garment is kept for that choice
+HELD_OUT = 5  # every fifth garment is held out for that choice
 ROUNDS = 200  # of L-BFGS
 
 
 def learn_labels(
     space: LabelSpace, targets: dict[str, np.ndarray], known: np.ndarray, features: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Every exclusive group of labels that training garments tell apart -> its scores.
+    """Learn every exclusive label group with at least two values among the training garments.
 
     Args:
         space: the groups.
         targets: group -> i64[N], of the training garments.
         known: f32[N,D], their features.
         features: f32[M,D], of the garments to score.
+
+    Returns:
+        group -> f32[M,values], as ``fit_and_score``.
     """
     scores = {}
     for group in space.groups:
@@ -41,16 +44,16 @@ def learn_labels(
 def fit_and_score(
     train: np.ndarray, targets: np.ndarray, features: np.ndarray, values: int
 ) -> np.ndarray:
-    """Learn on one part, score another.
+    """Fit a logistic regression to some garments and score others.
 
     Args:
-        train: f32[N,D].
-        targets: i64[N], 0..values-1, negative = unknown: not learned from.
-        features: f32[M,D].
-        values: how many answers there are, seen or not.
+        train: f32[N,D], features to learn from.
+        targets: i64[N], 0..values-1; negative ones are unknown and not learned from.
+        features: f32[M,D], features to score.
+        values: number of the label's values, whether they occur in ``targets`` or not.
 
     Returns:
-        f32[M,values]: logits; -inf for answers that no training garment has.
+        f32[M,values]: logits; -inf for values that no training garment has.
     """
     known = targets >= 0
     scaler = StandardScaler().fit(train[known])
@@ -62,12 +65,12 @@ def fit_and_score(
 
 
 def _best_penalty(train: np.ndarray, targets: np.ndarray) -> float:
-    checked = np.arange(len(targets)) % CHECKED == 0
-    if len(np.unique(targets[~checked])) < 2:
+    held_out = np.arange(len(targets)) % HELD_OUT == 0
+    if len(np.unique(targets[~held_out])) < 2:
         return PENALTIES[0]
     scores = {
-        penalty: _fit(train[~checked], targets[~checked], penalty).score(
-            train[checked], targets[checked]
+        penalty: _fit(train[~held_out], targets[~held_out], penalty).score(
+            train[held_out], targets[held_out]
         )
         for penalty in PENALTIES
     }
@@ -75,12 +78,12 @@ def _best_penalty(train: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _fit(features: np.ndarray, targets: np.ndarray, penalty: float) -> LogisticRegression:
-    with warnings.catch_warnings():  # the last digit of the loss is not worth the rounds
+    with warnings.catch_warnings():  # converging to the last digit is not worth the time
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=penalty, max_iter=ROUNDS, tol=1e-3).fit(features, targets)
 
 
 def _logits(model: LogisticRegression, features: np.ndarray) -> np.ndarray:
-    """f[M,classes]; of two classes scikit-learn gives the second one's alone."""
+    """f[M,classes]; for two classes scikit-learn returns only the second one's."""
     logits = model.decision_function(features)
     return logits if logits.ndim == 2 else np.stack([np.zeros_like(logits), logits], axis=1)

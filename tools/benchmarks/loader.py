@@ -1,4 +1,4 @@
-"""Training samples a second of one loader process: photo file -> sample of training size."""
+"""Training samples per second of one loader process: photo file -> sample of training size."""
 
 import argparse
 from typing import Any
@@ -25,7 +25,13 @@ AUGMENTATIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photo_arguments(parser, photos=12)
     add, sides = parser.add_argument, DetectorAugmentation().short_sides
-    add("--short-sides", type=int, nargs="+", default=sides, help=f"of the samples {sides}")
+    add(
+        "--short-sides",
+        type=int,
+        nargs="+",
+        default=sides,
+        help=f"short sides of the samples {sides}",
+    )
     add("--max-side", type=int, default=1333, help="bound on the long side (default: 1333)")
     enlarged = "short side of the enlarged photos (default: 1212; 0: none)"
     add("--large", type=int, default=1212, help=enlarged)

@@ -1,8 +1,8 @@
-"""Memory of loader processes that have looked at every record: packed records, or dicts in a list.
+"""Memory of loader processes that have read every record: packed records, or dicts in a list.
 
-Counted is the proportional set size (PSS: shared pages divided by those who share them) of all
-processes together. Python's dicts are shared after a fork only until someone looks at them:
-reading an object counts a reference, which writes to its page.
+Measured is the sum of all processes' proportional set size (PSS: shared pages are divided by the
+number of processes that share them). Python's dicts are shared after a fork only until they are
+read: reading an object changes its reference count, which writes to its page.
 """
 
 import argparse
@@ -28,14 +28,16 @@ WAYS = ("no records", "packed", "dicts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--records", type=positive, default=200_000, help="photos (200000)")
-    parser.add_argument("--workers", type=positive, default=8, help="loader processes (8)")
+    parser.add_argument(
+        "--records", type=positive, default=200_000, help="photos (default: 200000)"
+    )
+    parser.add_argument("--workers", type=positive, default=8, help="loader processes (default: 8)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Each way in a process of its own; what the libraries take alone is taken off both."""
+    """Measure each way in its own process, minus the memory that the libraries alone take."""
     count, workers = arguments.records, arguments.workers
-    require(Path("/proc/self/smaps_rollup").exists(), "memory: needs Linux, which counts PSS")
+    require(Path("/proc/self/smaps_rollup").exists(), "memory: needs Linux, which reports PSS")
     found = {way: _measured(way, count, workers) for way in WAYS}
     empty = found["no records"]["mib"]
     net = {way: max(measured["mib"] - empty, 1) for way, measured in found.items()}
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measured(way: str, count: int, workers: int) -> dict[str, float]:
-    """A fresh process, so that nothing one way left behind counts for the other."""
+    """Measure in a new process, so that one way leaves nothing behind for the other."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(way, count, workers, sender))
@@ -95,7 +97,7 @@ def _pss_mib(process: int) -> float:
 
 
 class Touched(Dataset):
-    """Range of records -> the number of their garments, all of their contents read."""
+    """Range of records -> the number of their garments, after reading everything in them."""
 
     def __init__(self, records: Sequence) -> None:
         self.records = records
@@ -117,7 +119,7 @@ def _touch(record: Photo | dict | int) -> int:
 
 
 def synthetic(count: int) -> Iterator[dict]:
-    """Records as JSON gives them, every value an object of its own."""
+    """Records as read from JSON, where every value is an object of its own."""
     rng = np.random.default_rng(0)
     texts = [json.dumps([_garment(rng) for _ in range(1 + i % 2)]) for i in range(min(count, 500))]
     for i in range(count):

@@ -1,4 +1,4 @@
-"""A detector and its torchvision twin, of equal weights, for the benchmarks that run a network."""
+"""A detector and torchvision's with the same weights, for the benchmarks that run a network."""
 
 import argparse
 
@@ -16,17 +16,28 @@ BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the network, the photos' size and the device."""
     add = parser.add_argument_group("network").add_argument
     add("--backbone", choices=BACKBONES, default="resnet50", help="(default: resnet50)")
-    add("--weights", help="file or imagenet or coco (default: random)")
-    add("--short-side", type=int, default=800, help="of the resized photo (default: 800)")
-    add("--max-side", type=int, default=1333, help="bound on its long side (default: 1333)")
-    add("--threads", type=positive, help="of torch (default: as torch chooses)")
+    add("--weights", help="a file, imagenet or coco (default: random)")
+    add(
+        "--short-side",
+        type=int,
+        default=800,
+        help="short side of the resized photo in pixels (default: 800)",
+    )
+    add(
+        "--max-side",
+        type=int,
+        default=1333,
+        help="maximum of its long side in pixels (default: 1333)",
+    )
+    add("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Set the threads; refuse sizes and devices that there are not."""
+    """Set the number of threads; InputError for impossible sizes or a missing GPU."""
     short, longest = arguments.short_side, arguments.max_side
     require(
         32 <= short <= longest, f"--short-side {short}: must be from 32 to --max-side {longest}"
@@ -38,7 +49,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def twins(arguments: argparse.Namespace, num_classes: int, **limits) -> tuple[Detector, MaskRCNN]:
-    """Both models; three stages of the body learn, its norms are frozen."""
+    """Both models; three stages of the backbone are trainable, its norms are frozen."""
     torch.manual_seed(0)
     weights = arguments.weights
     ours = build_detector(

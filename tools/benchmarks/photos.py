@@ -1,4 +1,4 @@
-"""The photos a benchmark works on: a dataset of the user's, or a wardrobe rendered for it."""
+"""The photos of a benchmark: the user's dataset, or a wardrobe rendered for the benchmark."""
 
 import argparse
 import subprocess
@@ -23,24 +23,25 @@ RENDERER = Path(__file__).resolve().parents[1] / "make_wardrobe.py"
 
 
 def add_photo_arguments(parser: argparse.ArgumentParser, photos: int) -> None:
+    """Add the flags that select the benchmark's photos."""
     group = parser.add_argument_group("photos (without --data-path a wardrobe is rendered)")
     add, used = group.add_argument, f"photos to use (default: {photos})"
     add("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
     add("--data-path", type=Path, help="root folder of the dataset")
-    add("--split", default="train", help="part of the dataset (default: train)")
+    add("--split", default="train", help="split of the dataset (default: train)")
     add("--photos", type=positive, default=photos, help=used)
 
 
 @contextmanager
 def some_photos(arguments: argparse.Namespace) -> Iterator[tuple[PhotoRecords, Path]]:
-    """Photos with garments on them, spread over the dataset, and a folder to write into."""
+    """Photos with garments, spread over the dataset, and a folder for temporary files."""
     with tempfile.TemporaryDirectory(prefix="weft-benchmark-") as folder:
         if arguments.data_path:
             records = load_dataset(arguments.dataset, arguments.data_path, split=arguments.split)
         else:
             records = _render(Path(folder) / "wardrobe", arguments.photos)
         dressed = np.flatnonzero(np.diff(records.garment_offsets) > 0)
-        require(len(dressed) > 0, f"{records.root}: no photo with garments to measure on")
+        require(len(dressed) > 0, f"{records.root}: no photo with garments")
         spread = np.linspace(0, len(dressed) - 1, min(arguments.photos, len(dressed)))
         records = records.subset(dressed[spread.astype(int)])
         require(records.has_masks, f"{records.root}: not every garment has a mask")
@@ -54,16 +55,16 @@ def _render(folder: Path, count: int) -> PhotoRecords:
 
 
 def in_sizes(records: PhotoRecords, large: int, folder: Path) -> Iterator[tuple[str, PhotoRecords]]:
-    """The photos as they are and, unless ``large`` is 0, with a short side of so many pixels.
+    """The photos as they are and, unless ``large`` is 0, with a short side of ``large`` pixels.
 
-    Each with the size of its first photo for a title; the larger ones are written to ``folder``.
+    Each set is titled with the size of its first photo; enlarged ones are written to ``folder``.
     """
     for photos in (records, *([enlarge(records, large, folder)] if large else [])):
         yield "x".join(map(str, photos.sizes[0])), photos
 
 
 def enlarge(records: PhotoRecords, short_side: int, folder: Path) -> PhotoRecords:
-    """The same photos as JPEGs whose short side is ``short_side`` pixels, annotations with them."""
+    """The same photos as JPEGs with a short side of ``short_side`` px, annotations scaled."""
     folder.mkdir(parents=True, exist_ok=True)
     photos = [_enlarge_photo(records[i], short_side, folder) for i in range(len(records))]
     about = {"categories": records.categories, "category_ids": records.category_ids}

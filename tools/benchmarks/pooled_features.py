@@ -1,4 +1,4 @@
-"""Plain features of garments from a frozen backbone, computed once and kept."""
+"""Pooled features of garments from a frozen backbone, computed once and cached."""
 
 import zipfile
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ SAVE_EVERY = 32 * BATCH  # garments that an interrupted run may lose
 
 
 class PooledFeatures:
-    """The mean of the last stage's map over the photo.
+    """Computes the mean of the last stage's map over a photo.
 
     Args:
         weights: "imagenet" (downloaded), "none" (random) or a file.
         backbone: one of ``engine.backbones.BACKBONES``.
-        stride_in_1x1: as the weights have it.
-        size: side of the square that photos are squeezed into.
+        stride_in_1x1: whether the weights have the stride on a stage's first 1x1 convolution.
+        size: side in pixels of the square that photos are resized to.
 
     Attributes:
-        name: what made the features; caches of another name are never read.
+        name: identifies backbone, weights and size; part of the cache's file name.
         dim: numbers per garment.
 
     Raises:
-        InputError: no such weights, or another backbone's.
+        InputError: no such weights, or those of another backbone.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PooledFeatures:
 
     @torch.inference_mode()
     def __call__(self, photos: Sequence[np.ndarray]) -> np.ndarray:
-        """u8[H,W,3] RGB each, any size -> f32[N,dim], not normalized."""
+        """Photos u8[H,W,3] RGB of any size -> f32[N,dim], not normalized."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         batch = torch.stack([_square(photo, self.size) for photo in photos]).sub(mean).div(std)
         return self.body(batch.to(memory_format=torch.channels_last))[-1].mean((2, 3)).numpy()
@@ -75,19 +75,19 @@ class PooledFeatures:
 def _square(photo: np.ndarray, size: int) -> Tensor:
     """The whole photo as u8[3,size,size].
 
-    Squeezed rather than letterboxed: bars around the photo cost a few points of recall.
+    Its aspect ratio changes, because padding it to a square costs a few points of recall.
     """
     square = cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(square).permute(2, 0, 1)
 
 
 def cached_features(network: PooledFeatures, records: PhotoRecords, file: Path) -> np.ndarray:
-    """f32[G,dim] of every garment's box; what ``file`` already holds is not computed again.
+    """f32[G,dim] of every garment's box; only features that ``file`` lacks are computed.
 
-    An interrupted run keeps what it has.
+    An interrupted run keeps the features saved so far.
 
     Raises:
-        PhotoError: a photo that cannot be read: a floor over fewer garments would not compare.
+        PhotoError: a photo cannot be read; a baseline on fewer garments would not be comparable.
     """
     known = _read_cache(file)
     keys = [_key(records, garment) for garment in range(len(records.garment_category))]
@@ -106,7 +106,7 @@ def cached_features(network: PooledFeatures, records: PhotoRecords, file: Path) 
 
 
 def share_photos(one: PhotoRecords, other: PhotoRecords) -> bool:
-    """Whether a photo is in both parts: then one is no test of what is learned on the other."""
+    """Whether a photo is in both splits; then one cannot test what is learned on the other."""
     first, second = ({r.path(photo) for photo in range(len(r))} for r in (one, other))
     return not first.isdisjoint(second)
 
@@ -118,7 +118,7 @@ def _window(records: PhotoRecords, garment: int) -> tuple[int, int, int, int]:
 
 
 def _key(records: PhotoRecords, garment: int) -> str:
-    """The photo's path, with the box where it is not the whole photo."""
+    """The photo's path, with the box unless it is the whole photo."""
     photo, window = records.photo_of(garment), _window(records, garment)
     path = str(records.path(photo).resolve())
     return path if window == (0, 0, *records.sizes[photo].tolist()) else f"{path}#{window}"

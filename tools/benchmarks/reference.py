@@ -1,8 +1,8 @@
-"""The same work the way torchvision's detection references do it.
+"""The same work done as in torchvision's detection references.
 
-A photo is decoded at full size by PIL, each garment is a bitmap as large as the photo, transforms
-run one after another, the model takes float photos and resizes them and the bitmaps itself, and
-pastes the masks it finds into full-size float maps, which are encoded one by one.
+PIL decodes a photo at full size, each garment is a bitmap as large as the photo, transforms run one
+after another, the model takes float photos and resizes them and the bitmaps itself, and pastes
+predicted masks into full-size float maps, which are encoded one by one.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ class ReferencePhotos(torch.utils.data.Dataset):
 
 
 def _transforms(settings: DetectorAugmentation) -> v2.Compose:
-    """The augmentation's parts that are on, as separate steps."""
+    """The enabled parts of the augmentation, as separate steps."""
     steps = []
     strengths = (settings.brightness, settings.contrast, settings.saturation, settings.hue)
     if any(strengths):
@@ -80,7 +80,7 @@ def _bitmap(garment: Garment, height: int, width: int) -> np.ndarray:
 
 
 def resizer(augmentation: DetectorAugmentation) -> GeneralizedRCNNTransform:
-    """What resizes inside the model, drawing one of the training sizes a photo."""
+    """The model's resizing transform, which draws one of the training sizes for each photo."""
     sizes, longest = list(augmentation.short_sides), augmentation.max_side
     return GeneralizedRCNNTransform(sizes, longest, PIXEL_MEAN, PIXEL_STD).train()
 
@@ -103,7 +103,7 @@ def reference_model(ours: Detector, backbone: str, short_side: int, max_side: in
 
 
 def detect(model: MaskRCNN, photo: Photo, device: torch.device) -> list[dict]:
-    """The run-length masks of what the model finds in a photo."""
+    """The run-length encoded masks of the model's detections in a photo."""
     image = v2.functional.pil_to_tensor(Image.open(photo.path).convert("RGB"))
     with torch.inference_mode():
         found = model([image.to(device).float() / 255])[0]

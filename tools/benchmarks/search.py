@@ -1,8 +1,8 @@
-"""Search of the local database beside the arithmetic it cannot do without.
+"""Search of the local database against the bare matrix product.
 
-The reference is the bare product of the queries with the same vectors, lying in memory as one
-matrix: matrix times vector for one query (the vectors are read once), blocks of a matrix product
-for many. A ratio of 1 means that mapping, filtering, ranking, exact scores and items cost nothing.
+The reference multiplies the queries with the same vectors, held in memory as one matrix: matrix
+times vector for one query (the vectors are read once), a blockwise matrix product for many. A ratio
+of 1 means that mapping, filtering, ranking, exact scores and items cost nothing.
 The reference of a filtered search is the same search without the filter.
 """
 
@@ -33,8 +33,8 @@ PRODUCT_ROWS = 4096  # a block of the reference: the quickest of 1024 to 16384
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--items", type=positive, default=200_000, help="items stored (default: 200000)")
-    add("--dimensions", type=int, default=512, help="numbers of a vector (default: 512)")
-    add("--queries", type=positive, default=256, help="queries of a batch (default: 256)")
+    add("--dimensions", type=int, default=512, help="vector length (default: 512)")
+    add("--queries", type=positive, default=256, help="queries per batch (default: 256)")
     add("--top-k", type=positive, default=10, help="items to find (default: 10)")
 
 
@@ -72,7 +72,7 @@ def _item(number: int) -> Item:
 
 
 def fill(store: Store, count: int, item: Callable[[int], Item]) -> None:
-    """Put so many items, made of their numbers, into the store with random vectors."""
+    """Fill the store with ``count`` items, made from their numbers, with random vectors."""
     for start in range(0, count, PUT_ROWS):
         items = [item(number) for number in range(start, min(start + PUT_ROWS, count))]
         store.add(items, unit_parts(len(items), store.schema, seed=start))
@@ -109,12 +109,12 @@ def _searcher(
 
 
 def _product(stored: torch.Tensor, queries: torch.Tensor) -> Callable[[int], Any]:
-    """The scores of all items, block by block, and nothing done with them."""
+    """Compute the scores of all items, block by block, and discard them."""
     if len(queries) == 1:
         return lambda _: torch.mv(stored, queries[0])
 
     def multiply(_: int) -> None:
-        # Each block's scores are let go before the next: new memory for all would slow it down.
+        # Each block's scores are freed before the next: allocating memory for all would be slower.
         for block in stored.split(PRODUCT_ROWS):
             torch.mm(queries, block.T)
 
@@ -127,7 +127,7 @@ def _in_fresh_process(measure: Callable, *arguments: Any) -> float:
 
 
 def _measure_memory(location: Path, arguments: argparse.Namespace) -> float:
-    """MiB that opening and searching add at their peak, the mapped vectors included."""
+    """Peak MiB that opening and searching add, mapped vectors included."""
     warm = torch.ones(1024, 1024)
     torch.mm(warm, warm)
     before = _peak_mib()

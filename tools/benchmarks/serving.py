@@ -1,9 +1,9 @@
-"""The search server under load: searches at several numbers of clients, photos, and abuse.
+"""The search server under load: searches by several numbers of clients, photos, bad requests.
 
-A server of its own is started on this machine over a database of random vectors, asked through
-real sockets, and stopped again; the photo is a portrait. Reported are requests a second, the median
-and the 95th percentile of the time a client waits, and the server's memory before and after many
-good and bad requests.
+Starts a server on this machine with a database of random vectors, sends it requests through real
+sockets, and stops it; the photo is a portrait. It reports requests per second, the median and the
+95th percentile of a client's waiting time, and the server's memory before and after many good and
+bad requests.
 """
 
 import argparse
@@ -42,21 +42,21 @@ Request = tuple[str, str, bytes, dict[str, str]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    clients = "numbers of clients that ask at once (default: 1,8,32)"
+    clients = "numbers of simultaneous clients (default: 1,8,32)"
     add("--items", type=positive, default=100_000, help="items stored (default: 100000)")
     add("--clients", default="1,8,32", metavar="N,...", help=clients)
-    add("--requests", type=positive, default=400, help="searches a row (default: 400)")
-    add("--photos", type=int, default=10, help="photos to look at (default: 10)")
-    add("--soak", type=int, default=2000, help="searches for the memory (default: 2000)")
+    add("--requests", type=positive, default=400, help="searches per row (default: 400)")
+    add("--photos", type=int, default=10, help="photos to upload (default: 10)")
+    add("--soak", type=int, default=2000, help="searches before memory is read (default: 2000)")
     add("--malformed", type=int, default=10_000, help="bad requests (default: 10000)")
     add(
         "--detector-weights", metavar="FILE",
-        help="find garments and describe them (default: photos are taken whole, without a model)",
+        help="detect garments and describe them (default: whole photos, without a model)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rows of timings, and the server's memory in MiB."""
+    """Measure; returns rows of timings, the server's memory in MiB and bad requests' statuses."""
     clients = [int(text) for text in arguments.clients.split(",") if text.isdecimal()]
     require(bool(clients) and min(clients) >= 1, "--clients: give numbers from 1, such as 1,8,32")
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def show(report: dict[str, Any]) -> None:
     console.print(table)
     memory = report["memory_mib"].items()
     console.print("memory: " + ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in memory))
-    console.print(f"answers to malformed requests: {report['malformed_statuses']}")
+    console.print(f"responses to malformed requests: {report['malformed_statuses']}")
 
 
 def build(location: Path, arguments: argparse.Namespace) -> list[str]:
@@ -102,25 +102,26 @@ def build(location: Path, arguments: argparse.Namespace) -> list[str]:
 
 
 def item(number: int) -> Item:
+    """The item with a number."""
     photo = f"photos/{number:08d}.jpg"
     return Item(item_key(photo, 1), photo, 1, None, f"kind {number % 12}")
 
 
 def model_flags(detector: str | None) -> list[str]:
-    """Both networks, the multitask one as shipped; or none."""
+    """The server's flags for both networks (the included multitask model), or for none."""
     if detector:
         return ["--detector-weights", detector]
     return ["--whole-photo", "--multitask-weights", "none"]
 
 
 def photo_request() -> Request:
-    """A portrait, which comes with matplotlib: noise has no garments that would take time."""
+    """A request with matplotlib's portrait, since noise has no garments that take time."""
     portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     return "POST", "/api/detect", portrait.read_bytes(), {}
 
 
 def small_photo(kind: str) -> bytes:
-    """A file of noise, ``kind`` its suffix."""
+    """The content of a file of noise; ``kind`` is its suffix."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
     picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(kind, picture)[1].tobytes()
@@ -128,7 +129,7 @@ def small_photo(kind: str) -> bytes:
 
 @contextmanager
 def serving(database: Path, *flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
-    """A server process; gives its port and itself."""
+    """Run a server process; yields its port and the process."""
     command = [sys.executable, str(SCRIPT), "--database", str(database), "--port", "0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -142,21 +143,23 @@ def serving(database: Path, *flags: str) -> Iterator[tuple[int, subprocess.Popen
 
 
 def search_request(key: str, number: int) -> Request:
+    """A search for a stored item, with weights that vary with ``number``."""
     weights = {"item": 1, "color": number % 5 / 4, "texture": 0.5, "shape": number % 3}
     return "POST", "/api/search", json.dumps({"key": key, "weights": weights}).encode(), JSON
 
 
 def repeat(requests: list[Request], count: int) -> list[Request]:
+    """``count`` requests, repeating the given ones in turn."""
     return [requests[i % len(requests)] for i in range(count)]
 
 
 def malformed(count: int) -> Iterator[Request]:
-    """Requests that nobody should send: broken JSON, wrong types, broken photos, odd paths."""
+    """Invalid requests: broken JSON, wrong types, broken photos, odd paths."""
     rng = random.Random(0)
     whole = [small_photo(kind) for kind in (".jpg", ".png", ".webp")]
 
     def cut() -> Request:
-        """A photo of which the header is whole, so that it gets as far as the decoder."""
+        """A cut-off photo with a complete header, so that it reaches the decoder."""
         data = rng.choice(whole)
         return "POST", "/api/detect", data[: rng.randrange(len(data) // 2, len(data) - 50)], {}
 
@@ -180,7 +183,11 @@ def malformed(count: int) -> Iterator[Request]:
 def load(
     port: int, requests: list[Request], clients: int
 ) -> tuple[list[float], dict[str, int], float]:
-    """Send requests over ``clients`` connections: seconds of each, answers by status, total."""
+    """Send requests over ``clients`` connections.
+
+    Returns:
+        (seconds of each request, number of responses by status, total seconds).
+    """
     seconds: list[float] = []
     statuses: dict[str, int] = {}
     guard, waiting = threading.Lock(), iter(requests)
@@ -210,12 +217,12 @@ def load(
 def send(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes, headers: dict
 ) -> str:
-    """The answer's status; the connection stays open for the next request where it can."""
+    """Send one request; returns the response's status, or the name of the connection's error."""
     try:
         connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        return str(answer.status)
+        response = connection.getresponse()
+        response.read()
+        return str(response.status)
     except (OSError, http.client.HTTPException) as error:
         connection.close()
         return type(error).__name__
@@ -235,7 +242,7 @@ def measure(case: str, port: int, requests: list[Request], clients: int) -> dict
 
 
 def resident_mib(process: subprocess.Popen) -> float:
-    """Memory of the server without what it maps from files, such as the vectors, in MiB."""
+    """The server's resident memory in MiB, without mapped files such as the vectors."""
     text = Path(f"/proc/{process.pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in text.splitlines())
     return int(fields["RssAnon"].split()[0]) / 1024

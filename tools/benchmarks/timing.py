@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, timed in turn, and how their times are told."""
+"""Times two ways of doing the same work alternately, and describes the machine."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ Way = Callable[[int], float]
 
 
 def timed(work: Callable[[int], Any], device: str = "cpu") -> Way:
-    """A Way out of a function: wall time, the accelerator's queue included."""
+    """Turn a function into a Way that returns its wall time, including queued GPU work."""
 
     def way(item: int) -> float:
         started = time.perf_counter()
@@ -28,10 +28,10 @@ def timed(work: Callable[[int], Any], device: str = "cpu") -> Way:
 
 
 def compare(ours: Way, reference: Way, *, items: int, rounds: int) -> dict[str, Any]:
-    """Time both ways over all items, ``rounds`` times, taking turns item by item.
+    """Time both ways on all items, ``rounds`` times, alternating from item to item.
 
-    Whatever else the machine does at the time slows both alike, so the ratio of one round is
-    steadier than any of its times.
+    Other load on the machine slows both equally, so the ratio of a round is more stable than its
+    times.
 
     Returns:
         median seconds per item of both ways, and of the rounds' ratios (reference / ours) the
@@ -54,7 +54,7 @@ def compare(ours: Way, reference: Way, *, items: int, rounds: int) -> dict[str, 
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Where the figures come from."""
+    """The machine's processor, cores, accelerator, threads and load."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text().splitlines() if listing.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -15,7 +15,7 @@ from tools.benchmarks.models import add_model_arguments, prepare, twins
 from tools.benchmarks.photos import add_photo_arguments, some_photos
 from tools.benchmarks.timing import compare, timed
 
-# Next to nothing, so that all steps find the same proposals; the optimizer works as hard as ever.
+# Tiny, so that all steps find the same proposals; the optimizer's work does not depend on it.
 LEARNING_RATE = 1e-9
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All photos are one batch. Ours keeps activations channels-last, as training does."""
+    """Time steps on a batch of all photos; our activations are channels-last, as in training."""
     prepare(arguments)
     with some_photos(arguments) as (records, _):
         settings = DetectorAugmentation(

@@ -1,16 +1,17 @@
 """Photos that occur twice: the same file, or the same picture resized, recompressed or mirrored.
 
-Two photos are compared by their gray thumbnails after the slow changes of brightness are taken out
-(what is left is contours) and contrast is evened out: the correlation of 8 × 8 such pixels picks
+Two photos are compared by gray thumbnails from which slow changes of brightness are removed
+(leaving contours) and whose contrast is normalized: the correlation of 8 × 8 such pixels selects
 candidates, that of 32 × 32 decides. Measured on street, phone and studio photos of 256 to 608
 pixels, 200 of each:
 
-* found are all copies at half size, with other contrast or gamma, or mirrored, and of those at JPEG
-  quality 10 97 to 100 %; at a quarter of the size and quality 30, 72 to 100 %. A copy whose border
-  is cut by more than a percent is mostly not found.
-* among all pairs of 834 street and of 3984 phone photos, one each was found, and was a copy. Among
-  5349 studio photos 43 pairs were not copies: one model, one pose, one light, another shirt. One
-  photograph recolored for several product variants counts as the same picture.
+* It finds all copies at half size, with other contrast or gamma, or mirrored; 97 to 100 % of those
+  at JPEG quality 10; and 72 to 100 % of those at a quarter of the size and quality 30. Copies with
+  more than a percent of the border cut off are mostly missed.
+* Among all pairs of 834 street photos and of 3984 phone photos it reported one pair each, both
+  copies. Among 5349 studio photos 43 reported pairs were not copies: the same model, pose and
+  light, but another shirt. A photo recolored for several product variants counts as the same
+  picture.
 """
 
 import hashlib
@@ -24,9 +25,9 @@ import numpy as np
 
 from engine.data.readers.parallel import progress_bar
 
-THUMBNAIL = 32
+THUMBNAIL = 32  # px, square
 COARSE = 8
-COARSE_SAME, SAME = 0.96, 0.97
+COARSE_SAME, SAME = 0.96, 0.97  # correlations from which coarse and full thumbnails match
 BLOCK_ELEMENTS = 1 << 24  # similarities held at a time
 MOST_PAIRS = 20_000
 
@@ -41,7 +42,7 @@ class Pair(NamedTuple):
 
 
 def file_digest(path: Path) -> bytes:
-    """Identifies a file's content."""
+    """A digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
@@ -54,8 +55,8 @@ def find_duplicates(thumbnails: np.ndarray, digests: Sequence[bytes]) -> list[Pa
         digests: N file digests.
 
     Returns:
-        Pairs in order; of a file that occurs k times, the k - 1 neighboring pairs, and its first
-        occurrence alone is compared with the other pictures. At most MOST_PAIRS of the latter.
+        Sorted pairs. A file that occurs k times gives k - 1 pairs of neighboring occurrences, and
+        only its first one is compared with other pictures. At most MOST_PAIRS of different files.
     """
     occurrences: dict[bytes, list[int]] = {}
     for index, digest in enumerate(digests):
@@ -89,7 +90,7 @@ def _same_pictures(thumbnails: np.ndarray, which: np.ndarray) -> list[Pair]:
 
 
 def _verify(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, how: str) -> list[Pair]:
-    """Those of the candidates that are alike at full resolution too."""
+    """The candidate pairs that also match at the thumbnails' full resolution."""
     pairs = []
     for start in range(0, len(first), 4096):
         a, b = first[start : start + 4096], second[start : start + 4096]
@@ -102,7 +103,7 @@ def _verify(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, how: 
 
 
 def _contours(thumbnails: np.ndarray, side: int) -> np.ndarray:
-    """float32 [N, side²], unit length: pixels less their surroundings (zeros for a flat photo)."""
+    """float32 [N, side²], unit length: pixels minus their surroundings; zeros for a flat photo."""
     vectors = np.empty((len(thumbnails), side, side), np.float32)
     for vector, thumbnail in zip(vectors, thumbnails, strict=True):
         small = cv2.resize(thumbnail.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Every photo decoded once, in worker processes: is it whole, do its annotations make sense?"""
+"""Checks every photo in worker processes: can it be decoded, are its annotations plausible?"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from engine.pixels.photos import PhotoError, read_photo
 from tools.checkup.duplicates import THUMBNAIL, file_digest
 
 BATCH = 16
-MASK_BOX_IOU = 0.5  # a mask whose extent overlaps the annotated box less is someone else's
-TWICE_IOU = 0.95  # two garments of one category that overlap more are one, annotated twice
+MASK_BOX_IOU = 0.5  # below this IoU of a mask's extent and its box, the two disagree
+TWICE_IOU = 0.95  # above this IoU, two garments of one category are one, annotated twice
 
 
 @dataclass(slots=True)
 class Finding:
-    """What one photo showed."""
+    """The result of checking one photo."""
 
     problems: list[tuple[str, str]] = field(default_factory=list)  # kind, place
     digest: bytes | None = None  # of the file; None if the photo cannot be decoded
@@ -60,9 +60,11 @@ def inspect(records: PhotoRecords, *, workers: int, title: str) -> Iterator[Find
 
 
 def check_garments(photo: Photo, name_of: Callable[[int], str]) -> list[tuple[str, str]]:
-    """What is doubtful about a photo's annotations: (kind, place) of each.
+    """The problems of a photo's annotations as (kind, place).
 
-    ``name_of``: a category's name from its number.
+    Args:
+        photo: with its garments.
+        name_of: category number -> name.
     """
     found = []
     for garment in photo.garments:
@@ -89,7 +91,7 @@ def _check_mask(garment: Garment, photo: Photo) -> list[str]:
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Overlap of boxes: float [N, M]."""
+    """IoU of xyxy boxes [N, 4] and [M, 4]: float [N, M]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(axis=2)

@@ -1,4 +1,4 @@
-"""Contact sheets: a few annotated photos of a split, and the pairs that look the same."""
+"""Contact sheets of a few annotated photos of a split, and of pairs of duplicates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +70,7 @@ def _or_gray(path: Path) -> np.ndarray:
 
 
 def _fit_all(pictures: list[np.ndarray], height: int) -> list[np.ndarray]:
-    """All pictures in the middle of cells as wide as the usual one of them needs."""
+    """Each picture centered in a cell of the given height, as wide as their median aspect ratio."""
     if not pictures:
         return []
     aspect = np.median([picture.shape[1] / picture.shape[0] for picture in pictures])

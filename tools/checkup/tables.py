@@ -1,4 +1,4 @@
-"""What a dataset is made of, as plain numbers and as tables for the terminal."""
+"""Statistics of a dataset, as plain numbers and as tables for the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ from engine.wording import printable
 SIDES = (0, 128, 256, 384, 512, 640, 800, 1024, 1536, 2048)  # pixels of the short side
 MANY_GARMENTS = 8
 BINNED = ("photos by short side", "garments by area", "photos by number of garments")
-# COCO's borders, on the areas as they are annotated.
+# COCO's limits, applied to the annotated areas.
 AREAS = {"small (< 32²)": 32**2, "medium (< 96²)": 96**2, "large": np.inf}
 BAR_WIDTH = 30
-ANSWERS = ("yes", "no", "unknown")
+STATES = ("yes", "no", "unknown")
 MOST_ATTRIBUTES = 20  # values of a group that are printed
 
 
@@ -41,10 +41,10 @@ def statistics(records: PhotoRecords) -> dict[str, Any]:
         "masks": int(records.garment_has_mask.sum()),
         "crowds": int(records.garment_crowd.sum()),
         "identities": len(np.unique(records.garment_identity[records.garment_identity >= 0])),
-        "categories": _labelled(names, np.roll(per_category, -1)[: len(names)]),
-        "photos by short side": _labelled(_side_labels(), side_counts),
-        "garments by area": _labelled(AREAS, np.bincount(areas, minlength=len(AREAS))),
-        "photos by number of garments": _labelled(
+        "categories": _by_label(names, np.roll(per_category, -1)[: len(names)]),
+        "photos by short side": _by_label(_side_labels(), side_counts),
+        "garments by area": _by_label(AREAS, np.bincount(areas, minlength=len(AREAS))),
+        "photos by number of garments": _by_label(
             _garment_labels(), np.bincount(per_photo, minlength=MANY_GARMENTS + 1)
         ),
         "attributes": attribute_counts(records),
@@ -52,20 +52,20 @@ def statistics(records: PhotoRecords) -> dict[str, Any]:
 
 
 def attribute_counts(records: PhotoRecords) -> dict[str, dict[str, dict[str, int]]]:
-    """Group -> value -> how many garments have it ("yes"), don't ("no"), or leave it "unknown"."""
+    """Group -> value -> how many garments have it ("yes"), don't ("no"), or are "unknown"."""
     matrix = records.attribute_matrix
     yes, no = (matrix == 1).sum(axis=0), (matrix == -1).sum(axis=0)
     counts = np.stack([yes, no, len(matrix) - yes - no], axis=1).tolist()
     return {
         group.name: {
-            records.attributes[a]: dict(zip(ANSWERS, counts[a], strict=True))
+            records.attributes[a]: dict(zip(STATES, counts[a], strict=True))
             for a in range(group.start, group.stop)
         }
         for group in records.attribute_groups
     }
 
 
-def _labelled(labels: Iterable[str], counts: np.ndarray) -> dict[str, int]:
+def _by_label(labels: Iterable[str], counts: np.ndarray) -> dict[str, int]:
     return dict(zip(labels, counts.tolist(), strict=True))
 
 
@@ -79,7 +79,7 @@ def _garment_labels() -> list[str]:
 
 
 def print_statistics(console: Console, splits: dict[str, dict[str, Any]]) -> None:
-    """One table with the totals, one a histogram, the splits side by side."""
+    """Print a table of totals and a table per histogram, with the splits side by side."""
     keys = ("photos", "garments", "masks", "crowds", "identities")
     totals = Table("split", *(Column(key, justify="right") for key in keys), box=box.SIMPLE_HEAD)
     for name, split in splits.items():
@@ -99,7 +99,7 @@ def _histogram_table(title: str, splits: dict[str, dict[str, int]]) -> Table:
     for name in splits:
         table.add_column(name, justify="right")
         table.add_column("")
-    # All names are shown, of the bins those between the first and last that hold any.
+    # All names are shown, but of bins only those from the first to the last that is not empty.
     labels = list(dict.fromkeys(label for split in splits.values() for label in split))
     filled = [i for i, label in enumerate(labels) if any(s.get(label) for s in splits.values())]
     if title in BINNED:
@@ -114,10 +114,10 @@ def _histogram_table(title: str, splits: dict[str, dict[str, int]]) -> Table:
 
 
 def _attribute_tables(splits: dict[str, dict[str, dict[str, dict[str, int]]]]) -> Iterator[Table]:
-    """A table a group: how many garments have each of its values, the most frequent ones first."""
+    """A table per group: how many garments have each value, most frequent first."""
     for group in dict.fromkeys(group for split in splits.values() for group in split):
         counts = {
-            name: {value: answers["yes"] for value, answers in split.get(group, {}).items()}
+            name: {value: states["yes"] for value, states in split.get(group, {}).items()}
             for name, split in splits.items()
         }
         total = Counter()
@@ -130,7 +130,7 @@ def _attribute_tables(splits: dict[str, dict[str, dict[str, dict[str, int]]]]) -
 
 
 def print_problems(console: Console, splits: dict[str, list[Problem]]) -> None:
-    """Every kind of problem with its count and its first places, faults before notes."""
+    """Print every kind of problem with its count and first examples, faults before notes."""
     for notes, title in ((False, "fault"), (True, "note")):
         columns = ("split", title, Column("count", justify="right"))
         places = Column("first places", overflow="fold")

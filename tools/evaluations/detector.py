@@ -62,10 +62,10 @@ Predictions = Mapping[int, Detections | None]
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Get the predictions (from the network or a file), judge them, print and write the result."""
+    """Get predictions from the network or a file, evaluate them, print and write the result."""
     device = start(arguments)
     alone = arguments.multitask_weights == "none"
-    sentence = "--multitask-weights: names what --weights finds, without --class-agnostic"
+    sentence = "--multitask-weights: needs --weights, and does not go with --class-agnostic"
     require(alone or (arguments.weights and not arguments.class_agnostic), sentence)
     checkpoint = load_checkpoint(arguments.weights, "detector") if arguments.weights else None
     with distributed.first_on_each_machine():
@@ -91,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             _check_categories(categories, records, arguments)
         predictions = _predict(checkpoint, records, arguments, device)
         if not class_agnostic and predictions is not None:
-            predictions = _in_numbers_of(records, predictions, categories)
+            predictions = _with_labels_of(records, predictions, categories)
             category_ids = records.category_ids
     if distributed.is_main():
         metrics = _judge(records, predictions, class_agnostic, arguments.overlap)
@@ -104,22 +104,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def _check_categories(
     categories: list[str], records: PhotoRecords, arguments: argparse.Namespace
 ) -> None:
-    # Roboflow lists a group of all categories that no garment has.
+    # Only categories in use: Roboflow also lists a supercategory that no garment has.
     annotated = [records.categories[i] for i in np.unique(records.garment_category)]
     require(
         set(annotated) <= set(categories),
         f"{arguments.weights} finds {', '.join(categories)}; {arguments.data_path} is annotated "
-        f"with {', '.join(annotated)}: use --class-agnostic to judge the boxes alone",
+        f"with {', '.join(annotated)}: use --class-agnostic to ignore categories",
     )
 
 
-def _in_numbers_of(
+def _with_labels_of(
     records: PhotoRecords, predictions: Predictions, categories: list[str]
 ) -> Predictions:
-    """The predictions with the set's labels, without those of categories that it does not have.
+    """The predictions with the dataset's labels, without categories that the dataset lacks.
 
     Args:
-        records: of the set.
+        records: of the dataset.
         predictions: with label k for ``categories[k - 1]``.
         categories: the network's, in any order.
     """
@@ -136,7 +136,7 @@ def _in_numbers_of(
 def _predict(
     checkpoint: dict, records: PhotoRecords, arguments: argparse.Namespace, device: torch.device
 ) -> Predictions | None:
-    """Every photo's detections on rank 0."""
+    """Every photo's detections on rank 0; None on the others."""
     settings = PredictSettings.as_evaluated(
         checkpoint["config"],
         short_side=arguments.short_side,
@@ -158,7 +158,7 @@ def _predict(
 def _judge(
     records: PhotoRecords, predictions: Predictions, class_agnostic: bool, overlap: float
 ) -> dict[str, Any]:
-    """All metrics, printed."""
+    """Compute and print all metrics."""
     truth, console = GroundTruth(records), Console()
     metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
     print_metrics(metrics, console)
@@ -172,8 +172,8 @@ def _judge(
     print_operating_points(points, console)
     metrics |= {"operating_points": points}
     found = {id_: d for id_, d in predictions.items() if d is not None}
-    told = all(d.attributes is not None for d in found.values())
-    if truth.has_attributes and told and not class_agnostic:
+    predicted = all(d.attributes is not None for d in found.values())
+    if truth.has_attributes and predicted and not class_agnostic:
         kinds = [kind for kind in ("box", "mask") if kind in metrics]
         described = {kind: evaluate_with_attributes(truth, found, kind=kind) for kind in kinds}
         print_with_attributes(described, console)
@@ -188,9 +188,9 @@ def _write_results(
     with replacing(path) as file:
         results = JsonList(file)
         for image_id, found in predictions.items():
-            told = to_coco_results(image_id, found, category_ids, attribute_ids) if found else ()
-            for result in told:
-                results.add(result)
+            if found:
+                for result in to_coco_results(image_id, found, category_ids, attribute_ids):
+                    results.add(result)
         results.close()
 
 
@@ -199,7 +199,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", type=Path, help="checkpoint or weights file to run")
     source.add_argument(
-        "--predictions", type=Path, help="COCO result file to judge instead of running a network"
+        "--predictions", type=Path, help="COCO result file to evaluate, instead of --weights"
     )
     data = parser.add_argument_group("dataset")
     data.add_argument("--dataset", choices=DATASETS, default="coco", help="format (default: coco)")
@@ -209,17 +209,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--images", type=Path, help="coco: folder the file names are relative to")
     parser.add_argument(
         "--multitask-weights", metavar="FILE", default="none",
-        help="multitask model's checkpoint or weights file, that helps to name the garments and "
-        "tells their attributes, as in infer.py (default: none, the detector alone)",
+        help="multitask model's checkpoint or weights file, to correct categories and predict "
+        "attributes as infer.py does (default: none, the detector alone)",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.add_argument(
-        "--class-agnostic", action="store_true", help="judge garments whatever their category"
+        "--class-agnostic", action="store_true", help="ignore categories: all are one, garment"
     )
     parser.add_argument(
         "--overlap", type=share, default=OVERLAP, metavar="0..1",
-        help="for what a score threshold shows, and for both networks together: garments whose "
-        f"masks overlap more than this are one, as in infer.py (default: {OVERLAP})",
+        help="for precision and recall at score thresholds, and for both networks together: mask "
+        f"IoU above which two detections are duplicates, as in infer.py (default: {OVERLAP})",
     )  # fmt: skip
     run = add_running(parser, batch_size=1, what="photos")
     sizes = "pixels to which a photo's short side is resized (default: as trained)"

@@ -1,4 +1,4 @@
-"""The multitask model: labels, attributes, and retrieval by its aspect vectors.
+"""The multitask model: categories, attributes, and retrieval by its aspect vectors.
 
     python tools/evaluate.py multitask --weights runs/m/checkpoint_best.pt \\
         --dataset csv:clothing csv:products --output-dir eval/
@@ -113,13 +113,13 @@ def _load_parts(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> li
 
 
 def _check_views(views: ViewRoles | None, parts: list[EvaluationPart]) -> None:
-    """A misspelled view would quietly measure nothing."""
+    """InputError for a view that no dataset has, which would silently measure nothing."""
     if views is None:
         return
     groups = [group for part in parts for group in part.labels.groups if group.name == views.column]
     known = {value for group in groups for value in group.values}
     for view in (*views.queries, views.gallery):
-        sentence = f"view {view!r}: the sets' column {views.column!r} knows {sorted(known)}"
+        sentence = f"view {view!r}: the datasets' column {views.column!r} has {sorted(known)}"
         require(view in known, sentence)
 
 
@@ -172,14 +172,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", action="extend", nargs="+", required=True,
         metavar="FORMAT:PATH[:key=value]...",
-        help="set to judge on, repeatable; keys: split and val (parts), name, category, identity, "
-        "attributes, annotations, images, mask (see train.py multitask --help)",
+        help="datasets to evaluate on; keys: split, val, name, category, identity, attributes, "
+        "annotations, images, mask (see train.py multitask --help)",
     )  # fmt: skip
-    parser.add_argument("--split", help="part of every set (default: each one's val=, or val)")
+    parser.add_argument("--split", help="split of every dataset (default: each one's val=, or val)")
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.add_argument(
         "--crop-size", type=int, metavar="N",
-        help="side of the crops in pixels (default: as trained; a third more often does better)",
+        help="side of the crops in pixels (default: as trained; a third more is often better)",
     )  # fmt: skip
     add_views(parser.add_argument_group("views of a product"))
     add_running(parser, batch_size=32, what="garments")

@@ -51,10 +51,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     words = words_of(arguments.words, finder.categories)
     specs = parse_specs(arguments.dataset)
     with distributed.first_on_each_machine():
-        sets = [load_spec(spec, arguments.split or spec.val) for spec in specs]
+        datasets = [load_spec(spec, arguments.split or spec.val) for spec in specs]
     photos = [
         ((number, category), path)
-        for category, paths in photos_by_category(sets, words).items()
+        for category, paths in photos_by_category(datasets, words).items()
         for number, path in enumerate(paths[: arguments.most])
     ]
     describer = build_describer(arguments, device)
@@ -63,17 +63,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     results = finder.find(part, keep_photo=describer is not None)
     for result in with_progress(results, len(part)):
         (_, category), *_ = result
-        counts.setdefault(category, Counter()).update(judge(result, finder, describer))
+        counts.setdefault(category, Counter()).update(count_photo(result, finder, describer))
     gathered = distributed.gather_objects(counts)
     if gathered is not None:
-        metrics = _together(gathered)
+        metrics = _sum_counts(gathered)
         _print(metrics)
         if arguments.output_dir:
             write_json(arguments.output_dir / "metrics.json", metrics)
 
 
-def judge(result: Found, finder: GarmentFinder, describer: Describer | None) -> dict[str, int]:
-    """The counts of one photo, whose key ends with the category of its garment."""
+def count_photo(
+    result: Found, finder: GarmentFinder, describer: Describer | None
+) -> dict[str, int]:
+    """The counts of one photo, whose key is (number, category of its garment)."""
     (_, category), found, photo = result
     if not isinstance(found, Detections):
         return {"photos": 1, "unreadable": 1}
@@ -89,8 +91,8 @@ def judge(result: Found, finder: GarmentFinder, describer: Describer | None) -> 
     }
 
 
-def _together(parts: list[dict[str, Counter]]) -> dict[str, dict[str, int]]:
-    """All ranks' counts by category in alphabetic order, and their sums."""
+def _sum_counts(parts: list[dict[str, Counter]]) -> dict[str, dict[str, int]]:
+    """All ranks' counts by category in alphabetical order, then their sums."""
     sums = {name: Counter() for name in [*sorted(set().union(*parts)), ALL]}
     for part in parts:
         for name, counts in part.items():
@@ -102,7 +104,7 @@ def _together(parts: list[dict[str, Counter]]) -> dict[str, dict[str, int]]:
 def _print(metrics: dict[str, dict[str, int]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="what infer.py shows")
     table.add_column("category")
-    for header in ("photos", "found by name", "nothing shown", "garments shown", "of them right"):
+    for header in ("photos", "right category", "no detection", "detections", "of them right"):
         table.add_column(header, justify="right")
     for name, row in metrics.items():
         shares = [_percent(row[count], row["photos"]) for count in ("named", "empty")]
@@ -123,11 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT:PATH[:key=value]...",
         help="photos of one garment each, with its category; as in train.py multitask --help",
     )  # fmt: skip
-    parser.add_argument("--split", help="part of every set (default: each one's val=, or val)")
+    parser.add_argument("--split", help="split of every dataset (default: each one's val=, or val)")
     add_words_flag(parser)
     parser.add_argument(
         "--most", type=positive, metavar="N",
-        help="the first so many photos of a category (default: all)",
+        help="use at most the first N photos of each category (default: all)",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, help="where to write metrics.json")
     add_detector_flags(parser)

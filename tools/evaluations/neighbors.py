@@ -1,4 +1,4 @@
-"""A page of nearest neighbors: what each aspect finds alike, to be judged by eye."""
+"""A page of each aspect's nearest neighbors, to be judged by eye."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ QUERIES = 12
 NEIGHBORS = 5
 SIDE = 112  # px of a thumbnail
 GAP = 6
-SEAM = 22  # between the aspects
+SEAM = 22  # px between the aspects
 HEADER = 34
 PAPER, INK, SAME = 255, (40, 40, 40), (30, 140, 60)
 
 
 def write_neighbors(path: Path, part: EvaluationPart, found: Descriptions) -> None:
-    """Draw a dozen garments of a set, a row each, and what every aspect finds nearest to them.
+    """Draw a dozen garments of a dataset, one row each, with each aspect's nearest neighbors.
 
-    The garments are picked at equal distances in the set's order, so that every run shows the same
-    ones. Neighbors of the same product have a green frame.
+    The garments are evenly spaced in the dataset, so that every run shows the same ones. Neighbors
+    that are the same product have a green frame.
 
     Args:
         path: of the JPEG.
-        part: the set.
-        found: its descriptions.
+        part: the dataset.
+        found: its garments' descriptions.
     """
     rows = np.unique(np.linspace(0, len(found.garments) - 1, QUERIES).round().astype(int))
     columns = 1 + NEIGHBORS * len(found.aspects)
@@ -51,7 +51,7 @@ def write_neighbors(path: Path, part: EvaluationPart, found: Descriptions) -> No
 
 
 def nearest(vectors: np.ndarray, row: int) -> np.ndarray:
-    """The rows most like ``row`` by cosine, itself left out, ties by number: i64[<= NEIGHBORS]."""
+    """Rows nearest to ``row`` by cosine, without itself, ties by number: i64[<= NEIGHBORS]."""
     (found,) = ranking.nearest(vectors[[row]], vectors, NEIGHBORS + 1)
     return found[found != row][:NEIGHBORS]
 

@@ -1,4 +1,4 @@
-"""A search: Recall@K, mAP, MRR and P@K by label, per aspect and for weights.
+"""Search: Recall@K, mAP, MRR and P@K by label, for each aspect and for weights.
 
     python tools/evaluate.py retrieval --database DB --weights item=1,color=0.5
     python tools/evaluate.py retrieval --database DB --query-views back alt1 --gallery-view main \\
@@ -13,7 +13,7 @@ column key or photo. A photo never retrieves itself. P@10 by a label is the shar
 items of other products with the query's label.
 
 --tune-weights optimizes the weights on the queries of one half of the products and reports on those
-of the other half; the gallery stays whole.
+of the other half; the gallery is not split.
 
 --protocol follows the papers, with identities and roles from --dataset:
   inshop, consumer2shop   any hit among K, whole gallery, mean over all queries; other variants of
@@ -22,12 +22,12 @@ of the other half; the gallery stays whole.
                           annotated garments or detections; a strict variant that requires
                           --min-iou of detections; a breakdown of failures. --results evaluates an
                           official result file instead; --queries and --gallery may then be the
-                          official truth files instead of --dataset
+                          official ground-truth files instead of --dataset
 Items are matched to the dataset's photos by path if the folder that the database was built from
 still exists, else by file name.
 
 --output-dir gets metrics.json (0..1) and, for deepfashion2, results_ASPECT.json in the official
-shape.
+format.
 """
 
 import argparse
@@ -47,14 +47,14 @@ from engine.judging.multitask_tables import print_neighbors
 from engine.training.meters import write_json
 from engine.wording import counted
 from retrieval.features import parse_weights
+from retrieval.loaded_items import LoadedItems, from_files, from_store, read_table
 from retrieval.store import open_database
-from retrieval.stored_set import StoredSet, from_files, from_store, read_table
 from retrieval.tuning import tune_weights
 from tools.evaluations import search_protocols
 from tools.evaluations.shared import add_views, start, views_of
 
 TUNING_QUERIES = 2000
-OWN_ANSWERS = (
+LABELS_ARE_PREDICTIONS = (
     "labels are the model's own predictions: this measures how consistent they are with its "
     "vectors, not how correct; a database built with --dataset has true labels"
 )
@@ -92,7 +92,7 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
         require(not getattr(arguments, name), f"{flag}: {goes} with --protocol")
 
 
-def _load(arguments: argparse.Namespace) -> StoredSet:
+def _load(arguments: argparse.Namespace) -> LoadedItems:
     require(
         (arguments.database is None) != (arguments.vectors is None),
         "give either --database or --vectors",
@@ -105,7 +105,7 @@ def _load(arguments: argparse.Namespace) -> StoredSet:
 
 
 def _neighbors(
-    found: StoredSet, arguments: argparse.Namespace, weights: dict[str, float] | None
+    found: LoadedItems, arguments: argparse.Namespace, weights: dict[str, float] | None
 ) -> dict[str, Any]:
     table = found.table(arguments.labels)
     roles = _roles(found, table, arguments)
@@ -115,7 +115,7 @@ def _neighbors(
     console.print(counted(len(found.items), "item"), style="bold")
     if found.labels_are_predictions and table.judged:
         metrics["labels_are_answers"] = True
-        console.print(OWN_ANSWERS)
+        console.print(LABELS_ARE_PREDICTIONS)
     if (table.identity < 0).all():
         console.print("no item has an identity: no Recall@K")
     elif not any(rows.values()):
@@ -131,12 +131,12 @@ def _neighbors(
 
 
 def _measure(
-    found: StoredSet,
+    found: LoadedItems,
     table: GarmentTable,
     roles: Roles,
     weighted: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Each aspect's numbers, and those of weights under their names."""
+    """Metrics of each aspect, and of each weighting under its name."""
     rows = {name: found.aspect(name) for name in found.schema.names}
     rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
     return {
@@ -148,44 +148,47 @@ def _measure(
 
 
 def _tune(
-    found: StoredSet, table: GarmentTable, roles: Roles, metric: str
+    found: LoadedItems, table: GarmentTable, roles: Roles, metric: str
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The weights that are best for the queries of half of the products; all numbers of the rest.
+    """Tune weights for ``metric`` on one half of the products.
 
-    Items of unknown product are divided by photo.
+    Items of unknown product are split by photo.
+
+    Returns:
+        (weights, all metrics on the queries of the other half).
     """
     group = np.where(table.identity >= 0, table.identity, table.photo)
-    coin = np.random.default_rng(0).permutation(group.max() + 1) % 2
-    half = coin[group].astype(bool)
+    side = np.random.default_rng(0).permutation(group.max() + 1) % 2
+    half = side[group].astype(bool)
 
     def measure(weights: Mapping[str, float]) -> float:
         numbers = aspect_metrics(
             found.weighted(weights),
             table,
-            _asking(roles, half),
+            _with_queries_of(roles, half),
             max_queries=TUNING_QUERIES,
         )
         if metric not in numbers:
             known = ", ".join(numbers) or "nothing"
-            raise InputError(f"--tune-weights {metric}: with these items one can measure {known}")
+            raise InputError(f"--tune-weights {metric}: these items only allow {known}")
         return numbers[metric]
 
     weights, _ = tune_weights(found.schema.names, measure)
-    return weights, _measure(found, table, _asking(roles, ~half), {"tuned": weights})
+    return weights, _measure(found, table, _with_queries_of(roles, ~half), {"tuned": weights})
 
 
-def _asking(roles: Roles, half: np.ndarray) -> Roles:
-    """The roles with the queries of one half of the items."""
+def _with_queries_of(roles: Roles, half: np.ndarray) -> Roles:
+    """The roles, with only those queries that are in one half of the items, bool[items]."""
     queries, label_queries = (side[half[side]] for side in (roles.queries, roles.label_queries))
     return replace(roles, queries=queries, label_queries=label_queries, main=roles.main[:0])
 
 
-def _roles(found: StoredSet, table: GarmentTable, arguments: argparse.Namespace) -> Roles:
+def _roles(found: LoadedItems, table: GarmentTable, arguments: argparse.Namespace) -> Roles:
     views = views_of(arguments)
     if views is not None:
         known = table.values.get(views.column, ())
         for view in (*views.queries, views.gallery):
-            sentence = f"view {view!r}: the items' {views.column!r} knows {sorted(known)}"
+            sentence = f"view {view!r}: the items' {views.column!r} has {sorted(known)}"
             require(view in known, sentence)
     roles = roles_of(table, views)
     if arguments.queries is None and arguments.gallery is None:
@@ -199,11 +202,11 @@ def _roles(found: StoredSet, table: GarmentTable, arguments: argparse.Namespace)
     return Roles(queries, gallery, queries, gallery, everything[:0])
 
 
-def _listed(path: Path, found: StoredSet) -> np.ndarray:
-    """Numbers of the items that a table lists by key or photo.
+def _listed(path: Path, found: LoadedItems) -> np.ndarray:
+    """Numbers i64[n] of the items that a table lists by key or photo.
 
     Raises:
-        InputError: no such table, no such column, or an item that is not there.
+        InputError: no such table, no such column, or an unknown item.
     """
     rows = read_table(path)
     column = next(
@@ -224,27 +227,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--database", help="folder of a database, or its Milvus URI")
     source.add_argument("--vectors", type=Path, help=".npz of vectors, instead of a database")
     source.add_argument(
-        "--items", type=Path, help="CSV, a row a vector (default: items.csv beside --vectors)"
+        "--items", type=Path,
+        help="CSV with one row per vector (default: items.csv beside --vectors)",
+    )  # fmt: skip
+    source.add_argument(
+        "--results", type=Path, help="deepfashion2: result file to evaluate instead"
     )
-    source.add_argument("--results", type=Path, help="deepfashion2: result file to judge instead")
-    roles = parser.add_argument_group("who searches whom")
+    roles = parser.add_argument_group("queries and gallery")
     add_views(roles)
-    roles.add_argument("--queries", type=Path, help="table of the items that ask")
-    roles.add_argument("--gallery", type=Path, help="table of the items searched (the others)")
-    parser.add_argument("--weights", metavar="ASPECT=NUMBER,...", help="also measure these weights")
+    roles.add_argument("--queries", type=Path, help="table of the items that are queries")
+    roles.add_argument(
+        "--gallery", type=Path, help="table of the items to search (default: all others)"
+    )
+    parser.add_argument(
+        "--weights", metavar="ASPECT=NUMBER,...", help="also evaluate these weights"
+    )
     parser.add_argument(
         "--tune-weights", nargs="?", const="R@1", metavar="METRIC",
-        help="search the weights that are best for a metric (R@1)",
+        help="find the weights that maximize a metric (default: R@1)",
     )  # fmt: skip
-    parser.add_argument("--labels", nargs="+", help="P@10 by these (category, color, pattern ...)")
+    parser.add_argument(
+        "--labels", nargs="+", help="labels for P@10 (default: those of color, texture or shape)"
+    )
     protocol = parser.add_argument_group("protocols of papers")
     add = protocol.add_argument
-    add("--protocol", choices=search_protocols.PROTOCOLS, help="measure as these papers do")
+    add("--protocol", choices=search_protocols.PROTOCOLS, help="evaluate by this protocol")
     add(
         "--dataset", metavar="FORMAT:PATH[:key=value]...",
-        help="annotated set that the items are of, for their identities and roles",
+        help="annotated dataset that the items come from, for their identities and roles",
     )  # fmt: skip
-    strict = "deepfashion2: IoU that the strict variant asks of a detection (default: 0.5)"
+    strict = "deepfashion2: IoU that the strict variant requires of a detection (default: 0.5)"
     add("--min-iou", type=float, default=0.5, metavar="0..1", help=strict)
     parser.add_argument("--output-dir", type=Path, help="where to write the results")
     parser.set_defaults(device="cpu")

@@ -16,26 +16,26 @@ from engine.data.records import PhotoRecords
 from engine.errors import InputError
 from engine.judging.multitask_tables import print_rows
 from engine.judging.ranking import nearest_on_all
-from retrieval.deepfashion2 import KS, RESULTS, Answer, judge_answers, summarize
+from retrieval.deepfashion2 import KS, RESULTS, QueryResult, evaluate_results, summarize
 from retrieval.deepfashion2_files import (
-    read_answers,
+    queries_and_gallery,
     read_gallery,
     read_queries,
-    truth_of,
-    write_answers,
+    read_results,
+    write_results,
 )
+from retrieval.loaded_items import LoadedItems
 from retrieval.protocols import CONSUMER2SHOP_KS, INSHOP_KS, image_recall
 from retrieval.store import Item
-from retrieval.stored_set import StoredSet
 
 PROTOCOLS = ("inshop", "consumer2shop", "deepfashion2")
-Load = Callable[[], StoredSet]
+Load = Callable[[], LoadedItems]
 
 
 def evaluate(
     arguments: argparse.Namespace, load: Load, weights: Mapping[str, float] | None
 ) -> dict[str, Any]:
-    """Measure by ``--protocol`` and print; all ranks call it and get the same answer."""
+    """Evaluate by ``--protocol`` and print; all ranks call it and get the same metrics."""
     console = Console(quiet=not distributed.is_main())
     if arguments.protocol == "deepfashion2":
         return _deepfashion2(arguments, load, weights, console)
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def _print_variants(console: Console, rows: dict[str, Any], ks: tuple[int, ...]) -> None:
-    """A table for each of the other recalls that ``image_recall`` gives."""
+    """Print a table for each variant of recall that ``image_recall`` returns."""
     for template in ("found_share@{}", "precision@{}", "R@{}_same_category"):
         title = "variant: " + template.replace("@{}", "").replace("_", " ")
         print_rows(console, title, rows, {template.format(k): f"@{k}" for k in ks})
@@ -69,20 +69,19 @@ def _records(arguments: argparse.Namespace, split: str | None = None) -> PhotoRe
         return load_spec(spec, part)
 
 
-def _searches(found: StoredSet, weights: Mapping[str, float] | None) -> dict[str, np.ndarray]:
+def _searches(found: LoadedItems, weights: Mapping[str, float] | None) -> dict[str, np.ndarray]:
     searches = {name: found.aspect(name) for name in found.schema.names}
     return searches | ({"weighted": found.weighted(weights)} if weights else {})
 
 
-def photo_rows(found: StoredSet, records: PhotoRecords) -> np.ndarray:
-    """int64 [items], the photo of the records that each item is on, -1 for none.
+def photo_rows(found: LoadedItems, records: PhotoRecords) -> np.ndarray:
+    """int64 [items], the index of each item's photo in the records, -1 for none.
 
-    By place, where the folder that the database was built from is still there: the splits of a
-    dataset number their photos alike. Else by name, of which the end is enough where it is
-    unmistakable.
+    Matched by path if the folder that the database was built from still exists, because the splits
+    of a dataset may use the same file names. Else by name, of which a unique ending is enough.
 
     Raises:
-        InputError: not one item is on a photo of the dataset.
+        InputError: no item is on a photo of the dataset.
     """
     names = [records.file_name_of(i) for i in range(len(records))]
     photos = [item.photo for item in found.items]
@@ -118,12 +117,12 @@ def _rows_by_name(photos: list[str], names: list[str]) -> list[int]:
 
 def _image_recall(
     vectors: np.ndarray,
-    found: StoredSet,
+    found: LoadedItems,
     queries: PhotoRecords,
     gallery: PhotoRecords,
     ks: tuple[int, ...],
 ) -> dict[str, Any]:
-    """Photos without an item find nothing: a query of them is a miss."""
+    """``image_recall`` with one item per photo; a query photo without an item is a miss."""
     sides = []
     for records in (queries, gallery):
         rows = _item_of_photo(found, records)
@@ -131,13 +130,13 @@ def _image_recall(
         first = records.garment_offsets[:-1]
         sides.append((rows, side, records.garment_identity[first], records.garment_category[first]))
     (asking, query_vectors, query_ids, query_kinds), (held, *searched) = sides
-    there = held >= 0
-    gallery_vectors, gallery_ids, gallery_kinds = (side[there] for side in searched)
-    lost = query_ids.max(initial=0) + gallery_ids.max(initial=0) + 1  # a product nobody has
+    has_item = held >= 0
+    gallery_vectors, gallery_ids, gallery_kinds = (side[has_item] for side in searched)
+    no_product = query_ids.max(initial=0) + gallery_ids.max(initial=0) + 1  # an unused number
     metrics = image_recall(
         query_vectors,
         gallery_vectors,
-        np.where(asking >= 0, query_ids, lost),
+        np.where(asking >= 0, query_ids, no_product),
         gallery_ids,
         ks=ks,
         query_categories=query_kinds,
@@ -147,12 +146,12 @@ def _image_recall(
     return metrics | {"photos_without_item": missing}
 
 
-def _item_of_photo(found: StoredSet, records: PhotoRecords) -> np.ndarray:
-    """int64 [photos], the item with the largest box on each photo, -1 without any."""
+def _item_of_photo(found: LoadedItems, records: PhotoRecords) -> np.ndarray:
+    """int64 [photos], the item with the largest box on each photo, -1 if there is none."""
     items, photos = found.items, photo_rows(found, records)
     chosen = np.full(len(records), -1, np.int64)
     order = sorted(np.flatnonzero(photos >= 0), key=lambda i: (_area(items[i]), -i))
-    chosen[photos[order]] = order  # of several the last counts
+    chosen[photos[order]] = order  # the last of a photo, the largest, is kept
     return chosen
 
 
@@ -173,20 +172,20 @@ def _deepfashion2(
         queries, gallery = read_queries(arguments.queries), read_gallery(arguments.gallery)
     else:
         records = _records(arguments)
-        queries, gallery = truth_of(records)
+        queries, gallery = queries_and_gallery(records)
     if arguments.results:
-        answers = {"results": read_answers(arguments.results)}
+        results = {"results": read_results(arguments.results)}
     else:
         found = load()
-        answers = {
-            name: answer_all(vectors, found, records)
+        results = {
+            name: search_from_user_photos(vectors, found, records)
             for name, vectors in _searches(found, weights).items()
         }
     metrics = {}
     for rule, min_iou in (("official", None), (f"IoU {arguments.min_iou:g}", arguments.min_iou)):
         rows = {
-            name: summarize(judge_answers(queries, gallery, its, min_iou=min_iou))
-            for name, its in answers.items()
+            name: summarize(evaluate_results(queries, gallery, found_by, min_iou=min_iou))
+            for name, found_by in results.items()
         }
         print_rows(console, rule, rows, {f"top{k}": f"top-{k}" for k in KS}, count="queries")
         lost = {name: row.get("lost", {}).get(f"top{KS[-1]}", {}) for name, row in rows.items()}
@@ -195,35 +194,42 @@ def _deepfashion2(
         print_rows(console, title, lost, {reason: reason.replace("_", " ") for reason in reasons})
         metrics[rule] = rows
     if arguments.output_dir and not arguments.results and distributed.is_main():
-        for name, its in answers.items():
-            write_answers(arguments.output_dir / f"results_{name}.json", its)
+        for name, found_by in results.items():
+            write_results(arguments.output_dir / f"results_{name}.json", found_by)
     return metrics
 
 
-def answer_all(vectors: np.ndarray, found: StoredSet, records: PhotoRecords) -> list[Answer]:
-    """Let every item on a user photo search the items on shop photos; all ranks call it.
+def search_from_user_photos(
+    vectors: np.ndarray, found: LoadedItems, records: PhotoRecords
+) -> list[QueryResult]:
+    """Search the items on shop photos for every item on a user photo; all ranks call it.
+
+    Args:
+        vectors: f32[n, D] of the items, ranked by inner product.
+        found: the items.
+        records: the dataset.
 
     Raises:
-        InputError: no items on user photos, or none on shop photos, an item without a box, or
+        InputError: no items on user photos or none on shop photos, an item without a box, or
             items of other categories than the dataset's.
     """
     items, photos = found.items, photo_rows(found, records)
     sources = np.array([records.source_of(i) if i >= 0 else "" for i in photos.tolist()])
     users, shops = np.flatnonzero(sources == "user"), np.flatnonzero(sources == "shop")
-    require(len(users) > 0, f"{records.root}: no item is on a user photo; nobody to search for")
-    require(len(shops) > 0, f"{records.root}: no item is on a shop photo; nothing to search")
+    require(len(users) > 0, f"{records.root}: no item is on a user photo, so no queries")
+    require(len(shops) > 0, f"{records.root}: no item is on a shop photo, so no gallery")
     for item in items:
         require(item.box is not None, f"{item.key}: has no box; this protocol needs them")
     classes = {name: number for number, name in enumerate(records.categories, 1)}
     named = {items[i].category for i in users} - {None}
     require(
         not named or not named.isdisjoint(classes),
-        f"the database's items are {', '.join(sorted(named))}; {records.root} knows "
+        f"the database's items are {', '.join(sorted(named))}; {records.root} has "
         f"{', '.join(classes)}: build it with --dataset, or with a detector of these categories",
     )
     best = nearest_on_all(vectors[users], vectors[shops], RESULTS)
     return [
-        Answer(
+        QueryResult(
             image_id=int(records.image_ids[photos[i]]),
             box=items[i].box,
             category=classes.get(items[i].category or "", 0),

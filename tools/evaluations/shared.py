@@ -1,4 +1,4 @@
-"""What the evaluations share: starting, the output folder, the flags of models and views."""
+"""Parts that the evaluations share: startup, output folder, flags of models and views."""
 
 import argparse
 
@@ -11,7 +11,7 @@ from engine.judging.aspect_metrics import ViewRoles
 
 
 def start(arguments: argparse.Namespace) -> torch.device:
-    """Join the ranks, set up logging, and make ``--output-dir`` before the work, not after it."""
+    """Join the ranks, set up logging, and create ``--output-dir`` before the work begins."""
     device = distributed.init(arguments.device)
     distributed.configure_logging()
     if arguments.output_dir and distributed.is_main():
@@ -22,14 +22,14 @@ def start(arguments: argparse.Namespace) -> torch.device:
 def add_running(
     parser: argparse.ArgumentParser, *, batch_size: int, what: str
 ) -> argparse._ArgumentGroup:
-    """The flags of running a network; ``what`` goes through it ("photos", "garments")."""
+    """Add the flags of running a network on ``what``: "photos" or "garments"."""
     run = parser.add_argument_group("running the network")
     add = run.add_argument
-    size = f"{what} a pass (default: {batch_size})"
+    size = f"{what} per pass (default: {batch_size})"
     add("-b", "--batch-size", type=int, default=batch_size, metavar="N", help=size)
-    threads = "threads that decode (default: 2)"
+    threads = "threads that decode photos (default: 2)"
     add("-j", "--workers", type=int, default=2, metavar="N", help=threads)
-    arithmetic = "of the network's arithmetic (default: fp32)"
+    arithmetic = "precision of the network's arithmetic (default: fp32)"
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=arithmetic)
     where = "where the network runs (default: auto, a GPU if there is one)"
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=where)
@@ -39,17 +39,17 @@ def add_running(
 def add_views(group: argparse._ArgumentGroup) -> None:
     """``--query-views``, ``--gallery-view`` and ``--view-column``; see ``views_of``."""
     add = group.add_argument
-    add("--query-views", nargs="+", default=[], metavar="VIEW", help="photos in these views ask")
-    add("--gallery-view", metavar="VIEW", help="photos in this view are searched")
+    add("--query-views", nargs="+", default=[], metavar="VIEW", help="views that are queries")
+    add("--gallery-view", metavar="VIEW", help="view that is the gallery")
     names = "label that names a photo's view (default: view)"
     add("--view-column", default="view", metavar="LABEL", help=names)
 
 
 def views_of(arguments: argparse.Namespace) -> ViewRoles | None:
-    """Which views of a product search which; None where the flags do not say.
+    """Which views of a product are queries and gallery; None without these flags.
 
     Raises:
-        InputError: they say one of the two alone.
+        InputError: only one of the two flags is given.
     """
     queries, gallery = arguments.query_views, arguments.gallery_view
     both = bool(queries) == (gallery is not None)

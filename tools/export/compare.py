@@ -1,4 +1,4 @@
-"""An exported model's answers against the original's."""
+"""Compares an exported model's outputs with the original's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from engine.description.multitask import Multitask
 from engine.onnx_runtime import OnnxDetector, OnnxMultitask
 from engine.wording import counted
 
-# A garment with a lower score may come and go with the score's last bit; and on the photo's right
-# and bottom border the graph sees regions under a cell wide a little differently.
-SURE = 0.1
+# Detections with lower scores are not compared: rounding may add or remove them, and the graph
+# pools regions less than a cell wide at the photo's right and bottom border slightly differently.
+MIN_SCORE = 0.1
 SAME_IOU = 0.9
-CROPS = 16  # each takes about 27 MiB on its way through a ResNet-50
+CROPS = 16  # per pass; each takes about 27 MiB in a ResNet-50
 
 
 @dataclass
 class Differences:
-    """The largest ones over all photos.
+    """The largest differences over all photos, of garments that score above MIN_SCORE.
 
     Attributes:
-        garments: of the original, all scores.
-        lost: sure garments of either that the other does not have.
-        box_px, score, mask: of sure garments that both have; mask in probability.
+        garments: how many the original detects, at any score.
+        lost: garments that only one of the two models detects.
+        box_px, score, mask: of garments that both detect; mask in probability.
         cosine: the smallest between two vectors of one aspect (1 without any).
-        probability: of any label, or of any category of a sure garment.
+        probability: of any label or category.
     """
 
     garments: int = 0
@@ -41,7 +41,7 @@ class Differences:
 
     @property
     def acceptable(self) -> bool:
-        """Whether nobody would notice: arithmetic in another order, nothing more."""
+        """Whether the differences are no larger than rounding explains."""
         boxes = self.lost == 0 and self.box_px < 0.5 and self.score < 0.005 and self.mask < 0.02
         return boxes and self.cosine > 0.9999 and self.probability < 0.005
 
@@ -50,7 +50,7 @@ class Differences:
 def compare_detectors(
     original: Callable[[list[Tensor]], list[dict]], exported: OnnxDetector, photos: Sequence[Tensor]
 ) -> Differences:
-    """Photos u8[3,H,W] through both."""
+    """Run photos u8[3,H,W] through both."""
     found = Differences()
     for photo in photos:
         compare_garments(found, original([photo])[0], exported([photo])[0])
@@ -58,14 +58,17 @@ def compare_detectors(
 
 
 def compare_garments(found: Differences, mine: dict, theirs: dict) -> None:
-    """Add one photo's: garments are the same when labels are and boxes all but are."""
+    """Add one photo's differences to ``found``.
+
+    Detections of both models are the same garment if labels agree and boxes overlap by SAME_IOU.
+    """
     found.garments += len(mine["boxes"])
     overlap = box_iou(mine["boxes"], theirs["boxes"])
     overlap *= mine["labels"][:, None] == theirs["labels"]
     pairs = overlap >= SAME_IOU
-    found.lost += int(((mine["scores"] > SURE) & ~pairs.any(1)).sum())
-    found.lost += int(((theirs["scores"] > SURE) & ~pairs.any(0)).sum())
-    rows = (pairs.any(1) & (mine["scores"] > SURE)).nonzero()[:, 0]
+    found.lost += int(((mine["scores"] > MIN_SCORE) & ~pairs.any(1)).sum())
+    found.lost += int(((theirs["scores"] > MIN_SCORE) & ~pairs.any(0)).sum())
+    rows = (pairs.any(1) & (mine["scores"] > MIN_SCORE)).nonzero()[:, 0]
     if not len(rows):
         return
     columns = overlap[rows].argmax(1)
@@ -82,7 +85,7 @@ def compare_garments(found: Differences, mine: dict, theirs: dict) -> None:
 def compare_multitask(
     original: Multitask, exported: OnnxMultitask, crops: Tensor, masks: Tensor
 ) -> Differences:
-    """Crops u8[B,3,S,S] with masks u8[B,S,S] through both, CROPS at a time."""
+    """Run crops u8[B,3,S,S] with masks u8[B,S,S] through both, CROPS at a time."""
     found = Differences()
     for images, outlines in zip(crops.split(CROPS), masks.split(CROPS), strict=True):
         mine, theirs = original.describe(images, outlines), exported.describe(images, outlines)
@@ -104,7 +107,7 @@ def _largest(a: Tensor, b: Tensor) -> float:
 
 
 def sentence(found: Differences, kind: str) -> str:
-    """For people."""
+    """The differences as text."""
     if kind == "multitask":
         boxes = f", boxes within {found.box_px:.2g} px" if found.box_px else ""
         return (
@@ -112,9 +115,9 @@ def sentence(found: Differences, kind: str) -> str:
             f"{found.probability:.2g}{boxes}"
         )
     return (
-        f"{counted(found.garments, 'garment')}; of those with a score above {SURE:g} boxes agree "
-        f"within {found.box_px:.2g} px, scores within {found.score:.2g}, masks within "
-        f"{found.mask:.2g}; {found.lost} are found by one alone"
+        f"{counted(found.garments, 'garment')}; of those with a score above {MIN_SCORE:g} boxes "
+        f"agree within {found.box_px:.2g} px, scores within {found.score:.2g}, masks within "
+        f"{found.mask:.2g}; {found.lost} are detected by only one of the models"
     )
 
 

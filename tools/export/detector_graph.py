@@ -1,11 +1,11 @@
-"""The detector as one graph of tensor operations, which ONNX can hold: one photo of any size.
+"""The detector as one graph of tensor operations for ONNX, for one photo of any size.
 
-Same arithmetic as ``engine.detection.detector.Detector``, arranged for a graph without Python:
+The same arithmetic as ``engine.detection.detector.Detector``, without Python control flow:
 
-* The photo is padded by the caller; its own size is an input, too.
-* How many proposals there are does not depend on what they say; those that are none get a score of
-  nothing.
-* Regions are pooled by one RoIAlign from one picture in which all maps lie below each other.
+* The caller pads the photo; its own size is a second input.
+* The number of proposals does not depend on their scores: discarded ones stay, with the score
+  NOTHING.
+* One RoIAlign pools all regions from one atlas, in which all feature maps are stacked vertically.
 """
 
 import torch
@@ -19,10 +19,10 @@ from engine.detection.pyramid import SAMPLES
 from engine.detection.roi_heads import BOX_POOL, BOX_WEIGHTS, MASK_POOL, MASK_SHIFT
 from engine.detection.rpn import UNIT_WEIGHTS
 
-NOTHING = -1e9  # score of a proposal that there is not
-EDGE = 2  # rows and columns by which each map goes on past its end, as the sampler does
+NOTHING = -1e9  # score of a discarded proposal
+EDGE = 2  # rows and columns that repeat each map's edge, because RoIAlign clamps samples to it
 
-Picture = tuple[Tensor, Tensor]  # of ``DetectorGraph._picture``
+Atlas = tuple[Tensor, Tensor]  # of ``DetectorGraph._atlas``
 
 
 class DetectorGraph(nn.Module):
@@ -30,7 +30,7 @@ class DetectorGraph(nn.Module):
 
     Args:
         detector: in evaluation mode.
-        mirror: average what is seen in the photo and in its mirror image.
+        mirror: average the results of the photo and its mirror image.
     """
 
     def __init__(self, detector: Detector, *, mirror: bool = False) -> None:
@@ -42,8 +42,8 @@ class DetectorGraph(nn.Module):
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
-            image: u8[3,H,W] RGB, H and W multiples of 32, the photo at the top left; what is right
-                of and below it has no influence.
+            image: u8[3,H,W] RGB, H and W multiples of 32, the photo at the top left; the padding's
+                content has no influence.
             size: i64[2], height and width of the photo.
 
         Returns:
@@ -53,17 +53,17 @@ class DetectorGraph(nn.Module):
         limit = size.flip(0).repeat(2).float()
         maps = self.detector.backbone(self._normalized(image, size))
         proposals, real = self._proposals(maps, limit)
-        pictures = [self._picture(maps)]
+        atlases = [self._atlas(maps)]
         if self.mirror:
             mirrored = self._normalized(_mirrored(image, size[1]), size)
-            pictures.append(self._picture(self.detector.backbone(mirrored)))
-        found = self._detections(pictures, proposals, real, limit)
+            atlases.append(self._atlas(self.detector.backbone(mirrored)))
+        found = self._detections(atlases, proposals, real, limit)
         if self.detector.roi_heads.mask_head is None:
             return found
         boxes, _, labels, _ = found
-        masks = self._masks(pictures[0], boxes, labels)
+        masks = self._masks(atlases[0], boxes, labels)
         if self.mirror:
-            again = self._masks(pictures[1], mirror_boxes(boxes, limit[0]), labels)
+            again = self._masks(atlases[1], mirror_boxes(boxes, limit[0]), labels)
             masks = (masks + again.flip(2)) / 2
         return *found, masks
 
@@ -74,7 +74,7 @@ class DetectorGraph(nn.Module):
         return torch.where(inside, pixels, 0.0)[None]
 
     def _proposals(self, maps: list[Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
-        """f32[R,4], best first, and bool[R]: which of them there are."""
+        """Proposals f32[R,4], best first, and bool[R], False for discarded ones."""
         rpn = self.detector.rpn
         logits, offsets = rpn.head(maps)
         scores, boxes, levels = [], [], []
@@ -94,8 +94,8 @@ class DetectorGraph(nn.Module):
         score, index = score.topk(torch.sym_min(rpn.kept_inference, score.shape[0]))
         return box[index], score > NOTHING
 
-    def _picture(self, maps: list[Tensor]) -> Picture:
-        """The maps below each other, each with its edge repeated.
+    def _atlas(self, maps: list[Tensor]) -> Atlas:
+        """The maps stacked vertically, each with its edge repeated.
 
         Returns:
             (f32[1,C,sum of heights,W], f32[levels]: the row that each begins at).
@@ -109,9 +109,9 @@ class DetectorGraph(nn.Module):
             rows = rows + features.shape[2]
         return torch.cat(parts, 2), torch.stack(first_row)
 
-    def _pool(self, picture: Picture, boxes: Tensor, bins: int) -> Tensor:
+    def _pool(self, atlas: Atlas, boxes: Tensor, bins: int) -> Tensor:
         """RoIAlign of boxes f32[R,4] on the level of their size: f32[R,C,bins,bins]."""
-        maps, first_row = picture
+        maps, first_row = atlas
         side = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
         stride = 2 ** (4 + (side / 224).log2() + 1e-6).floor()
         level = (stride[:, None] >= self.strides[1:]).sum(1)
@@ -123,13 +123,13 @@ class DetectorGraph(nn.Module):
         return roi_align(maps, regions, bins, 1.0, SAMPLES, aligned=False)
 
     def _detections(
-        self, pictures: list[Picture], proposals: Tensor, real: Tensor, limit: Tensor
+        self, atlases: list[Atlas], proposals: Tensor, real: Tensor, limit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes, scores, labels and probabilities."""
         heads = self.detector.roi_heads
-        boxes, scores = self._predict(pictures[0], proposals)
+        boxes, scores = self._predict(atlases[0], proposals)
         if self.mirror:
-            again, other_scores = self._predict(pictures[1], mirror_boxes(proposals, limit[0]))
+            again, other_scores = self._predict(atlases[1], mirror_boxes(proposals, limit[0]))
             boxes = (boxes + mirror_boxes(again, limit[0])) / 2
             scores = (scores + other_scores) / 2
         boxes = torch.minimum(boxes.clamp(min=0), limit)[:, 1:]
@@ -144,32 +144,32 @@ class DetectorGraph(nn.Module):
         kept = kept[few]
         return boxes[kept], scores[kept], labels[kept] + 1, probabilities[kept]
 
-    def _predict(self, picture: Picture, proposals: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, atlas: Atlas, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes f32[R,1+C,4] and scores f32[R,1+C] of proposals f32[R,4]."""
         heads = self.detector.roi_heads
-        features = heads.box_head(self._pool(picture, proposals, BOX_POOL))
+        features = heads.box_head(self._pool(atlas, proposals, BOX_POOL))
         logits, offsets = heads.box_predictor(features)
         offsets = offsets.view(len(offsets), -1, 4)
         return decode_boxes(offsets, proposals[:, None], BOX_WEIGHTS), logits.softmax(1)
 
-    def _masks(self, picture: Picture, boxes: Tensor, labels: Tensor) -> Tensor:
+    def _masks(self, atlas: Atlas, boxes: Tensor, labels: Tensor) -> Tensor:
         heads = self.detector.roi_heads
-        # One region more, taken off again: runtimes stumble over convolutions of nothing.
+        # One extra region, removed below: runtimes fail at convolutions of empty batches.
         boxes = torch.cat((boxes, boxes.new_tensor([[0.0, 0.0, 32.0, 32.0]])))
         labels = torch.cat((labels, labels.new_zeros(1)))
         logits = heads.mask_predictor(
-            heads.mask_head(self._pool(picture, boxes - MASK_SHIFT, MASK_POOL))
+            heads.mask_head(self._pool(atlas, boxes - MASK_SHIFT, MASK_POOL))
         )
         chosen = logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
         return chosen[:-1, 0].sigmoid()
 
 
 def _mirrored(image: Tensor, width: Tensor) -> Tensor:
-    """The photo at the left of u8[3,H,W] mirrored where it lies."""
+    """u8[3,H,W] with its leftmost ``width`` columns, the photo, mirrored in place."""
     x = torch.arange(image.shape[2], device=image.device)
     return image.index_select(2, torch.where(x < width, width - 1 - x, x))
 
 
 def _apart(boxes: Tensor, group: Tensor, limit: Tensor) -> Tensor:
-    """Boxes, none beyond the limit, moved so far that those of different groups cannot overlap."""
+    """Boxes within ``limit``, shifted by group so that boxes of different groups cannot overlap."""
     return boxes + (group * (limit.max() + 1))[:, None]

@@ -1,4 +1,4 @@
-"""The multitask model as a graph with named outputs, which ONNX can hold."""
+"""The multitask model as a graph with named outputs for ONNX."""
 
 from torch import Tensor, nn
 

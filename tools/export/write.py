@@ -1,4 +1,4 @@
-"""Models to ONNX files."""
+"""Writes models as ONNX files."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from tools.export.multitask_graph import MultitaskGraph
 
 OPSET = 20
 KEPT = ("kind", "config", "categories", "category_ids", "attributes", "labels")
-# Sizes of the examples. The exported ones are free, but an example of 1 would fix them.
+# Sizes of the example inputs. The exported sizes are dynamic, but an example of 1 would fix them.
 BATCH = 2
 EXAMPLE = (5 * SIZE_DIVISOR, 7 * SIZE_DIVISOR)
 
@@ -81,7 +81,7 @@ def _write(
             output_names=output_names,
             dynamic_shapes=dynamic_shapes,
             opset_version=OPSET,
-            optimize=False,  # slow, and ONNX Runtime does all of it when it loads the file
+            optimize=False,  # slow, and ONNX Runtime optimizes when it loads the file
             verbose=False,
         )
     program.model.metadata_props[METADATA] = json.dumps(metadata)
@@ -91,7 +91,7 @@ def _write(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of its own deprecated parts and steps; nothing a reader could act on."""
+    """Silence the exporter, which logs its steps and warns of its own deprecated parts."""
     names = ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,11 +1,11 @@
-// The search page. What is searched for lives in `state` and in the address bar; everything on the
-// page is drawn from it. Only this server is ever asked.
+// The search page. The current search is in `state` and in the address bar, and everything on the
+// page is drawn from it. All requests go to this server.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const STEP = 24; // results at first, and for each "Show more"
 const MOST = 192;
-const MOST_VALUES = 80; // that a filter shows at once; typing finds the others
+const MOST_VALUES = 80; // a filter shows at once; typing finds the others
 const SLOW = 4000; // milliseconds after which waiting is explained
 
 const state = { query: null, weights: {}, categories: new Set(), attributes: new Map(), k: STEP };
@@ -30,7 +30,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// Talking to the server.
+// Requests to the server.
 
 async function ask(path, body) {
   const options = body === undefined ? {} : {
@@ -41,7 +41,7 @@ async function ask(path, body) {
     try {
       answer = await fetch(path, options);
     } catch {
-      throw new Failure("The server does not answer. Is it still running?");
+      throw new Failure("The server does not respond. Is it still running?");
     }
     if (await tryAgain(answer.status, answer.headers.get("Retry-After"), tries)) continue;
     return read(answer.status, await answer.text());
@@ -63,7 +63,7 @@ function read(status, text) {
   try {
     answer = text ? JSON.parse(text) : null;
   } catch {
-    throw new Failure("The server sent something strange. Reload the page", status);
+    throw new Failure("The server sent an invalid response. Reload the page", status);
   }
   if (status < 200 || status > 299) throw new Failure(answer?.detail ?? `Error ${status}`, status);
   return answer;
@@ -78,7 +78,7 @@ async function send(file) {
   }
 }
 
-// fetch() tells nothing about how much has been sent.
+// XMLHttpRequest, because fetch() does not report upload progress.
 function sendOnce(file) {
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();
@@ -104,7 +104,7 @@ function logIn() {
         body: JSON.stringify({ token: $("token").value }),
       }).catch(() => null);
       if (!answer?.ok) {
-        $("login-error").textContent = answer ? "That is not the token." : "The server does not answer.";
+        $("login-error").textContent = answer ? "That is not the token." : "The server does not respond.";
         return;
       }
       $("token").value = $("login-error").textContent = "";
@@ -112,14 +112,14 @@ function logIn() {
       $("login").close();
       done();
     };
-    // Closed by Escape it comes back: whatever the page has asked waits for the token.
+    // If closed by Escape, the dialog reopens, because pending requests need the token.
     $("login").onclose = () => asking && $("login").showModal();
     $("login").showModal();
   });
   return asking;
 }
 
-// A photo comes in.
+// Uploading a photo.
 
 let slow = 0;
 function say(text, share) {
@@ -138,9 +138,9 @@ let turn = 0;
 async function take(file) {
   if (!file) return;
   complain("");
-  await started; // a photo may be dropped before it is known what the server takes
-  if (!stats) return complain("The server did not answer. Reload the page.");
-  if (!stats.uploads.possible) return complain("This server takes no photos. Start from a stored garment.");
+  await started; // a photo may be dropped before the server's limits are known
+  if (!stats) return complain("The server did not respond. Reload the page.");
+  if (!stats.uploads.possible) return complain("This server accepts no photos. Start from a stored garment.");
   const most = stats.uploads.most_bytes;
   if (file.size > most) return complain(`The photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Choose a smaller one.`);
   const mine = ++turn;
@@ -154,7 +154,7 @@ async function take(file) {
     if (mine !== turn) return; // another photo was chosen meanwhile
     if (upload) URL.revokeObjectURL(upload.url);
     upload = { url, answer, end: Date.now() + 1000 * answer.expires_in };
-    // The largest garment is what most people have come for.
+    // Most people search for the largest garment.
     const largest = answer.garments.reduce((one, other) => (area(other) > area(one) ? other : one));
     go({ handle: largest.handle });
   } catch (error) {
@@ -162,7 +162,7 @@ async function take(file) {
     complain(error.message);
     drawQuery();
   } finally {
-    if (upload?.url !== url) URL.revokeObjectURL(url); // the browser keeps the photo as long
+    if (upload?.url !== url) URL.revokeObjectURL(url); // else the browser keeps the photo in memory
     if (mine === turn) {
       clearTimeout(slow);
       $("work").hidden = true;
@@ -171,7 +171,7 @@ async function take(file) {
 }
 
 function preview(url) {
-  show(url, "The photo that is being looked at");
+  show(url, "The photo being searched for garments");
   $("stage").hidden = false;
   $("photo").parentElement.classList.add("working");
   $("caption").textContent = "";
@@ -185,7 +185,7 @@ function show(url, about, size) {
   photo.hidden = false;
   if (photo.getAttribute("src") !== url) photo.src = url;
   photo.alt = about;
-  // Known before the picture has loaded, so that outlines lie where they belong at once.
+  // Set before the picture has loaded, so that outlines are in the right place at once.
   photo.style.aspectRatio = size ? `${size.width} / ${size.height}` : "auto";
 }
 
@@ -238,7 +238,7 @@ function draw() {
   refresh();
 }
 
-// What is searched for.
+// The query.
 
 function drawQuery() {
   const garment = upload?.answer.garments.find((one) => one.handle === state.query?.handle);
@@ -266,7 +266,7 @@ function drawUpload(chosen) {
   const until = new Date(end).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   $("caption").textContent =
     (answer.whole_photo ? "No garment was recognized, so the whole photo is the query. " : "") +
-    `Not stored: the server forgets this photo's garments at ${until}. A link works until then.`;
+    `Not stored: the server keeps this photo's garments until ${until}. Links work until then.`;
   drawOutlines(answer, chosen);
   drawGarments(answer, chosen);
   drawFacts(chosen.colors, Object.entries(chosen.labels).map(([group, values]) => [
@@ -287,7 +287,7 @@ const SVG = "http://www.w3.org/2000/svg";
 function drawOutlines(answer, chosen) {
   const svg = $("outlines");
   svg.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
-  // Small garments lie on top, so that each can be pointed at.
+  // Small garments are drawn on top, so that each can be clicked.
   const sorted = [...answer.garments].sort((one, other) => area(other) - area(one));
   for (const garment of sorted) {
     const path = document.createElementNS(SVG, "path");
@@ -361,7 +361,7 @@ async function drawStored(key) {
   }
 }
 
-// Whatever a database keeps with an item, only what looks like colors is drawn.
+// `extra` may hold anything; only a valid list of colors is drawn.
 const colorsOf = (list) => list.filter((one) => /^#[0-9a-f]{6}$/.test(one?.hex) && typeof one.share === "number");
 
 const picture = (key, size) => `/api/photo/${encodeURIComponent(key)}?size=${size}`;
@@ -423,7 +423,7 @@ function filter(name, values, picked) {
       };
       return make("label", {}, input, value, make("span", { class: "number" }, number.toLocaleString()));
     }));
-    if (!found.length) options.textContent = "Nothing of this name";
+    if (!found.length) options.textContent = "Nothing with this name";
   };
   draw("");
   const list = make("div", { class: "options", role: "group", "aria-label": plain(name) }, options);
@@ -471,7 +471,7 @@ function clearFilters() {
   filtersChanged();
 }
 
-// Results. One request at a time; while it runs, only the newest wish is kept.
+// Results. One request at a time; while it runs, only the newest further one is kept.
 
 let running = false;
 let again = false;
@@ -492,7 +492,7 @@ async function search() {
   if (!state.query) return showExamples();
   $("results-title").textContent = "Similar garments";
   const weights = Object.fromEntries(Object.entries(state.weights).filter(([, weight]) => weight > 0));
-  if (!Object.keys(weights).length) return showNothing("Nothing to go by", "Move at least one slider up.", "Reset", resetWeights);
+  if (!Object.keys(weights).length) return showNothing("All weights are 0", "Move at least one slider up.", "Reset", resetWeights);
   const attributes = Object.fromEntries([...state.attributes].map(([name, values]) => [name, [...values]]));
   const wanted = { ...state.query, weights, categories: [...state.categories], attributes, k: state.k };
   const waiting = setTimeout(() => $("results").classList.add("busy"), 300);
@@ -510,7 +510,7 @@ async function search() {
 }
 
 function showSearchError(error) {
-  if (error.status === 410) showNothing("This upload has been forgotten", "Uploaded photos are not kept. Drop the photo again.", "Choose a photo", () => $("file").click());
+  if (error.status === 410) showNothing("This upload has expired", "Uploaded photos are not kept. Drop the photo again.", "Choose a photo", () => $("file").click());
   else if (error.status === 404) showNothing("This garment is no longer in the database", "It may have been removed since the link was made.", "Start again", startAgain);
   else showNothing("The search did not work", error.message, "Try again", refresh);
 }
@@ -519,8 +519,8 @@ const startAgain = () => go(null);
 
 function showHits(hits, weights, spent) {
   const filtered = state.categories.size || [...state.attributes.values()].some((values) => values.size);
-  if (!hits.length && filtered) return showNothing("Nothing passes these filters", "Fewer filters find more.", "Clear filters", clearFilters);
-  if (!hits.length) return showNothing("Nothing else is stored", "Add photos with tools/build_database.py.");
+  if (!hits.length && filtered) return showNothing("Nothing passes these filters", "Remove a filter to find more.", "Clear filters", clearFilters);
+  if (!hits.length) return showNothing("The database holds no other garment", "Add photos with tools/build_database.py.");
   $("nothing").hidden = true;
   $("status").textContent = `the ${hits.length} most similar, in ${spent} ms`;
   place(hits.map((hit) => {
@@ -566,7 +566,7 @@ function cardOf(item) {
   let card = cards.get(item.key);
   if (card) return card;
   const title = item.category ?? "garment";
-  // The title is the item's category; the model's own word beside it would only confuse.
+  // The title is the item's category; the model's predicted one beside it would only confuse.
   const { described_category: _, ...attributes } = item.attributes;
   const what = Object.entries(attributes).map(([name, value]) => word(name, value)).join(" · ");
   const pick = make("button", { type: "button", class: "pick", "aria-label": `Search with this: ${title} ${what}` });
@@ -585,7 +585,7 @@ function cardOf(item) {
     pick.append(image, make("span", { class: "hint" }, "More like this"));
   } else bare();
   const score = make("span", { class: "score" });
-  const bars = make("ul", { class: "bars", "aria-label": "Likeness" });
+  const bars = make("ul", { class: "bars", "aria-label": "Similarity" });
   const name = make("p", { class: "name" }, make("span", { title }, title), score);
   const body = make("div", { class: "body" }, name, make("p", { class: "what", title: what }, what), bars);
   card = { element: make("li", { class: "card" }, pick, body), score, bars };
@@ -610,7 +610,7 @@ function drawBars(card, aspects, weights) {
   });
 }
 
-// Cards that stay glide to their new places.
+// Cards that remain move smoothly to their new places.
 function place(wanted) {
   const box = $("results");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches || wanted.length > 2 * STEP;
@@ -637,7 +637,7 @@ function resetWeights() {
   refresh();
 }
 
-// Everything that can happen.
+// Event handlers and startup.
 
 function listen() {
   $("choose").onclick = () => $("file").click();
@@ -709,7 +709,7 @@ async function start() {
   try {
     stats = await ask("/api/stats");
   } catch (error) {
-    return showNothing("The server does not answer properly", error.message, "Reload", () => location.reload());
+    return showNothing("The server does not respond properly", error.message, "Reload", () => location.reload());
   }
   $("size").textContent = `${stats.items.toLocaleString()} garment${stats.items === 1 ? "" : "s"}`;
   $("drop").hidden = !stats.uploads.possible;

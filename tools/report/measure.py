@@ -1,4 +1,4 @@
-"""How long a network takes and how much memory its work needs, measured."""
+"""Measures the latency and memory of a network."""
 
 import os
 import statistics
@@ -21,8 +21,8 @@ class Measured:
         median_ms, fastest_ms: wall time of a call.
         runs: calls timed.
         weights_mib: parameters and buffers.
-        peak_mib: most memory that the call's own tensors took at once, on top of the weights. On a
-            CPU what the arithmetic library keeps for itself is not in it.
+        peak_mib: most memory that the call's own tensors took at once, on top of the weights. On
+            CPUs the arithmetic libraries' internal buffers are not counted.
     """
 
     median_ms: float
@@ -34,7 +34,7 @@ class Measured:
 
 @torch.inference_mode()
 def measure(model: torch.nn.Module, inputs: tuple[Any, ...], runs: int) -> Measured:
-    """Time ``model(*inputs)`` after a warm-up, and once more watch what it allocates."""
+    """Time ``model(*inputs)`` after a warm-up, and measure the memory of one further call."""
     device = next(model.parameters()).device
     weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
 
@@ -63,8 +63,8 @@ def _peak_on_gpu(call: Callable[[], None]) -> int:
 
 
 def peak_on_cpu(call: Callable[[], None]) -> int:
-    """Most bytes of tensors alive at once among those that a call made."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it complains where there is no GPU
+    """Peak bytes of the tensors that a call creates."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it warns that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as watch:
         call()
     events = watch.profiler.kineto_results.events()

@@ -1,4 +1,4 @@
-"""The networks a report can be about, built by name, with something to call them with."""
+"""Builds the networks to report on by name, with inputs to call them with."""
 
 import argparse
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ class Network:
     """A network to report on.
 
     Attributes:
-        title: for people.
-        model: the whole, in evaluation mode.
-        inputs: what to call it with.
-        body: the part of it that makes maps of a f32[1,3,H,W] picture, with its pyramid.
-        size: (height, width) of the picture.
+        title: shown in the report.
+        model: the whole network, in evaluation mode.
+        inputs: arguments for a call.
+        body: the part that computes feature maps of a f32[1,3,H,W] picture, with its pyramid.
+        size: (height, width) of the picture in pixels.
     """
 
     title: str
@@ -54,10 +54,10 @@ def names() -> list[str]:
 
 
 def build(arguments: argparse.Namespace) -> Network:
-    """The network that the command line asks for, as changed by --drop-last and --dilate.
+    """The network that the command line names, modified by --drop-last and --dilate.
 
     Raises:
-        InputError: an unknown name, unfitting weights, or a change that it does not allow.
+        InputError: an unknown name, weights that do not match, or an impossible modification.
     """
     name = arguments.network
     changes = arguments.drop_last is not None or arguments.dilate
@@ -73,7 +73,7 @@ def build(arguments: argparse.Namespace) -> Network:
 
 
 def noise(size: tuple[int, int]) -> Tensor:
-    """u8[3,H,W]: a picture of nothing, the same every time."""
+    """u8[3,H,W]: random pixels, the same every time."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(256, (3, *size), dtype=torch.uint8, generator=generator)
 
@@ -97,7 +97,7 @@ def _torchvision(arguments: argparse.Namespace) -> Network:
     else:
         if name in models.list_models(module=models.segmentation):
             options["weights_backbone"] = None
-        if name in ("googlenet", "inception_v3"):  # heads that only training uses; a slow start
+        if name in ("googlenet", "inception_v3"):  # auxiliary heads are for training; slow to build
             options |= {"aux_logits": False, "init_weights": False}
         size = arguments.size or _trained_size(name)
         model = models.get_model(name, **options).eval()
@@ -108,10 +108,10 @@ def _torchvision(arguments: argparse.Namespace) -> Network:
 
 
 def _load(model: nn.Module, path: Path, name: str) -> None:
-    """Fill in a state dict, which may lack the classifier.
+    """Load a state dict, which may lack the classifier.
 
     Raises:
-        InputError: it is another network's.
+        InputError: it belongs to another network.
     """
     try:
         found = model.load_state_dict(read_state(path), strict=False)
@@ -124,7 +124,7 @@ def _load(model: nn.Module, path: Path, name: str) -> None:
 
 
 def _trained_size(name: str) -> tuple[int, int]:
-    """The side of the square that torchvision's own weights were evaluated at."""
+    """(height, width) at which torchvision evaluates its own weights."""
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     size = getattr(transforms, "crop_size", None) or transforms.resize_size
     return size[0], size[0]
@@ -173,7 +173,7 @@ def _multitask(arguments: argparse.Namespace) -> Network:
         config = checkpoint["config"]
         model = build_multitask_from_checkpoint(checkpoint)
     else:
-        # DeepFashion's questions: 50 categories, 1000 attributes.
+        # DeepFashion's labels: 50 categories, 1000 attributes.
         groups = (
             LabelGroup("category", tuple(map(str, range(50))), True),
             LabelGroup("attributes", tuple(map(str, range(1000))), False),

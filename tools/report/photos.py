@@ -1,4 +1,4 @@
-"""Photos that a network is tried on, as ``--photos`` names them."""
+"""Reads the photos given as ``--photos``."""
 
 import sys
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from engine.wording import printable
 
 
 def read_photos(named: Sequence[str], short_side: int) -> list[tuple[np.ndarray, Size]]:
-    """The photos that can be read; the others are named on stderr.
+    """Read photos; those that cannot be read are listed on stderr.
 
     Args:
         named: files, folders and patterns.
-        short_side: pixels that each keeps at least, where it has them.
+        short_side: pixels that the short side keeps, if it has as many.
 
     Returns:
         Photos u8[H,W,3] and their full (width, height): they may have been decoded smaller.
 
     Raises:
-        InputError: not one can be read.
+        InputError: none can be read.
     """
     root, names = find_photos(named)
     photos = []

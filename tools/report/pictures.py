@@ -18,9 +18,9 @@ MOST_BARS = 40
 
 
 def draw_costs(path: Path, rows: Sequence[LayerCost], title: str) -> None:
-    """Multiply-accumulates and parameters of every layer, in order of execution, and their sums.
+    """Draw MACs and parameters of every layer, in order of execution, and their sums.
 
-    Of deep networks neighboring layers share a bar.
+    In deep networks neighboring layers share a bar.
     """
     groups = _grouped(rows)
     labels = [group[0].name or "(itself)" for group in groups]
@@ -40,7 +40,7 @@ def draw_costs(path: Path, rows: Sequence[LayerCost], title: str) -> None:
 
 
 def _grouped(rows: Sequence[LayerCost]) -> list[list[LayerCost]]:
-    """Layers under common paths, as deep as there is room for bars."""
+    """Group layers by the deepest common paths that give at most MOST_BARS groups."""
     for depth in range(8, 0, -1):
         groups: dict[str, list[LayerCost]] = {}
         for row in rows:
@@ -52,7 +52,7 @@ def _grouped(rows: Sequence[LayerCost]) -> list[list[LayerCost]]:
 
 
 def _named(prefix: str, group: list[LayerCost]) -> list[LayerCost]:
-    """The group with its common path as the name of its first."""
+    """The group, with its first layer renamed to the common path."""
     first = group[0]
     renamed = LayerCost(prefix, first.kind, first.output, first.parameters, first.macs)
     return [renamed, *group[1:]]
@@ -61,13 +61,13 @@ def _named(prefix: str, group: list[LayerCost]) -> list[LayerCost]:
 def draw_fields(
     path: Path, found: Sequence[Field], influences: Sequence[np.ndarray], title: str
 ) -> None:
-    """Heat maps of what changes each map's middle; a frame around what could in theory.
+    """Draw each map's effective receptive field as a heat map, and the theoretical one as a frame.
 
     Args:
-        path: where to.
+        path: of the PNG.
         found: the maps' fields.
-        influences: f64[H,W] each, the largest 1.
-        title: above it all.
+        influences: f64[H,W] each, scaled to a maximum of 1.
+        title: of the figure.
     """
     height, width = influences[0].shape
     each = min(max(3.2 * width / height, 2), 4)
@@ -75,7 +75,7 @@ def draw_fields(
         1, len(found), figsize=(each * len(found), 4), squeeze=False, layout="constrained"
     )
     for axis, field, influence in zip(axes[0], found, influences, strict=True):
-        # The square root shows the faint outskirts, too.
+        # The square root makes the faint surroundings visible.
         axis.imshow(np.sqrt(influence), cmap="magma", vmin=0, vmax=1)
         height, width = field.size
         corner = (field.columns[0] - 0.5, field.rows[0] - 0.5)

@@ -1,4 +1,4 @@
-"""Costs and fields as tables, on the terminal and in files."""
+"""Costs and receptive fields as tables, on the terminal and in files."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ ORDERS = {
 
 
 def print_costs(console: Console, rows: Sequence[LayerCost], order: str, top: int) -> None:
-    """The first layers in an order and what the others add up to."""
+    """Print the first ``top`` layers in an order, and the sums of the others and of all."""
     ordered = sorted(rows, key=ORDERS[order])
     macs = sum(row.macs for row in rows)
     table = Table("layer", "kind", "output", box=None)
@@ -51,7 +51,7 @@ def _sum(rows: Iterable[LayerCost], what: str) -> int:
 
 
 def print_fields(console: Console, found: Sequence[Field], effective: dict[str, float]) -> None:
-    """What the last map of every stride sees."""
+    """Print the receptive field of the last map of every stride."""
     table = Table("last layer of its stride", "kind", box=None)
     for title in ("map", "stride", "sees", "visibly"):
         table.add_column(title, justify="right")
@@ -72,17 +72,17 @@ def _by(sizes: tuple[int, int]) -> str:
 
 
 def print_measured(console: Console, measured: Measured, batch: int, threads: int | None) -> None:
-    """One line: time per call and memory, and under what conditions."""
+    """Print a line with time per call, memory and conditions."""
     where = counted(threads, "thread") if threads else "a GPU"
     console.print(
-        f"measured: {measured.median_ms:,.1f} ms a call (median of {measured.runs}, fastest "
+        f"measured: {measured.median_ms:,.1f} ms per call (median of {measured.runs}, fastest "
         f"{measured.fastest_ms:,.1f}) with batch {batch} on {where}; weights "
         f"{measured.weights_mib:,.1f} MiB, at most {measured.peak_mib:,.1f} MiB more while it runs"
     )
 
 
 def write_costs(path: Path, rows: Sequence[LayerCost]) -> None:
-    """A row a layer, in order of execution."""
+    """Write a row per layer, in order of execution."""
     _write(path, [
         {
             "layer": row.name,
@@ -97,7 +97,7 @@ def write_costs(path: Path, rows: Sequence[LayerCost]) -> None:
 
 
 def write_fields(path: Path, found: Sequence[Field]) -> None:
-    """A row a layer: what its middle position sees."""
+    """Write a row per layer: the receptive field of its middle position."""
     _write(path, [
         {
             "layer": field.name,

@@ -1,4 +1,4 @@
-"""A contact sheet of a search: a row a query, its picture first, then what was found."""
+"""A contact sheet of a search: one row per query, with its picture followed by its hits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,24 +22,24 @@ MOST_QUERIES = 200  # a taller picture than this many rows is opened by few view
 
 
 def write_sheet(
-    path: Path, answers: Sequence[tuple[Query, Sequence[Hit]]], root: str | None
+    path: Path, results: Sequence[tuple[Query, Sequence[Hit]]], root: str | None
 ) -> None:
-    """Draw it as a PNG (or JPEG, by the suffix); photos that are gone become placeholders.
+    """Draw results as a PNG (or JPEG, by the suffix); missing photos become placeholders.
 
     Args:
         path: of the picture.
-        answers: queries and their hits, the first MOST_QUERIES of them.
-        root: folder of the database's photos; None where nobody knows.
+        results: queries and their hits; the first MOST_QUERIES are drawn.
+        root: folder of the database's photos; None if unknown.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the picture cannot be written.
     """
-    answers = answers[:MOST_QUERIES]
-    columns = 1 + max((len(hits) for _, hits in answers), default=0)
+    results = results[:MOST_QUERIES]
+    columns = 1 + max((len(hits) for _, hits in results), default=0)
     width = columns * (CELL_WIDTH + GAP) + GAP
     row_height = PICTURE_HEIGHT + LINES * LINE + 2 * GAP
-    sheet = Image.new("RGB", (width, max(len(answers), 1) * row_height + GAP), PAPER)
-    for row, (query, hits) in enumerate(answers):
+    sheet = Image.new("RGB", (width, max(len(results), 1) * row_height + GAP), PAPER)
+    for row, (query, hits) in enumerate(results):
         _cell(sheet, GAP, GAP + row * row_height, _query_picture(query, root), _query_lines(query))
         for column, hit in enumerate(hits, 1):
             x, y = GAP + column * (CELL_WIDTH + GAP), GAP + row * row_height
@@ -71,11 +71,11 @@ def _hit_lines(hit: Hit) -> list[str]:
 def _cell(
     sheet: Image.Image, x: int, y: int, picture: np.ndarray | None, lines: Sequence[str]
 ) -> None:
-    """A picture, centered in its well, and its caption."""
+    """Draw a picture, centered in its cell at (x, y), and its caption."""
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((x, y, x + CELL_WIDTH - 1, y + PICTURE_HEIGHT - 1), WELL)
     if picture is None:
-        pen.text((x + CELL_WIDTH / 2, y + PICTURE_HEIGHT / 2), "photo not there", SOFT,
+        pen.text((x + CELL_WIDTH / 2, y + PICTURE_HEIGHT / 2), "photo missing", SOFT,
                  _font(), anchor="mm")  # fmt: skip
     else:
         fitted = _fit(picture)
@@ -89,7 +89,7 @@ def _cell(
 
 
 def _fit(picture: np.ndarray) -> np.ndarray:
-    """At most the well's size; small crops are enlarged up to twofold to be seen."""
+    """Resize to fit a cell; small crops are enlarged at most twofold."""
     height, width = picture.shape[:2]
     factor = min(CELL_WIDTH / width, PICTURE_HEIGHT / height, 2)
     size = max(round(width * factor), 1), max(round(height * factor), 1)
@@ -102,7 +102,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 def _shorten(text: str) -> str:
-    """The text's beginning and end where all of it is too wide."""
+    """The text, its middle replaced by an ellipsis if it is too wide."""
     font = _font()
     while font.getlength(text) > CELL_WIDTH and len(text) > 4:
         middle = len(text) // 2

@@ -20,8 +20,8 @@ STATIC = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-ABOUT = """Send a photo to learn its garments; search the stored garments by one of them, or by a
-stored one, with a weight for each aspect. Every refusal is `{"detail": "one sentence"}`."""
+ABOUT = """Send a photo to detect its garments; search the stored garments by one of them, or by a
+stored one, with a weight for each aspect. Every error is `{"detail": "one sentence"}`."""
 
 logger = logging.getLogger("weft")
 
@@ -33,11 +33,11 @@ def create_app(
 
     Args:
         service: what it serves.
-        token: wanted from clients of the API; None for none.
-        hosts: names it answers to; None for any.
+        token: required from clients of the API; None for none.
+        hosts: host names that requests may use; None for any.
     """
     queues = Queues(service.limits)
-    # The usual viewers of the API's description load their code from other hosts; ours doesn't.
+    # No Swagger UI or ReDoc: they load their code from other hosts; tools.server.docs does not.
     app = FastAPI(title="Weft", version="1", description=ABOUT, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, limits=service.limits, hosts=hosts, token=token)
     add_queries(app, service, queues)
@@ -81,4 +81,4 @@ def _add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": "The server failed; its log says why"}, 500)
+        return JSONResponse({"detail": "The server failed; see its log"}, 500)

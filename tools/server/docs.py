@@ -1,6 +1,6 @@
-"""The API's description as one plain page, made of its OpenAPI document.
+"""The API's documentation as one plain page, made from its OpenAPI document.
 
-The usual viewers load their code from other hosts, which this server's page never asks.
+The usual viewers load their code from other hosts; pages of this server load nothing from others.
 """
 
 import json
@@ -21,8 +21,8 @@ FRAME = """<!doctype html>
 <main>
 <h1>{title} API</h1>
 <p>{about}</p>
-<p>The same for programs: <a href="/openapi.json">openapi.json</a>.
-For people: <a href="/">the search page</a>.</p>
+<p>Machine-readable: <a href="/openapi.json">openapi.json</a>.
+<a href="/">Search page</a>.</p>
 {operations}
 </main>
 </body>
@@ -31,7 +31,7 @@ For people: <a href="/">the search page</a>.</p>
 
 
 def to_html(document: Json) -> str:
-    """A section per operation: what it does, what it takes and gives, with examples."""
+    """A section per operation: description, parameters, responses, examples."""
     operations = [
         _operation(document, path, method, operation)
         for path, methods in document["paths"].items()
@@ -53,13 +53,13 @@ def _operation(document: Json, path: str, method: str, operation: Json) -> str:
         parts.append(_table("Parameters", rows))
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         parts.append(_content(document, f"Body, {kind}", content))
-    parts.append(_table("Answers", [
-        (status, answer.get("description", ""), "") for status, answer in
+    parts.append(_table("Responses", [
+        (status, response.get("description", ""), "") for status, response in
         sorted(operation["responses"].items())
     ]))  # fmt: skip
-    success = next((a for s, a in operation["responses"].items() if s.startswith("2")), {})
+    success = next((r for s, r in operation["responses"].items() if s.startswith("2")), {})
     for kind, content in success.get("content", {}).items():
-        parts.append(_content(document, f"Answer, {kind}", content))
+        parts.append(_content(document, f"Response, {kind}", content))
     return f"<section>{''.join(parts)}</section>"
 
 

@@ -1,8 +1,8 @@
-"""What stands before the API: who may ask, how much they may send, and headers for browsers.
+"""Checks before every request: access, body size, and security headers for browsers.
 
-Browsers reach a server on this machine on behalf of any page they show. Hence a page of another
-site is not answered (its ``Sec-Fetch-Site`` gives it away), nor is a foreign host name that was
-made to point here (DNS rebinding), and the headers keep others from embedding what is served.
+A browser can send requests to a server on this machine on behalf of any page it shows. So requests
+from pages of other sites are refused (``Sec-Fetch-Site`` identifies them), as are foreign host
+names that point here (DNS rebinding), and headers keep other sites from embedding these pages.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tools.server.limits import Limits, Refusal
 
 COOKIE = "weft_session"
 UPLOAD = "/api/detect"
-OPEN = frozenset({"/api/health", "/api/session"})  # for those without a token
+OPEN = frozenset({"/api/health", "/api/session"})  # need no token
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -37,13 +37,13 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware around everything the server answers.
+    """ASGI middleware that checks every request and adds headers to every response.
 
     Args:
-        app: what it guards.
+        app: the application behind it.
         limits: on requests' bodies.
-        hosts: names the server answers to, without port; None for any.
-        token: wanted for the API; None for none.
+        hosts: host names that requests may use, without port; None for any.
+        token: required for the API; None for none.
     """
 
     def __init__(
@@ -78,25 +78,27 @@ class Guard:
                 limit = self.limits.upload_bytes
             refuse_long(headers.get("content-length", ""), limit)
         except Refusal as refusal:
-            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
-            await answer(scope, receive, send_with_headers)
+            response = JSONResponse(
+                {"detail": refusal.detail}, refusal.status_code, refusal.headers
+            )
+            await response(scope, receive, send_with_headers)
             return
         bounded = bounded_body(receive, limit, self.limits.body_seconds)
         await self.app(scope, bounded, send_with_headers)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self.hosts is not None and host_name(headers.get("host", "")) not in self.hosts:
-            raise Refusal(403, "This server answers only under its own name; see --host")
+            raise Refusal(403, "This server accepts only its own host name; see --host")
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         follows_link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if foreign and not follows_link:
-            raise Refusal(403, "Requests from pages of other sites are not answered")
+            raise Refusal(403, "Requests from pages of other sites are refused")
         path = scope["path"]
-        wanted = path.startswith("/api/") and path not in OPEN
-        if wanted and self.token is not None and not self._knows_token(headers):
+        needs_token = path.startswith("/api/") and path not in OPEN
+        if needs_token and self.token is not None and not self._has_token(headers):
             raise Refusal(401, "Send the server's token: Authorization: Bearer TOKEN")
 
-    def _knows_token(self, headers: Headers) -> bool:
+    def _has_token(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and same(given.strip().encode(), self.token):
             return True
@@ -108,13 +110,13 @@ class Guard:
 
 
 def same(given: bytes, secret: bytes) -> bool:
-    """Compare in a time that tells nothing about the secret, its length included."""
+    """Compare in a time that reveals nothing about the secret, not even its length."""
     digests = (hashlib.sha256(text).digest() for text in (given, secret))
     return hmac.compare_digest(*digests)
 
 
 def session_of(token: bytes) -> bytes:
-    """What the page's cookie holds in place of the token, which it does not give away."""
+    """The value of the page's cookie, from which the token cannot be derived."""
     return hmac.new(token, b"weft page", "sha256").hexdigest().encode()
 
 
@@ -126,30 +128,31 @@ def host_name(host: str) -> str:
 
 
 def refuse_long(declared: str, limit: int) -> None:
-    """Refusal 413 where a Content-Length already tells of too much."""
+    """Refusal 413 if the declared Content-Length exceeds the limit in bytes."""
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise too_long(limit)
 
 
 def too_long(limit: int) -> Refusal:
+    """The refusal of a body above a limit in bytes."""
     size = f"{limit / (1 << 20):.0f} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
     return Refusal(413, f"More than {size} were sent; send a smaller file")
 
 
 def bounded_body(receive: Receive, limit: int, seconds: float) -> Callable[[], Awaitable[Any]]:
-    """``receive`` that raises Refusal for a body too long (413) or too slow (408)."""
-    total, end, whole = 0, time.monotonic() + seconds, False
+    """Wrap ``receive``: raises Refusal for a body too long (413) or too slow (408)."""
+    total, end, complete = 0, time.monotonic() + seconds, False
 
     async def bounded() -> MutableMapping[str, Any]:
-        nonlocal total, whole
-        if whole:  # waiting for the client to leave may take as long as it likes
+        nonlocal total, complete
+        if complete:  # waiting for the client to disconnect has no time limit
             return await receive()
         try:
             message = await asyncio.wait_for(receive(), max(end - time.monotonic(), 0.001))
         except TimeoutError:
             raise Refusal(408, "The request did not arrive in time; try again") from None
         total += len(message.get("body", b""))
-        whole = not message.get("more_body", False)
+        complete = not message.get("more_body", False)
         if total > limit:
             raise too_long(limit)
         return message

@@ -1,4 +1,4 @@
-"""What is remembered of uploaded photos: the vectors of their garments, for a while."""
+"""Keeps the vectors of uploaded garments in memory for a while."""
 
 import secrets
 import threading
@@ -10,15 +10,15 @@ import numpy as np
 
 
 class Handles:
-    """Vectors under names that cannot be guessed.
+    """Vectors under handles that cannot be guessed.
 
-    The oldest go first when there are too many; all go when their time is up, used or not, so that
-    the order of arrival is the order of expiry.
+    Each expires after a fixed time, whether used or not, so they expire in the order of arrival; if
+    there are too many, the oldest is dropped.
 
     Args:
-        count: at most so many.
+        count: maximum number of vectors.
         seconds: for which each is kept.
-        clock: seconds that only grow.
+        clock: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Handles:
             return len(self._kept)
 
     def put(self, vector: np.ndarray) -> str:
-        """Remember f32[D]; returns its handle."""
+        """Keep a vector f32[D]; returns its handle."""
         handle = secrets.token_urlsafe(16)
         with self._guard:
             self._kept[handle] = self._clock() + self.seconds, vector.copy()
@@ -42,7 +42,7 @@ class Handles:
         return handle
 
     def get(self, handle: str) -> np.ndarray | None:
-        """The vector f32[D], or None when it has expired or never was."""
+        """The vector f32[D]; None if it has expired or never existed."""
         with self._guard:
             self._expire()
             return self._kept.get(handle, (0, None))[1]

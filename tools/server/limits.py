@@ -1,4 +1,4 @@
-"""How much a client may ask of the server, and the one form that refusals take."""
+"""Limits of what clients may send, and the exception for refused requests."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ class Limits:
 
     Attributes:
         upload_bytes: of a photo's file.
-        upload_pixels: of a photo, known from its header before anything is decoded.
+        upload_pixels: of a photo, checked in its header before decoding.
         json_bytes: of any other request.
-        body_seconds: in which a request's body must have arrived.
-        waiting_photos, waiting_searches: requests that may wait for their turn.
-        handles: garments of uploaded photos to remember.
-        handle_seconds: for which they are remembered.
+        body_seconds: within which a request's body must have arrived.
+        waiting_photos, waiting_searches: requests that may wait in a queue.
+        handles: garments of uploaded photos whose vectors are kept.
+        handle_seconds: for which they are kept.
         thumbnail_bytes: of thumbnails kept in memory.
     """
 
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Refusal(HTTPException):
-    """An answer other than the wanted one: ``{"detail": sentence}`` with an HTTP status."""
+    """A refused request: answered with an HTTP status and ``{"detail": sentence}``."""
 
     def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
         headers = None if retry_after is None else {"Retry-After": str(retry_after)}

@@ -1,4 +1,4 @@
-"""Thumbnails of stored photos: found by key only, below one folder only, made small in memory."""
+"""Thumbnails of stored photos, which are looked up by key and below one folder only."""
 
 import threading
 from collections import OrderedDict
@@ -16,15 +16,15 @@ from tools.server.limits import Refusal
 JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 OUTSIDE = "No photo below the database's folder"
 BORDER = 0.06  # around a garment's box, as a share of its longer side
-SHAPE = 4 / 5  # width to height of the page's cards
+SHAPE = 4 / 5  # width / height of the page's cards
 
 
 class Pictures:
     """Thumbnails of the photos below a folder.
 
     Args:
-        root: the folder, or None where the server does not know it.
-        kept_bytes: of thumbnails that are kept, those longest unused leaving first.
+        root: the folder; None if unknown.
+        kept_bytes: size of the cache of thumbnails; the least recently used are dropped.
     """
 
     def __init__(self, root: Path | None, kept_bytes: int) -> None:
@@ -37,7 +37,7 @@ class Pictures:
         """JPEG of a garment, or of the whole photo, whose longer side is at most ``size`` pixels.
 
         Raises:
-            Refusal: 404 where there is no such photo any more, or it lies outside the folder.
+            Refusal: 404 if the photo no longer exists or is outside the folder.
         """
         path = self._find(item.photo)
         name = (item.photo, None if whole else item.box, size, path.stat().st_mtime_ns)
@@ -53,7 +53,7 @@ class Pictures:
         return data
 
     def _find(self, photo: str) -> Path:
-        """The file of a stored photo. What databases say is not trusted either."""
+        """The file of a stored photo. Names in a database are not trusted, either."""
         if self.root is None:
             raise Refusal(404, "The server does not know where the photos are; see --photos")
         try:
@@ -75,7 +75,7 @@ class Pictures:
 
 
 def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
-    """JPEG of a photo around a box (xyxy in pixels; None: all of it), at most ``size`` pixels long.
+    """JPEG of a photo around a box (xyxy in pixels; None: all of it), longer side <= ``size`` px.
 
     Raises:
         PhotoError: the photo cannot be read.
@@ -90,9 +90,9 @@ def draw(path: Path, box: tuple[float, ...] | None, size: int) -> bytes:
 
 
 def around(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A window around the box, of the shape of a card as far as the photo reaches.
+    """A window f64[4] around a box f64[4] (both xyxy), of a card's shape, within the photo.
 
-    All of the photo where the box shows nothing of it.
+    The whole photo if the box is invalid or outside of it.
     """
     full = np.array([width, height], np.float64)
     start, end = box[:2].clip(0, full), box[2:].clip(0, full)

@@ -1,4 +1,4 @@
-"""Masks as polygons that a page can draw: few corners, near enough to the eye."""
+"""Masks as polygons for the page: few corners, visually close to the mask."""
 
 import cv2
 import numpy as np
@@ -6,20 +6,20 @@ import numpy as np
 from engine.pixels.masks import RLE, decode_crop
 
 TOLERANCE = 0.004  # of the garment's longer side, between the smoothed border and the polygon
-SMOOTHING = 0.006  # of the same: a detector's masks are coarse, and enlarged they show steps
+SMOOTHING = 0.006  # of the longer side: a detector's masks are coarse and show steps if enlarged
 SMALLEST = 0.002  # of the mask's area; smaller specks and holes are left out
 
 
 def to_polygons(rle: RLE) -> list[list[list[float]]]:
-    """Rings of x, y in pixels of the photo, largest first; inside by the even-odd rule.
+    """Rings of x, y in pixels of the photo, largest first; the inside follows the even-odd rule.
 
-    Without a ring for an empty mask, or one too small to draw.
+    Empty for an empty mask, or one too small to draw.
     """
     crop, x0, y0 = decode_crop(rle)
     if crop.size == 0:
         return []
     longest = 2 * max(crop.shape)
-    # Twice as large, so that the contour, which runs through pixel centers, follows the border.
+    # Enlarged twofold, so that contours, which run through pixel centers, follow the border.
     border = 3 + round(3 * SMOOTHING * longest)
     large = np.pad(crop * np.uint8(255), border).repeat(2, axis=0).repeat(2, axis=1)
     smooth = cv2.GaussianBlur(large, (0, 0), max(SMOOTHING * longest, 1.5)) > 127

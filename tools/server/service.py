@@ -1,4 +1,4 @@
-"""What the API does, apart from HTTP: detect, search, look up, count."""
+"""The API's work without HTTP: detect, search, look up, count."""
 
 import threading
 import time
@@ -16,24 +16,24 @@ from tools.server.handles import Handles
 from tools.server.limits import Limits, Refusal
 from tools.server.pictures import Pictures
 from tools.server.polygons import box_polygon, to_polygons
-from tools.server.vision import Sight, Vision
-from tools.server.words import SearchRequest
+from tools.server.schemas import SearchRequest
+from tools.server.vision import DescribedPhoto, Vision
 
 EXAMPLES = 12
-LOOKED_AT = 8 * EXAMPLES  # garments, of which the largest become examples
-COUNTS_STALE = 60  # seconds after which a database that has changed is counted anew
-Answer = dict[str, Any]
+EXAMPLE_CANDIDATES = 8 * EXAMPLES  # garments, of which the largest become examples
+COUNTS_STALE = 60  # seconds after which a changed database is counted again
+Json = dict[str, Any]
 Result = TypeVar("Result")
 
 
 class Service:
-    """A database, what sees photos, and what is remembered of them. Methods run on any thread.
+    """A database, the models, and the vectors of uploaded garments. Methods run on any thread.
 
     Args:
         store: the database, open for reading.
-        vision: None where uploads are not taken.
+        vision: the models; None if uploads are not accepted.
         pictures: of the stored photos.
-        limits: of everything.
+        limits: of the server.
     """
 
     def __init__(
@@ -42,36 +42,44 @@ class Service:
         self.store, self.vision, self.pictures, self.limits = store, vision, pictures, limits
         self.handles = Handles(limits.handles, limits.handle_seconds)
         self._guard = threading.Lock()
-        self._counts: Answer | None = None
+        self._counts: Json | None = None
         self._counted: tuple[float, Hashable] = 0.0, None  # when, and which version
 
-    def detect(self, data: bytes) -> Answer:
-        """Find the garments on a photo and remember their vectors."""
+    def detect(self, data: bytes) -> Json:
+        """Detect the garments in a photo (its file's content) and keep their vectors.
+
+        Raises:
+            Refusal: 409 without models, else as ``Vision.describe``.
+        """
         if self.vision is None:
-            raise Refusal(409, "This server takes no photos: it was started without models")
-        sight = self.vision.look(data)
-        whole = not sight.categories
+            raise Refusal(409, "This server accepts no photos: it was started without models")
+        described = self.vision.describe(data)
+        whole = not described.categories
         return {
-            "width": sight.found.width,
-            "height": sight.found.height,
+            "width": described.found.width,
+            "height": described.found.height,
             "expires_in": self.limits.handle_seconds,
             "whole_photo": whole,
-            "garments": [self._garment(sight, i, whole) for i in range(len(sight.found))],
+            "garments": [self._garment(described, i, whole) for i in range(len(described.found))],
         }
 
-    def _garment(self, sight: Sight, i: int, whole: bool) -> Answer:
-        found = sight.found
+    def _garment(self, described: DescribedPhoto, i: int, whole: bool) -> Json:
+        found = described.found
         outline = to_polygons(found.masks[i]) if found.masks is not None else []
         return {
-            "handle": self.handles.put(sight.vectors[i]),
-            "category": None if whole else sight.categories[i],
+            "handle": self.handles.put(described.vectors[i]),
+            "category": None if whole else described.categories[i],
             "score": None if whole else round(float(found.scores[i]), 4),
             "box": [round(float(value), 2) for value in found.boxes[i]],
             "outline": outline or box_polygon(found.boxes[i]),
-        } | sight.descriptions[i].to_plain()
+        } | described.descriptions[i].to_plain()
 
-    def search(self, wanted: SearchRequest) -> Answer:
-        """Rank the stored garments."""
+    def search(self, wanted: SearchRequest) -> Json:
+        """Rank the stored garments.
+
+        Raises:
+            Refusal: 404 for an unknown key, 410 for an expired handle, 422 for invalid weights.
+        """
         started = time.perf_counter()
         weights = self._weights(wanted.weights)
         vector, exclude = self._query(wanted)
@@ -95,17 +103,17 @@ class Service:
         return weights
 
     def _query(self, wanted: SearchRequest) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The vector f32[D], and the keys that are no answer to it."""
+        """The query vector f32[D], and the keys to exclude from its results."""
         if wanted.handle is not None:
             vector = self.handles.get(wanted.handle)
             if vector is None:
-                raise Refusal(410, "This upload has been forgotten; send the photo again")
+                raise Refusal(410, "This upload has expired; send the photo again")
             return vector, ()
         self.item(wanted.key)
         return self._read(lambda: self.store.vectors([wanted.key]))[0], (wanted.key,)
 
     def item(self, key: str) -> Item:
-        """A stored garment."""
+        """A stored garment; Refusal 404 for an unknown key."""
         (item,) = self._read(lambda: self.store.get([key]))
         if item is None:
             raise Refusal(404, "No garment has this key")
@@ -115,11 +123,12 @@ class Service:
         """JPEG of a stored garment, or of the photo it is on."""
         return self.pictures.thumbnail(self.item(key), size, whole)
 
-    def health(self) -> Answer:
+    def health(self) -> Json:
+        """The number of items, if the database can be read."""
         return {"status": "ok", "items": self._read(self.store.count)}
 
-    def stats(self) -> Answer:
-        """What there is to search by; counting takes a while, so it is not done every time."""
+    def stats(self) -> Json:
+        """Counts of items and labels, and limits; counts are cached, since they take a while."""
         with self._guard:
             now, version = time.monotonic(), self._read(self.store.version)
             counted_at, counted = self._counted
@@ -127,7 +136,7 @@ class Service:
                 self._counts, self._counted = self._read(self._count), (now, version)
             return self._counts
 
-    def _count(self) -> Answer:
+    def _count(self) -> Json:
         categories, attributes = self.store.labels()
         keys = self.store.keys()
         uploads = {
@@ -147,29 +156,29 @@ class Service:
         }
 
     def _examples(self, keys: list[str]) -> list[Item]:
-        """From all over the database, and large in their photos: shoes far away invite nobody."""
-        places = np.linspace(0, len(keys) - 1, min(LOOKED_AT, len(keys))).astype(int)
+        """Items from all over the database with large boxes, which make attractive examples."""
+        places = np.linspace(0, len(keys) - 1, min(EXAMPLE_CANDIDATES, len(keys))).astype(int)
         found = [item for item in self.store.get([keys[place] for place in places]) if item]
         stretches = [part for part in np.array_split(np.arange(len(found)), EXAMPLES) if len(part)]
         return [max((found[i] for i in part), key=_area) for part in stretches]
 
     def _read(self, read: Callable[[], Result]) -> Result:
-        """Requests are checked before; what goes wrong then is the database's fault."""
+        """Call ``read``; its errors are the database's, since the request was checked before."""
         try:
             return read()
         except InputError as error:
-            sentence = "The database cannot be read now; the server's log says why"
+            sentence = "The database cannot be read now; see the server's log"
             raise Refusal(503, sentence, retry_after=10) from error
 
 
 def _area(item: Item) -> float:
-    """Of its box; an item without one fills its photo."""
+    """The area of an item's box; infinite without one, since the item fills its photo."""
     if item.box is None:
         return np.inf
     x1, y1, x2, y2 = item.box
     return (x2 - x1) * (y2 - y1)
 
 
-def _hit(hit: Hit) -> Answer:
+def _hit(hit: Hit) -> Json:
     aspects = {name: round(value, 4) for name, value in hit.aspects.items()}
     return {"item": asdict(hit.item), "score": round(hit.score, 4), "aspects": aspects}

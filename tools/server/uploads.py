@@ -1,4 +1,4 @@
-"""An uploaded photo: judged by its content and its header, decoded only when both are fine."""
+"""Uploaded photos: checked by content and header before they are decoded."""
 
 import io
 from collections.abc import Callable
@@ -15,24 +15,24 @@ NAME = "the photo"
 
 @dataclass(slots=True)
 class Upload:
-    """A decoded photo: u8[h,w,3] RGB, upright, perhaps smaller than its full size."""
+    """A decoded photo, possibly reduced."""
 
-    photo: np.ndarray
-    width: int  # full size
+    photo: np.ndarray  # u8[h,w,3] RGB, upright
+    width: int  # full size in pixels
     height: int
 
 
 def open_upload(data: bytes, limits: Limits, short_side: Callable[[int, int], int]) -> Upload:
-    """Decode a photo that a stranger sent.
+    """Decode an untrusted photo.
 
     Args:
-        data: its file.
+        data: its file's content.
         limits: on its pixels.
-        short_side: from (width, height) to the pixels that the short side must keep; JPEGs are
-            decoded no larger than this needs.
+        short_side: (width, height) -> pixels that the short side must keep; JPEGs are decoded only
+            as large as needed.
 
     Raises:
-        Refusal: 413 for too many pixels, 422 for anything that is not a whole photo.
+        Refusal: 413 for too many pixels, 422 for anything that is not a complete photo.
     """
     if not data:
         raise Refusal(422, "The photo is empty; send the file's content as the request's body")

@@ -1,4 +1,4 @@
-"""One uploaded photo -> its garments, through the code that builds databases."""
+"""The garments of an uploaded photo, described with the code that builds databases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ MOST_GARMENTS = 30
 
 
 @dataclass(slots=True)
-class Sight:
-    """What was seen in a photo.
+class DescribedPhoto:
+    """The garments of a photo.
 
     Attributes:
-        found: its garments, or where none was recognized the whole photo as one.
-        categories: a garment's, each; empty for the whole photo.
-        descriptions: a garment's, each.
+        found: the garments; the whole photo as one if none was recognized.
+        categories: of each garment; empty for the whole photo.
+        descriptions: of each garment.
         vectors: f32[N,D].
     """
 
@@ -34,10 +34,10 @@ class Sight:
 
 
 class Vision:
-    """The networks, ready for photos. One thread at a time.
+    """The networks, ready for photos; for one thread at a time.
 
     Args:
-        finder: the detector; None: every photo is taken as a whole.
+        finder: the detector; None: every photo is one garment.
         embedder: of the database's features.
         limits: on photos.
     """
@@ -47,11 +47,11 @@ class Vision:
     ) -> None:
         self.finder, self.embedder, self.limits = finder, embedder, limits
 
-    def look(self, data: bytes) -> Sight:
-        """See what is on a photo.
+    def describe(self, data: bytes) -> DescribedPhoto:
+        """Detect and describe the garments in a photo.
 
         Args:
-            data: the photo's file.
+            data: the content of the photo's file.
 
         Raises:
             Refusal: it is too large, or not a photo.
@@ -65,11 +65,11 @@ class Vision:
             if len(garments):
                 found, names = garments, self.finder.categories
         found, descriptions, vectors = self.embedder.describe(photo, found, names)
-        if not len(found):  # nothing that the multitask model sees, too
+        if not len(found):  # the multitask model recognized none of the detections
             found, names = whole_photo(None, full_size), []
             found, descriptions, vectors = self.embedder.describe(photo, found, names)
         own = [names[label - 1] for label in found.labels] if names else []
-        return Sight(found, own, descriptions, vectors)
+        return DescribedPhoto(found, own, descriptions, vectors)
 
     def _short_side(self, width: int, height: int) -> int:
         if self.finder is None:

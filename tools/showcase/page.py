@@ -1,4 +1,4 @@
-"""demo/index.html: what the demonstration's steps found, each with the command that found it."""
+"""Writes demo/index.html: the results of the demo's steps, each with its command."""
 
 import html
 import json
@@ -13,15 +13,15 @@ from engine.wording import counted
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SHOWN = 5  # photos with their garments
-LABELS = ("category", "color", "pattern", "gender")  # of each garment, as far as the model says
+LABELS = ("category", "color", "pattern", "gender")  # shown if the model predicts them
 ASPECTS = ("item", "color", "texture", "shape")
 
 
 def write_page(output: Path, commands: Mapping[str, str]) -> Path:
-    """Write the page from what the steps left in the folder.
+    """Write the page from the files that the steps wrote.
 
     Args:
-        output: the demonstration's folder.
+        output: the demo's folder.
         commands: step -> the command line as typed.
 
     Returns:
@@ -47,7 +47,7 @@ def write_page(output: Path, commands: Mapping[str, str]) -> Path:
 
 
 def choose(photos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The real photos, then those with most garments the detector is sure of; SHOWN in all."""
+    """SHOWN photos: the real ones first, then those with the highest sums of scores."""
     real = [photo for photo in photos if photo["photo"].startswith("portrait/")]
     rest = [photo for photo in photos if photo not in real]
     rest.sort(key=lambda photo: -sum(garment["score"] for garment in photo["garments"]))
@@ -75,7 +75,7 @@ def _photo(photo: dict[str, Any]) -> str:
 
 def _garment(garment: dict[str, Any]) -> str:
     labels = garment.get("labels", {})
-    told = [
+    predicted = [
         f"{html.escape(labels[group][0]['value'])} {labels[group][0]['probability']:.0%}"
         for group in LABELS
         if group in labels
@@ -86,7 +86,7 @@ def _garment(garment: dict[str, Any]) -> str:
     )
     return (
         f"<li><b>{html.escape(garment['category'])}</b> {garment['score']:.0%} {colors}"
-        f"<br><small>{' · '.join(told)}</small></li>"
+        f"<br><small>{' · '.join(predicted)}</small></li>"
     )
 
 
@@ -94,8 +94,8 @@ def _search(name: str, command: str) -> str:
     aspect = name.partition(" ")[2].partition("=")[0]
     return (
         f"<h3>by {aspect}</h3><pre>{html.escape(command)}</pre>"
-        f'<img class="sheet" src="search/{aspect}.png" alt="the garment and what is most like it '
-        f'by {aspect}">'
+        f'<img class="sheet" src="search/{aspect}.png" alt="the garment and the most similar '
+        f'ones by {aspect}">'
     )
 
 

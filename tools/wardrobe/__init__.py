@@ -1,1 +1,1 @@
-"""Parts of ``tools/make_wardrobe.py``: the people, the clothes, the places and the camera."""
+"""Parts of ``tools/make_wardrobe.py``: people, clothes, places and the camera."""

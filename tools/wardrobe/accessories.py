@@ -1,4 +1,4 @@
-"""Things that hang clothes or get in their way: hangers, bags, phones, what stands in front."""
+"""Things that hold clothes or occlude them: hangers, bags, phones, foreground objects."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""From what the renderer knows to a DeepFashion2 annotation: polygons, boxes, landmarks, flags.
+"""Makes DeepFashion2 annotations from the painted scene: polygons, boxes, landmarks, flags.
 
 Coordinates in annotations count from the photo's corner: pixel i covers i .. i + 1.
 """
@@ -10,14 +10,14 @@ from tools.wardrobe.canvas import Canvas, garment_of, owner_code
 from tools.wardrobe.garments import Garment
 from tools.wardrobe.patterns import Cut
 
-# A garment with less than this in sight is not annotated: nobody could outline it.
+# A garment with less than this visible is not annotated, since its outline is unclear.
 SMALLEST_SHARE, SMALLEST_AREA = 0.04, 40
 
 
 def annotate_item(
     canvas: Canvas, owner: int, garment: Garment, cut: Cut, viewpoint: int
 ) -> dict | None:
-    """One ``itemN`` entry, or None when too little of the garment is in sight.
+    """One ``itemN`` entry, or None if too little of the garment is visible.
 
     Args:
         canvas: the finished painting. owner: the garment's number in it.

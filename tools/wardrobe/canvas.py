@@ -1,4 +1,4 @@
-"""The photo in the making: paints shapes over one another and remembers what each pixel shows."""
+"""The photo under construction: shapes painted over each other, and what each pixel shows."""
 
 from dataclasses import dataclass
 
@@ -74,7 +74,8 @@ class Canvas:
         Args:
             region: where. alpha: 255 covers fully. color: what.
             owner: ``owner_code`` of what is painted, or ``NOBODY``.
-            counts: False for linings, which the body hides by nature and not by accident.
+            counts: whether to record the pixels in ``covered``; False for linings, which a body
+                always hides, so that this is no occlusion.
         """
         x0, y0, x1, y1 = region
         weight = alpha.astype(np.float32) * (1 / 255)
@@ -101,7 +102,7 @@ class Canvas:
         self.darken(region, coverage(fallen, region), reach, strength * self.light.shadow)
 
     def darken(self, region: Region, mask: np.ndarray, blur: float, strength: float) -> None:
-        """Darken the region by a blurred mask u8[h, w]; blurred small, since it is soft anyway."""
+        """Darken the region by a blurred mask u8[h, w]; blurred at reduced size, for speed."""
         x0, y0, x1, y1 = region
         h, w = mask.shape
         step = max(1, min(4, int(blur / 1.5)))

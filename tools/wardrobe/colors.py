@@ -1,4 +1,4 @@
-"""The paint box: named garment colors, skin, hair, and conversions between CIE Lab and sRGB.
+"""Named garment colors, skin and hair colors, and conversions between CIE Lab and sRGB.
 
 Lab is CIE L*a*b* (D65): L 0..100, a and b about -100..100. RGB is sRGB, 0..255.
 """
@@ -96,7 +96,7 @@ def draw_named(rng: np.random.Generator, *, away_from: tuple | None = None) -> t
 
 
 def toned(rgb: np.ndarray, factor: float) -> tuple[int, int, int]:
-    """A darker (factor < 1) or lighter (> 1, toward white) shade, as cv2 wants its colors."""
+    """A darker (factor < 1) or lighter (> 1, toward white) shade, as a color for cv2."""
     base = np.asarray(rgb, np.float64)
     shade = base * factor if factor <= 1 else base + (255 - base) * (factor - 1)
     return tuple(int(value) for value in np.clip(shade, 0, 255))

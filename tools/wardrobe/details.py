@@ -1,4 +1,4 @@
-"""What makes cut cloth a garment: neckbands, collars, lapels, buttons, zips, pockets, stitching."""
+"""Details of garments: neckbands, collars, lapels, buttons, zips, pockets, stitching."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A person (or a stand-in) in front of the camera: measures, pose, and projection to the photo.
+"""A person or mannequin in front of the camera: measures, pose, and projection to the photo.
 
 Body coordinates are cm: x to the viewer's right when the person faces the camera, y down from
 the crown, z toward the camera. ``side`` is -1 for the limbs at negative x (on the left of a front
@@ -117,7 +117,7 @@ class Figure:
     def front(self, x: np.ndarray, y: np.ndarray, half: np.ndarray, deep: np.ndarray):
         """Photo position of points x cm sideways on the front of rings around the trunk.
 
-        Of points that the turned body hides it is where they would be seen through it.
+        Points hidden by the turned body are projected as if it were transparent.
         """
         angle = np.arcsin(np.clip(np.asarray(x) / half, -1, 1))
         return self._on_ring(angle, y, half, deep)

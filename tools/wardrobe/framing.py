@@ -1,4 +1,4 @@
-"""How a body is posed for its clothes, and where the camera stands."""
+"""Poses a body for its clothes, and positions the camera."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tools.wardrobe.figures import Camera, Figure
 from tools.wardrobe.garments import BOTTOMS, DRESSES, OUTERWEAR, SLEEVELESS, Garment
 from tools.wardrobe.waists import waist_height
 
-# How often an arm takes each pose; a mannequin's arms know fewer.
+# How often an arm takes each pose; a mannequin's arms have fewer.
 ARMS = {
     "down": 8.0, "out": 3.0, "hip": 2.0, "pocket": 2.0, "front": 1.5, "across": 0.8,
     "behind": 1.0, "phone": 1.0, "raised": 0.7, "wide": 0.6,

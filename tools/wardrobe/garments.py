@@ -1,7 +1,7 @@
-"""What a garment is before anyone wears it: category, color, texture, measures; its identity.
+"""A garment's properties: category, color, texture, measures, identity.
 
-Lengths are cm on a body of 170 cm. Color, texture and every measure are drawn independently of one
-another, so that none can be guessed from the others.
+Lengths are cm on a body of 170 cm. Color, texture and every measure are drawn independently, so
+that none can be predicted from the others.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ _MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Garment:
-    """One garment. category 1..13; measures in cm or shares; styles are named choices."""
+    """One garment: category 1..13, measures in cm or shares, styles as named choices."""
 
     category: int
     pair_id: int
@@ -59,7 +59,7 @@ class Garment:
 
     @property
     def identity(self) -> str:
-        """Key of the garment across photos; empty for one that is never photographed again."""
+        """Key of the garment across photos; empty if it appears in one photo only."""
         return f"{self.pair_id}_{self.style}" if self.style else ""
 
     def factors(self) -> dict[str, str | float]:
@@ -143,7 +143,7 @@ _STYLES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def _styles(rng: np.random.Generator, category: int) -> dict[str, str]:
-    """Draw the named choices of a category, and make them fit one another."""
+    """Draw the named choices of a category, so that they are compatible."""
     families = {5: "vest", 12: "vest", 6: "sling", 13: "sling", 7: "legs", 8: "legs", 9: "skirt"}
     families |= dict.fromkeys(OUTERWEAR, "outerwear")
     options = _STYLES[families.get(category, "sleeved")]

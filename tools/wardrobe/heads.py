@@ -13,7 +13,7 @@ CENTER, HALF, TALL, DEEP = 0.068, 0.0425, 0.066, 0.052
 
 
 class Head:
-    """Where parts of the head come to lie: (x, y) in -1..1 of the skull -> photo."""
+    """Projects positions on the head, (x, y) in -1..1 of the skull, to the photo."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure

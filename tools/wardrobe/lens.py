@@ -1,4 +1,4 @@
-"""What the camera does to the scene: white balance, exposure, contrast, softness, noise, JPEG."""
+"""The camera's effects: white balance, exposure, contrast, blur, noise, JPEG quality."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,7 @@ class Lens:
 
 
 def draw_lens(rng: np.random.Generator, *, careful: bool) -> Lens:
-    """A shop's camera when ``careful``, else a phone's."""
+    """A shop's camera if ``careful``, else a phone's."""
     spread = 0.012 if careful else 0.035
     warmth = rng.normal(0, spread)
     shaky = not careful and rng.random() < 0.12

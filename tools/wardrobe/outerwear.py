@@ -25,7 +25,7 @@ DEPTH = {"lapel": 0.40, "none": 0.36, "shirt": 0.13, "stand": 0.05, "hood": 0.13
 
 
 def cut_outerwear(upper: Upper) -> Cut:
-    """Make up a jacket, cardigan or coat."""
+    """Cut a jacket, cardigan or coat."""
     cut = Cut()
     turned = upper.figure.facing < 0
     s = np.linspace(-1, 1, 41)

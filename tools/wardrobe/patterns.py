@@ -1,4 +1,4 @@
-"""What tailoring shares: the shell of cloth around a trunk, and the pieces of a finished cut."""
+"""Shared by all cuts: the shell of cloth around a trunk, and the pieces of a finished cut."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Painting the person: skin, head, hair and shoes, or the mannequin that stands in for one."""
+"""Painting a person (skin, head, hair, shoes) or a mannequin."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ TRUNK_ROWS = np.array([
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What makes a person: colors f32[3] (sRGB), styles, and whether it is a mannequin."""
+    """A person's appearance: colors f32[3] (sRGB), styles, and whether it is a mannequin."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -42,7 +42,7 @@ class Looks:
 
 
 def draw_looks(rng: np.random.Generator, masculine: float) -> Looks:
-    """A person's looks; hair fits the darker skins, as it mostly does."""
+    """Draw a person's looks; darker skins get darker hair."""
     tone = int(rng.integers(len(SKIN_LAB)))
     skin = np.array(SKIN_LAB[tone]) + rng.uniform(-1, 1, 3) * (2, 1.5, 2)
     hairs = HAIR_LAB[:3] if tone >= 4 else HAIR_LAB
@@ -62,7 +62,7 @@ def draw_looks(rng: np.random.Generator, masculine: float) -> Looks:
 
 
 def mannequin_looks(rng: np.random.Generator) -> Looks:
-    """A shop's dummy: one matte color from crown to toe, often without a head."""
+    """Draw a mannequin: one matte color, often without a head."""
     lab = ((88, 0, 3), (75, 4, 12), (30, 0, 0), (60, 0, 0))[rng.integers(4)]
     rgb = lab_to_rgb(lab)
     return Looks(rgb, rgb, "buzz", "barefoot", rgb, mannequin=True, headless=rng.random() < 0.55)

@@ -1,4 +1,4 @@
-"""Planning photos: which garments, worn by whom, where, seen how; all from (seed, split, number).
+"""Planning photos from (seed, split, number): garments, person, place and camera.
 
 Four photos in a row show one outfit: two from the shop (odd numbers) and two from its buyers.
 """
@@ -61,7 +61,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything decided about a photo before it is painted; sizes relative to its long side."""
+    """All decisions about a photo before it is painted; sizes are relative to its long side."""
 
     source: str
     pair_id: int
@@ -98,7 +98,7 @@ def outfit_of(seed: int, pair_id: int) -> list[Garment]:
 
 
 def _companions(rng: np.random.Generator, main: int) -> list[int]:
-    """What is worn with the main garment so that the body is clothed."""
+    """Garments worn with the main one, so that the body is clothed."""
 
     def pick(options: tuple[int, ...]) -> int:
         return int(options[rng.integers(len(options))])
@@ -166,7 +166,7 @@ def _choose(
 def _wear(
     rng: np.random.Generator, garments: list[Garment], figure: Figure, kind: str
 ) -> list[tuple[Garment, Wear]]:
-    """How each garment is worn: what lies beneath, tucked in, buttoned or open."""
+    """How each garment is worn: over what, tucked in, buttoned or open."""
     bottom = next((g for g in garments if g.category in BOTTOMS), None)
     covered = any(g.category in OUTERWEAR for g in garments)
     dressed: list[tuple[Garment, Wear]] = []
@@ -186,7 +186,7 @@ def _wear(
 
 
 def _room_for(outer: Garment, garments: list[Garment]) -> float:
-    """The cm by which outerwear must be wider than itself to go over what is worn beneath."""
+    """The cm by which outerwear is widened to fit over what is worn beneath."""
     inner = [g.measures["width"] for g in garments if g.category in (*TOPS, *DRESSES)]
     return max(max(inner) + 1 - outer.measures["width"], 1.0) if inner else 0.0
 

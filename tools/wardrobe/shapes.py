@@ -80,7 +80,7 @@ def normals(line: np.ndarray) -> np.ndarray:
 
 
 def region_of(points: np.ndarray, margin: float, width: int, height: int) -> Region | None:
-    """The pixels around the points, clipped to the photo; None when nothing lies in it."""
+    """The pixels around the points, clipped to the photo; None if none are in it."""
     low = np.floor(points.min(axis=0) - margin).astype(int)
     high = np.ceil(points.max(axis=0) + margin).astype(int) + 1
     x0, y0 = max(low[0], 0), max(low[1], 0)
@@ -104,7 +104,7 @@ def coverage(outlines: list[np.ndarray], region: Region) -> np.ndarray:
 
 @dataclass(slots=True)
 class Ribbon:
-    """A strip of cloth or skin between two edges: what knows where on the cloth a pixel lies.
+    """A strip of cloth or skin between two edges, which maps pixels to places on the cloth.
 
     left, right: f64[N, 2] the edges, row by row from start to end.
     along: f64[N] cm of cloth from the start at each row.

@@ -49,7 +49,7 @@ class Skirt:
 
 
 def cut_skirt(figure: Figure, garment: Garment, rng: np.random.Generator) -> Cut:
-    """Make up a skirt: its inside behind the legs, body and waistband."""
+    """Cut a skirt: its inside behind the legs, body and waistband."""
     cut, skirt = Cut(), Skirt(figure, garment, rng)
     shell, top, hem = skirt.shell, skirt.top, skirt.hem
     ribbon = shell.ribbon(top - 1, hem + 6, float(shell.ring(top + 18)[0]))

@@ -38,7 +38,7 @@ def plain(shape: tuple[int, int], rgb: np.ndarray | tuple) -> np.ndarray:
 
 
 def pale(rng: np.random.Generator, low: float, high: float, chroma: float) -> np.ndarray:
-    """A quiet color for large surfaces."""
+    """A muted color for large surfaces."""
     angle = rng.uniform(0, 2 * np.pi)
     strength = chroma * rng.uniform(0, 1) ** 1.5
     lab = (rng.uniform(low, high), strength * np.cos(angle), strength * np.sin(angle))

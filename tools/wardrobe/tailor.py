@@ -1,4 +1,4 @@
-"""Making up a garment for a figure: which pieces it takes, in which layer, and its landmarks."""
+"""Cuts a garment for a figure: its pieces, their layers, and its landmarks."""
 
 from dataclasses import replace
 
@@ -29,11 +29,11 @@ from tools.wardrobe.trousers import cut_trousers
 
 
 def cut_garment(figure: Figure, garment: Garment, wear: Wear, rng: np.random.Generator) -> Cut:
-    """Make the garment up for the figure.
+    """Cut the garment for the figure.
 
     Args:
-        figure: who wears it, in pose and in front of the camera.
-        garment: what. wear: how. rng: folds of this photo.
+        figure: who wears it, posed in front of the camera.
+        garment: what to cut. wear: how it is worn. rng: draws the folds of this photo.
     """
     camera = figure.camera
     upright = replace(figure, camera=replace(camera, roll=0.0))

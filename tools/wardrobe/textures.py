@@ -21,7 +21,7 @@ LARGEST_TILE = 256
 
 @dataclass(frozen=True, slots=True)
 class Texture:
-    """What a fabric looks like, whatever it is cut into.
+    """A fabric's appearance.
 
     name: a key of ``PAINTERS``. scale: size of the motif in cm. angle: turn of the pattern in
     degrees. fill: share of the second color or strength of the relief, 0..1. first, second: Lab.

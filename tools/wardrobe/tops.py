@@ -1,4 +1,4 @@
-"""Cutting what covers the trunk: tops, dresses and outerwear, with sleeves and landmarks."""
+"""Cutting garments of the trunk: tops, dresses and outerwear, with sleeves and landmarks."""
 
 from dataclasses import dataclass
 

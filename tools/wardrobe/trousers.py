@@ -33,7 +33,7 @@ class Trousers:
 
 
 def cut_trousers(figure: Figure, garment: Garment) -> Cut:
-    """Make up trousers or shorts: the leg that is farther away first."""
+    """Cut trousers or shorts, the farther leg first."""
     cut, trousers = Cut(), Trousers(figure, garment)
     ribbons = {side: _leg(trousers, side) for side in (-1, 1)}
     far = -1 if np.sin(figure.yaw) * figure.facing > 0 else 1

@@ -1,4 +1,4 @@
-"""Where clothes for the legs sit, and their waistband."""
+"""The height and the waistband of skirts, trousers and shorts."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Backbones compared: each from its own weights, by the same recipe, with its cost."""
+"""Comparison of backbones: each with its own weights, the same recipe, and its cost."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tools.benchmarks.backbones import sources_of
 
 @pytest.fixture
 def colors(tmp_path: Path) -> str:
-    """24 garments to learn three colors from, 6 to judge by."""
+    """24 training garments of three colors, 6 validation garments."""
     rows = ["file_name,color,split"]
     for i in range(30):
         color = list(COLORS)[i % 3]
@@ -35,7 +35,7 @@ def run(tmp_path: Path, *arguments: object, code: int = 0) -> dict:
     return json.loads(file.read_text()) if code == 0 else {}
 
 
-def test_table_of_accuracy_and_cost(tmp_path: Path, colors: str, monkeypatch, capsys) -> None:
+def test_report_lists_accuracy_and_cost(tmp_path: Path, colors: str, monkeypatch, capsys) -> None:
     def offline(_weights: object) -> dict:
         raise InputError("cannot download it")
 

@@ -1,4 +1,4 @@
-"""Floors: the probe learns, features are kept, all is judged as a model would be."""
+"""Baselines: the probe learns, features are cached, evaluation is like a model's."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ COLORS = {"red": (200, 30, 30), "blue": (30, 40, 200), "green": (30, 160, 60)}
 
 
 class MeanColor:
-    """In the place of the ResNet: the mean color, three numbers."""
+    """A replacement for the ResNet: the mean color, three numbers."""
 
     name, dim = "mean", 3
 
@@ -42,7 +42,7 @@ def write_photo(path: Path, color: str, width: int = 21) -> None:
 
 
 def write_shop(root: Path) -> Path:
-    """Five products: a main photo in two colors and a back in one, told apart by their width."""
+    """Five products of different widths: main photos in two colors and a back view in one."""
     rows = ["file_name,item_id,color,view,category"]
     for number in range(5):
         for color in list(COLORS)[:2]:
@@ -63,7 +63,7 @@ def report(tmp_path: Path, *arguments: object) -> dict:
     return json.loads(file.read_text())["floors"]
 
 
-def test_probe_learns_what_is_labelled() -> None:
+def test_probe_learns_labeled_garments() -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(3, 11)) * 4
     targets = rng.integers(0, 3, 701)
@@ -77,7 +77,7 @@ def test_probe_learns_what_is_labelled() -> None:
     assert (scores.argmax(axis=1) == two[600:]).mean() > 0.9
 
 
-def test_features_are_of_each_box_and_computed_once(tmp_path: Path, monkeypatch) -> None:
+def test_features_are_per_box_and_computed_once(tmp_path: Path, monkeypatch) -> None:
     records = load_dataset("coco", write_coco(tmp_path / "data"))
     network, file = MeanColor(), tmp_path / "features.npz"
     monkeypatch.setattr(pooled_features, "BATCH", 2)
@@ -96,7 +96,7 @@ def test_features_are_of_each_box_and_computed_once(tmp_path: Path, monkeypatch)
         cached_features(network, records, file)
 
 
-def test_catalog_is_judged_as_the_model_is(tmp_path: Path, monkeypatch) -> None:
+def test_catalog_is_evaluated_like_the_model(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(floors, "PooledFeatures", MeanColor)
     views = ["--query-views", "back", "--gallery-view", "main"]
     shop = f"csv:{write_shop(tmp_path / 'shop')}"
@@ -110,7 +110,7 @@ def test_catalog_is_judged_as_the_model_is(tmp_path: Path, monkeypatch) -> None:
     assert "category" not in found["shop, resnet50"]  # no part of its own to learn from
 
 
-def test_sets_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
+def test_datasets_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
     flags = ("--weights", "w.pth", "--output-dir", str(tmp_path))
     with pytest.raises(SystemExit) as ended:
         benchmark.main(["floors", *flags, "--dataset", "csv:a/shop", "csv:b/shop"])
@@ -118,7 +118,7 @@ def test_sets_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
     assert "give each its own with name=" in capsys.readouterr().err
 
 
-def test_labels_are_learned_on_the_train_part(tmp_path: Path, monkeypatch) -> None:
+def test_labels_are_learned_on_the_training_split(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(floors, "PooledFeatures", MeanColor)
     rows = ["file_name,color,split"]
     for i in range(30):
@@ -131,7 +131,7 @@ def test_labels_are_learned_on_the_train_part(tmp_path: Path, monkeypatch) -> No
     assert found["set, resnet50"]["color"]["labelled"] == 6
 
 
-def test_pooled_features_are_the_resnets(tmp_path: Path) -> None:
+def test_pooled_features_equal_the_resnets(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = resnet50(weights=None).eval()
     for stage in (model.layer2, model.layer3, model.layer4):

@@ -1,4 +1,4 @@
-"""The server's benchmark: a real server, every row measured, abuse counted."""
+"""The server's benchmark: a real server, every row measured, bad requests counted."""
 
 import argparse
 
@@ -8,7 +8,7 @@ import numpy as np
 from tools.benchmarks import serving
 
 
-def test_a_small_run(capsys) -> None:
+def test_small_run_reports_all_figures(capsys) -> None:
     parser = argparse.ArgumentParser()
     serving.add_arguments(parser)
     flags = "--items 300 --clients 1,3 --requests 12 --photos 2 --soak 20"
@@ -24,8 +24,8 @@ def test_a_small_run(capsys) -> None:
     assert "search, 3 clients" in capsys.readouterr().out
 
 
-def test_a_photo_costs_what_it_costs_those_who_drop_one() -> None:
-    """A picture of something, through both networks."""
+def test_load_uses_a_real_photo_and_both_networks() -> None:
+    """A real photo, not noise, goes through both networks."""
     assert "none" not in serving.model_flags("detector.pt")
     _, path, photo, _ = serving.photo_request()
     pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_GRAYSCALE)

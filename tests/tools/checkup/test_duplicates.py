@@ -1,4 +1,4 @@
-"""Which copies of a picture are found, and that different pictures are not."""
+"""Copies of a picture are found, different pictures are not."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from tools.checkup.duplicates import THUMBNAIL, find_duplicates
 
 
 def scene(seed: int) -> np.ndarray:
-    """A picture with structure at all scales, as photos have: random boxes on a gradient."""
+    """A picture with structure at all scales, like a photo: random boxes on a gradient."""
     rng = np.random.default_rng(seed)
     picture = np.add.outer(np.linspace(0, 90, 400), np.linspace(0, 90, 300)).astype(np.uint8)
     for _ in range(40):
@@ -53,13 +53,13 @@ def test_mirrored_copies_are_found_and_named() -> None:
     assert pair[:2] == (4, 6) and pair.how == "mirrored" and pair.similarity > 0.999
 
 
-def test_a_picture_that_is_its_own_mirror_image_is_no_pair() -> None:
+def test_symmetric_picture_is_no_pair() -> None:
     symmetric = scene(0)
     symmetric[:, 150:] = symmetric[:, 149::-1]
     assert find_duplicates(thumbnail(symmetric)[None], digests(1)) == []
 
 
-def test_same_files_are_chained_and_compared_once() -> None:
+def test_identical_files_are_chained_and_compared_once() -> None:
     a, b = thumbnail(scene(1)), thumbnail(scene(2))
     thumbnails = np.array([a, b, a, a, a])
     pairs = find_duplicates(thumbnails, [b"a", b"b", b"a", b"a", b"c"])
@@ -70,14 +70,14 @@ def test_same_files_are_chained_and_compared_once() -> None:
     ]
 
 
-def test_flat_pictures_resemble_nothing() -> None:
+def test_flat_pictures_match_nothing() -> None:
     rng = np.random.default_rng(0)
     flat = np.full((5, THUMBNAIL, THUMBNAIL), 200, np.uint8)
     flat += (rng.random(flat.shape) < 0.1).astype(np.uint8)
     assert find_duplicates(flat, digests(5)) == []
 
 
-def test_blocks_change_nothing(monkeypatch) -> None:
+def test_result_does_not_depend_on_block_size(monkeypatch) -> None:
     pictures = [thumbnail(scene(i % 9)) for i in range(23)]
     whole = find_duplicates(np.array(pictures), digests(23))
     assert len(whole) == sum(k * (k - 1) // 2 for k in [3] * 5 + [2] * 4)
@@ -85,5 +85,5 @@ def test_blocks_change_nothing(monkeypatch) -> None:
     assert find_duplicates(np.array(pictures), digests(23)) == whole
 
 
-def test_no_photos() -> None:
+def test_no_photos_give_no_pairs() -> None:
     assert find_duplicates(np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8), []) == []

@@ -1,4 +1,4 @@
-"""Tables of a checkup."""
+"""The tables of check_dataset.py."""
 
 import io
 
@@ -8,7 +8,7 @@ from engine.data.readers.problems import Problems
 from tools.checkup.tables import print_problems
 
 
-def test_a_name_among_the_problems_commands_no_terminal() -> None:
+def test_control_characters_in_names_are_not_printed() -> None:
     problems, printed = Problems(), io.StringIO()
     problems.add("unreadable photo", "\x1b[2J[red]\udcff.jpg: cut off")
     print_problems(Console(file=printed, width=120), {"train": problems.found()})

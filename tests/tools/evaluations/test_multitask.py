@@ -47,7 +47,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
-    """Eleven photos of four products: main and back views, one category nobody trained on."""
+    """Eleven photos of four products: main and back views, one category unknown to the model."""
     root = tmp_path_factory.mktemp("data") / "shop"
     rows = []
     for i in range(11):
@@ -63,7 +63,7 @@ def shop(tmp_path_factory) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in ("multitask", *arguments, "--device", "cpu")])
     logger = logging.getLogger("weft")  # as other tests expect to find it
@@ -72,7 +72,7 @@ def run(*arguments: object) -> int:
     return ended.value.code
 
 
-def test_numbers_tables_and_files(weights: Path, shop: Path, tmp_path: Path, capsys) -> None:
+def test_metrics_tables_and_files(weights: Path, shop: Path, tmp_path: Path, capsys) -> None:
     views = ("--query-views", "back", "--gallery-view", "main")
     data = ("--weights", weights, "--dataset", f"csv:{shop}", "-b", "4")
     assert run(*data, *views, "--output-dir", tmp_path / "alone") == 0
@@ -125,7 +125,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert message in errors[0]
 
 
-def test_views_nobody_has_are_named(weights: Path, shop: Path, capsys) -> None:
+def test_unknown_views_are_refused_by_name(weights: Path, shop: Path, capsys) -> None:
     flags = ("--query-views", "front", "--gallery-view", "main")
     assert run("--weights", weights, "--dataset", f"csv:{shop}", *flags) == 2
     assert "front" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Counts of what is shown on photos of one known garment: by hand, on ranks, and bad input."""
+"""``evaluate.py names``: counts worked by hand, on several ranks, and bad input."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_counts_by_hand_and_on_any_number_of_processes(dataset: Path, capsys) ->
         assert json.loads((two / "metrics.json").read_text()) == metrics
 
 
-def test_the_first_of_each_category(dataset: Path) -> None:
+def test_most_limits_photos_per_category(dataset: Path) -> None:
     out = dataset / "out"
     assert run(*flags(dataset, *WORDS, "--most", 1, "--output-dir", out)) == 0
     metrics = json.loads((out / "metrics.json").read_text())
@@ -78,8 +78,8 @@ def test_the_first_of_each_category(dataset: Path) -> None:
     }  # fmt: skip
 
 
-def test_one_photo_by_hand() -> None:
-    """Several garments of the name count once as found, each as right; none, and no photo."""
+def test_counts_of_one_photo_by_hand() -> None:
+    """Several right detections count once as named, each as right; also none, and no photo."""
     detector = SimpleNamespace(categories=CATEGORIES)
     key = 3, "bag"
 
@@ -88,15 +88,15 @@ def test_one_photo_by_hand() -> None:
         return Detections(9, 9, np.zeros((count, 4)), np.ones(count), np.array(labels, int), None)
 
     counts = {"photos": 1, "named": 1, "empty": 0, "shown": 3, "right": 2}
-    assert names.judge((key, found(2, 1, 2), None), detector, None) == counts
+    assert names.count_photo((key, found(2, 1, 2), None), detector, None) == counts
     counts = {"photos": 1, "named": 0, "empty": 1, "shown": 0, "right": 0}
-    assert names.judge((key, found(), None), detector, None) == counts
+    assert names.count_photo((key, found(), None), detector, None) == counts
     broken = PhotoError("truncated", Path("x.jpg"), "cut off")
-    assert names.judge((key, broken, None), detector, None) == {"photos": 1, "unreadable": 1}
+    assert names.count_photo((key, broken, None), detector, None) == {"photos": 1, "unreadable": 1}
 
     described = SimpleNamespace(describe=lambda photo, own, categories: (found(1), []))
     counts = {"photos": 1, "named": 0, "empty": 0, "shown": 1, "right": 0}
-    assert names.judge((key, found(2), None), detector, described) == counts
+    assert names.count_photo((key, found(2), None), detector, described) == counts
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_one_photo_by_hand() -> None:
         (["Trousers=top"], "no photo has any of them"),
     ],
 )
-def test_bad_words_are_one_sentence(dataset: Path, capsys, words: list[str], message: str) -> None:
+def test_bad_category_names_are_one_sentence(
+    dataset: Path, capsys, words: list[str], message: str
+) -> None:
     assert run(*flags(dataset, "--words", *words)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")

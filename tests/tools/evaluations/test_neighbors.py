@@ -1,4 +1,4 @@
-"""The page of nearest neighbors: the right rows at the right places, the same product framed."""
+"""The page of nearest neighbors: right rows, right places, frames around the same product."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def part_of(identities: list[int]) -> EvaluationPart:
     return EvaluationPart("set", records, Gray())
 
 
-def test_nearest_leaves_itself_out_and_breaks_ties_by_number() -> None:
+def test_nearest_excludes_itself_and_breaks_ties_by_number() -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [1, 0], [1, 0], [0, 1]], np.float32)
     assert neighbors.nearest(vectors, 2).tolist() == [0, 3, 1, 4]
 
@@ -59,6 +59,6 @@ def test_page_by_hand(tmp_path: Path) -> None:
         edge = page[neighbors.HEADER + line * step + middle, first[place] - 2].astype(int)
         return edge[1] > edge[2] + 60
 
-    # Garments 0 and 1 are the same product; what 2 and 3 are, nobody knows.
+    # Garments 0 and 1 are the same product; the identities of 2 and 3 are unknown.
     places = {(line, place) for line in range(4) for place in range(3) if framed(line, place)}
     assert places == {(0, 2), (1, 2)}

@@ -10,8 +10,8 @@ import pytest
 
 from dataset_helpers import load_dataset
 from retrieval.build import MADE_BY
-from retrieval.deepfashion2 import Answer
-from retrieval.deepfashion2_files import read_answers, truth_of, write_answers
+from retrieval.deepfashion2 import QueryResult
+from retrieval.deepfashion2_files import queries_and_gallery, read_results, write_results
 from retrieval.features import FeatureSchema
 from retrieval.pictures import ROOT
 from retrieval.store import Item, open_database
@@ -28,7 +28,7 @@ def at(degrees: list[float]) -> np.ndarray:
 
 
 def run(*arguments: object) -> int:
-    """The script's exit code, run in this process."""
+    """Run the script in this process; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         evaluate.main([str(argument) for argument in ("retrieval", *arguments)])
     logger = logging.getLogger("weft")  # as other tests expect to find it
@@ -44,7 +44,7 @@ def metrics_of(folder: Path, *arguments: object) -> dict:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """32 products in a main and a back view; item vectors know products, color ones colors."""
+    """32 products in a main and a back view; item vectors encode products, color vectors colors."""
     items, item, color = [], [], []
     for i in range(64):
         product, view = i // 2, ("main", "back")[i % 2]
@@ -57,7 +57,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "db"
 
 
-def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> None:
+def test_metrics_of_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> None:
     views = ("--query-views", "back", "--gallery-view", "main", "--weights", "item=1,color=0")
     found = metrics_of(tmp_path, "--database", database, *views, "--tune-weights")
     assert found["items"] == 64
@@ -72,12 +72,12 @@ def test_aspects_weights_and_tuning(database: Path, tmp_path: Path, capsys) -> N
     assert run_ranks(2, run, *flags) == [0, 0]
     assert json.loads((two / "metrics.json").read_text()) == found
     printed = capsys.readouterr().out
-    assert printed.startswith("64 items\n")  # no blank line for each bar that nobody watches
+    assert printed.startswith("64 items\n")  # no blank lines from hidden progress bars
     for word in ("weighted", "tuned on half", "P@10 color", "mAP"):
         assert word in printed
 
 
-def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys) -> None:
+def test_predicted_labels_are_pointed_out(tmp_path: Path, capsys) -> None:
     items = [Item(f"{i}.jpg#0", f"{i}.jpg", 0, None, "coat", {"color": "red"}) for i in range(3)]
     about = {MADE_BY: {"garments": "whole photos"}}
     with open_database(tmp_path / "own", schema=SCHEMA, create=True, about=about) as store:
@@ -87,7 +87,7 @@ def test_a_models_own_answers_are_not_taken_for_the_truth(tmp_path: Path, capsys
     assert "the model's own predictions" in printed and "no Recall@K" in printed
 
 
-def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:
+def test_products_that_occur_once_are_reported(tmp_path: Path, capsys) -> None:
     items = [Item(f"{i}.jpg#1", f"{i}.jpg", 1, identity=f"P{i}") for i in range(3)]
     with open_database(tmp_path / "once", schema=SCHEMA, create=True) as store:
         store.add(items, np.concatenate([at([0, 5, 90]), at([0, 1, 2])], axis=1))
@@ -96,7 +96,7 @@ def test_products_that_occur_once_are_told(tmp_path: Path, capsys) -> None:
     assert "no two photos share a product" in capsys.readouterr().out
 
 
-def test_tables_name_queries_and_gallery(database: Path, tmp_path: Path) -> None:
+def test_tables_select_queries_and_gallery(database: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("photo\n0.jpg\n2.jpg\n")
     found = metrics_of(tmp_path, "--database", database, "--queries", tmp_path / "q.csv")
     assert found["item"]["queries"] == 2
@@ -142,7 +142,9 @@ def test_inshop_by_hand(tmp_path: Path, capsys) -> None:
     assert "variant: found share" in capsys.readouterr().out
 
 
-def test_a_photos_largest_item_stands_for_it_and_one_without_finds_nothing(tmp_path: Path) -> None:
+def test_largest_item_represents_its_photo_and_photos_without_one_are_misses(
+    tmp_path: Path,
+) -> None:
     """The second query and the last gallery photo, both of product 3, have no item."""
     write_inshop(tmp_path, second=3)
     rows = [
@@ -181,7 +183,7 @@ def df2(tmp_path: Path) -> Path:
 
 
 def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
-    """Two detections of the query: the surer one is off by half and finds the wrong photo first."""
+    """Two detections of the query: the better scored one has IoU 1/2 and a wrong first result."""
     records = load_dataset("deepfashion2", df2, split="val")
     name = records.categories[7]
     rows = [
@@ -204,10 +206,10 @@ def test_deepfashion2_by_hand(df2: Path, tmp_path: Path, capsys) -> None:
     assert "wrong neighbor" in capsys.readouterr().out
 
     results = tmp_path / "out" / "results_item.json"
-    assert [answer.score for answer in read_answers(results)] == [0.6, 0.9]
+    assert [answer.score for answer in read_results(results)] == [0.6, 0.9]
     again = metrics_of(tmp_path, "--results", results, *flags)
     assert again["official"]["results"] == found["official"]["item"]
-    write_df2_truth(tmp_path, *truth_of(records))
+    write_df2_truth(tmp_path, *queries_and_gallery(records))
     truth = ("--queries", tmp_path / "val_query.json", "--gallery", tmp_path / "val_gallery.json")
     official = metrics_of(tmp_path, "--results", results, "--protocol", "deepfashion2", *truth)
     assert official == again
@@ -226,8 +228,8 @@ def stored_df2(folder: Path, photos: Path, category: str) -> Path:
     return folder
 
 
-def test_deepfashion2_judges_the_split_that_is_named(df2: Path, tmp_path: Path, capsys) -> None:
-    """All splits number their photos alike, so that names cannot tell them apart."""
+def test_deepfashion2_evaluates_the_given_split(df2: Path, tmp_path: Path, capsys) -> None:
+    """All splits use the same file names, so photos must be matched by path."""
     product = df2_item(8, 14, style=2)
     both = {"pair_id": 7, "item1": product}
     write_df2(df2, {"000001": both | {"source": "user"}, "000002": both | {"source": "shop"}})
@@ -247,13 +249,14 @@ def test_deepfashion2_refuses_items_of_other_categories(df2: Path, tmp_path: Pat
     assert "the database's items are cloak" in capsys.readouterr().err
 
 
-def test_annotated_boxes_as_their_own_detections(df2: Path, tmp_path: Path) -> None:
-    queries, gallery = truth_of(load_dataset("deepfashion2", df2, split="val"))
+def test_deepfashion2_with_annotated_boxes_as_detections(df2: Path, tmp_path: Path) -> None:
+    queries, gallery = queries_and_gallery(load_dataset("deepfashion2", df2, split="val"))
     (query,) = queries
     found = tuple((g.image_id, g.box) for g in gallery[::-1])  # the right one second
     images, boxes = zip(*found, strict=True)
-    write_answers(
-        tmp_path / "r.json", [Answer(query.image_id, query.box, query.category, 1, images, boxes)]
+    write_results(
+        tmp_path / "r.json",
+        [QueryResult(query.image_id, query.box, query.category, 1, images, boxes)],
     )
     flags = ("--protocol", "deepfashion2", "--dataset", f"deepfashion2:{df2}")
     metrics = metrics_of(tmp_path, "--results", tmp_path / "r.json", *flags)

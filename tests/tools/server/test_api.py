@@ -1,4 +1,4 @@
-"""The API: what it answers, and how it refuses."""
+"""The API: its responses and errors."""
 
 import io
 from collections.abc import Iterator
@@ -54,16 +54,16 @@ def app(service: Service) -> FastAPI:
 
 
 def search(app: FastAPI, **wanted) -> dict:
-    answer = ask(app, "POST", "/api/search", body=wanted)
-    assert answer.status == 200, answer.body
-    return answer.json
+    response = ask(app, "POST", "/api/search", body=wanted)
+    assert response.status == 200, response.body
+    return response.json
 
 
 def refused(app: FastAPI, status: int, **wanted) -> str:
-    answer = ask(app, "POST", "/api/search", body=wanted)
-    assert answer.status == status, answer.body
-    assert set(answer.json) == {"detail"}
-    return answer.json["detail"]
+    response = ask(app, "POST", "/api/search", body=wanted)
+    assert response.status == status, response.body
+    assert set(response.json) == {"detail"}
+    return response.json["detail"]
 
 
 # Search.
@@ -83,7 +83,7 @@ def test_search_ranks_by_hand_and_leaves_the_query_out(app: FastAPI, weights: di
         assert hit["aspects"] == pytest.approx({a: parts[a][i] for a in SCHEMA.names}, abs=1e-3)
 
 
-def test_filters(app: FastAPI) -> None:
+def test_search_applies_filters(app: FastAPI) -> None:
     wanted = {"categories": ["dress", "skirt"], "attributes": {"color": ["red"], "fit": []}}
     hits = search(app, key=make_item(0).key, k=200, **wanted)["hits"]
     found = {hit["item"]["key"] for hit in hits}
@@ -115,7 +115,7 @@ def test_filters(app: FastAPI) -> None:
         ({"key": "\ud800"}, "key: "),
     ],
 )
-def test_what_makes_no_sense_is_named(app: FastAPI, wanted: dict, said: str) -> None:
+def test_invalid_searches_are_refused_by_name(app: FastAPI, wanted: dict, said: str) -> None:
     assert said in refused(app, 422, **wanted)
 
 
@@ -124,24 +124,24 @@ def test_what_makes_no_sense_is_named(app: FastAPI, wanted: dict, said: str) -> 
     [(b"", 422), (b"{", 422), (b"[]", 422), (b"[" * 60_000, 400), (b"\xff\xfe", 422),
      (b"null", 422), (b"x" * 70_000, 413)],
 )  # fmt: skip
-def test_bodies_that_are_no_search(app: FastAPI, body: bytes, status: int) -> None:
+def test_bodies_that_are_not_a_search_are_refused(app: FastAPI, body: bytes, status: int) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = ask(app, "POST", "/api/search", body=body, headers=headers)
-    assert (answer.status, set(answer.json)) == (status, {"detail"})
+    response = ask(app, "POST", "/api/search", body=body, headers=headers)
+    assert (response.status, set(response.json)) == (status, {"detail"})
 
 
-def test_unknown_keys_and_handles(app: FastAPI) -> None:
+def test_unknown_keys_and_handles_are_refused(app: FastAPI) -> None:
     assert refused(app, 404, key="no such") == "No garment has this key"
-    assert "forgotten" in refused(app, 410, handle="no such")
+    assert "expired" in refused(app, 410, handle="no such")
 
 
 # Photos.
 
 
-def test_a_photo_is_seen_and_searched_with(app: FastAPI) -> None:
-    answer = ask(app, "POST", "/api/detect", body=photo_bytes(60, 80))
-    assert answer.status == 200, answer.body
-    seen = answer.json
+def test_uploaded_photo_is_described_and_searched_with(app: FastAPI) -> None:
+    response = ask(app, "POST", "/api/detect", body=photo_bytes(60, 80))
+    assert response.status == 200, response.body
+    seen = response.json
     assert (seen["width"], seen["height"], seen["whole_photo"]) == (60, 80, False)
     assert [garment["category"] for garment in seen["garments"]] == ["shirt", "trousers"]
     lower = seen["garments"][1]
@@ -155,7 +155,7 @@ def test_a_photo_is_seen_and_searched_with(app: FastAPI) -> None:
     assert best["score"] == pytest.approx(1, abs=1e-3)
 
 
-def test_a_photo_without_garments_is_taken_whole(app: FastAPI) -> None:
+def test_photo_without_garments_becomes_one_query(app: FastAPI) -> None:
     seen = ask(app, "POST", "/api/detect", body=photo_bytes(30, 50)).json
     (garment,) = seen["garments"]
     assert seen["whole_photo"] and garment["category"] is None and garment["score"] is None
@@ -167,7 +167,7 @@ def test_handles_expire(folder: Path, store: Store) -> None:
     limits = replace(LIMITS, handles=3)
     app = create_app(make_service(store, None, limits))
     first, second = (ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)) for _ in range(2))
-    handles = [g["handle"] for answer in (first, second) for g in answer.json["garments"]]
+    handles = [g["handle"] for response in (first, second) for g in response.json["garments"]]
     refused(app, 410, handle=handles[0])
     assert search(app, handle=handles[3])
 
@@ -177,12 +177,12 @@ def test_handles_expire(folder: Path, store: Store) -> None:
     [(b"", 422), (b"GIF", 422), (photo_bytes(1000, 600), 413), (bytes(200_001), 413)],
 )
 def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> None:
-    answer = ask(app, "POST", "/api/detect", body=body)
-    assert (answer.status, set(answer.json)) == (status, {"detail"})
+    response = ask(app, "POST", "/api/detect", body=body)
+    assert (response.status, set(response.json)) == (status, {"detail"})
 
 
-def test_a_server_without_models_says_so(store: Store) -> None:
-    app = create_app(make_service(store, None, LIMITS, eyes=False))
+def test_server_without_models_refuses_photos(store: Store) -> None:
+    app = create_app(make_service(store, None, LIMITS, with_vision=False))
     assert ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)).status == 409
     assert ask(app, "GET", "/api/stats").json["uploads"]["possible"] is False
 
@@ -190,17 +190,17 @@ def test_a_server_without_models_says_so(store: Store) -> None:
 # Look-ups.
 
 
-def test_items_come_back_by_key(app: FastAPI) -> None:
+def test_items_are_returned_by_key(app: FastAPI) -> None:
     item = make_item(7)
-    answer = ask(app, "GET", f"/api/items/{quote(item.key, safe='')}")
-    assert answer.json | {"extra": {}} == {
+    response = ask(app, "GET", f"/api/items/{quote(item.key, safe='')}")
+    assert response.json | {"extra": {}} == {
         "key": item.key, "photo": item.photo, "garment": 1, "box": list(item.box),
         "category": item.category, "attributes": item.attributes, "identity": None, "extra": {},
     }  # fmt: skip
     assert ask(app, "GET", "/api/items/none").status == 404
 
 
-def test_a_key_with_a_line_break_is_one(tmp_path: Path) -> None:
+def test_key_may_hold_a_line_break(tmp_path: Path) -> None:
     with open_database(make_database(tmp_path)) as store:
         item = make_item(0)
         (tmp_path / "photos" / item.photo).rename(tmp_path / "photos" / "a\nb.png")
@@ -210,12 +210,12 @@ def test_a_key_with_a_line_break_is_one(tmp_path: Path) -> None:
             assert ask(app, "GET", f"/api/{what}/a%0Ab.png%231").status == 200
 
 
-def test_thumbnails(app: FastAPI) -> None:
+def test_thumbnails_show_garment_or_photo(app: FastAPI) -> None:
     key = quote(make_item(7).key, safe="")
     for view, shape in {"garment": (112, 80), "photo": (120, 80)}.items():
-        answer = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
-        assert answer.headers["content-type"] == "image/jpeg"
-        picture = np.asarray(Image.open(io.BytesIO(answer.body)))
+        response = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
+        assert response.headers["content-type"] == "image/jpeg"
+        picture = np.asarray(Image.open(io.BytesIO(response.body)))
         assert np.abs(np.array(picture.shape[:2]) - shape).max() <= 2
     assert ask(app, "GET", f"/api/photo/{key}?size=161").status == 422
 
@@ -226,7 +226,7 @@ def test_thumbnails(app: FastAPI) -> None:
      "photo.png", "set%200/", "a" * 5000],
 )  # fmt: skip
 @pytest.mark.parametrize("what", ["items", "photo"])
-def test_only_stored_keys_lead_anywhere(app: FastAPI, what: str, path: str) -> None:
+def test_only_stored_keys_give_pictures(app: FastAPI, what: str, path: str) -> None:
     assert ask(app, "GET", f"/api/{what}/{path}").status == 404
 
 
@@ -265,36 +265,36 @@ def test_counts_follow_a_database_that_changes_and_keeps_its_size(
         assert after["items"] == COUNT and after["categories"]["cape"] == 1
 
 
-def test_a_broken_database_is_not_the_clients_fault(app, service: Service, monkeypatch) -> None:
+def test_broken_database_is_a_503(app, service: Service, monkeypatch) -> None:
     def fail(*_):
         raise InputError("/secret/path/items.sqlite: damaged")
 
     monkeypatch.setattr(service.store, "get", fail)
-    answer = ask(app, "POST", "/api/search", body={"key": "a"})
-    assert answer.status == 503 and answer.headers["retry-after"]
-    assert b"secret" not in answer.body
+    response = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert response.status == 503 and response.headers["retry-after"]
+    assert b"secret" not in response.body
 
 
-def test_a_bug_shows_nothing_of_itself(app: FastAPI, service: Service, monkeypatch) -> None:
+def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypatch) -> None:
     monkeypatch.setattr(service.store, "get", lambda _: 1 / 0)
-    answer = ask(app, "POST", "/api/search", body={"key": "a"})
-    assert (answer.status, answer.json) == (500, {"detail": "The server failed; its log says why"})
+    response = ask(app, "POST", "/api/search", body={"key": "a"})
+    assert (response.status, response.json) == (500, {"detail": "The server failed; see its log"})
 
 
 # The page and the description.
 
 
-def test_page_asks_no_other_host(app: FastAPI) -> None:
+def test_page_requests_no_other_host(app: FastAPI) -> None:
     for path in ("/", "/page.css", "/page.js", "/docs"):
-        answer = ask(app, "GET", path)
-        assert answer.status == 200
-        text = answer.body.decode().replace("http://www.w3.org/", "")
+        response = ask(app, "GET", path)
+        assert response.status == 200
+        text = response.body.decode().replace("http://www.w3.org/", "")
         assert "//" not in text.replace("http://127.0.0.1", "").replace("// ", "")
         assert "<script>" not in text and " style=" not in text and " onclick=" not in text
     assert ask(app, "GET", "/page/../serve.py").status == 404
 
 
-def test_the_description_has_an_example_for_everything(app: FastAPI) -> None:
+def test_api_description_has_an_example_for_everything(app: FastAPI) -> None:
     document = ask(app, "GET", "/openapi.json").json
     docs = ask(app, "GET", "/docs").body.decode()
     for path, methods in document["paths"].items():
@@ -307,14 +307,14 @@ def test_the_description_has_an_example_for_everything(app: FastAPI) -> None:
                     assert "example" in document["components"]["schemas"][name], path
 
 
-def test_the_token_becomes_a_cookie_for_pictures(folder: Path, service: Service) -> None:
+def test_token_is_exchanged_for_a_cookie(folder: Path, service: Service) -> None:
     token = "a token of some length"
     app = create_app(service, token=token)
     picture = f"/api/photo/{quote(make_item(7).key, safe='')}"
     assert ask(app, "GET", picture).status == 401
     assert ask(app, "POST", "/api/session", body={"token": "another"}).status == 401
-    answer = ask(app, "POST", "/api/session", body={"token": token})
-    cookie = answer.headers["set-cookie"]
-    assert answer.status == 204 and token not in cookie
+    response = ask(app, "POST", "/api/session", body={"token": token})
+    cookie = response.headers["set-cookie"]
+    assert response.status == 204 and token not in cookie
     assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
     assert ask(app, "GET", picture, headers={"Cookie": cookie.partition(";")[0]}).status == 200

@@ -1,4 +1,4 @@
-"""Whatever fits the API's description is answered as described, and whatever does not, too."""
+"""Responses to generated requests, valid and invalid, match the API's description."""
 
 import pytest
 import schemathesis
@@ -58,7 +58,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
-def test_answers_are_as_described(described, method: str, path: str, mode: GenerationMode) -> None:
+def test_responses_match_the_api_description(
+    described, method: str, path: str, mode: GenerationMode
+) -> None:
     operation = described[path][method]
 
     @given(case=operation.as_strategy(generation_mode=mode))

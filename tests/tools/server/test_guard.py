@@ -1,4 +1,4 @@
-"""The guard: names, sites, tokens, sizes, slowness, and the headers on everything."""
+"""The guard: host names, other sites, tokens, body size and time, and security headers."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ LIMITS = Limits(upload_bytes=2000, json_bytes=100)
 
 
 async def echo(scope, receive, send) -> None:
-    """Answers 200 with the length of the body."""
+    """An application that responds with the length of the body."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -40,11 +40,11 @@ GUARDED = guard(token=TOKEN)
     ("host", "name"),
     [("LocalHost:80", "localhost"), ("[::1]:8000", "::1"), ("a.b", "a.b"), ("", "")],
 )
-def test_host_names(host: str, name: str) -> None:
+def test_host_names_are_parsed(host: str, name: str) -> None:
     assert host_name(host) == name
 
 
-def test_only_its_own_names_are_answered() -> None:
+def test_other_host_names_are_refused() -> None:
     app = guard(hosts=frozenset({"localhost", "::1"}))
     assert status(app, "/") == status(app, "/", host="[::1]:8000") == 200
     for host in ("evil.example", "localhost.evil.example", "127.0.0.2", ""):
@@ -62,12 +62,12 @@ def test_only_its_own_names_are_answered() -> None:
         ("POST", "same-site", "cors", 403),
     ],
 )
-def test_pages_of_other_sites(method: str, site: str, mode: str, wanted: int) -> None:
+def test_pages_of_other_sites_are_refused(method: str, site: str, mode: str, wanted: int) -> None:
     found = status(guard(), "/api/search", method, sec_fetch_site=site, sec_fetch_mode=mode)
     assert found == wanted
 
 
-def test_the_token_opens_the_api() -> None:
+def test_token_gives_access_to_the_api() -> None:
     assert status(GUARDED, "/api/stats") == 401
     for kind in ("Bearer", "bearer"):
         assert status(GUARDED, "/api/stats", authorization=f"{kind} {TOKEN}") == 200
@@ -86,16 +86,16 @@ def test_the_token_opens_the_api() -> None:
         {"Cookie": "weft_session=\x80; ;;="},
     ],
 )
-def test_what_is_not_the_token_does_not(headers: dict[str, str]) -> None:
+def test_wrong_tokens_are_refused(headers: dict[str, str]) -> None:
     assert ask(GUARDED, "GET", "/api/stats", headers=headers).status == 401
 
 
-def test_the_cookie_opens_it_too() -> None:
+def test_cookie_gives_access_to_the_api() -> None:
     cookie = f"other=1; weft_session={session_of(TOKEN.encode()).decode()}"
     assert status(GUARDED, "/api/photo/x", cookie=cookie) == 200
 
 
-def test_page_and_health_are_open() -> None:
+def test_page_and_health_need_no_token() -> None:
     for path in ("/", "/page.js", "/docs", "/api/health"):
         assert status(GUARDED, path) == 200
     assert status(GUARDED, "/api/healthy") == 401
@@ -106,22 +106,22 @@ def test_page_and_health_are_open() -> None:
     [("/api/search", 100, 200), ("/api/search", 101, 413), ("/api/detect", 2000, 200),
      ("/api/detect", 2001, 413), ("/api/unknown", 101, 413)],
 )  # fmt: skip
-def test_long_bodies(path: str, size: int, wanted: int) -> None:
-    answer = ask(guard(), "POST", path, body=b"x" * size)
-    assert answer.status == wanted
-    assert wanted == 200 or answer.json["detail"].startswith("More than")
+def test_long_bodies_are_refused(path: str, size: int, wanted: int) -> None:
+    response = ask(guard(), "POST", path, body=b"x" * size)
+    assert response.status == wanted
+    assert wanted == 200 or response.json["detail"].startswith("More than")
 
 
-def test_every_answer_carries_the_headers() -> None:
+def test_every_response_has_the_security_headers() -> None:
     app = guard(hosts=frozenset({"localhost"}))
     for host in ("localhost", "evil"):
-        answer = ask(app, "GET", "/", headers={"Host": host})
-        assert HEADERS.items() <= {name: answer.headers.get(name) for name in HEADERS}.items()
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = ask(app, "GET", "/", headers={"Host": host})
+        assert HEADERS.items() <= {name: response.headers.get(name) for name in HEADERS}.items()
+        assert response.headers["Cache-Control"] == "no-store"
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 
-def test_a_body_is_counted_as_it_comes_whatever_was_declared() -> None:
+def test_body_is_counted_whatever_length_was_declared() -> None:
     parts = iter([{"type": "http.request", "body": b"x" * 60, "more_body": True}] * 2)
 
     async def receive() -> dict:
@@ -137,7 +137,7 @@ def test_a_body_is_counted_as_it_comes_whatever_was_declared() -> None:
     asyncio.run(story())
 
 
-def test_a_body_that_never_ends_is_given_up() -> None:
+def test_slow_body_times_out() -> None:
     async def story() -> None:
         with pytest.raises(Refusal) as refused:
             await bounded_body(asyncio.Event().wait, 100, 0.01)()
@@ -146,7 +146,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
     asyncio.run(story())
 
 
-def test_after_the_body_waiting_takes_as_long_as_it_likes() -> None:
+def test_no_timeout_after_the_body() -> None:
     async def late() -> dict:
         await asyncio.sleep(0.05)
         return {"type": "http.disconnect"}

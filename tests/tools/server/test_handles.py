@@ -1,4 +1,4 @@
-"""Handles: forgotten in time and in number, and not to be guessed."""
+"""Handles: vectors expire, their number is limited, and handles cannot be guessed."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ class Clock:
         return self.now
 
 
-def test_they_are_remembered_until_their_time_is_up_used_or_not() -> None:
+def test_vectors_expire_whether_used_or_not() -> None:
     clock = Clock()
     handles = Handles(10, 60, clock)
     vector = np.arange(5, dtype=np.float32)
@@ -25,7 +25,7 @@ def test_they_are_remembered_until_their_time_is_up_used_or_not() -> None:
     assert len(handles) == 0
 
 
-def test_the_oldest_go_when_there_are_too_many() -> None:
+def test_oldest_is_dropped_if_there_are_too_many() -> None:
     handles = Handles(3, 60, Clock())
     names = [handles.put(np.full(2, number)) for number in range(5)]
     kept = [handles.get(name) is not None for name in names]
@@ -33,7 +33,7 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
     assert len(handles) == 3
 
 
-def test_names_are_long_and_differ() -> None:
+def test_handles_are_long_and_differ() -> None:
     handles = Handles(100, 60, Clock())
     names = {handles.put(np.zeros(1)) for _ in range(50)}
     assert len(names) == 50

@@ -1,4 +1,4 @@
-"""The page in a real browser: the whole story, at two widths, by mouse and by keyboard alone."""
+"""The page in a real browser: every function, at two widths, with mouse and keyboard."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator:
-    """Opens a page; at the end nothing may have gone wrong in it, or to another host."""
+    """Opens a page; afterwards it must have had no error and no request to another host."""
     contexts, problems = [], []
 
     def open_one(url: str, **options) -> Page:
@@ -100,7 +100,7 @@ def results(page: Page) -> list[str]:
 
 
 def settled(page: Page) -> list[str]:
-    """The results once they stay as they are."""
+    """The results, once they no longer change."""
     expect(page.locator("#status")).to_contain_text("most similar, in")
     before = None
     while (now := results(page)) != before:
@@ -110,7 +110,7 @@ def settled(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_whole_story(open_page, address: str, device: dict) -> None:
+def test_upload_search_and_share_a_link(open_page, address: str, device: dict) -> None:
     page = open_page(address, **device)
     expect(page.locator("#results .card .pick img").first).to_be_visible()
     assert page.locator("#results").get_attribute("aria-busy") is None
@@ -180,7 +180,7 @@ def test_filters_narrow_and_are_shared(open_page, address: str) -> None:
 
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_a_filter_of_many_values_is_searched(open_page, tmp_path: Path, device: dict) -> None:
+def test_filter_of_many_values_can_be_searched(open_page, tmp_path: Path, device: dict) -> None:
     items = [
         Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "top", {"brand": f"Brand {n:02d}"})
         for n in range(97)
@@ -198,7 +198,7 @@ def test_a_filter_of_many_values_is_searched(open_page, tmp_path: Path, device: 
         find.fill("")
         expect(page.locator(".filter .count")).to_have_text("1")
         find.fill("no such")
-        expect(page.locator(".options")).to_have_text("Nothing of this name")
+        expect(page.locator(".options")).to_have_text("Nothing with this name")
         assert results(page) == ["93.jpg#1"]
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Remove the filter Brand 93").click()
@@ -212,7 +212,9 @@ def query(number: int) -> str:
 
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, device: dict) -> None:
+def test_long_names_without_a_space_stay_on_the_page(
+    open_page, tmp_path: Path, device: dict
+) -> None:
     """Photos are often named by their digest."""
     long = "0123456789abcdef" * 6
     items = [Item(f"{n}{long}#1", f"{n}{long}", 1, None, n + long, {"cut": n + long}) for n in "ab"]
@@ -224,7 +226,7 @@ def test_names_without_a_space_stay_on_the_page(open_page, tmp_path: Path, devic
         assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"]
 
 
-def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> None:
+def test_binary_attributes_are_shown_by_name(open_page, tmp_path: Path) -> None:
     items = [
         Item(f"{n}.jpg#1", f"{n}.jpg", 1, None, "<b>dress</b>", {"big_floral": "yes", "cut": n})
         for n in ('"A" line', "wide")
@@ -239,7 +241,7 @@ def test_labels_without_values_go_by_their_names(open_page, tmp_path: Path) -> N
         expect(page).to_have_url(re.compile(r"1$"))
 
 
-def test_with_the_keyboard_alone(open_page, address: str) -> None:
+def test_page_works_with_the_keyboard_alone(open_page, address: str) -> None:
     page = open_page(address)
     page.on("filechooser", lambda _: None)  # so that the browser reports them from now on
     expect(page.locator("#results .card .pick").first).to_be_visible()
@@ -272,7 +274,7 @@ def tab_to(page: Page, condition: str) -> None:
     raise AssertionError(f"Tab never leads to where {condition}")
 
 
-def test_dropped_and_pasted_photos(open_page, address: str) -> None:
+def test_dropped_and_pasted_photos_are_searched(open_page, address: str) -> None:
     page = open_page(address)
     expect(page.locator("#results .card .pick").first).to_be_visible()
     hand_over = """([kind, bytes]) => {
@@ -288,7 +290,7 @@ def test_dropped_and_pasted_photos(open_page, address: str) -> None:
     expect(page.locator("#outlines")).to_have_attribute("viewBox", "0 0 70 60")
 
 
-def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monkeypatch) -> None:
+def test_errors_are_shown(open_page, address: str, service: Service, monkeypatch) -> None:
     page = open_page(address)
     page.evaluate(
         """() => {
@@ -315,11 +317,11 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     silent = open_page(address)
     silent.route("**/api/stats", lambda route: route.abort())
     silent.reload()
-    expect(silent.locator("#nothing-text")).to_have_text("The server does not answer properly")
+    expect(silent.locator("#nothing-text")).to_have_text("The server does not respond properly")
     silent.set_input_files("#file", PHOTO)
-    expect(silent.locator("#trouble-text")).to_contain_text("did not answer")
+    expect(silent.locator("#trouble-text")).to_contain_text("did not respond")
     gone = open_page(f"{address}/?handle=long-gone")
-    expect(gone.locator("#nothing-text")).to_contain_text("forgotten")
+    expect(gone.locator("#nothing-text")).to_contain_text("expired")
     unknown = open_page(f"{address}/?key=no-such")
     expect(unknown.locator("#nothing-text")).to_contain_text("no longer in the database")
     monkeypatch.setattr(service.vision, "seconds", 1.0)
@@ -329,17 +331,17 @@ def test_what_goes_wrong_is_said(open_page, address: str, service: Service, monk
     expect(page.locator("#outlines path")).to_have_count(2)
 
 
-def test_without_models_the_page_says_so(open_page, service: Service) -> None:
-    blind = make_service(service.store, service.pictures.root, LIMITS, eyes=False)
+def test_page_without_models_offers_no_upload(open_page, service: Service) -> None:
+    blind = make_service(service.store, service.pictures.root, LIMITS, with_vision=False)
     with running(blind) as address:
         page = open_page(address)
-        expect(page.get_by_text("This server takes no photos")).to_be_visible()
+        expect(page.get_by_text("This server accepts no photos")).to_be_visible()
         expect(page.locator("#drop")).not_to_be_visible()
         page.locator("#results .pick").first.click()
         assert len(settled(page)) == 24
 
 
-def test_a_busy_server_is_waited_for(open_page, service: Service) -> None:
+def test_page_waits_for_a_busy_server(open_page, service: Service) -> None:
     limits = replace(LIMITS, waiting_photos=0)
     slow = make_service(service.store, service.pictures.root, limits)
     slow.vision.seconds = 1.0
@@ -351,7 +353,7 @@ def test_a_busy_server_is_waited_for(open_page, service: Service) -> None:
             expect(page.locator("#outlines path")).to_have_count(2)
 
 
-def test_the_token_is_asked_for_once(open_page, service: Service) -> None:
+def test_page_asks_for_the_token_once(open_page, service: Service) -> None:
     with running(service, token=TOKEN) as address:
         page = open_page(f"{address}/?{query(1)}")
         expect(page.locator("#login")).to_be_visible()
@@ -370,7 +372,7 @@ def test_the_token_is_asked_for_once(open_page, service: Service) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(open_page, address: str, scheme: str) -> None:
+def test_page_has_no_accessibility_violations(open_page, address: str, scheme: str) -> None:
     page = open_page(address, color_scheme=scheme, reduced_motion="reduce")
     expect(page.locator("#results .card img").first).to_be_visible()
     check(page)

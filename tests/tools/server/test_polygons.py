@@ -1,4 +1,4 @@
-"""Polygons: near the mask they come from, with few corners."""
+"""Polygons are close to their masks and have few corners."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -14,14 +14,14 @@ def rle_of(bitmap: np.ndarray, x: int = 0, y: int = 0, size: tuple[int, int] = (
 
 
 def fill(rings: list, height: int, width: int) -> np.ndarray:
-    """Even-odd: what lies in an odd number of rings."""
+    """A mask by the even-odd rule: pixels inside an odd number of rings."""
     whole = np.zeros((height, width), np.uint8)
     for ring in rings:
         whole ^= coco_mask.decode(to_rle([np.array(ring)], height, width))
     return whole
 
 
-def test_a_rectangle_has_its_own_corners() -> None:
+def test_rectangle_keeps_its_corners() -> None:
     (ring,) = to_polygons(rle_of(np.ones((40, 60)), 100, 50))
     corners = {tuple(corner) for corner in ring}
     assert len(ring) <= 8  # the smoothing rounds corners
@@ -29,7 +29,7 @@ def test_a_rectangle_has_its_own_corners() -> None:
         assert min(np.hypot(x - wanted[0], y - wanted[1]) for x, y in corners) < 1.5
 
 
-def test_round_parts_and_holes_stay_where_they_are() -> None:
+def test_round_parts_and_holes_keep_their_place() -> None:
     y, x = np.mgrid[:150, :150]
     bitmap = (np.hypot(x - 75, y - 75) < 70) & (np.hypot(x - 60, y - 80) > 25)
     rings = to_polygons(rle_of(bitmap, 20, 30))
@@ -41,21 +41,21 @@ def test_round_parts_and_holes_stay_where_they_are() -> None:
     assert (whole & drawn).sum() / (whole | drawn).sum() > 0.98
 
 
-def test_specks_are_left_out_and_separate_parts_are_not() -> None:
+def test_specks_are_dropped_and_separate_parts_kept() -> None:
     bitmap = np.zeros((100, 100))
     bitmap[:40, :40] = bitmap[60:, 60:] = 1
     bitmap[50, 20] = 1
     assert len(to_polygons(rle_of(bitmap))) == 2
 
 
-def test_nothing_has_no_outline() -> None:
+def test_empty_mask_has_no_outline() -> None:
     assert to_polygons(rle_of(np.zeros((5, 5)))) == []
 
 
-def test_a_few_pixels_have_one() -> None:
+def test_tiny_mask_has_an_outline() -> None:
     (ring,) = to_polygons(rle_of(np.ones((3, 3)), 7, 9))
     assert np.abs(np.array(ring) - (8.5, 10.5)).max() <= 1.6
 
 
-def test_a_box_goes_round_once() -> None:
+def test_box_polygon_has_four_corners() -> None:
     assert box_polygon(np.array([1, 2.04, 3, 4])) == [[[1, 2], [3, 2], [3, 4], [1, 4]]]

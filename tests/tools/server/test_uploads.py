@@ -1,4 +1,4 @@
-"""Uploads: judged by content and header before anything is decoded."""
+"""Uploads: content and header are checked before anything is decoded."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def short_side(width: int, height: int) -> int:
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG whose header says any size, whatever follows."""
+    """A PNG whose header declares any size, whatever follows."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return (
@@ -34,20 +34,20 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_the_content_decides_the_type(kind: str) -> None:
+def test_content_decides_the_file_type(kind: str) -> None:
     upload = open_upload(photo_bytes(90, 130, kind=kind), LIMITS, short_side)
     assert (upload.width, upload.height) == (90, 130)
     assert upload.photo.shape == (130, 90, 3)
     assert np.abs(upload.photo[65, 45].astype(int) - (90, 120, 60)).max() < 25
 
 
-def test_a_jpeg_is_decoded_no_larger_than_needed() -> None:
+def test_jpeg_is_decoded_only_as_large_as_needed() -> None:
     upload = open_upload(photo_bytes(480, 640, kind="JPEG"), LIMITS, short_side)
     assert (upload.width, upload.height) == (480, 640)
     assert upload.photo.shape == (80, 60, 3)
 
 
-def test_turned_photos_are_upright() -> None:
+def test_rotated_photos_become_upright() -> None:
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -77,7 +77,7 @@ BOMB = zlib.compress(bytes(30_000_000), 9)  # 29 KiB
         (b"GIF89a" + b"\xff" * 40, 422),
     ],
 )
-def test_what_is_refused_is_not_decoded(data: bytes, status: int, monkeypatch) -> None:
+def test_refused_photos_are_not_decoded(data: bytes, status: int, monkeypatch) -> None:
     def decode(*arguments, **options):
         assert status != 413, "decoded before its size was checked"
         return original(*arguments, **options)
@@ -90,10 +90,10 @@ def test_what_is_refused_is_not_decoded(data: bytes, status: int, monkeypatch) -
     assert refused.value.detail[0].isupper() or refused.value.detail[0].isdigit()
 
 
-def test_the_limit_itself_is_allowed() -> None:
+def test_photo_at_the_limit_is_accepted() -> None:
     assert open_upload(photo_bytes(1000, 1000), LIMITS, short_side).photo.shape == (1000, 1000, 3)
 
 
-def test_more_pixels_than_the_header_told_are_not_unpacked() -> None:
+def test_more_pixels_than_in_the_header_are_not_decoded() -> None:
     upload = open_upload(png(100, 100, BOMB), LIMITS, short_side)
     assert upload.photo.shape == (100, 100, 3)

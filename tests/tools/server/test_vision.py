@@ -1,4 +1,4 @@
-"""What the server sees on a photo: its garments, else the photo as a whole."""
+"""An uploaded photo's garments, or the whole photo if there are none."""
 
 import io
 
@@ -16,7 +16,7 @@ BOXES = np.array([[4.0, 5, 20, 30], [22, 5, 40, 50]], np.float32)
 
 
 class Finder:
-    """Finds the given number of bags."""
+    """Detects the given number of bags."""
 
     categories = ("top", "bag")
     settings = PredictSettings(short_side=32, max_side=64)
@@ -51,10 +51,12 @@ class Embedder:
         (0, [], [[0, 0, 60, 80]], []),
     ],
 )
-def test_garments_or_the_whole_photo(count: int, sees: list, boxes: list, names: list) -> None:
+def test_describes_garments_or_the_whole_photo(
+    count: int, sees: list, boxes: list, names: list
+) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(file, "PNG")
-    sight = Vision(Finder(count), Embedder(sees), Limits()).look(file.getvalue())
-    assert sight.found.boxes.tolist() == boxes
-    assert sight.categories == names
-    assert len(sight.descriptions) == len(sight.vectors) == len(boxes)
+    described = Vision(Finder(count), Embedder(sees), Limits()).describe(file.getvalue())
+    assert described.found.boxes.tolist() == boxes
+    assert described.categories == names
+    assert len(described.descriptions) == len(described.vectors) == len(boxes)

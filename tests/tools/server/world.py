@@ -1,4 +1,4 @@
-"""A small database with photos, eyes that always see the same, and a server around them."""
+"""A small database with photos, a fake detector, and a server around them."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ from tools.server.limits import Limits
 from tools.server.pictures import Pictures
 from tools.server.service import Service
 from tools.server.uploads import open_upload
-from tools.server.vision import Sight
+from tools.server.vision import DescribedPhoto
 
 SCHEMA = FeatureSchema(1, tuple((a, 6) for a in ("item", "color", "texture", "shape")), "test")
 CATEGORIES = ("dress", "skirt", "trousers", "shirt")
@@ -81,16 +81,16 @@ def photo_bytes(
     return file.getvalue()
 
 
-class Eyes:
-    """Sees two garments on every photo that is wide enough, the whole photo on others.
+class FakeVision:
+    """Detects two garments on every photo that is wide enough, the whole photo on others.
 
-    Their vectors are those of the stored items 3 and 8. ``seconds``: how long a look takes.
+    Their vectors are those of the stored items 3 and 8. ``seconds``: duration of a detection.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.seconds = limits, 0.0
 
-    def look(self, data: bytes) -> Sight:
+    def describe(self, data: bytes) -> DescribedPhoto:
         upload = open_upload(data, self.limits, lambda width, height: 50)
         time.sleep(self.seconds)
         width, height = upload.width, upload.height
@@ -107,17 +107,19 @@ class Eyes:
         described = Description(
             {"fit": [("slim", 0.8), ("wide", 0.2)]}, [("navy", "#1d2a4d", 0.7)], {}
         )
-        return Sight(found, names, [described] * count, unit_rows(COUNT)[[3, 8][:count]])
+        return DescribedPhoto(found, names, [described] * count, unit_rows(COUNT)[[3, 8][:count]])
 
 
-def make_service(store: Store, photos: Path | None, limits: Limits, eyes: bool = True) -> Service:
+def make_service(
+    store: Store, photos: Path | None, limits: Limits, with_vision: bool = True
+) -> Service:
     pictures = Pictures(photos, limits.thumbnail_bytes)
-    return Service(store, Eyes(limits) if eyes else None, pictures, limits)
+    return Service(store, FakeVision(limits) if with_vision else None, pictures, limits)
 
 
 @dataclass
-class Answer:
-    """Of an ASGI application."""
+class AppResponse:
+    """The response of an ASGI application."""
 
     status: int
     headers: Headers
@@ -135,7 +137,7 @@ def ask(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | str | dict | list | None = None,
-) -> Answer:
+) -> AppResponse:
     """One request to an ASGI application, without a socket. A dict or list goes as JSON."""
     sent = {"host": "localhost:8000"} | {k.lower(): v for k, v in (headers or {}).items()}
     if isinstance(body, dict | list):
@@ -158,16 +160,18 @@ def ask(
     async def send(message: dict) -> None:
         messages.append(message)
 
-    with contextlib.suppress(ZeroDivisionError):  # what tests let the server stumble over
+    with contextlib.suppress(ZeroDivisionError):  # raised on purpose by some tests
         asyncio.run(app(scope, receive, send))
     start, *parts = messages
     raw = [(name.lower(), value) for name, value in start["headers"]]
-    return Answer(start["status"], Headers(raw=raw), b"".join(m.get("body", b"") for m in parts))
+    return AppResponse(
+        start["status"], Headers(raw=raw), b"".join(m.get("body", b"") for m in parts)
+    )
 
 
 @contextmanager
 def running(service: Service, **options) -> Iterator[str]:
-    """A real server on a free port of this machine; gives its address."""
+    """A real server on a free port of this machine; yields its URL."""
     app = create_app(service, **options)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -7,8 +7,8 @@ import pytest
 
 from engine.errors import InputError
 from retrieval.features import FeatureSchema
+from retrieval.loaded_items import LoadedItems, from_files, from_store
 from retrieval.store import Item, open_database
-from retrieval.stored_set import StoredSet, from_files, from_store
 
 SCHEMA = FeatureSchema(1, (("item", 3), ("color", 2)), "test")
 
@@ -27,8 +27,8 @@ def unit(*shape: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def stored() -> StoredSet:
-    return StoredSet(items(), np.concatenate([unit(3, 3), unit(3, 2)], axis=1), SCHEMA)
+def stored() -> LoadedItems:
+    return LoadedItems(items(), np.concatenate([unit(3, 3), unit(3, 2)], axis=1), SCHEMA)
 
 
 def test_weighted_products_are_weighted_scores() -> None:
@@ -41,7 +41,7 @@ def test_weighted_products_are_weighted_scores() -> None:
         found.weighted({"smell": 1})
 
 
-def test_table() -> None:
+def test_garment_table_of_items() -> None:
     table = stored().table()
     assert table.photo.tolist() == [0, 1, 1]
     assert table.identity.tolist() == [0, -1, 0]
@@ -54,7 +54,7 @@ def test_table() -> None:
         stored().table(["size"])
 
 
-def test_a_store_is_read_whole(tmp_path: Path) -> None:
+def test_whole_store_is_loaded(tmp_path: Path) -> None:
     with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
         with pytest.raises(InputError, match="empty"):
             from_store(store)
@@ -64,7 +64,7 @@ def test_a_store_is_read_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vectors, stored().vectors)
 
 
-def test_a_table_may_tell_all_of_an_item(tmp_path: Path) -> None:
+def test_table_with_all_columns_gives_complete_items(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", vectors=unit(3, 4))
     (tmp_path / "t.csv").write_text(
         "key,photo,garment,x1,y1,x2,y2,category,identity,color,name,extra\n"
@@ -77,7 +77,7 @@ def test_a_table_may_tell_all_of_an_item(tmp_path: Path) -> None:
     assert read.schema.names == ("vectors",)
 
 
-def test_vectors_of_any_length_and_a_table_of_photos(tmp_path: Path) -> None:
+def test_vectors_are_normalized_and_photos_give_keys(tmp_path: Path) -> None:
     parts = {"color": unit(3, 2) * 7, "item": unit(3, 4).astype(np.float16)}
     np.savez(tmp_path / "v.npz", photo=np.array(["a", "b", "c"]), **parts)
     (tmp_path / "t.csv").write_text("file_name,item_id,color\na.jpg,1,red\nb.jpg,,\nc.jpg,1,blue\n")
@@ -99,7 +99,7 @@ def test_vectors_of_any_length_and_a_table_of_photos(tmp_path: Path) -> None:
         (None, "no readable table"),
     ],
 )
-def test_bad_tables_are_named(tmp_path: Path, table: str | None, message: str) -> None:
+def test_bad_tables_are_refused_by_name(tmp_path: Path, table: str | None, message: str) -> None:
     np.savez(tmp_path / "v.npz", item=unit(3, 4))
     if table is not None:
         (tmp_path / "t.csv").write_text(table)
@@ -107,7 +107,7 @@ def test_bad_tables_are_named(tmp_path: Path, table: str | None, message: str) -
         from_files(tmp_path / "v.npz", tmp_path / "t.csv")
 
 
-def test_bad_vectors_are_named(tmp_path: Path) -> None:
+def test_bad_vectors_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("photo\na.jpg\n")
     (tmp_path / "v.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"v\.npz"):

@@ -1,7 +1,7 @@
-"""Requests take turns: a few are worked on, a bounded number waits, the rest is told to come back.
+"""Bounded queues: a few requests run, a limited number waits, others are told to retry later.
 
-The network is one and wants all cores, so photos go through it one at a time; an endless queue
-would only turn a busy server into one that answers nobody in time.
+One photo at a time goes through the networks, because they use all cores. In an unbounded queue a
+busy server would answer no request in time.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ Result = TypeVar("Result")
 LONGEST_ADVICE = 120  # seconds
 
 
-class Turns:
-    """Threads for one kind of work. Used from the event loop's thread only, hence without locks.
+class WorkQueue:
+    """Threads for one kind of work. Used only from the event loop's thread, so it needs no locks.
 
     Args:
-        workers: how many run at a time.
+        workers: how many requests run at a time.
         waiting: how many more may wait.
     """
 
     def __init__(self, workers: int, waiting: int) -> None:
-        self.workers, self.places = workers, workers + waiting
+        self.workers, self.slots = workers, workers + waiting
         self.taken = 0
-        self.seconds = 0.0  # that one piece of work takes, lately
+        self.seconds = 0.0  # moving average of a request's run time
         self._threads = ThreadPoolExecutor(workers)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the queue, from before the request's body is read.
+    def slot(self) -> Iterator[None]:
+        """Hold a slot in the queue; enter it before the request's body is read.
 
         Raises:
-            Refusal: 503 with Retry-After where the queue is full.
+            Refusal: 503 with Retry-After if the queue is full.
         """
-        if self.taken >= self.places:
+        if self.taken >= self.slots:
             raise Refusal(503, "The server is busy; try again in a moment", self.advice())
         self.taken += 1
         try:
@@ -48,12 +48,12 @@ class Turns:
             self.taken -= 1
 
     def advice(self) -> int:
-        """Seconds after which half of those who wait now should be done."""
+        """Seconds after which half of the requests in the queue should be done."""
         seconds = self.seconds * self.taken / self.workers / 2
         return min(max(math.ceil(seconds), 1), LONGEST_ADVICE)
 
     async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """Run on a thread, in the order of the calls."""
+        """Run ``work(*arguments)`` on a thread, in the order of the calls."""
 
         def timed() -> tuple[Result, float]:
             started = time.monotonic()

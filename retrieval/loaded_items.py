@@ -1,4 +1,4 @@
-"""A whole store, or a file of vectors with its table, loaded into memory for evaluation."""
+"""Items of a whole store, or of a vector file and its table, loaded into memory for evaluation."""
 
 import csv
 import json
@@ -27,11 +27,11 @@ FIXED_COLUMNS = {"key", "photo", "file_name", "garment", "number", "x1", "y1", "
 
 
 @dataclass(frozen=True)
-class StoredSet:
+class LoadedItems:
     """Items and their vectors f32[n, D], in the same order.
 
     Attributes:
-        about: the store's metadata.
+        about: the store's metadata; empty for files.
     """
 
     items: list[Item]
@@ -41,7 +41,7 @@ class StoredSet:
 
     @property
     def root(self) -> str | None:
-        """Folder that the names of the items' photos are relative to; None where unknown."""
+        """Folder that the items' photo names are relative to; None if unknown."""
         return self.about.get(ROOT)
 
     @property
@@ -56,8 +56,8 @@ class StoredSet:
     def weighted(self, weights: Mapping[str, float]) -> np.ndarray:
         """f32[n, D] whose plain inner products are the weighted scores.
 
-        Each part is scaled by the root of its weight's share, as queries and stored vectors are
-        the same here.
+        Each part is scaled by the square root of its normalized weight, because these vectors
+        serve as both queries and gallery.
         """
         shares = normalized_weights(weights, self.schema)
         sizes = [size for _, size in self.schema.aspects]
@@ -65,18 +65,17 @@ class StoredSet:
 
     @cached_property
     def labels(self) -> dict[str, np.ndarray]:
-        """Category and every attribute as text [n], "" where unknown."""
+        """Name -> text [n], for the category and every attribute; "" if unknown."""
         names = dict.fromkeys(name for item in self.items for name in item.attributes)
         columns = {CATEGORY: [item.category or "" for item in self.items]}
         columns |= {name: [item.attributes.get(name, "") for item in self.items] for name in names}
         return {name: np.array(column, np.str_) for name, column in columns.items()}
 
     def table(self, judged: Sequence[str] | None = None) -> GarmentTable:
-        """The items as ``engine.judging.aspect_metrics`` wants them.
+        """The items in the form of ``engine.judging.aspect_metrics``.
 
         Args:
-            judged: labels that neighbors should share; None takes those that describe color,
-                texture or shape.
+            judged: labels that neighbors should share; None: those of color, texture or shape.
 
         Raises:
             InputError: a label that no item has.
@@ -102,13 +101,13 @@ class StoredSet:
 
 
 def _number(column: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """The distinct texts of a column in order, and each row's number among them; "" is -1."""
+    """The distinct texts of a column, sorted, and each row's index int64[n]; "" becomes -1."""
     texts, numbers = np.unique(column, return_inverse=True)
     has_unknown = len(texts) > 0 and texts[0] == ""  # it sorts first
     return tuple(texts[has_unknown:].tolist()), numbers.astype(np.int64) - int(has_unknown)
 
 
-def from_store(store: Store) -> StoredSet:
+def from_store(store: Store) -> LoadedItems:
     """Read a whole store.
 
     Raises:
@@ -116,18 +115,18 @@ def from_store(store: Store) -> StoredSet:
     """
     keys = store.keys()
     require(bool(keys), "the database is empty: build it with tools/build_database.py")
-    return StoredSet(store.get(keys), store.vectors(keys), store.schema, store.about)
+    return LoadedItems(store.get(keys), store.vectors(keys), store.schema, store.about)
 
 
-def from_files(vectors: Path, table: Path) -> StoredSet:
+def from_files(vectors: Path, table: Path) -> LoadedItems:
     """Read vectors with a table of their rows, such as infer.py writes.
 
     Args:
-        vectors: npz; every 2-d array of numbers is an aspect, scaled to unit length here, but an
-            array "vectors" beside none other is the only aspect.
-        table: CSV, a row a vector in the same order: key or photo (or file_name), and maybe
-            garment, category, identity (or item_id), x1, y1, x2, y2, extra (JSON); every other
-            column is an attribute.
+        vectors: npz; every 2-d array of floats is one aspect, named like the array; its rows are
+            scaled to unit length.
+        table: CSV, one row per vector in the same order: key or photo (or file_name), and
+            optionally garment, category, identity (or item_id), x1, y1, x2, y2, extra (JSON);
+            every other column is an attribute.
 
     Raises:
         InputError: files that are missing, damaged or do not fit together.
@@ -137,18 +136,19 @@ def from_files(vectors: Path, table: Path) -> StoredSet:
     counts = {len(part) for part in aspects.values()}
     if counts != {len(items)}:
         raise InputError(
-            f"{table}: has {len(items)} rows, {vectors} has {sorted(counts)}: give a row a vector"
+            f"{table}: has {len(items)} rows, {vectors} has {sorted(counts)}: give one row per "
+            "vector"
         )
     sizes = tuple((name, part.shape[1]) for name, part in aspects.items())
     schema = FeatureSchema(SCHEMA_VERSION, sizes, str(vectors))
-    return StoredSet(items, np.concatenate(list(aspects.values()), axis=1), schema)
+    return LoadedItems(items, np.concatenate(list(aspects.values()), axis=1), schema)
 
 
 def _read_vectors(path: Path) -> dict[str, np.ndarray]:
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, as .npy files hold it")
+            raise ValueError("it is a .npy file, a single array")
         with content as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -163,7 +163,7 @@ def _read_vectors(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV whose first line names the columns; InputError where there is none."""
+    """The rows of a CSV file whose first line names the columns; InputError if unreadable."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return list(csv.DictReader(file, restval=""))

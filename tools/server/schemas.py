@@ -1,4 +1,4 @@
-"""The API's words: what requests and answers look like, with an example of each."""
+"""Schemas of the API's requests and responses, with an example of each."""
 
 from typing import Annotated, Any, Self
 
@@ -14,18 +14,19 @@ ASPECTS = {"item": 0.81, "color": 0.94, "texture": 0.72, "shape": 0.88}
 
 
 def example(**values: Any) -> ConfigDict:
+    """A model's configuration: this example, and no further fields."""
     return ConfigDict(extra="forbid", json_schema_extra={"example": values})
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Why a request was refused."""
 
     model_config = example(detail="More than 20 MiB were sent; send a smaller file")
     detail: str = Field(description="One sentence")
 
 
 class Color(BaseModel):
-    """One of the few colors that a garment is made of."""
+    """One of the main colors of a garment."""
 
     name: str
     hex: str = Field(pattern="^#[0-9a-f]{6}$")
@@ -33,7 +34,7 @@ class Color(BaseModel):
 
 
 class Value(BaseModel):
-    """A label's value and how probable it is."""
+    """A label's value and its probability."""
 
     value: str
     probability: float
@@ -43,13 +44,13 @@ class Garment(BaseModel):
     """A garment found in an uploaded photo."""
 
     handle: str = Field(description="Search with it until it expires")
-    category: str | None = Field(description="None for a photo taken as a whole")
-    score: float | None = Field(description="How sure the detector is, 0 to 1")
+    category: str | None = Field(description="None for a whole photo")
+    score: float | None = Field(description="The detector's score, 0 to 1")
     box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the upright photo")
     outline: list[list[list[float]]] = Field(
-        description="Polygons of x, y in pixels; by the even-odd rule their inside is the garment"
+        description="Polygons of x, y in pixels; the garment is inside by the even-odd rule"
     )
-    labels: dict[str, list[Value]] = Field(description="Group of labels: likeliest values first")
+    labels: dict[str, list[Value]] = Field(description="Label group -> values, likeliest first")
     colors: list[Color] = Field(description="Largest first")
 
 
@@ -67,11 +68,11 @@ class Detected(BaseModel):
     )  # fmt: skip
     width: int
     height: int
-    expires_in: float = Field(description="Seconds for which the handles are remembered")
+    expires_in: float = Field(description="Seconds until the handles expire")
     whole_photo: bool = Field(
-        description="No garment was recognized: the only entry is the photo as a whole"
+        description="Whether no garment was recognized, and the only entry is the whole photo"
     )
-    garments: list[Garment] = Field(description="Surest first")
+    garments: list[Garment] = Field(description="Highest score first")
 
 
 class SearchRequest(BaseModel):
@@ -84,13 +85,13 @@ class SearchRequest(BaseModel):
     handle: str | None = Field(None, max_length=100, description="Of a garment just uploaded")
     key: str | None = Field(None, max_length=4096, description="Of a stored garment")
     weights: dict[Text, Weight] = Field(
-        {}, max_length=20, description="Of the aspects; left out: all count alike"
+        {}, max_length=20, description="Per aspect; without any, all weigh the same"
     )
     categories: list[Text] = Field([], max_length=200, description="Only these; empty: all")
     attributes: dict[Name, Annotated[list[Text], Field(max_length=200)]] = Field(
-        {}, max_length=50, description="Only garments with one of these values of each"
+        {}, max_length=50, description="Only garments with one of the given values of each"
     )
-    k: int = Field(24, ge=1, le=200, description="How many to find")
+    k: int = Field(24, ge=1, le=200, description="Number of garments to find")
 
     @model_validator(mode="after")
     def _one_query(self) -> Self:
@@ -112,12 +113,12 @@ class StoredItem(BaseModel):
     box: list[float] | None = Field(description="x1, y1, x2, y2 in pixels of the photo")
     category: str | None
     attributes: dict[str, str]
-    identity: str | None = Field(description="Garments of one product share it")
+    identity: str | None = Field(description="The product; garments of one product share it")
     extra: dict[str, Any]
 
 
 class Found(BaseModel):
-    """A garment found by a search, and why."""
+    """A garment found by a search, and its similarities."""
 
     item: StoredItem
     score: float = Field(description="Weighted mean of the aspects' similarities")
@@ -125,7 +126,7 @@ class Found(BaseModel):
 
 
 class Results(BaseModel):
-    """The best first."""
+    """The found garments, best first."""
 
     model_config = ConfigDict(json_schema_extra={"example": {
         "hits": [{
@@ -135,20 +136,20 @@ class Results(BaseModel):
         "milliseconds": 12.4,
     }})  # fmt: skip
     hits: list[Found]
-    milliseconds: float = Field(description="That the database took")
+    milliseconds: float = Field(description="Time that the search took")
 
 
 class Uploads(BaseModel):
-    """What photos the server takes; nothing of them is written to a disk."""
+    """Which photos the server accepts; they are never written to disk."""
 
     possible: bool
     most_bytes: int
     most_pixels: int
-    kept_seconds: float = Field(description="For which garments of a photo are remembered")
+    kept_seconds: float = Field(description="Time for which a photo's garments are kept")
 
 
 class Stats(BaseModel):
-    """What there is to search."""
+    """Contents of the database and limits of the server."""
 
     model_config = example(
         items=5349, aspects=["item", "color", "texture", "shape"], photos=True,
@@ -159,15 +160,15 @@ class Stats(BaseModel):
     )  # fmt: skip
     items: int
     aspects: list[str]
-    photos: bool = Field(description="Whether the server knows where the photos are")
-    categories: dict[str, int] = Field(description="Garments of each")
-    attributes: dict[str, dict[str, int]] = Field(description="Garments of each value")
-    examples: list[str] = Field(description="Keys to begin with")
+    photos: bool = Field(description="Whether the server can show the stored photos")
+    categories: dict[str, int] = Field(description="Number of garments per category")
+    attributes: dict[str, dict[str, int]] = Field(description="Number of garments per value")
+    examples: list[str] = Field(description="Keys of garments to start from")
     uploads: Uploads
 
 
 class Health(BaseModel):
-    """The server answers, and so does its database."""
+    """The server and its database respond."""
 
     model_config = example(status="ok", items=5349)
     status: str
@@ -175,7 +176,7 @@ class Health(BaseModel):
 
 
 class Login(BaseModel):
-    """The server's token, for a cookie that stands for it."""
+    """The server's token, to be exchanged for a cookie."""
 
     model_config = example(token="the token the server was started with")
     token: str = Field(max_length=1000)

@@ -1,4 +1,4 @@
-"""Turns: a bounded number waits, order is kept, and the advice grows with the queue."""
+"""The work queue: bounded, ordered, and advising longer waits the longer it is."""
 
 import asyncio
 import threading
@@ -6,16 +6,16 @@ import threading
 import pytest
 
 from tools.server.limits import Refusal
-from tools.server.turns import Turns
+from tools.server.work_queue import WorkQueue
 
 
-def test_a_full_queue_refuses_and_takes_again_when_one_is_done() -> None:
+def test_full_queue_refuses_until_a_slot_is_free() -> None:
     async def story() -> None:
-        turns, gate = Turns(1, 2), threading.Event()
+        queue, gate = WorkQueue(1, 2), threading.Event()
 
         async def visit(number: int) -> int:
-            with turns.place():
-                await turns.run(gate.wait)
+            with queue.slot():
+                await queue.run(gate.wait)
                 return number
 
         visits = [asyncio.create_task(visit(number)) for number in range(3)]
@@ -31,9 +31,9 @@ def test_a_full_queue_refuses_and_takes_again_when_one_is_done() -> None:
     asyncio.run(story())
 
 
-def test_never_more_at_a_time_than_workers_and_in_order() -> None:
+def test_work_runs_in_order_and_never_on_more_than_the_workers() -> None:
     async def story() -> None:
-        turns, active, most, order = Turns(2, 50), [], [], []
+        queue, active, most, order = WorkQueue(2, 50), [], [], []
 
         def work(number: int) -> None:
             active.append(number)
@@ -42,31 +42,31 @@ def test_never_more_at_a_time_than_workers_and_in_order() -> None:
             threading.Event().wait(0.002)
             active.remove(number)
 
-        await asyncio.gather(*(turns.run(work, number) for number in range(20)))
+        await asyncio.gather(*(queue.run(work, number) for number in range(20)))
         assert max(most) == 2
         assert all(abs(number - place) <= 1 for place, number in enumerate(order))
 
     asyncio.run(story())
 
 
-def test_a_place_is_given_back_when_the_work_fails() -> None:
+def test_slot_is_freed_when_the_work_fails() -> None:
     async def story() -> None:
-        turns = Turns(1, 0)
+        queue = WorkQueue(1, 0)
         for _ in range(3):
-            with pytest.raises(ZeroDivisionError), turns.place():
-                await turns.run(lambda: 1 / 0)
-        assert turns.taken == 0
+            with pytest.raises(ZeroDivisionError), queue.slot():
+                await queue.run(lambda: 1 / 0)
+        assert queue.taken == 0
 
     asyncio.run(story())
 
 
-def test_the_advice_grows_with_what_waits_but_not_without_end() -> None:
-    turns = Turns(1, 1000)
-    turns.seconds, turns.taken = 4.0, 1
-    assert turns.advice() == 2
-    turns.taken = 10
-    assert turns.advice() == 20
-    turns.taken = 1000
-    assert turns.advice() == 120
-    turns.seconds = 0.0
-    assert turns.advice() == 1
+def test_advice_grows_with_the_queue_up_to_a_limit() -> None:
+    queue = WorkQueue(1, 1000)
+    queue.seconds, queue.taken = 4.0, 1
+    assert queue.advice() == 2
+    queue.taken = 10
+    assert queue.advice() == 20
+    queue.taken = 1000
+    assert queue.advice() == 120
+    queue.seconds = 0.0
+    assert queue.advice() == 1

@@ -1,4 +1,4 @@
-"""What a search answers, as a table for people and as JSON for programs."""
+"""The results of a search, as a table to read and as JSON for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,21 +18,21 @@ MOST_LABELS = 4  # attributes of an item in the table
 WIDEST = 10_000  # characters of a line
 
 
-def print_answers(
-    answers: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
+def print_results(
+    results: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
 ) -> None:
-    """A table a query, a column an aspect; aspects without weight are dim.
+    """Print a table per query with a column per aspect; aspects without weight are dim.
 
-    Keys and numbers are never cut: a table that needs it is wider than the terminal, or than the 80
-    characters that a pipe counts as.
+    Keys and numbers are never cut: if necessary, a table is wider than the terminal, or than the
+    80 characters assumed for a pipe.
     """
     console = Console(highlight=False)
-    for query, hits in answers:
+    for query, hits in results:
         if not hits:
             console.print(escape(f"{printable(query.title)}: no item passes the filters"))
             continue
         table = Table(title=escape(printable(query.title)), title_justify="left")
-        table.add_column("item", no_wrap=True)  # a key is there to be copied
+        table.add_column("item", no_wrap=True)  # so that keys can be copied
         table.add_column("score", justify="right", no_wrap=True)
         for name in hits[0].aspects:
             style = None if weights.get(name) else "dim"
@@ -57,10 +57,10 @@ def summary(hit: Hit) -> str:
 
 
 def to_plain(
-    answers: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
+    results: Sequence[tuple[Query, Sequence[Hit]]], weights: dict[str, float]
 ) -> dict[str, Any]:
-    """Everything, ready for JSON. Boxes are xyxy in pixels of the photo."""
-    return {"weights": weights, "queries": [_query(query, hits) for query, hits in answers]}
+    """All results, ready for JSON. Boxes are xyxy in pixels of the photo."""
+    return {"weights": weights, "queries": [_query(query, hits) for query, hits in results]}
 
 
 def _query(query: Query, hits: Sequence[Hit]) -> dict[str, Any]:
