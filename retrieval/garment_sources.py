@@ -195,11 +195,14 @@ class AnnotatedGarments:
     def are_stored(self, store: Store, names: Sequence[str]) -> Iterator[bool]:
         """Whether a store says of each photo what the annotation says now."""
         for start in range(0, len(names), READ_AT_ONCE):
-            told = [self.labeled(name) for name in names[start : start + READ_AT_ONCE]]
-            stored = iter(store.get([item.key for items in told for item in items]))
-            for items in told:
+            told = {name: self.labeled(name) for name in names[start : start + READ_AT_ONCE]}
+            # One number more than a photo has: a garment that the annotation has lost.
+            keys = [item_key(name, i + 1) for name in told for i in range(len(told[name]) + 1)]
+            stored = iter(store.get(keys))
+            for items in told.values():
                 pairs = [(item, next(stored)) for item in items]
-                yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
+                same = all(old and _annotation(old) == _annotation(item) for item, old in pairs)
+                yield next(stored) is None and same
 
 
 def _annotation(item: Item) -> tuple:
