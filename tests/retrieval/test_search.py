@@ -1,5 +1,6 @@
 """Searching: weights, filters, a query's own photo, pictures that stay below the root."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,8 @@ def test_the_querys_own_photo_can_be_left_out(store: Store, tmp_path: Path) -> N
     )
     assert item.photo not in {hit.item.photo for hit in stored[0]}
     assert photo_name(store, tmp_path / "other.jpg") is None
+    # No text, so no store has it: Milvus would refuse a filter with it.
+    assert photo_name(store, tmp_path / "photos" / os.fsdecode(b"caf\xe9.jpg")) is None
 
 
 def test_what_a_query_does_not_say_changes_no_filter(store: Store, tmp_path: Path, monkeypatch):
