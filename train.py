@@ -88,6 +88,9 @@ def load_splits(config: DetectorConfig) -> tuple[PhotoRecords, PhotoRecords | No
         load_dataset, config.dataset, config.data_path, images=config.images, strict=config.strict
     )
     train = read(split="train", annotations=config.annotations)
+    learned = int((~train.garment_crowd).sum())
+    sentence = f"{config.data_path}: the training split has no garment to train on"
+    require(learned > 0 or config.test_only, sentence)
     if config.eval_every == 0 and not config.test_only:
         return train, None
     val = read(split="val", annotations=config.val_annotations)

@@ -69,7 +69,9 @@ class ResNetBody(resnet.ResNet):
         super().__init__(folding, depths, norm_layer=norm)
         del self.avgpool, self.fc
         self.channels = [64 * block.expansion * 2**i for i in range(4)]
-        if stride_in_1x1 and block is resnet.Bottleneck:
+        # None where there is no such choice. It shows in no weight, so loaders have to ask.
+        self.stride_in_1x1 = stride_in_1x1 if block is resnet.Bottleneck else None
+        if self.stride_in_1x1:
             for stage in (self.layer2, self.layer3, self.layer4):
                 stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
 

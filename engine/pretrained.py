@@ -120,6 +120,8 @@ def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[st
     content = read_plain(path)
     state = _state_of(content, path)
     kind = content.get("kind")
+    if kind in ("detector", "multitask"):
+        _check_settings(content.get("config", {}), model, path)
     if kind == "multitask" and hasattr(model, "labels"):
         labels = LabelSpace.from_plain(content["labels"])
         state, found = carry_over(state, labels, tuple(content["config"]["tasks"]), model)
@@ -132,6 +134,18 @@ def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[st
         )
         logger.info("%s: categories known from there: %d of %d", path, count, len(categories))
     return state
+
+
+def _check_settings(config: dict[str, Any], model: "Detector | Multitask", path: Path) -> None:
+    """Refuse weights of ours whose network had another shape, naming the flag that makes it so."""
+    own = getattr(model.backbone.body, "stride_in_1x1", None)
+    theirs = config.get("stride_in_1x1", False)
+    if own is not None and own != theirs:
+        known, advice = ("with", "add it") if theirs else ("without", "leave it out")
+        raise InputError(f"{path}: was trained {known} --stride-in-1x1; {advice}")
+    fpn, channels = getattr(model.backbone, "fpn", None), config.get("pyramid_channels")
+    if fpn and channels not in (None, fpn.layer_blocks[0][0].out_channels):
+        raise InputError(f"{path}: was trained with --pyramid-channels {channels}; give the same")
 
 
 def read_state(path: Path) -> State:

@@ -196,11 +196,19 @@ class AnnotatedGarments:
     def are_stored(self, store: Store, names: Sequence[str]) -> Iterator[bool]:
         """Whether each photo's annotation in a store is the same as in the dataset now."""
         for start in range(0, len(names), READ_AT_ONCE):
-            current = [self.annotated_items(name) for name in names[start : start + READ_AT_ONCE]]
-            stored = iter(store.get([item.key for items in current for item in items]))
-            for items in current:
+            chunk = names[start : start + READ_AT_ONCE]
+            current = {name: self.annotated_items(name) for name in chunk}
+            # One more key than a photo has garments finds a garment that the annotation has lost.
+            keys = [
+                item_key(name, number)
+                for name, items in current.items()
+                for number in range(1, len(items) + 2)
+            ]
+            stored = iter(store.get(keys))
+            for items in current.values():
                 pairs = [(item, next(stored)) for item in items]
-                yield all(old and _annotation(old) == _annotation(item) for item, old in pairs)
+                same = all(old and _annotation(old) == _annotation(item) for item, old in pairs)
+                yield next(stored) is None and same
 
 
 def _annotation(item: Item) -> tuple:

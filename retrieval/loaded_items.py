@@ -185,6 +185,8 @@ def _item(row: dict[str, str]) -> Item:
         raise ValueError("has no key, photo or file_name")
     garment = int(row.get("garment") or row.get("number") or 0)
     corners = [row.get(name) or "" for name in ("x1", "y1", "x2", "y2")]
+    if any(corners) and not all(corners):
+        raise ValueError("a box needs x1, y1, x2 and y2, or none of them")
     extra = json.loads(row.get("extra") or "{}")
     return Item(
         key=row.get("key") or item_key(photo, garment),

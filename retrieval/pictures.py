@@ -36,8 +36,10 @@ def photo_name(store: Store, path: Path) -> str | None:
     # First the path as given, links unresolved as in a build; then with links resolved.
     for place in (absolute, os.path.realpath):
         try:
-            return Path(place(path)).relative_to(place(root)).as_posix()
-        except ValueError:
+            name = Path(place(path)).relative_to(place(root)).as_posix()
+            name.encode()  # no store holds a name of stray bytes
+            return name
+        except ValueError:  # so is what ``encode`` raises
             continue
     return None
 

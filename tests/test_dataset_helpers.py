@@ -47,6 +47,11 @@ def test_relative_paths_outlive_the_working_directory(tmp_path: Path, monkeypatc
     load_dataset("coco", "data")
     monkeypatch.chdir(tmp_path)
     assert load_dataset("coco", "a/data").path(0).is_file()
+    (tmp_path / "a/data/images").rename(tmp_path / "a/photos")
+    for where in ("a", "."):
+        monkeypatch.chdir(tmp_path / where)
+        folder = "photos" if where == "a" else "a/photos"
+        assert load_dataset("coco", tmp_path / "a/data", images=folder).path(0).is_file()
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(wardrobe, tmp_path, flags, wo
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_crowds_alone_are_nothing_to_train_on(tmp_path, capsys):
+    """As CVAT exports everything that was painted with its brush."""
+    document = coco_document()
+    crowds = [annotation | {"iscrowd": 1} for annotation in document["annotations"]]
+    data = write_coco(tmp_path / "data", document | {"annotations": crowds})
+    flags = flags_for(data, tmp_path / "run", "--dataset", "coco", "--eval-every", "0")
+    assert code_of(flags) == 2
+    assert "no garment to train on" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_the_evaluation(tmp_path):
     (tmp_path / "file").touch()
 

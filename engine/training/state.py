@@ -164,6 +164,9 @@ class TrainingState:
             self.scaler.load_state_dict(checkpoint["scaler"])
         for name in self.COUNTERS:
             setattr(self, name, checkpoint[name])
+        if path.parent.resolve() != Path(self.config.output_dir).resolve():
+            # The weights of the best evaluation so far are in the other run's folder.
+            self.best, self.evaluations_since_best = {}, 0
         # With another global batch size an epoch has another number of steps: keep the epoch.
         scale = self.steps_per_epoch / checkpoint["steps_per_epoch"]
         self.step = round(self.step * scale)

@@ -112,6 +112,31 @@ def test_a_detector_of_other_categories_passes_on_those_that_both_know(tmp_path,
             assert torch.equal(table[skirt], before[f"roi_heads.{name}.{part}"][skirt])
 
 
+@pytest.mark.parametrize(
+    ("config", "flag"),
+    [
+        ({}, "was trained without --stride-in-1x1; leave it out"),
+        ({"stride_in_1x1": True, "pyramid_channels": 32}, "with --pyramid-channels 32; give the"),
+        ({"stride_in_1x1": True, "pyramid_channels": 16}, None),
+    ],
+)
+def test_a_checkpoint_of_ours_names_the_flags_that_its_network_needs(tmp_path, config, flag):
+    """The place of the stride is in no tensor: the weights would load, and be worth little."""
+    detector = small(backbone="resnet50", pyramid_channels=16, stride_in_1x1=True)
+    path = saved(checkpoint(detector.state_dict()) | {"config": config}, tmp_path)
+    if flag is None:
+        assert load_weights(detector, path).missing == []
+        return
+    with pytest.raises(InputError, match=flag):
+        load_weights(detector, path)
+
+
+def test_the_place_of_the_stride_is_asked_of_deep_resnets_only(tmp_path):
+    detector = small()
+    content = checkpoint(detector.state_dict()) | {"config": {"stride_in_1x1": True}}
+    assert load_weights(detector, saved(content, tmp_path)).missing == []
+
+
 def test_the_same_categories_in_another_order_are_told_apart_by_name(tmp_path):
     source = small()
     content = checkpoint(source.state_dict()) | {"categories": ["hat", "top", "bag"]}

@@ -96,6 +96,7 @@ def test_vectors_are_normalized_and_photos_give_keys(tmp_path: Path) -> None:
         ("color\nred\nred\nred\n", "line 2.*no key, photo or file_name"),
         ("photo,garment\na,0\nb,x\nc,0\n", "line 3"),
         ("photo,extra\na,{\nb,\nc,\n", "line 2"),
+        ("photo,x1,y1,x2,y2\na,1,2,3,4\nb,1,2,,4\nc,,,,\n", "line 3: a box needs"),
         (None, "no readable table"),
     ],
 )

@@ -1,5 +1,6 @@
 """Searching: weights, filters, a query's own photo, pictures that stay below the root."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,8 @@ def test_querys_own_photo_can_be_excluded(store: Store, tmp_path: Path) -> None:
     )
     assert item.photo not in {hit.item.photo for hit in stored[0]}
     assert photo_name(store, tmp_path / "other.jpg") is None
+    # No text, so no store has it: Milvus would refuse a filter with it.
+    assert photo_name(store, tmp_path / "photos" / os.fsdecode(b"caf\xe9.jpg")) is None
 
 
 def test_missing_photo_or_category_of_a_query_changes_no_filter(

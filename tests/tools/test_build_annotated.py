@@ -3,13 +3,14 @@
 Descriptors stand in for the network.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 
 from engine import model_flags
 from tests.builds import contents, run, write_table
-from tests.datasets import write_df2
+from tests.datasets import coco_document, write_coco, write_df2
 from tests.fake_detector import make_photos
 
 
@@ -39,6 +40,25 @@ def test_annotated_dataset_keeps_its_labels(tmp_path: Path) -> None:
     assert sorted(stored) == ["0.png#1", "1.png#1", "sub/2.png#1"]
     assert stored["sub/2.png#1"][0].attributes == {"color": "blue"}
     assert stored["sub/2.png#1"][1] == pytest.approx(vectors["sub/2.png#1"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kept", [(11,), ()])
+def test_garments_that_the_annotation_lost_leave_the_database(
+    tmp_path: Path, kept: tuple[int, ...]
+) -> None:
+    document = coco_document()
+    command = ("--dataset", f"coco:{write_coco(tmp_path / 'set', document)}",
+               "--features", "descriptors", "--database", tmp_path / "db")  # fmt: skip
+    run(*command)
+    assert sorted(contents(tmp_path / "db")) == ["1.jpg#1", "1.jpg#2", "3.jpg#1"]
+    others = [entry for entry in document["annotations"] if entry["image_id"] != 1]
+    own = [entry for entry in document["annotations"] if entry["id"] in kept]
+    # The photos stay as they are: a changed one would be read again anyway.
+    path = tmp_path / "set" / "train.json"
+    path.write_text(json.dumps(document | {"annotations": others + own}))
+    run(*command)
+    expected = ["1.jpg#1"] * len(kept) + ["3.jpg#1"]
+    assert sorted(contents(tmp_path / "db")) == expected
 
 
 def test_descriptors_of_an_annotated_dataset_run_no_network(tmp_path: Path, monkeypatch) -> None:

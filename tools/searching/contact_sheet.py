@@ -59,7 +59,8 @@ def _query_picture(query: Query, root: str | None) -> np.ndarray | None:
 
 
 def _query_lines(query: Query) -> list[str]:
-    return ["query", *query.title.rsplit(" ", 1)]
+    category = query.category or ""
+    return ["query", query.title.removesuffix(f" {category}"), category]
 
 
 def _hit_lines(hit: Hit) -> list[str]:

@@ -199,7 +199,9 @@ class _Annotations:
         self.problems = problems
         self.seen: dict[int, tuple] = {}  # annotation id -> what has it
         ids = [a.get("id") for a in annotations if isinstance(a, dict)]
-        self.fresh = itertools.count(1 + max((i for i in ids if isinstance(i, int)), default=0))
+        # Far enough below 2^63 to go on from; nobody counts up to the ids above.
+        ids = [int(i) for i in ids if isinstance(i, (int, float)) and abs(i) < 2**62]
+        self.fresh = itertools.count(1 + max(ids, default=0))
         self.by_photo: dict[int, list[tuple[int, dict]]] = {}
         for number, annotation in enumerate(annotations):
             with_photo = self._photo_of(annotation, number)

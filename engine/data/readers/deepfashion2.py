@@ -102,11 +102,14 @@ def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
 
 def _numbered(annos: Path, problems: Problems) -> list[str]:
     """Stems of the annotation files, ordered by their number, which is the photo's id."""
-    stems = [path.stem for path in annos.glob("*.json")]
-    for stem in stems:
-        if not (stem.isascii() and stem.isdigit()):
-            problems.add("malformed annotation file", f"{annos / stem}.json: not a number")
-    return sorted((s for s in stems if s.isascii() and s.isdigit()), key=lambda s: (int(s), s))
+    numbers: dict[int, str] = {}
+    for stem in sorted(path.stem for path in annos.glob("*.json")):
+        place = f"{annos / stem}.json"
+        if not (stem.isascii() and stem.isdigit() and int(stem) < 2**63):
+            problems.add("malformed annotation file", f"{place}: not a number")
+        elif numbers.setdefault(int(stem), stem) != stem:
+            problems.add("duplicate image id", f"{place}: and {numbers[int(stem)]}.json")
+    return [numbers[number] for number in sorted(numbers)]
 
 
 def _parse_all(

@@ -67,14 +67,17 @@ def open_dataset(
 
 
 def _image_folders(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
-    """Folders that may hold the photos that ``listing`` names, the likeliest first."""
+    """Folders that may hold the photos that ``listing`` names, the likeliest first.
+
+    Absolute: the cache outlives the working directory.
+    """
     if images is not None:
         found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
         if not found:
             raise InputError(f"{images}: no such image folder")
-        return found[:1]
+        return [found[0].absolute()]
     # CVAT's export has the photos of annotations/instances_train.json in images/train.
     subset = root / "images" / listing.stem.removeprefix("instances_")
     usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]
     usual += [root / "test"] if split in checks.OTHER_SPLIT_NAMES else []  # Fashionpedia's val
-    return [folder for folder in dict.fromkeys(usual) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(map(Path.absolute, usual)) if folder.is_dir()]

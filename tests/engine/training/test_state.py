@@ -28,6 +28,17 @@ def test_a_file_to_continue_from_gives_way_to_the_runs_own(tmp_path):
     assert make_trainer(tmp_path / "b", resume=start).state.step == 5
 
 
+def test_a_run_continued_elsewhere_keeps_a_best_of_its_own(tmp_path):
+    """The other run's best weights are not in this folder, where everybody looks for them."""
+    make_trainer(tmp_path / "a", epochs=1, evaluate=lambda model: {"fit": {"AP": 1.0}}).fit()
+    start = str(tmp_path / "a" / "checkpoint_latest.pt")
+    worse = {"epochs": 2, "evaluate": lambda model: {"fit": {"AP": 0.5}}}
+    best = make_trainer(tmp_path / "b", resume=start, **worse).fit()
+    assert (best["epoch"], best["value"]) == (2, 0.5)
+    assert load_checkpoint(tmp_path / "b" / "checkpoint_best.pt")["step"] == best["step"]
+    assert make_trainer(tmp_path / "a", **worse).fit()["value"] == 1.0
+
+
 def test_a_continued_run_uses_the_settings_it_was_continued_with(tmp_path):
     train_and_die(tmp_path, 3, optimizer="sgd")
     now = {"weight_decay": 0.5, "momentum": 0.25, "backbone_lr_factor": 0.125}

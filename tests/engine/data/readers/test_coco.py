@@ -151,6 +151,16 @@ FAULTS = [
 ]
 
 
+@pytest.mark.parametrize("scale", [1, 1.0])
+@pytest.mark.parametrize("largest", [14, 2**63 - 1, 2**80])
+def test_new_numbers_differ_from_all_others_and_fit(tmp_path: Path, scale: float, largest) -> None:
+    document = coco_document()
+    for annotation, number in zip(document["annotations"], (11, 12, 11, largest), strict=True):
+        annotation["id"] = scale * number if number < 2**53 else number
+    ids = read(tmp_path, document).garment_annotation_id.tolist()
+    assert len(set(ids)) == len(ids) == (3 if largest == 2**80 else 4)
+
+
 def test_garments_numbered_anew_on_each_photo_are_all_kept(tmp_path: Path) -> None:
     document = coco_document()
     before = read(tmp_path, document).garment_annotation_id.tolist()

@@ -133,6 +133,14 @@ def test_files_that_do_not_belong_here(tmp_path: Path) -> None:
     assert counts(records) == expected
 
 
+def test_files_of_one_number_are_one_photo_and_none_is_too_large(tmp_path: Path) -> None:
+    more = {"1": {"item1": df2_item(8, 14)}, "9" * 19: {"item1": df2_item(8, 14)}}
+    records = read(tmp_path, df2_annotations() | more)
+    assert records.image_ids.tolist() == [1, 2, 10]
+    assert records.file_name_of(0) == "000001.jpg"
+    assert counts(records) == {"duplicate image id": 1, "malformed annotation file": 1}
+
+
 def test_a_photo_without_garments_stays(tmp_path: Path) -> None:
     records = read(tmp_path, df2_annotations() | {"000003": {"source": "shop", "pair_id": 1}})
     assert records.image_ids.tolist() == [1, 2, 3, 10] and records[2].garments == []
