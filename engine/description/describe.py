@@ -173,7 +173,7 @@ def gather_descriptions(shard: Descriptions, count: int) -> Descriptions | None:
 
     Raises:
         AssertionError: a garment of ``range(count)`` was described twice, or never.
-        InputError: not one photo can be read.
+        InputError: no photo can be read.
     """
     gathered = distributed.gather_objects(shard)
     if gathered is None:
@@ -182,5 +182,5 @@ def gather_descriptions(shard: Descriptions, count: int) -> Descriptions | None:
     seen = np.sort(np.concatenate([merged.garments, np.array(merged.unreadable, np.int64)]))
     assert np.array_equal(seen, np.arange(count)), "garments described twice or never"
     if count and not len(merged.garments):
-        raise InputError("not one photo of the dataset to evaluate on can be read")
+        raise InputError("no photo of the dataset to evaluate on can be read")
     return merged

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.packing import fill, ragged_rows, to_offsets
+from engine.data.packing import fill_columns, ragged_rows, to_offsets
 from engine.data.readers import checks
 from engine.data.readers.parallel import check_photos
 from engine.data.readers.problems import BadRecord, Problems
@@ -80,7 +80,7 @@ def to_columns(rows: Rows, folder: Path, problems: Problems) -> dict[str, np.nda
         points, offsets = rows.landmarks
         values, columns["landmarks_offsets"] = ragged_rows(offsets, order)
         columns["landmarks"] = points[values]
-    return fill(int(good.sum()), len(order), columns)
+    return fill_columns(int(good.sum()), len(order), columns)
 
 
 def _photos_of(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

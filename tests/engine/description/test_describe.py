@@ -143,7 +143,7 @@ def test_twice_or_never_is_noticed() -> None:
 
 
 def test_not_one_readable_photo_is_bad_input() -> None:
-    with pytest.raises(InputError, match="not one photo"):
+    with pytest.raises(InputError, match="no photo of the dataset"):
         evaluate(broken=tuple(range(COUNT)))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.packing import fill
+from engine.data.packing import fill_columns
 from engine.data.records import PhotoRecords
 from engine.training.mixing import MixedBatches
 
@@ -20,7 +20,7 @@ def part(identities: list[int], categories: list[int] | None = None) -> PhotoRec
         "file_name_offsets": np.zeros(count + 1),
     }
     about = {"name": "test", "root": Path("/photos"), "categories": ["a", "b"]}
-    return PhotoRecords(fill(count, count, columns), category_ids=[1, 2], **about)
+    return PhotoRecords(fill_columns(count, count, columns), category_ids=[1, 2], **about)
 
 
 def batches(*parts: PhotoRecords, batch_size: int = 6, **settings) -> MixedBatches:
