@@ -21,7 +21,7 @@ from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
 from engine.errors import InputError
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart, judge_part
+from engine.judging.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
@@ -72,10 +72,10 @@ def evaluate_multitask(
         settings, device: how and where to run.
 
     Returns:
-        {part: what ``engine.judging.multitask_metrics.judge_part`` returns}.
+        {part: what ``engine.judging.multitask_metrics.evaluate_part`` returns}.
     """
     return {
-        part.name: judge_part(
+        part.name: evaluate_part(
             part,
             describe(model, part, settings, device),
             labels,

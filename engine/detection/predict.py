@@ -28,7 +28,7 @@ from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
 from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import judge
+from engine.judging.coco_metrics import evaluate_all
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
@@ -346,5 +346,5 @@ def evaluate_detector(
     metrics = None
     if predictions is not None:
         truth = truth or GroundTruth(records)
-        metrics = judge(truth, predictions, class_agnostic=class_agnostic)
+        metrics = evaluate_all(truth, predictions, class_agnostic=class_agnostic)
     return distributed.broadcast_object(metrics)

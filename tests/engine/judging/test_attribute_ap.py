@@ -22,7 +22,7 @@ DESCRIBED = {0, 1}  # categories with attributes
 
 
 def rows(*chosen: list[int], of: int = ATTRIBUTES) -> np.ndarray:
-    """A bool row each, yes at the given places."""
+    """One bool row per argument, True at the given indices."""
     table = np.zeros((len(chosen), of), bool)
     for row, places in zip(table, chosen, strict=True):
         row[places] = True
@@ -64,7 +64,7 @@ def found_on(boxes, scores, labels, told) -> Detections:
 
 
 def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detections]]:
-    """Garments, some of them crowds, and detections near them; few score levels make ties."""
+    """Garments, some of them crowds, and detections near them, with tied scores."""
     rng = np.random.default_rng(seed)
     photos, predictions = {}, {}
     for image_id in rng.choice(10**9, 11, replace=False).tolist():
@@ -84,7 +84,7 @@ def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detecti
 
 
 def slow_matches(overlaps, f1, crowd, overlap_from: float, f1_from: float) -> list[int]:
-    """One pair of thresholds: the garment of each detection, in words of the rule."""
+    """The rule as plain loops for one pair of thresholds: the garment of each detection."""
     taken, matches = set(), []
     for d in range(len(overlaps)):
         best = (overlap_from, f1_from)
@@ -108,7 +108,7 @@ def slow_f1(has: tuple[bool, ...], said: tuple[bool, ...]) -> float:
 
 
 def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_from):
-    """Precision at 101 recalls, None where there is nothing to find."""
+    """Precision at 101 recalls, None without garments."""
     ranked, positives = [], 0
     for i in np.argsort(records.image_ids):
         photo, own = records[int(i)], predictions[int(records.image_ids[i])]
@@ -143,7 +143,7 @@ def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_
     return [max((p for r, p in points if r >= at), default=0) for at in np.linspace(0, 1, 101)]
 
 
-def test_f1_is_that_of_the_benchmark() -> None:
+def test_f1_equals_the_benchmarks_published_values() -> None:
     of = 294
     told = rows([1], [], [5], [1, 2], of=of)
     two, none = rows([1, 2], of=of), rows([], of=of)
@@ -161,7 +161,7 @@ def test_f1_equals_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_matches_are_those_of_the_rule(seed: int) -> None:
+def test_matches_equal_the_slow_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     crowd = np.array([False, False, False, True, True])[: rng.integers(1, 6)]
     overlaps, f1 = (rng.integers(8, 21, (7, len(crowd))) / 20 for _ in range(2))
@@ -174,7 +174,7 @@ def test_matches_are_those_of_the_rule(seed: int) -> None:
 
 @pytest.mark.parametrize(("seed", "levels"), [(0, 1000), (1, 5)])
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_every_number_follows_from_the_rule(seed: int, levels: int, kind: str) -> None:
+def test_every_metric_equals_the_slow_rule(seed: int, levels: int, kind: str) -> None:
     records, predictions = random_case(seed, levels)
     result = evaluate_with_attributes(GroundTruth(records), predictions, kind=kind)
     by_overlap = evaluate(GroundTruth(records), predictions, kind=kind).per_class["button"]
@@ -201,8 +201,8 @@ def test_every_number_follows_from_the_rule(seed: int, levels: int, kind: str) -
     assert set(result["per_class"]) == {"coat", "dress"}
 
 
-def test_what_is_told_wrong_is_not_found() -> None:
-    """One coat, rightly outlined; two of four attributes right: F1 of 2/3 and 10/12... by hand."""
+def test_wrong_attributes_make_a_detection_wrong() -> None:
+    """One coat with the right mask and two of four attributes right: F1 of 2/3 and 10/12 ..."""
     has, told = rows([0, 1, 2]), rows([0, 1, 3])
     records = records_of({7: [garment(0, (10, 10, 50, 60), has[0])]})
     found = {7: found_on([(10, 10, 50, 60)], [0.9], [1], told)}
@@ -213,7 +213,7 @@ def test_what_is_told_wrong_is_not_found() -> None:
     assert {name: summary[name] for name in expected} == pytest.approx(expected)
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_no_detections_and_no_garments() -> None:
     records = records_of({7: [garment(1, (10, 10, 50, 60), rows([2])[0])], 9: []})
     nothing = {i: found_on([], [], [], rows()) for i in (7, 9)}
     result = evaluate_with_attributes(GroundTruth(records), nothing, kind="mask")

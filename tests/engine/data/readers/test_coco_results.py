@@ -13,7 +13,7 @@ from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.errors import InputError
 from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import judge
+from engine.judging.coco_metrics import evaluate_all
 
 WIDTH, HEIGHT = 31, 23
 
@@ -67,7 +67,7 @@ def test_written_results_are_read_back_exactly(tmp_path: Path, records: PhotoRec
     np.testing.assert_array_equal(read.labels, labels)
     assert read.masks == masks
     truth = GroundTruth(records)
-    assert judge(truth, again) == judge(truth, {40: again[40], 3: found})
+    assert evaluate_all(truth, again) == evaluate_all(truth, {40: again[40], 3: found})
 
 
 def test_attributes_are_read(tmp_path: Path, records: PhotoRecords) -> None:
@@ -120,7 +120,7 @@ def test_an_empty_mask_is_accepted(tmp_path: Path, records: PhotoRecords) -> Non
     nothing = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
     found = read_results(write(tmp_path / "r.json", [entry(segmentation=nothing)]), records)
     assert coco_mask.area(found[3].masks[0]) == 0
-    assert judge(GroundTruth(records), found)["mask"]["AP"] == 0
+    assert evaluate_all(GroundTruth(records), found)["mask"]["AP"] == 0
 
 
 def test_class_agnostic_reading_ignores_category_ids(tmp_path: Path, records: PhotoRecords) -> None:
