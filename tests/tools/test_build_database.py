@@ -184,7 +184,7 @@ def test_no_photos_and_no_place_are_told_before_any_model_is_loaded(
     (tmp_path / "junk.pt").write_bytes(b"junk")
     junk = ("--detector-weights", tmp_path / "junk.pt", "--database")
     assert "junk.pt" in fails(capsys, photos, *junk, db)
-    assert "no pattern that matches any" in fails(capsys, f"{photos}/*.tif", *junk, db)
+    assert "as a pattern it matches none" in fails(capsys, f"{photos}/*.tif", *junk, db)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     assert "holds x and no database" in fails(capsys, photos, *junk, tmp_path / "full")
