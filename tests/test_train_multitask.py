@@ -188,7 +188,7 @@ def test_other_sets_do_not_continue_a_run(data, tmp_path):
     fit(flags)
     config, augmentation = settings(*flags)
     config = dataclasses.replace(config, dataset=config.dataset[1:])
-    with pytest.raises(InputError, match="other sets or labels"):
+    with pytest.raises(InputError, match="other datasets or labels"):
         train.train_multitask(config, augmentation, torch.device("cpu"))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from engine.pixels import geometry
 from engine.pixels.color import LUMA, color_matrix, mean_luma, recolor
 from engine.pixels.crops import Cutout, render, square_map
-from engine.training.samplers import systematic
+from engine.training.samplers import systematic_sample
 
 Picture = tuple[np.ndarray, np.ndarray]
 
@@ -230,7 +230,7 @@ def _draw_places(
         low, high = cutout.square[:2], cutout.square[2:]
         distance = (places - (low + high) / 2) / (CENTER_SPREAD * (high - low))
         weights = np.exp(-0.5 * (distance**2).sum(axis=1))
-    return systematic(rng, weights, count)
+    return systematic_sample(rng, weights, count)
 
 
 def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
