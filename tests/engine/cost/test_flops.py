@@ -1,4 +1,4 @@
-"""Costs against arithmetic by hand and the totals that torchvision publishes."""
+"""Costs against hand-worked values and the totals that torchvision publishes."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def macs(rows: list[LayerCost]) -> int:
 
 
 @pytest.mark.parametrize(("layer", "shape", "expected"), BY_HAND, ids=lambda value: str(value)[:40])
-def test_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int) -> None:
+def test_costs_of_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int) -> None:
     rows = count(layer.eval(), torch.rand(shape))
     assert macs(rows) == expected
     assert sum(row.flops for row in rows) == 2 * expected
@@ -51,8 +51,10 @@ def test_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int)
         ("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_V1),
     ],
 )
-def test_totals_that_torchvision_publishes(name: str, weights: models.WeightsEnum) -> None:
-    """Its GFLOPS are our GMACs. Shapes suffice: nothing is computed on the meta device."""
+def test_totals_equal_those_published_by_torchvision(
+    name: str, weights: models.WeightsEnum
+) -> None:
+    """torchvision's GFLOPS are GMACs. On the meta device only shapes are computed."""
     with torch.device("meta"):
         network = models.get_model(name).eval()
         rows = count(network, torch.empty(1, 3, 224, 224))
@@ -60,8 +62,8 @@ def test_totals_that_torchvision_publishes(name: str, weights: models.WeightsEnu
     assert sum(row.parameters for row in rows) == weights.meta["num_params"]
 
 
-def test_mask_rcnn_total_that_torchvision_publishes() -> None:
-    """134.38 GMAC: a 512 x 512 photo, enlarged to 800 x 800, 1000 proposals, nothing found."""
+def test_the_mask_rcnn_total_equals_that_published_by_torchvision() -> None:
+    """134.38 GMAC: a photo enlarged from 512 to 800 pixels, 1000 proposals, no detection."""
     published = models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta
     with torch.device("meta"):
         body = resnet_fpn_backbone(
@@ -78,7 +80,7 @@ def test_mask_rcnn_total_that_torchvision_publishes() -> None:
     assert sum(p.numel() for p in network.parameters()) == published["num_params"]
 
 
-def test_attention_by_hand() -> None:
+def test_the_cost_of_attention_by_hand() -> None:
     tokens, width, hidden = 17, 24, 48  # 4 x 4 patches and the class token
     network = VisionTransformer(32, 8, 1, 3, width, hidden, num_classes=5).eval()
     rows = by_name(count(network, torch.rand(1, 3, 32, 32)))
@@ -88,8 +90,8 @@ def test_attention_by_hand() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_folded_convolutions_count_under_their_own_names() -> None:
-    """Our bodies run a convolution's arithmetic without calling it."""
+def test_folded_convolutions_are_counted_under_their_own_names() -> None:
+    """The bodies of engine.backbones run a convolution's arithmetic without calling it."""
     ours = build_body("resnet18", trainable_layers=0, frozen_norm=True).eval()
     with torch.device("meta"):
         theirs = models.resnet18().eval()
@@ -102,7 +104,7 @@ def test_folded_convolutions_count_under_their_own_names() -> None:
     assert "_conv_forward" not in vars(ours.conv1), "nothing stays wrapped"
 
 
-def test_detector_adds_up() -> None:
+def test_the_costs_of_a_detectors_layers_sum_to_its_total() -> None:
     torch.manual_seed(0)
     detector = build_detector(num_classes=3, backbone="resnet18", load=False).eval()
     detector.roi_heads.detections_per_image, detector.roi_heads.score_threshold = 7, 0.0
@@ -119,7 +121,7 @@ def test_detector_adds_up() -> None:
     assert rows["backbone.fpn.inner_blocks.3.0"].macs == 2 * 3 * 512 * 256
 
 
-def test_shared_parameters_count_once() -> None:
+def test_shared_parameters_are_counted_once() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
     rows = count(nn.Sequential(first, second), torch.rand(1, 4))
@@ -127,7 +129,7 @@ def test_shared_parameters_count_once() -> None:
     assert [row.macs for row in rows] == [16, 16]
 
 
-def test_descriptions() -> None:
+def test_descriptions_of_layers() -> None:
     assert describe(nn.Conv2d(4, 4, (3, 5), (2, 1), groups=4, dilation=2)) == (
         "Conv2d 3x5 /2x1 groups 4 dilation 2"
     )
