@@ -55,12 +55,12 @@ def records_of(photos: dict[int, list[Garment]]) -> PhotoRecords:
     )
 
 
-def found_on(boxes, scores, labels, told) -> Detections:
+def found_on(boxes, scores, labels, predicted) -> Detections:
     order = np.argsort(-np.asarray(scores), kind="stable")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
     masks = [rle_of(box + np.array([2, 0, 2, 1])) for box in boxes]
     scores, labels = np.asarray(scores, np.float64)[order], np.asarray(labels, np.int64)[order]
-    return Detections(WIDTH, HEIGHT, boxes, scores, labels, masks, attributes=told[order])
+    return Detections(WIDTH, HEIGHT, boxes, scores, labels, masks, attributes=predicted[order])
 
 
 def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detections]]:
@@ -76,10 +76,10 @@ def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detecti
         crowds = rng.random(len(boxes)) < 0.15
         photos[image_id] = [garment(*g) for g in zip(own, boxes, has, crowds, strict=True)]
         near = boxes.repeat(3, axis=0) + rng.integers(-3, 4, (3 * len(boxes), 4))
-        told = has.repeat(3, axis=0) ^ (rng.random((3 * len(boxes), ATTRIBUTES)) < 0.15)
+        predicted = has.repeat(3, axis=0) ^ (rng.random((3 * len(boxes), ATTRIBUTES)) < 0.15)
         labels = np.where(rng.random(len(near)) < 0.8, own.repeat(3), rng.integers(0, 3, len(near)))
         scores = rng.integers(1, levels, len(near)) / levels
-        predictions[image_id] = found_on(near, scores, labels + 1, told)
+        predictions[image_id] = found_on(near, scores, labels + 1, predicted)
     return records_of(photos), predictions
 
 
@@ -145,9 +145,11 @@ def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_
 
 def test_f1_equals_the_benchmarks_published_values() -> None:
     of = 294
-    told = rows([1], [], [5], [1, 2], of=of)
+    predicted = rows([1], [], [5], [1, 2], of=of)
     two, none = rows([1, 2], of=of), rows([], of=of)
-    assert attribute_f1(told, two)[:, 0] == pytest.approx([0.8325, 0.4983, 0.4974, 1], abs=5e-5)
+    assert attribute_f1(predicted, two)[:, 0] == pytest.approx(
+        [0.8325, 0.4983, 0.4974, 1], abs=5e-5
+    )
     assert attribute_f1(none, none)[0, 0] == 1
     assert attribute_f1(~none, ~none)[0, 0] == 1
     assert attribute_f1(~none, none)[0, 0] == 0
@@ -155,9 +157,9 @@ def test_f1_equals_the_benchmarks_published_values() -> None:
 
 def test_f1_equals_scikit_learns() -> None:
     rng = np.random.default_rng(3)
-    told, has = rng.random((13, 5)) < 0.4, rng.random((11, 5)) < 0.4
-    expected = [[f1_score(g, d, average="macro", zero_division=0) for g in has] for d in told]
-    np.testing.assert_allclose(attribute_f1(told, has), expected, atol=1e-12)
+    predicted, has = rng.random((13, 5)) < 0.4, rng.random((11, 5)) < 0.4
+    expected = [[f1_score(g, d, average="macro", zero_division=0) for g in has] for d in predicted]
+    np.testing.assert_allclose(attribute_f1(predicted, has), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -203,9 +205,9 @@ def test_every_metric_equals_the_slow_rule(seed: int, levels: int, kind: str) ->
 
 def test_wrong_attributes_make_a_detection_wrong() -> None:
     """One coat with the right mask and two of four attributes right: F1 of 2/3 and 10/12 ..."""
-    has, told = rows([0, 1, 2]), rows([0, 1, 3])
+    has, predicted = rows([0, 1, 2]), rows([0, 1, 3])
     records = records_of({7: [garment(0, (10, 10, 50, 60), has[0])]})
-    found = {7: found_on([(10, 10, 50, 60)], [0.9], [1], told)}
+    found = {7: found_on([(10, 10, 50, 60)], [0.9], [1], predicted)}
     # Yes: 2 right of 3 said and 3 true, F1 2/3. No: 3 right of 4 and 4, F1 3/4. Mean 17/24 = .708,
     # which passes .50 ... .70: five of ten thresholds.
     summary = evaluate_with_attributes(GroundTruth(records), found, kind="box")["summary"]

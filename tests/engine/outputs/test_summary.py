@@ -155,21 +155,23 @@ def test_the_summary_is_printed(tmp_path: Path, capsys) -> None:
     summary.unreadable *= 12
     summary.photos_with["top"] = 1
     print_summary(summary, 1, 2.5, tmp_path, others=1)
-    told = capsys.readouterr().out
-    rows = [re.findall(r"\w+", line) for line in told.splitlines()[:6]]
+    printed = capsys.readouterr().out
+    rows = [re.findall(r"\w+", line) for line in printed.splitlines()[:6]]
     assert ["category", "garments", "photos"] in rows
     assert ["top", "2", "1"] in rows and ["long", "odd", "hat", "2", "2"] in rows
-    assert told.count("unreadable: zero.jpg: the file is empty\n") == 10
-    assert "... and 2 more, in garments.json\n" in told
-    assert "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in told
-    assert "\n1 photo of earlier runs, not named now, left out" in told
-    assert f"look at {tmp_path}/index.html\n" in told
+    assert printed.count("unreadable: zero.jpg: the file is empty\n") == 10
+    assert "... and 2 more, in garments.json\n" in printed
+    assert (
+        "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in printed
+    )
+    assert "\n1 photo of earlier runs, not named now, left out" in printed
+    assert f"look at {tmp_path}/index.html\n" in printed
     print_summary(run(tmp_path, some_records(False)[:1], False), 0, 0, tmp_path, others=0)
-    told = capsys.readouterr().out
-    assert "more, in" not in told and "earlier runs" not in told
+    printed = capsys.readouterr().out
+    assert "more, in" not in printed and "earlier runs" not in printed
     print_summary(Summary(), 0, 0, tmp_path, others=0)
     assert "category" not in capsys.readouterr().out
-    assert f"look at {tmp_path}/garments.json\n" in told
+    assert f"look at {tmp_path}/garments.json\n" in printed
 
 
 def test_a_run_without_garments(tmp_path: Path) -> None:

@@ -97,5 +97,5 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path, dead_run, change, sente
 
 def test_changed_settings_are_reported_except_harmless_ones(tmp_path, dead_run, caplog):
     make_trainer(tmp_path, resume=str(dead_run), momentum=0.5, log_every=3)
-    (told,) = [r.message for r in caplog.records if "settings changed" in r.message]
-    assert told == "settings changed since the checkpoint: momentum 0.9 -> 0.5"
+    (message,) = [r.message for r in caplog.records if "settings changed" in r.message]
+    assert message == "settings changed since the checkpoint: momentum 0.9 -> 0.5"

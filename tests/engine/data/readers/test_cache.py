@@ -178,11 +178,11 @@ def test_it_works_where_no_cache_can_be_written(tmp_path: Path, source: Path, mo
 
 
 def test_it_works_for_a_user_without_a_home(source: Path, monkeypatch) -> None:
-    def nobody() -> Path:
+    def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(cache.Path, "home", nobody)
+    monkeypatch.setattr(cache.Path, "home", no_home)
     assert len(load_or_build(KEY, Builder(source))) == 1
 
 

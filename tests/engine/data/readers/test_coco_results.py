@@ -72,15 +72,17 @@ def test_written_results_are_read_back_exactly(tmp_path: Path, records: PhotoRec
 
 def test_attributes_are_read(tmp_path: Path, records: PhotoRecords) -> None:
     described = records.with_columns({}, attributes=["a", "b", "c"], attribute_ids=[7, 0, 5])
-    told = np.array([[True, False, True], [False, False, False]])
+    predicted = np.array([[True, False, True], [False, False, False]])
     boxes = np.array([[1.0, 1, 5, 5], [2, 2, 8, 9]])
     labels = np.array([1, 2])
-    found = Detections(WIDTH, HEIGHT, boxes, np.array([0.9, 0.4]), labels, None, attributes=told)
+    found = Detections(
+        WIDTH, HEIGHT, boxes, np.array([0.9, 0.4]), labels, None, attributes=predicted
+    )
     results = to_coco_results(3, found, records.category_ids, described.attribute_ids)
     assert [result["attribute_ids"] for result in results] == [[7, 5], []]
     path = write(tmp_path / "r.json", results)
     again = read_results(path, described)
-    assert again[3].attributes.tolist() == told.tolist()
+    assert again[3].attributes.tolist() == predicted.tolist()
     assert again[40].attributes.shape == (0, 3)
     assert read_results(path, records)[3].attributes is None  # of a set without attributes
 
