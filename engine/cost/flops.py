@@ -43,7 +43,7 @@ class LayerCost:
 
 
 @torch.no_grad()
-def count(model: nn.Module, *inputs: Any) -> list[LayerCost]:
+def layer_costs(model: nn.Module, *inputs: Any) -> list[LayerCost]:
     """Run ``model(*inputs)`` once and count the cost of each module that has any, in order.
 
     The sums are the network's totals. A detector's cost depends on the number of detections.
