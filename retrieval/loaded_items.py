@@ -96,7 +96,7 @@ class LoadedItems:
             source=np.array([SOURCES.index(s) if s in SOURCES else 0 for s in sources], np.int8),
             labels=numbers,
             values=values,
-            judged={name: aspects[name] or "" for name in judged},
+            aspect_of_group={name: aspects[name] or "" for name in judged},
         )
 
 

@@ -79,7 +79,7 @@ def _within_categories(
             query_ids[asking],
             gallery_ids[found],
             ks=ks,
-            whole=False,
+            full_ranking=False,
         )
         for name, values in scores.items():
             values[asking] = part[name]

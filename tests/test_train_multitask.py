@@ -163,7 +163,9 @@ def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplo
     flags = [*flags_for(data, tmp_path, "--tasks", "category"), "--test-only"]
     start = flags.index("--dataset")
     fit([*flags[:start], *sets, *flags[start + 3 :]], trained=False)
-    told = [record.message for record in caplog.records if "trained on too" in record.message]
+    told = [
+        record.message for record in caplog.records if "also in the training data" in record.message
+    ]
     assert len(told) == 1
     assert told[0].startswith("wardrobe: 6 of 6 validation photos")
 
@@ -186,7 +188,7 @@ def test_other_sets_do_not_continue_a_run(data, tmp_path):
     fit(flags)
     config, augmentation = settings(*flags)
     config = dataclasses.replace(config, dataset=config.dataset[1:])
-    with pytest.raises(InputError, match="other sets or labels"):
+    with pytest.raises(InputError, match="other datasets or labels"):
         train.train_multitask(config, augmentation, torch.device("cpu"))
 
 

@@ -35,7 +35,7 @@ from engine import distributed
 from engine.backbones import BACKBONES
 from engine.command_line import Parser, positive
 from engine.config import require
-from engine.cost.flops import count
+from engine.cost.flops import layer_costs
 from engine.cost.network_graph import trace
 from engine.cost.receptive_field import effective_field, fields
 from engine.errors import InputError, exits_cleanly
@@ -76,7 +76,7 @@ def report(arguments: argparse.Namespace) -> None:
         inputs = _move(network.inputs, device)
         # Before the measurements, which take a while, since there may be no such photos.
         pictures = _pictures(arguments.photos, network.size) if folder else []
-        rows = count(network.model.to(device), *inputs)
+        rows = layer_costs(network.model.to(device), *inputs)
     summary = {"network": network.title, "size": network.size, "batch_size": arguments.batch_size}
     batch, (height, width) = counted(arguments.batch_size, "picture"), network.size
     console.print(f"{network.title}, {batch} of {height} x {width} pixels", style="bold")

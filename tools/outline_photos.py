@@ -57,7 +57,7 @@ from engine.model_flags import (
     detection_basis,
 )
 from engine.outputs import journal
-from engine.outputs.photo_run import claim, stamp_of
+from engine.outputs.photo_run import claim_folder, stamp_of
 from engine.pixels.photos import read_photo
 from engine.wording import counted
 from tools.convert_dataset import annotations
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments, words)
     output = arguments.output_dir
-    folder, lock = claim(output, ("train.json", "val.json", "finds.json"))
+    folder, lock = claim_folder(output, ("train.json", "val.json", "finds.json"))
     with lock:
         records = outline_all(finder, photos, folder, basis_of(arguments, finder))
         roots = [absolute(part.root) for part in (*added, *judged)]

@@ -146,13 +146,13 @@ def with_heads(model: dict[str, Any], other: dict[str, Any], path: Path) -> dict
     require(same, sentence)
     labels, other_labels = (LabelSpace.from_plain(part["labels"]) for part in (model, other))
     known = {group.name for group in labels.groups}
-    answered = other_labels.answered_by(other["config"]["tasks"])
+    answered = other_labels.groups_of_tasks(other["config"]["tasks"])
     new = [group for group in answered if group.name not in known]
     require(bool(new), f"{path}: has no label group that the model lacks")
     for group in new:
         sentence = f"{path}: {group.name} also trains the {group.aspect} vector; train the model on"
         require(group.aspect is None, sentence)
-    state, number = dict(model["model"]), len(labels.answered_by(model["config"]["tasks"]))
+    state, number = dict(model["model"]), len(labels.groups_of_tasks(model["config"]["tasks"]))
     for place, group in enumerate(new, number):
         old, own = f"classifiers.{answered.index(group)}.", f"classifiers.{place}."
         state |= {

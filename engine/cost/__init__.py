@@ -1,1 +1,1 @@
-"""What a network costs and sees: FLOPs, receptive fields, graphs."""
+"""Costs and receptive fields of networks, and the graphs to compute them."""

@@ -1,9 +1,9 @@
-"""What a network costs: parameters and multiply-accumulates (MACs) of every layer.
+"""Parameters and multiply-accumulates (MACs) of every layer, counted while the network runs.
 
-Counted while the network runs. Convention: 1 MAC = 2 FLOPs. Counted is every convolution, matrix
-product and attention, a zero of the padding like a pixel. Not counted are bias, normalization,
-activation, pooling (RoIAlign too), resizing and the choice of boxes: few FLOPs, though more of the
-time. torchvision publishes MACs by the same rules, under the name GFLOPS.
+1 MAC = 2 FLOPs. Convolutions, matrix products and attention are counted, including products with
+padding zeros. Bias, normalization, activation, pooling (including RoIAlign), resizing and box
+selection are not: they take few FLOPs, though a larger share of the time. torchvision publishes
+MACs by the same rules, under the name GFLOPS.
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module's own cost, that of the modules inside it left out.
+    """The cost of one module, without the modules inside it.
 
     Attributes:
         name: path of the module in the network, "" for the network itself.
-        kind: what it is, such as "Conv2d 3x3 /2 groups 32".
-        output: shape of the last tensor it put out (a network may use a layer several times),
-            None where it puts out something else.
-        parameters: numbers it holds, learning or frozen; one that two modules share counts once.
-        macs: multiply-accumulates of the whole batch.
+        kind: such as "Conv2d 3x3 /2 groups 32".
+        output: shape of its last output (a network may use a layer several times), None if that
+            is not a tensor.
+        parameters: number of parameters, trainable or frozen; shared ones count once.
+        macs: multiply-accumulates for the whole batch.
     """
 
     name: str
@@ -43,18 +43,17 @@ class LayerCost:
 
 
 @torch.no_grad()
-def count(model: nn.Module, *inputs: Any) -> list[LayerCost]:
-    """Run ``model(*inputs)`` once and count: a LayerCost per module that costs anything, in order.
+def layer_costs(model: nn.Module, *inputs: Any) -> list[LayerCost]:
+    """Run ``model(*inputs)`` once and count the cost of each module that has any, in order.
 
-    Their sums are the network's totals. A detector's cost depends on what it finds in the photo.
+    The sums are the network's totals. A detector's cost depends on the number of detections.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_OPERATIONS)
     fast_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(
-        False
-    )  # one opaque operation that nothing can look into
+    # The fast path is one opaque operation, whose parts cannot be counted.
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _watched(model, counter) as outputs, counter:
+        with _recording_outputs(model, counter) as outputs, counter:
             model(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
@@ -73,12 +72,12 @@ _MORE_OPERATIONS = {
 
 
 @contextmanager
-def _watched(model: nn.Module, counter: FlopCounterMode) -> Iterator[dict[str, Shape]]:
-    """Note each module's output shape, and count each convolution under its own name.
+def _recording_outputs(model: nn.Module, counter: FlopCounterMode) -> Iterator[dict[str, Shape]]:
+    """Record each module's output shape, and count each convolution under its own name.
 
-    The counter sees modules when they are called, but a block may run a convolution's arithmetic
-    without calling it (``engine.backbones`` folds the norm into the filters); hence the name is
-    set around the arithmetic itself.
+    The counter only sees modules that are called, but a block may run a convolution's arithmetic
+    without calling it (``engine.backbones`` folds the norm into the filters). So the name is set
+    around the arithmetic itself.
     """
     outputs: dict[str, Shape] = {}
     handles, wrapped = [], []
@@ -123,7 +122,7 @@ def _shape_hook(name: str, outputs: dict[str, Shape]) -> Any:
 
 
 def _counter_name(model: nn.Module, name: str) -> str:
-    """What the counter calls a module: the network's class, then the path."""
+    """The counter's name of a module: the network's class, then the path."""
     top = type(model).__name__
     return f"{top}.{name}" if name else top
 
@@ -142,9 +141,9 @@ def _rows(
 
 
 def _own_flops(model: nn.Module, totals: dict[str, int]) -> dict[str, int]:
-    """Each module's FLOPs less those of the nearest modules inside it that were seen running.
+    """Module path -> its FLOPs without those of the modules inside it.
 
-    What only holds others (a ModuleList) never runs itself; it is passed over.
+    Modules that never run themselves (such as a ModuleList) are skipped.
     """
     own = {name: totals.get(_counter_name(model, name), 0) for name, _ in model.named_modules()}
     for name, total in list(own.items()):
@@ -158,7 +157,7 @@ def _own_flops(model: nn.Module, totals: dict[str, int]) -> dict[str, int]:
 
 
 def describe(module: nn.Module) -> str:
-    """Class and what shapes its cost, such as "Conv2d 3x3 /2 groups 32 dilation 2"."""
+    """Class and settings that determine the cost: "Conv2d 3x3 /2 groups 32 dilation 2"."""
     name = type(module).__name__
     if isinstance(module, nn.Linear):
         return f"{name} {module.in_features} -> {module.out_features}"

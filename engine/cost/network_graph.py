@@ -1,7 +1,7 @@
-"""A convolutional network as a graph of operations, with the size and place of every feature map.
+"""A convolutional network as a graph of operations, with size and stride of every feature map.
 
-Traced by ``torch.fx``, so branches, residual sums, depthwise and dilated layers and functions
-between the modules are all there; cut it (``upto``, ``without_last``) or dilate it.
+The graph is traced by ``torch.fx``, so it includes branches, residual sums and functions between
+the modules. It can be cut (``up_to``, ``without_last``) and dilated.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from engine.errors import InputError
 
 Pair = tuple[float, float]
 
-# What computes each position from the same position of its inputs; names without underscores.
+# Operations that compute each position from the same position of the inputs; names without
+# underscores.
 POINTWISE = {
     *("add", "iadd", "sub", "mul", "imul", "div", "truediv", "neg", "clamp", "float", "to"),
     *("relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "gelu", "elu"),
@@ -31,7 +32,7 @@ REARRANGING = {
 
 @dataclass(frozen=True)
 class Window:
-    """A filter's or pool's reach, (vertical, horizontal)."""
+    """The window of a convolution or pool, each (vertical, horizontal)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -45,11 +46,11 @@ class NetworkGraph:
     Attributes:
         model: the network.
         module: the same, as traced.
-        shapes: shape of every tensor that depends on the picture, by node.
-        axes: its (vertical, horizontal) dimension, counted from the back; None where the
-            positions of the picture are no dimensions any more (a flattened map).
-        local: whether it depends on where things are, other than through a pool over the whole map.
-        strides: pixels from one position to the next, (vertical, horizontal), where it has axes.
+        shapes: node -> shape, for every tensor that depends on the picture.
+        axes: node -> its (vertical, horizontal) dimensions, counted from the back; None if it has
+            no spatial dimensions (a flattened map).
+        local: node -> whether it depends on positions, not only through a global pool.
+        strides: node with axes -> pixels between neighboring positions, (vertical, horizontal).
     """
 
     def __init__(self, model: nn.Module, module: GraphModule, image: Tensor) -> None:
@@ -59,7 +60,7 @@ class NetworkGraph:
         self.axes: dict[Node, tuple[int, int] | None] = {}
         self.local = {self.image: True}
         self.strides: dict[Node, Pair] = {self.image: (1.0, 1.0)}
-        # Asked for again and again by whoever walks the graph.
+        # Caches, since walking the graph asks for these repeatedly.
         self._operations: dict[Node, str] = {}
         self._windows: dict[Node, Window | None] = {}
         self._sources: dict[Node, list[Node]] = {}
@@ -74,7 +75,7 @@ class NetworkGraph:
                 self.strides[node] = self._stride_of(node)
 
     def maps(self) -> Iterator[Node]:
-        """Nodes whose positions are places in the picture, in order of execution."""
+        """Nodes that are feature maps, in order of execution."""
         nodes = list(self.shapes)[1:]
         return (node for node in nodes if self.axes[node] and self.local[node])
 
@@ -99,14 +100,14 @@ class NetworkGraph:
         return self._operations[node]
 
     def layer(self, node: Node) -> nn.Module | None:
-        """The module a node runs: called, or (a convolution) run as a function with its weight."""
+        """The module of a node: one that is called, or a convolution run as a function."""
         if node.op == "call_module":
             return self.model.get_submodule(node.target)
         path = self._weight_path(node)
         return self.model.get_submodule(path) if path else None
 
     def name(self, node: Node) -> str:
-        """Path of the module behind a node; for a function that of the module it is in."""
+        """Path of a node's module; for a function, that of the module which calls it."""
         if node.op == "call_module":
             return node.target
         path = self._weight_path(node)
@@ -116,7 +117,7 @@ class NetworkGraph:
         return stack[-1][0] if stack else node.name
 
     def _weight_path(self, node: Node) -> str | None:
-        """Path of the module whose weight a function uses, however that was scaled before."""
+        """Path of the convolution whose weight, possibly scaled, a function uses; else None."""
         if self.operation(node) != "conv2d":
             return None
         weight = _argument(node, 1, "weight")
@@ -144,10 +145,10 @@ class NetworkGraph:
         return Window(*map(_pair, (kernel, stride, padding, dilation)))
 
     def interpolation(self, node: Node) -> str:
-        """ "nearest" or "linear": how an interpolating node fills in.
+        """The mode of an interpolation: "nearest" or "linear".
 
         Raises:
-            InputError: it does neither.
+            InputError: another mode.
         """
         layer = self.layer(node)
         mode = layer.mode if layer is not None else _argument(node, 3, "mode") or "nearest"
@@ -157,7 +158,7 @@ class NetworkGraph:
         return mode.removeprefix("bi")
 
     def _is_global(self, node: Node) -> bool:
-        """Whether it pools over the whole map."""
+        """Whether a node pools over the whole map."""
         operation = self.operation(node)
         pools = self.pools_to_size(node) and self.shapes[node][-2:] == (1, 1)
         return pools or (operation == "mean" and self.shapes[node] != self.shapes[node.args[0]])
@@ -177,22 +178,22 @@ class NetworkGraph:
             return before if kept else None
         if operation not in POINTWISE and not self.gathers(node):
             kind = f"{operation} in {self.name(node)}" if self.name(node) else operation
-            raise InputError(f"cannot follow {kind}: only convolutional networks have a field")
+            raise InputError(f"cannot follow {kind}: receptive fields need a convolutional network")
         return before
 
     def gathers(self, node: Node) -> bool:
-        """Whether a position is computed from several of the input's, or from several maps."""
+        """Whether each position is computed from several positions or from several maps."""
         if self.window(node):
             return True
         operation = self.operation(node)
         return operation in ("cat", "interpolate", "upsample") or self.pools_to_size(node)
 
     def pools_to_size(self, node: Node) -> bool:
-        """Whether it is a pool whose windows follow from the size it puts out."""
+        """Whether it is an adaptive pool, whose windows follow from its output size."""
         return self.operation(node) in ("adaptiveavgpool2d", "adaptivemaxpool2d")
 
     def _stride_of(self, node: Node) -> Pair:
-        # A map of one position that is spread over another (squeeze-excitation) has no say.
+        # The largest source decides, not a map of one position (squeeze-excitation).
         maps = [n for n in self.sources(node) if self.axes[n]]
         source = max(maps, key=lambda n: self.size(n)[0] * self.size(n)[1])
         (y, x), window = self.strides[source], self.window(node)
@@ -207,7 +208,7 @@ class NetworkGraph:
 
 
 class _ShapeReader(Interpreter):
-    """Runs the graph once and notes the shapes of what depends on the picture."""
+    """Runs the graph once and records the shapes of all nodes that depend on the picture."""
 
     def __init__(self, graph: NetworkGraph) -> None:
         super().__init__(graph.module)
@@ -224,14 +225,14 @@ class _ShapeReader(Interpreter):
 
 
 def trace(model: nn.Module, image: Tensor) -> NetworkGraph:
-    """Trace a network that is in evaluation mode, for pictures of the size of ``image``.
+    """Trace a network in evaluation mode, for pictures of the size of ``image``.
 
     Args:
         model: takes one tensor.
         image: f32[B,3,H,W].
 
     Raises:
-        InputError: it is no convolutional network, or its Python code cannot be traced.
+        InputError: it is not a convolutional network, or its Python code cannot be traced.
     """
     try:
         module = symbolic_trace(model)
@@ -240,8 +241,8 @@ def trace(model: nn.Module, image: Tensor) -> NetworkGraph:
     return NetworkGraph(model, module, image)
 
 
-def upto(graph: NetworkGraph, node: Node) -> GraphModule:
-    """The network from the picture to one node, which it then puts out."""
+def up_to(graph: NetworkGraph, node: Node) -> GraphModule:
+    """The part of the network from the picture to one node, which becomes its output."""
     part = Graph()
     copies: dict[Node, Node] = {}
     for each in graph.module.graph.nodes:
@@ -257,24 +258,26 @@ def upto(graph: NetworkGraph, node: Node) -> GraphModule:
 
 
 def without_last(graph: NetworkGraph, blocks: int) -> GraphModule:
-    """The network's body without its last blocks, ending in a map; 0 takes only the head off.
+    """The network's body without its last blocks, ending in a map; 0 only removes the head.
 
-    A block is a member of one of the network's lists of layers (a residual block, say), or a part
-    outside of them, that holds a convolution.
+    A block is a part with a convolution: a member of one of the network's lists of layers (such as
+    a residual block), or a part outside of them.
 
     Raises:
-        InputError: there are not more than that many blocks.
+        InputError: the network does not have more than that many blocks.
     """
     firsts: dict[str, Node] = {}
     for node in graph.maps():
         if graph.operation(node) == "conv2d":
             firsts.setdefault(_block_of(node), node)
     if not 0 <= blocks < len(firsts):
-        raise InputError(f"--drop-last {blocks}: the network has {len(firsts)} blocks, keep one")
+        raise InputError(
+            f"--drop-last {blocks}: the network has {len(firsts)} blocks, at least one must stay"
+        )
     if blocks == 0:
-        return upto(graph, list(graph.maps())[-1])
+        return up_to(graph, list(graph.maps())[-1])
     entry = list(firsts.values())[-blocks]
-    return upto(graph, graph.sources(entry)[0])
+    return up_to(graph, graph.sources(entry)[0])
 
 
 def _block_of(node: Node) -> str:
@@ -286,14 +289,14 @@ def _block_of(node: Node) -> str:
 
 
 def dilate(model: nn.Module, image: Tensor, halvings: int) -> None:
-    """Take the last halvings of the map out of a network, in place, and spread its later filters.
+    """Replace the last ``halvings`` strides of a network by dilation, in place.
 
-    A layer that would have strided past the limit strides less; those after it get so much more
-    dilation that each of their outputs is computed from the same places as before, between which
-    there are now others (Chen et al., DeepLab, 2017; torchvision's replace_stride_with_dilation).
+    The layers after a removed stride get a larger dilation, so that each output position is
+    computed from the same pixels as before; the maps get finer (Chen et al., DeepLab, 2017;
+    torchvision's replace_stride_with_dilation).
 
     Raises:
-        InputError: fewer halvings than that, or a layer there that cannot be dilated.
+        InputError: the network has fewer halvings, or a layer that cannot be dilated.
     """
     graph = trace(model, image)
     coarsest = max(max(graph.strides[node]) for node in graph.maps())
@@ -324,7 +327,7 @@ def _spread(graph: NetworkGraph, node: Node, factor: int, stride: int) -> None:
 
 
 def _argument(node: Node, position: int, name: str) -> Any:
-    """A function's argument, given by place or by name; None when it was left out."""
+    """A function's argument, given by position or name; None if omitted."""
     return node.args[position] if len(node.args) > position else node.kwargs.get(name)
 
 
@@ -333,7 +336,7 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 
 
 def _dimensions(node: Node) -> list[int]:
-    """The order of dimensions that a permute asks for, as numbers or as one list."""
+    """The order of dimensions of a permute, given as numbers or as one list."""
     given = node.args[1:] or (node.kwargs["dims"],)
     return list(given[0]) if isinstance(given[0], list | tuple) else list(given)
 

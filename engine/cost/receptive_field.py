@@ -1,13 +1,13 @@
-"""What a network's feature maps see: the receptive field of every layer, in theory and in effect.
+"""The theoretical and the effective receptive field of a network's feature maps.
 
-Theoretical: the smallest box of pixels outside of which nothing can change a position of the map,
-as if the picture had no border. Worked out backward through the graph, exactly, for every path:
-at a residual sum it is the box around both. What sees everything through a pool over the whole map
-(squeeze-excitation) is marked, and its field is that of the other paths.
+Theoretical: the smallest box of pixels that can change a position of the map, as if the picture had
+no border. It is computed exactly, backward through all paths of the graph; at a residual sum it is
+the box around both fields. Layers that also see the whole picture through a global pool
+(squeeze-excitation) are marked, and their field is that of the other paths.
 
-Effective: how much each pixel does change it, as gradients tell (Luo et al., Understanding the
-Effective Receptive Field in Deep Convolutional Neural Networks, 2016). It is far smaller: a middle
-pixel has many more ways to the output than one at the edge of the box.
+Effective: how much each pixel changes the position, by gradients (Luo et al., Understanding the
+Effective Receptive Field in Deep Convolutional Neural Networks, 2016). It is far smaller, since a
+pixel in the middle has many more paths to the output than one at the edge of the box.
 """
 
 import math
@@ -20,25 +20,25 @@ from torch import Tensor
 from torch.fx import Node
 
 from engine.cost.flops import describe
-from engine.cost.network_graph import NetworkGraph, upto
+from engine.cost.network_graph import NetworkGraph, up_to
 
 Span = tuple[int, int]  # first and last position
 Spans = tuple[Span, Span]  # vertical, horizontal
 JOINS = ("add", "iadd", "cat")
-VISIBLE = 1 - 0.9545  # share of the largest gradient from which on a pixel counts as seen
+VISIBLE = 1 - 0.9545  # share of the largest gradient from which a pixel counts as seen
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the middle position of a layer's map sees.
+    """The receptive field of the middle position of a layer's map.
 
     Attributes:
-        name: path of the layer; where two paths meet, that of the module they meet in.
-        kind: what it is, such as "Conv2d 3x3 /2", "add".
+        name: path of the layer; for a join of paths, that of the module it is in.
+        kind: such as "Conv2d 3x3 /2" or "add".
         map_size: (height, width) of its map.
         stride: pixels between neighboring positions, (vertical, horizontal).
-        rows, columns: first and last pixel seen; negative or past the picture means its border.
-        whole: it also sees the whole picture, through a pool over a whole map.
+        rows, columns: first and last pixel seen; may be outside the picture (padding).
+        whole: whether it also sees the whole picture through a global pool.
         node: the graph's node.
     """
 
@@ -58,7 +58,7 @@ class Field:
 
 
 def fields(graph: NetworkGraph) -> list[Field]:
-    """The field of every convolution, pool and meeting of paths that still has a map."""
+    """The fields of all convolutions, pools and joins of paths whose output is a map."""
     found = []
     for node in graph.maps():
         joins = graph.operation(node) in JOINS and len(graph.sources(node)) > 1
@@ -79,8 +79,10 @@ def field_of(graph: NetworkGraph, node: Node) -> Field:
         spans = seen.pop(each)
         for source in graph.sources(each):
             if graph.local[source]:
-                wanted = tuple(_needed(graph, each, source, axis, spans[axis]) for axis in (0, 1))
-                seen[source] = _around(seen.get(source), wanted)
+                wanted = tuple(
+                    _input_span(graph, each, source, axis, spans[axis]) for axis in (0, 1)
+                )
+                seen[source] = _union(seen.get(source), wanted)
             else:
                 whole = True
     layer = graph.layer(node)
@@ -89,15 +91,15 @@ def field_of(graph: NetworkGraph, node: Node) -> Field:
     return Field(graph.name(node), kind, graph.size(node), stride, *seen[graph.image], whole, node)
 
 
-def _around(spans: Spans | None, more: Spans) -> Spans:
+def _union(spans: Spans | None, more: Spans) -> Spans:
     if spans is None:
         return more
     pairs = zip(spans, more, strict=True)
     return tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
 
 
-def _needed(graph: NetworkGraph, node: Node, source: Node, axis: int, span: Span) -> Span:
-    """The positions of a source that some positions of a node's map are computed from."""
+def _input_span(graph: NetworkGraph, node: Node, source: Node, axis: int, span: Span) -> Span:
+    """The positions along an axis of ``source`` from which positions of ``node`` are computed."""
     low, high = span
     window = graph.window(node)
     operation = graph.operation(node)
@@ -111,11 +113,11 @@ def _needed(graph: NetworkGraph, node: Node, source: Node, axis: int, span: Span
     if graph.pools_to_size(node):
         return low * before // after, -(-(high + 1) * before // after) - 1
     if operation in ("interpolate", "upsample"):
-        return _interpolated(graph, node, span, before / after)
+        return _interpolation_span(graph, node, span, before / after)
     return span if before == after else (0, 0)  # one position spread over all
 
 
-def _interpolated(graph: NetworkGraph, node: Node, span: Span, ratio: float) -> Span:
+def _interpolation_span(graph: NetworkGraph, node: Node, span: Span, ratio: float) -> Span:
     if graph.interpolation(node) == "nearest":
         return math.floor(span[0] * ratio), math.floor(span[1] * ratio)
     # Linear, between the centers of pixels.
@@ -124,14 +126,14 @@ def _interpolated(graph: NetworkGraph, node: Node, span: Span, ratio: float) -> 
 
 
 def effective_field(graph: NetworkGraph, node: Node, images: Sequence[Tensor]) -> np.ndarray:
-    """How much each pixel changes the middle position of a map: f64[H,W], the largest 1.
+    """How much each pixel changes the middle position of a map: f64[H,W], scaled to a maximum of 1.
 
     Args:
-        graph: of the network, with real weights: random ones show its shape, not what it learned.
+        graph: of the network; only trained weights show the field that it has learned.
         node: the map.
-        images: f32[1,3,H,W] each, of the size it was traced with; their gradients are averaged.
+        images: f32[1,3,H,W] each, of the traced size; their gradients are averaged.
     """
-    part = upto(graph, node)
+    part = up_to(graph, node)
     total = np.zeros(images[0].shape[-2:])
     for image in images:
         picture = image.detach().clone().requires_grad_()
@@ -149,9 +151,9 @@ def _middle(features: Tensor, axes: tuple[int, int]) -> Tensor:
 
 
 def effective_size(influence: np.ndarray) -> float:
-    """Side, in pixels, of a square as large as the area that visibly changes the map.
+    """Side in pixels of a square with the area of the pixels that visibly change the map.
 
-    Visible is what has at least 4.55 % (two standard deviations of a normal distribution) of the
-    largest gradient.
+    These have at least 4.55 % of the largest gradient (two standard deviations of a normal
+    distribution). ``influence`` is the result of ``effective_field``.
     """
     return math.sqrt(float((influence >= VISIBLE * influence.max()).sum()))

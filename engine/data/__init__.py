@@ -1,1 +1,1 @@
-"""What is known of photos and garments: records, annotation formats, label spaces."""
+"""Datasets in memory: records, readers of annotation formats, label spaces."""

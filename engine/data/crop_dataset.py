@@ -1,7 +1,7 @@
 """Samples of the multitask model: one crop per garment, from several datasets at once.
 
-Garments are indexed through all datasets: those of dataset 0, then those of dataset 1, and so on.
-A sample holds the number of its dataset and the labels that this dataset has.
+The garments of all datasets share one index: those of dataset 0 come first, then those of dataset
+1, and so on. A sample holds the number of its dataset and the labels that this dataset has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ Sample = tuple[Tensor, dict[str, Tensor | dict[str, Tensor]]]
 
 
 class CropDataset(SubstitutingDataset):
-    """Crops with their labels, drawn by ``engine.training.mixing`` or in order.
+    """Crops with their labels; ``dataset[draw]`` is the crop of garment ``draw.index``.
 
     Args:
         parts: for each dataset its records and labels (``engine.data.labels.encode_labels``: for
             each group int64 [G] or int8 [G, V]).
-        transform: makes (image, target) out of (path, garment, Draw)
-            (``engine.pixels.view_transform.MultitaskTransform``); raises PhotoError when the photo
+        transform: (path, garment, draw) -> (image, target), as
+            ``engine.pixels.view_transform.MultitaskTransform``; raises PhotoError if the photo
             cannot be read.
-        strict: raise PhotoError for an unreadable photo instead of taking a later garment.
+        strict: raise PhotoError for an unreadable photo instead of using the next garment.
     """
 
     def __init__(
@@ -48,18 +48,19 @@ class CropDataset(SubstitutingDataset):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def place(self, index: int) -> tuple[int, int]:
-        """The number of the dataset that garment ``index`` is from, and its row there."""
+    def locate(self, index: int) -> tuple[int, int]:
+        """Number of the dataset that garment ``index`` belongs to, and its row there."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return part, index - int(self.starts[part])
 
     def _sample(self, draw: Draw) -> Sample:
-        """uint8 [3, S, S] and its target.
+        """The image, uint8 [3, S, S], and its target.
 
-        The target is the transform's plus "source" int64 [], the number of the dataset; "identity"
-        int64 [], unique over all datasets, -1 unknown; "labels", {group: int64 [] or int8 [V]}.
+        The target is that of the transform plus "source" int64 [], the number of the dataset;
+        "identity" int64 [], unique over all datasets, -1 unknown; "labels", {group: int64 [] or
+        int8 [V]}.
         """
-        part, row = self.place(draw.index)
+        part, row = self.locate(draw.index)
         records, labels = self.parts[part]
         photo, garment = records.garment(row)
         image, target = self.transform(records.path(photo), garment, draw)
@@ -70,7 +71,7 @@ class CropDataset(SubstitutingDataset):
 
 
 def number_identities(parts: Sequence[PhotoRecords]) -> np.ndarray:
-    """int64 [all garments], the same number for the same product of the same set, -1 unknown."""
+    """Identities numbered without collisions between datasets: int64 [all garments], -1 unknown."""
     numbers, used = [np.zeros(0, np.int64)], 0
     for records in parts:
         known = records.garment_identity >= 0
@@ -83,7 +84,7 @@ def number_identities(parts: Sequence[PhotoRecords]) -> np.ndarray:
 
 
 def collate_crops(samples: Sequence[Sample]) -> Sample:
-    """Stack samples: images uint8 [B, 3, S, S], every tensor of the target with B in front."""
+    """Stack samples: images uint8 [B, 3, S, S], and every tensor of the targets along axis 0."""
     images, targets = zip(*samples, strict=True)
     return torch.stack(images), _stack(targets)
 

@@ -1,4 +1,4 @@
-"""Split hygiene: finds validation photos that are also in the training data.
+"""Finds validation photos that are also in the training data.
 
 This only finds byte-identical files, by size and a hash of the last bytes, which is cheap enough to
 do at the start of every training. tools/check_dataset.py also finds resized or recompressed copies.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.data.records import PhotoRecords
 
-TAIL = 4096  # bytes hashed at a photo's end; two different photos of one size differ there
+TAIL = 4096  # bytes hashed at the end of a file, where different photos of equal size differ
 
 logger = logging.getLogger("weft")
 
@@ -21,36 +21,42 @@ Leak = tuple[Path, Path]  # a validation photo and the identical training photo
 
 
 def report_leaks(train: Sequence[PhotoRecords], val: Mapping[str, PhotoRecords]) -> None:
-    """Warn, one line per dataset of ``val`` (by title), of its photos that are in ``train``."""
+    """Warn of validation photos that are in ``train``, one line per dataset of ``val``.
+
+    Args:
+        train: the training datasets.
+        val: title for the warning -> validation dataset.
+    """
     found = find_leaks(train, list(val.values()))
     for (title, records), leaks in zip(val.items(), found, strict=True):
         if leaks:
             logger.warning(
-                "%s: %d of %d validation photos are trained on too, so its metrics will be too "
-                "high: first %s = %s",
+                "%s: %d of %d validation photos are also in the training data, so its metrics will "
+                "be too high; the first is %s, the same as %s",
                 title, len(leaks), len(records), *leaks[0],
             )  # fmt: skip
 
 
 def find_leaks(train: Sequence[PhotoRecords], val: Sequence[PhotoRecords]) -> list[list[Leak]]:
-    """For each set of ``val``, its photos whose file, or an equal one, is in a set of ``train``."""
-    learned = list(_files(train))
-    judged = [list(_files([records])) for records in val]
-    sizes = {size for _, size in learned} & {size for part in judged for _, size in part}
+    """For each dataset of ``val``, its photos whose file, or a copy of it, is in ``train``."""
+    train_files = list(_files(train))
+    val_files = [list(_files([records])) for records in val]
+    val_sizes = {size for files in val_files for _, size in files}
+    sizes = val_sizes & {size for _, size in train_files}
     first_of: dict[tuple[int, bytes], Path] = {}
-    for path, size in learned:
+    for path, size in train_files:
         if size in sizes:
             first_of.setdefault((size, _tail(path, size)), path)
     leaks = []
-    for part in judged:
-        candidates = ((path, (size, _tail(path, size))) for path, size in part if size in sizes)
+    for files in val_files:
+        candidates = ((path, (size, _tail(path, size))) for path, size in files if size in sizes)
         leaks.append([(path, first_of[key]) for path, key in candidates if key in first_of])
     return leaks
 
 
-def _files(parts: Sequence[PhotoRecords]) -> Iterable[tuple[Path, int]]:
-    """Every photo's path and size in bytes; unreadable ones are reported elsewhere."""
-    for records in parts:
+def _files(datasets: Sequence[PhotoRecords]) -> Iterable[tuple[Path, int]]:
+    """Path and size in bytes of every photo; skips missing ones, which are reported elsewhere."""
+    for records in datasets:
         for index in range(len(records)):
             path = records.path(index)
             try:
@@ -60,7 +66,7 @@ def _files(parts: Sequence[PhotoRecords]) -> Iterable[tuple[Path, int]]:
 
 
 def _tail(path: Path, size: int) -> bytes:
-    """A digest of the end of a file; a broken one gets a digest of its own."""
+    """A digest of the end of a file; for an unreadable one a value that no other file has."""
     try:
         with path.open("rb") as file:
             file.seek(max(size - TAIL, 0))

@@ -1,10 +1,10 @@
 """The label space of the multitask model: groups of labels, merged from several datasets.
 
-A *group* is one question with a set of possible values: "category", "color", "pattern", or a
-collection of independent attributes. Datasets with a group of the same name share it, and its
-values are the union of theirs. But a dataset with 17 categories never says that a garment is *not*
-one of another dataset's 31. So every *source* (dataset) keeps its own vocabulary, and the softmax
-over a group is restricted to the vocabulary of the sample's source.
+A *group* is a set of related labels: the categories, the colors, the patterns, or a collection of
+independent attributes. Datasets with a group of the same name share it, and its values are the
+union of theirs. But a dataset with 17 categories never says that a garment is *not* one of another
+dataset's 31. So every *source* (dataset) keeps its own vocabulary, and the softmax over a group is
+restricted to the vocabulary of the sample's source.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from engine.errors import InputError
 
 ASPECTS = ("item", "color", "texture", "shape")
 CATEGORY = "category"
-# A group of its own: whether a detection is a garment at all ("yes") or a false one. Datasets that
-# have it are written by tools/outline_photos.py; it is not reported among a garment's labels.
+# A special group: whether a detection is a garment ("yes") or a false one ("no"). It occurs in
+# datasets that tools/outline_photos.py writes and is not reported among a garment's labels.
 IS_GARMENT, YES, NO = "is garment", "yes", "no"
 
-# A group whose name contains the word also trains that aspect's vector.
+# A group whose name contains one of these words also trains the vector of that aspect.
 ASPECT_WORDS = (
     ("color", ("color", "colour")),
     ("texture", ("pattern", "texture", "fabric", "material")),
@@ -34,11 +34,11 @@ ASPECT_WORDS = (
 
 @dataclass(frozen=True)
 class LabelGroup:
-    """One question with its possible values.
+    """A group of labels, such as "category" or "color".
 
     Attributes:
-        name: lower case, unique in its space.
-        values: the possible answers.
+        name: lower case, unique in its label space.
+        values: the labels in the group.
         exclusive: exactly one value is right (softmax); else values are independent (sigmoid).
         branches: of "category" with a branched head: the garment group ("upper", "lower", "full" or
             "") of every value; else empty.
@@ -58,7 +58,7 @@ class LabelGroup:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that labels come from, and the values it uses."""
+    """A dataset and the values that its labels use."""
 
     name: str
     vocabulary: dict[str, tuple[int, ...]]  # group name -> indices of its values in the group
@@ -75,8 +75,8 @@ class LabelSpace:
         """The group called ``name``."""
         return next(group for group in self.groups if group.name == name)
 
-    def answered_by(self, tasks: Sequence[str]) -> list[LabelGroup]:
-        """The groups that a model with these tasks has a classifier for, in their order."""
+    def groups_of_tasks(self, tasks: Sequence[str]) -> list[LabelGroup]:
+        """The groups, in order, that a model with these tasks has a classifier for."""
         return [
             g for g in self.groups if (CATEGORY if g.name == CATEGORY else "attributes") in tasks
         ]
@@ -91,7 +91,7 @@ class LabelSpace:
             if name in (None, source.name):
                 return source
         known = ", ".join(source.name for source in self.sources)
-        raise InputError(f"vocabulary {name}: the model knows those of {known}")
+        raise InputError(f"vocabulary {name}: the model was trained on {known}; name one of them")
 
     def known_values(self, name: str) -> Tensor:
         """bool [sources, values of group ``name``]: which vocabulary contains which value."""
@@ -135,45 +135,46 @@ class LabelSpace:
 def merge_labels(
     parts: Sequence[PhotoRecords], names: Sequence[str], *, category_branches: bool = False
 ) -> LabelSpace:
-    """The label space of several sets together.
+    """The joint label space of several datasets.
 
     Args:
-        parts: the sets' training records; their order is the order of the sources.
-        names: a unique name for each.
-        category_branches: give the categories the garment groups that the sets know.
+        parts: the training records of each dataset; sources are in the same order.
+        names: a unique name for each dataset.
+        category_branches: set ``branches`` of the category group from the datasets'
+            ``category_groups``.
 
     Returns:
-        "category" first when any set has categories, then attribute groups in order of appearance.
-        Groups are the same when their names are, values when their texts are, capitals aside.
+        "category" first if any dataset has categories, then attribute groups in order of
+        appearance. Groups and values of the same name are merged, ignoring case.
 
     Raises:
-        InputError: two sets have the same name, or disagree whether a group is exclusive; one has
-            two groups of a name.
+        InputError: two datasets have the same name or disagree whether a group is exclusive, a
+            dataset has two groups of the same name, or branches are wanted and none is known.
     """
     if len(set(names)) < len(names):
-        raise InputError(f"sets named {', '.join(names)}: give each its own with name=")
+        raise InputError(f"datasets named {', '.join(names)}: give each its own name with name=")
     values: dict[str, list[str]] = {}
     exclusive: dict[str, bool] = {}
     sources = []
     for records, name in zip(parts, names, strict=True):
         vocabulary = {}
-        for group, its_values, alone in _groups_of(records):
+        for group, its_values, is_exclusive in _groups_of(records):
             if group in vocabulary:
                 raise InputError(
-                    f"{name}: has two questions called {group}; leave one out (attributes=..., "
+                    f"{name}: has two label groups called {group}; leave one out (attributes=..., "
                     "category=none), or rename it"
                 )
-            if exclusive.setdefault(group, alone) != alone:
+            if exclusive.setdefault(group, is_exclusive) != is_exclusive:
                 raise InputError(
-                    f"{name}: {group} is exclusive in one set and multi-label in another; leave it "
-                    "out of one of them (attributes=...), or rename it"
+                    f"{name}: {group} is exclusive in one dataset and multi-label in another; "
+                    "leave it out of one of them (attributes=...), or rename it"
                 )
             merged = values.setdefault(group, [])
             index = index_by_text(merged)
             for value in its_values:
                 if index.setdefault(value.casefold(), len(index)) == len(merged):
                     merged.append(value)
-            # A set may itself spell a value in two ways.
+            # A dataset may spell the same value in two ways.
             vocabulary[group] = tuple(dict.fromkeys(index[v.casefold()] for v in its_values))
         sources.append(Source(name, vocabulary))
     order = sorted(values, key=lambda group: group != CATEGORY)  # stable: only moves category
@@ -191,7 +192,7 @@ def index_by_text(values: Sequence[str]) -> dict[str, int]:
 
 
 def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str, ...]:
-    """The garment group of each category, by the first set that names one."""
+    """The garment group of each category, from the first dataset that gives one."""
     known: dict[str, str] = {}
     for records in parts:
         for category, branch in zip(records.categories, records.category_groups, strict=False):
@@ -199,12 +200,14 @@ def _branches(parts: Sequence[PhotoRecords], categories: list[str]) -> tuple[str
                 known.setdefault(category.casefold(), branch)
     branches = tuple(known.get(category.casefold(), "") for category in categories)
     if not any(branches):
-        raise InputError("--category-branches: none of the sets says upper, lower or full body")
+        raise InputError(
+            "--category-branches: no dataset marks its categories as upper, lower or full body"
+        )
     return branches
 
 
 def _groups_of(records: PhotoRecords) -> list[tuple[str, list[str], bool]]:
-    """(name, values, exclusive) of every group that at least one garment of the set answers."""
+    """(name, values, exclusive) of categories, if any garment has one, and of attribute groups."""
     groups = []
     if (records.garment_category >= 0).any():
         groups.append((CATEGORY, records.categories, True))
@@ -218,24 +221,24 @@ def _groups_of(records: PhotoRecords) -> list[tuple[str, list[str], bool]]:
 def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndarray]:
     """A dataset's labels as indices into the values of ``space``.
 
-    Values that the space lacks (in the evaluation of another dataset) become -2 in exclusive
-    groups, to distinguish them from unlabeled garments, and are dropped from the others. Whether a
-    group is exclusive is decided by the space, not by the dataset: one split of a COCO file may
-    happen to have one value per garment, and another split several.
+    Values that the space lacks (when a model is evaluated on another dataset) become -2 in
+    exclusive groups, to distinguish them from unlabeled garments, and are dropped from the others.
+    The space decides whether a group is exclusive, not the dataset: in one split of a COCO file
+    each garment may happen to have a single value, in another several.
 
     Returns:
-        For every group: int64 [G], value or -1 unknown or -2 not in the space; multi-label:
-        int8 [G, V], 1 yes, -1 no, 0 unknown.
+        By group name: int64 [G], index of the value, -1 unknown, -2 not in the space; for
+        multi-label groups int8 [G, V], 1 yes, -1 no, 0 unknown.
     """
     count = len(records.garment_category)
-    given = {name: (values, own) for name, values, own in _columns_of(records)}
+    given = {name: (values, own) for name, values, own in _labels_by_group(records)}
     encoded = {}
     for group in space.groups:
         values, own = given.get(group.name, ([], None))
         index = index_by_text(group.values)
         if group.exclusive:
             if own is not None and own.ndim == 2:
-                own = _only_answer(own)
+                own = _single_value(own)
             numbers = [index.get(value.casefold(), -2) for value in values]
             lookup = np.array([*numbers, -1], np.int64)
             encoded[group.name] = lookup[own] if own is not None else np.full(count, -1)
@@ -249,8 +252,12 @@ def encode_labels(space: LabelSpace, records: PhotoRecords) -> dict[str, np.ndar
     return encoded
 
 
-def _columns_of(records: PhotoRecords) -> list[tuple[str, list[str], np.ndarray]]:
-    """(group, values, labels): labels are the value's number or -1 [G], or 1 / -1 / 0 [G, V]."""
+def _labels_by_group(records: PhotoRecords) -> list[tuple[str, list[str], np.ndarray]]:
+    """(group, values, labels) of every group.
+
+    The labels are int [G], indices of values or -1 (unknown), or int8 [G, V], 1 yes, -1 no, 0
+    unknown.
+    """
     columns = [(CATEGORY, records.categories, records.garment_category)]
     for group in records.attribute_groups:
         values = records.attributes[group.start : group.stop]
@@ -260,6 +267,6 @@ def _columns_of(records: PhotoRecords) -> list[tuple[str, list[str], np.ndarray]
     return columns
 
 
-def _only_answer(signs: np.ndarray) -> np.ndarray:
-    """int64 [G] of signs [G, V]: the value that a garment has, -1 where it has none or several."""
+def _single_value(signs: np.ndarray) -> np.ndarray:
+    """Index of each row's only 1, -1 where it has none or several: int8 [G, V] -> int64 [G]."""
     return np.where((signs == 1).sum(axis=1) == 1, (signs == 1).argmax(axis=1), -1)

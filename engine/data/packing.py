@@ -1,7 +1,7 @@
-"""The layout of packed records: which arrays there are, and how photos turn into them.
+"""The layout of packed records: the arrays, and how they are made from photos.
 
 A *ragged* column holds rows of different lengths: row i is the slice ``offsets[i]:offsets[i + 1]``
-of its values, the offsets being a column of their own, ``<name>_offsets``.
+of its values, where the offsets are another column, ``<name>_offsets``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("", "shop", "user")
 
-# Name -> (dtype, shape of one element). Photo columns have N rows, garment columns G, in the
-# order of their photos.
+# Name -> (dtype, shape of one element). Photo columns have N rows; garment columns have G, ordered
+# by photo.
 PHOTO_COLUMNS = {
     "image_ids": (np.int64, ()),
     "sizes": (np.int32, (2,)),  # width, height
@@ -38,9 +38,9 @@ GARMENT_COLUMNS = {
 }
 RAGGED_PHOTO_COLUMNS = {"file_name": (np.uint8, ())}  # UTF-8, relative to the root
 RAGGED_GARMENT_COLUMNS = {
-    "points": (np.float64, (2,)),  # of all its polygons, one after another
-    "polygon_lengths": (np.int32, ()),  # points of each polygon
-    "rle": (np.uint8, ()),  # compressed COCO counts; its size is the photo's
+    "points": (np.float64, (2,)),  # x, y of all polygons, concatenated
+    "polygon_lengths": (np.int32, ()),  # number of points of each polygon
+    "rle": (np.uint8, ()),  # counts of a compressed COCO RLE; its size is that of the photo
     "landmarks": (np.float32, (3,)),
     "attribute_values": (np.int8, ()),
 }
@@ -56,7 +56,7 @@ COLUMNS = (
 
 
 def pack(photos: "Iterable[Photo]", root: Path) -> dict[str, np.ndarray]:
-    """Turn photo objects, one at a time, into the columns of the layout."""
+    """The columns of photo objects; file names become relative to ``root``."""
     rows: dict[str, list] = {name: [] for name in (*PHOTO_COLUMNS, *GARMENT_COLUMNS)}
     ragged: dict[str, list] = {name: [] for name in RAGGED_COLUMNS}
     counts = []
@@ -79,8 +79,15 @@ def pack(photos: "Iterable[Photo]", root: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def fill(photos: int, garments: int, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The given columns in the layout's types, and the others as where nothing is known."""
+def fill_columns(
+    photos: int, garments: int, columns: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """All columns of the layout: those given, cast to its dtypes, and "unknown" for the others.
+
+    Args:
+        photos, garments: how many there are.
+        columns: some of the columns, at least "garment_offsets".
+    """
     unknown = {"garment_category": -1, "garment_identity": -1, "garment_pair_id": -1}
     filled = {}
     for table, rows in ((PHOTO_COLUMNS, photos), (GARMENT_COLUMNS, garments)):
@@ -112,7 +119,7 @@ def _pack_garment(garment: "Garment", rows: dict[str, list], ragged: dict[str, l
 
 
 def concatenate(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the columns of several packs, in order."""
+    """Concatenate the columns of several calls of ``pack``."""
     columns = {}
     for name in parts[0]:
         arrays = [part[name] for part in parts]
@@ -124,12 +131,12 @@ def concatenate(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def to_offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """int64 [len + 1], where each row starts and the last one ends."""
+    """Offsets of a ragged column with rows of these lengths [N]: int64 [N + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Value indices of the chosen rows of a ragged column, one after another; their offsets."""
+    """Indices of the values in the chosen rows (int [K]) of a ragged column; the new offsets."""
     lengths = (offsets[1:] - offsets[:-1])[rows]
     new_offsets = to_offsets(lengths)
     shift = np.repeat(offsets[:-1][rows] - new_offsets[:-1], lengths)
@@ -139,10 +146,10 @@ def ragged_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
 def choose_rows(
     values: np.ndarray, offsets: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen rows (int [K]) of a ragged column, one after another; their offsets."""
+    """Values and offsets of a ragged column reduced to the chosen rows (int [K])."""
     lengths = np.diff(offsets)
     if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
-        # Attributes: an index for every value would take many times their memory.
+        # Rows of equal length (attributes): an index per value would take many times their memory.
         chosen = values.reshape(len(lengths), lengths[0], *values.shape[1:])[rows]
         return chosen.reshape(-1, *values.shape[1:]), np.arange(len(rows) + 1) * lengths[0]
     indices, new_offsets = ragged_rows(offsets, rows)

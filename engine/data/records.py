@@ -1,8 +1,8 @@
 """A dataset in memory: photos and their garments, packed into a few numpy arrays.
 
-Photo and Garment objects are made on demand. A list of 200k photo objects would be copied into
-every loader process by reference counting (copy-on-write); arrays are not, and those of a cached
-dataset are memory-mapped. The layout is in ``engine.data.packing``.
+Photo and Garment objects are made on demand. Loader processes share the arrays; a list of 200k
+photo objects would end up copied into each of them, since reference counting writes to shared
+pages. The arrays of a cached dataset are memory-mapped. ``engine.data.packing`` defines the layout.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,9 +44,9 @@ class Garment:
 
     category: int  # 0-based index into the records' categories, -1 = unknown
     box: np.ndarray  # float64 [4], x1 y1 x2 y2
-    area: float  # as annotated: COCO's "area", else the box's
+    area: float  # in pixels: COCO's "area" if annotated, else the box's
     segmentation: list[np.ndarray] | dict | None = None  # polygons [K, 2] | compressed RLE
-    crowd: bool = False  # one box around many, COCO's "iscrowd"
+    crowd: bool = False  # one annotation for several garments, COCO's "iscrowd"
     annotation_id: int = 0
     identity: int = -1  # garments of one identity are the same product; -1 = unknown
     style: int = 0  # DeepFashion2's, 0 = none
@@ -56,7 +56,8 @@ class Garment:
     occlusion: int = 0  # 1 slight, 2 medium, 3 heavy; 0 = unknown
     zoom_in: int = 0  # 1 none, 2 medium, 3 large; 0 = unknown
     viewpoint: int = 0  # 1 not worn, 2 frontal, 3 side or back; 0 = unknown
-    attributes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 yes -1 no 0 ?
+    # int8 [A]: 1 yes, -1 no, 0 unknown
+    attributes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class Photo:
 
 
 class PhotoRecords:
-    """A read dataset: ``records[i]`` is a Photo, the columns are numpy arrays.
+    """A dataset that has been read: ``records[i]`` is a Photo, the columns are numpy arrays.
 
     Attributes:
         name: the format it was read from.
@@ -82,10 +83,12 @@ class PhotoRecords:
         attributes: names of the attribute columns; empty if the dataset has none.
         attribute_ids: the dataset's own ids in the same order; counted from 0 if it has none.
         attribute_groups: consecutive ranges of the attributes.
-        identities: names of the identity numbers; empty if the dataset has none.
+        identities: ``identities[k]`` is the name of identity k; empty if the dataset has none.
         problems: the faults found by the reader, one ``readers.problems.Problem`` per kind.
-        columns: every array of ``engine.data.packing``, also reachable as ``records.<name>``.
-        garment_offsets: int64 [N + 1], garments of photo i are rows offsets[i]:offsets[i + 1].
+        columns: every array of ``engine.data.packing``, read-only, also available as
+            ``records.<name>``.
+        garment_offsets: int64 [N + 1]; the garments of photo i are rows
+            ``garment_offsets[i]:garment_offsets[i + 1]`` of the garment columns.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class PhotoRecords:
         problems: Sequence = (),
     ) -> None:
         for column in columns.values():
-            column.flags.writeable = False  # as mapped ones are
+            column.flags.writeable = False  # like memory-mapped ones
         self.columns = columns
         self.name = name
         self.root = Path(root)
@@ -119,7 +122,7 @@ class PhotoRecords:
 
     @classmethod
     def from_photos(cls, photos: Iterable[Photo], *, root: Path, **about) -> "PhotoRecords":
-        """Pack photo objects; the other arguments are the constructor's."""
+        """Pack photo objects; the other arguments are those of the constructor."""
         return cls(pack(photos, Path(root)), root=root, **about)
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -145,7 +148,7 @@ class PhotoRecords:
         )
 
     def path(self, index: int) -> Path:
-        """Where photo ``index`` lies."""
+        """Path of photo ``index``."""
         return self.root / self.file_name_of(index)
 
     def file_name_of(self, index: int) -> str:
@@ -158,7 +161,7 @@ class PhotoRecords:
 
     @property
     def garment_photo(self) -> np.ndarray:
-        """int64 [G], index of the photo that each garment is on."""
+        """int64 [G], index of each garment's photo."""
         return np.repeat(np.arange(len(self)), np.diff(self.garment_offsets))
 
     @property
@@ -168,12 +171,12 @@ class PhotoRecords:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every garment has a segmentation (and there is one)."""
+        """Whether there are garments and all of them have a segmentation."""
         return len(self.garment_category) > 0 and bool(self.garment_has_mask.all())
 
     @property
     def garment_has_mask(self) -> np.ndarray:
-        """bool [G]."""
+        """bool [G], whether each garment has a segmentation."""
         return (np.diff(self.polygon_lengths_offsets) > 0) | (np.diff(self.rle_offsets) > 0)
 
     def category_name(self, category: int) -> str:
@@ -181,22 +184,22 @@ class PhotoRecords:
         return self.categories[category] if category >= 0 else "unknown"
 
     def garment(self, g: int) -> tuple[int, Garment]:
-        """Row ``g`` of the garment columns, and the index of its photo."""
+        """Index of the photo of garment ``g``, and the garment."""
         g = range(len(self.garment_category))[g]
         photo = self.photo_of(g)
         return photo, self._garment(g, *self.sizes[photo].tolist())
 
     def photo_of(self, g: int) -> int:
-        """Index of the photo that one garment is on; of all garments at once: ``garment_photo``."""
+        """Index of one garment's photo; ``garment_photo`` has those of all garments."""
         return int(np.searchsorted(self.garment_offsets, g, side="right")) - 1
 
     def with_columns(self, columns: dict[str, np.ndarray], **about) -> "PhotoRecords":
-        """The same photos with some columns, or names (constructor's arguments), exchanged."""
+        """A copy with some columns or other constructor arguments replaced."""
         kept = {key: value for key, value in vars(self).items() if key != "columns"}
         return PhotoRecords(self.columns | columns, **(kept | about))
 
     def in_categories_of(self, other: "PhotoRecords") -> "PhotoRecords":
-        """The same garments, renumbered to the categories of ``other``, a superset of theirs.
+        """A copy whose categories are numbered as in ``other``.
 
         Raises:
             ValueError: ``other`` lacks one of the categories.
@@ -208,13 +211,13 @@ class PhotoRecords:
         return self.with_columns({"garment_category": column}, **about)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "PhotoRecords":
-        """The photos at ``indices``, in that order, as records of their own."""
+        """New records of the photos at ``indices``, in that order; photos may repeat."""
         indices = np.arange(len(self))[np.asarray(indices, dtype=np.int64)]
         garments, garment_offsets = ragged_rows(self.garment_offsets, indices)
         return self._select(indices, garments, garment_offsets)
 
     def keep_garments(self, keep: np.ndarray) -> "PhotoRecords":
-        """All photos, with the garments for which ``keep`` (bool [G]) holds."""
+        """New records of all photos, with only the garments where ``keep`` (bool [G]) is true."""
         kept_before = to_offsets(keep)
         photos = np.arange(len(self))
         return self._select(photos, np.flatnonzero(keep), kept_before[self.garment_offsets])

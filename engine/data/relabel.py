@@ -1,7 +1,7 @@
-"""Initializes a network from one that was trained for other labels.
+"""Initializes a network from one that was trained on other labels.
 
-A classifier has one row per label, in its own order. Rows of labels that both networks have are
-carried over by name; the other rows keep their initialization.
+A classifier has one row per label. Rows of labels that both networks have are copied by name; the
+other rows keep their initialization.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ State = dict[str, Tensor]
 def carry_over(
     state: State, labels: LabelSpace, tasks: tuple[str, ...], model: "Multitask"
 ) -> tuple[State, dict[str, int]]:
-    """Rearrange another multitask model's state dict to the labels of ``model``.
+    """Adapt another multitask model's state dict to the labels of ``model``.
 
     Args:
-        state, labels, tasks: the other model's.
-        model: the one to be initialized.
+        state, labels, tasks: of the other model.
+        model: the model to initialize.
 
     Returns:
-        The state dict for ``model``, and how many values of each of its groups were found.
+        The state dict for ``model``, and for each of its groups how many values both models have.
     """
     own = model.state_dict()
     attention = _attention(state, own, [a for a in ASPECTS if a in tasks], model.aspects)
-    theirs = {g.name: (i, g) for i, g in enumerate(labels.answered_by(tasks))}
+    theirs = {g.name: (i, g) for i, g in enumerate(labels.groups_of_tasks(tasks))}
     carried = {n: t for n, t in state.items() if not n.startswith(("classifiers.", "criterion."))}
     found = {}
     for number, group in enumerate(model.groups):
@@ -71,18 +71,18 @@ def carry_categories(
     categories: Sequence[str],
     others: Sequence[str],
 ) -> tuple[State, int]:
-    """Rearrange another detector's state dict to this one's categories.
+    """Adapt another detector's state dict to the categories of this one.
 
     Args:
-        state: the other detector's.
-        own: this one's; not changed.
+        state: the other detector's state dict.
+        own: the state dict of this one; not changed.
         layers: prefixes of the tensors that hold R rows for the background, then R rows for each
             category (R = 4 for box offsets).
-        categories: this one's.
-        others: the other one's.
+        categories: of this detector.
+        others: the categories of the other one.
 
     Returns:
-        The state dict for this detector, and how many of ``categories`` were found.
+        The state dict for this detector, and how many of ``categories`` the other one has.
     """
     rows = {i + 1: j + 1 for i, j in _matching(categories, others).items()}
     here, there = [0, *rows], [0, *rows.values()]  # the background is the same
@@ -98,6 +98,6 @@ def carry_categories(
 
 
 def _matching(values: Sequence[str], others: Sequence[str]) -> dict[int, int]:
-    """Index in ``values`` -> index in ``others``, for texts that both have, ignoring case."""
+    """Index in ``values`` -> index in ``others`` of every text in both, ignoring case."""
     own, theirs = index_by_text(values), index_by_text(others)
     return {i: theirs[text] for text, i in own.items() if text in theirs}

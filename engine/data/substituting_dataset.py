@@ -1,4 +1,4 @@
-"""Training samples where a readable photo substitutes for one that cannot be read."""
+"""A dataset that replaces samples whose photo cannot be read."""
 
 import logging
 from pathlib import Path
@@ -14,10 +14,10 @@ logger = logging.getLogger("weft")
 
 
 class SubstitutingDataset(torch.utils.data.Dataset):
-    """Base class: subclasses define ``_sample(draw)``, which raises PhotoError for a broken photo;
-    the sample at the next index takes its place.
+    """Base class: subclasses define ``_sample(draw)``. Where that raises PhotoError, the sample at
+    the next index is used instead.
 
-    Photos are checked when a dataset is first read, but may break or vanish during a training.
+    Photos are checked when a dataset is first read, but may be damaged or deleted during training.
 
     Args:
         places: where the photos come from, for error messages.
@@ -41,10 +41,12 @@ class SubstitutingDataset(torch.utils.data.Dataset):
                 if error.path not in self._warned:
                     self._warned.add(error.path)
                     logger.warning("left out: %s", error)
-        raise InputError(f"{self.places}: not one photo can be read")
+        raise InputError(
+            f"{self.places}: no photo can be read; check the folder and its permissions"
+        )
 
     def _sample(self, draw: Draw) -> Any:
-        """The sample of one draw.
+        """The sample of one draw, of any type.
 
         Raises:
             PhotoError: its photo cannot be read.

@@ -21,7 +21,7 @@ from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
 from engine.errors import InputError
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart, judge_part
+from engine.judging.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
@@ -72,10 +72,10 @@ def evaluate_multitask(
         settings, device: how and where to run.
 
     Returns:
-        {part: what ``engine.judging.multitask_metrics.judge_part`` returns}.
+        {part: what ``engine.judging.multitask_metrics.evaluate_part`` returns}.
     """
     return {
-        part.name: judge_part(
+        part.name: evaluate_part(
             part,
             describe(model, part, settings, device),
             labels,
@@ -173,7 +173,7 @@ def gather_descriptions(shard: Descriptions, count: int) -> Descriptions | None:
 
     Raises:
         AssertionError: a garment of ``range(count)`` was described twice, or never.
-        InputError: not one photo can be read.
+        InputError: no photo can be read.
     """
     gathered = distributed.gather_objects(shard)
     if gathered is None:
@@ -182,5 +182,5 @@ def gather_descriptions(shard: Descriptions, count: int) -> Descriptions | None:
     seen = np.sort(np.concatenate([merged.garments, np.array(merged.unreadable, np.int64)]))
     assert np.array_equal(seen, np.arange(count)), "garments described twice or never"
     if count and not len(merged.garments):
-        raise InputError("not one photo of the dataset to evaluate on can be read")
+        raise InputError("no photo of the dataset to evaluate on can be read")
     return merged

@@ -63,7 +63,7 @@ class Multitask(nn.Module):
         channels = trunk.body.channels
         wanted = {aspect: dims[aspect] for aspect in self.aspects}
         self.aspect_heads = AspectHeads(channels, wanted) if wanted else None
-        self.groups = labels.answered_by(tasks)
+        self.groups = labels.groups_of_tasks(tasks)
         self.dropout = nn.Dropout(DROPOUT)
         self.box_head = BoxHead(channels[-1], channels[-2], HIDDEN) if "box" in tasks else None
         base = channels[-1] + (HIDDEN if self.box_head else 0)

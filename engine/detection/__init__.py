@@ -1,1 +1,1 @@
-"""The garment detector: its network, its task, its use on photos."""
+"""The garment detector: its network, training task and inference."""

@@ -1,7 +1,7 @@
 """Box arithmetic shared by the proposal network and the region heads: coding, matching, sampling.
 
-Boxes are f32[...,4] xyxy in pixels of the training image. Nothing here waits for the accelerator:
-shapes never depend on values.
+Boxes are f32[...,4] xyxy in pixels of the training image. Shapes never depend on values, so nothing
+here synchronizes with the accelerator.
 """
 
 import math
@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-# Largest log-scale a regression may ask for: exp(4.1) = 62.5 times the box.
+# Largest log-scale of a regression: exp(4.1) = 62.5 times the box.
 MAX_LOG_SCALE = math.log(1000 / 16)
-
 
 # Factors of (shift, log-scale): the spread of each, so that regression targets have unit variance.
 Weights = tuple[float, float]
@@ -38,7 +37,7 @@ def decode_boxes(offsets: Tensor, anchors: Tensor, weights: Weights) -> Tensor:
 
 
 def mirror_boxes(boxes: Tensor, width: int | Tensor) -> Tensor:
-    """Where boxes f32[...,4] lie in the mirror image of a picture of that width."""
+    """Boxes f32[...,4] in the mirror image of a picture of that width."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 
@@ -52,10 +51,11 @@ def match(
         truth: f32[N,4], N may be 0.
         boxes: f32[M,4].
         low, high: a box with IoU >= high is positive, with IoU < low negative, else ignored.
-        keep_best: also make positive the boxes that overlap some true box best, ties included.
+        keep_best: boxes that overlap some true box best, including ties, are positive as well.
 
     Returns:
-        (i64[M] index into truth, 0 where there is none; i8[M] 1 positive, 0 negative, -1 ignored).
+        (i64[M] index into truth, 0 if there is none; i8[M] state: 1 positive, 0 negative, -1
+        ignored).
     """
     if len(truth) == 0:
         nothing = boxes.new_zeros(len(boxes))
@@ -71,22 +71,22 @@ def match(
     return index, positive.to(torch.int8) - ignored.to(torch.int8)
 
 
-def sample_balanced(verdict: Tensor, size: int, positives: int) -> tuple[Tensor, Tensor, Tensor]:
+def sample_balanced(state: Tensor, size: int, positives: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw up to ``positives`` random positives and fill up to ``size`` with random negatives.
 
     Args:
-        verdict: i8[...,M] as ``match`` returns it.
-        size, positives: entries to draw, and how many of them at most are positive.
+        state: i8[...,M] as ``match`` returns it.
+        size, positives: number of entries to draw, and the largest number of positives.
 
     Returns:
         (index i64[...,K] into M, positives first, K = min(size, M); valid bool[...,K], False in
-        slots that nothing fills; count i64[...] of positives drawn).
+        empty slots; count i64[...] of positives drawn).
     """
-    noise = torch.rand(verdict.shape, device=verdict.device)
-    chosen = torch.where(verdict > 0, noise, -1).topk(min(positives, verdict.shape[-1]), -1)
+    noise = torch.rand(state.shape, device=state.device)
+    chosen = torch.where(state > 0, noise, -1).topk(min(positives, state.shape[-1]), -1)
     # Sort key: drawn positives in [2,3], negatives in [0,1], everything else -1.
-    key = torch.where(verdict == 0, noise, -1)
+    key = torch.where(state == 0, noise, -1)
     drawn = torch.where(chosen.values >= 0, chosen.values + 2, key.gather(-1, chosen.indices))
     key = key.scatter(-1, chosen.indices, drawn)
-    values, index = key.topk(min(size, verdict.shape[-1]), -1)
+    values, index = key.topk(min(size, state.shape[-1]), -1)
     return index, values >= 0, (values >= 2).sum(-1)

@@ -1,4 +1,4 @@
-"""What the detector found in one photo, and its form in COCO result files."""
+"""The detections in one photo, and their form in COCO result files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ class Detections:
 
     Attributes:
         width, height: of the upright photo, in pixels.
-        boxes: f32 [N, 4], xyxy in pixels of that photo (f64 when read from a file).
-        scores: f32 [N], 0..1, descending (f64 when read from a file).
+        boxes: f32 [N, 4], xyxy in pixels of that photo (f64 if read from a file).
+        scores: f32 [N], 0..1, descending (f64 if read from a file).
         labels: int64 [N], category index + 1.
-        masks: N run-length masks of the whole photo's size; None from a box-only model.
-        probabilities: f32 [N, C], the detector's, of each category; None from elsewhere.
-        attributes: bool [N, A], which of a dataset's attributes each has; None where nothing is
-            said of them.
+        masks: N run-length masks of the size of the photo; None from a box-only model.
+        probabilities: f32 [N, C], the detector's probability of each category; None from other
+            sources.
+        attributes: bool [N, A], which of a dataset's attributes each has; None if unknown.
     """
 
     width: int
@@ -37,7 +37,7 @@ class Detections:
         return len(self.scores)
 
     def only(self, rows: Sequence[int]) -> "Detections":
-        """Some of the garments, in the order of ``rows``."""
+        """The garments at ``rows``, in that order."""
         rows = list(rows)
         return replace(
             self,
@@ -63,15 +63,15 @@ def to_coco_results(
     category_ids: Sequence[int],
     attribute_ids: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
-    """One JSON-ready dict per detection, as COCO result files hold them.
+    """One JSON-ready dict per detection, in the format of COCO result files.
 
-    Numbers keep their full precision: reading them back gives the same metrics.
+    Numbers keep their full precision, so that reading them back gives the same metrics.
 
     Args:
         image_id: the photo's id in its dataset.
         detections: of that photo.
         category_ids: the dataset's own category ids; label k is ``category_ids[k - 1]``.
-        attribute_ids: its attributes' ids; needed where the detections have attributes.
+        attribute_ids: the dataset's own attribute ids; needed if the detections have attributes.
     """
     boxes = to_xywh(detections.boxes)
     results = [

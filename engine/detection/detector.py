@@ -1,12 +1,12 @@
 """The garment detector: Mask R-CNN on a feature pyramid, built from torchvision's parts.
 
-Photos arrive at their final size; the model only normalizes, pads and stacks them. In training it
-returns the losses, in evaluation boxes with 28x28 masks.
+Photos already have their final size; the model only normalizes, pads and stacks them. In training
+it returns the losses, in evaluation boxes with 28x28 masks.
 
 Two architectures: "maskrcnn" is the classic one; "maskrcnn_v2" adds batch norm to pyramid and
 heads, a deeper proposal head and a convolutional box head (torchvision's v2, twice the work). The
-v2 norms learn even in small batches: they see whole maps and hundreds of regions, unlike those of
-the pretrained body, which stay frozen.
+v2 norms are trained even with small batches, since they average over whole maps and hundreds of
+regions; those of the pretrained body stay frozen.
 """
 
 import math
@@ -57,19 +57,20 @@ class Detector(nn.Module):
         *,
         mirror: bool = False,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """
+        """The losses in training, the detections in evaluation.
+
         Args:
             images: u8[3,H,W] RGB each, sizes may differ; on any device.
             targets: in training one dict per image: boxes f32[N,4] xyxy px with positive width
                 and height, labels i64[N] 1..C, and for masks: masks u8[N,h,w] crops with
                 mask_origin i64[N,2]. N may be 0.
-            mirror: in evaluation: average what is seen in the photo and in its mirror image.
+            mirror: in evaluation, average the outputs for the photo and its mirror image.
 
         Returns:
             In training {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness",
             "loss_rpn_box_reg"}: scalars. In evaluation, per image, best first: boxes f32[N,4]
             xyxy px inside the image, scores f32[N], labels i64[N] 1..C, probabilities f32[N,C] of
-            each category, and roi_masks f16[N,28,28] probabilities when the model has a mask head.
+            each category, and roi_masks f16[N,28,28], probabilities, if there is a mask head.
         """
         if not images:
             return []
@@ -87,7 +88,7 @@ class Detector(nn.Module):
         return maps, Pyramid(maps, self.backbone.strides)
 
     def _stack(self, images: list[Tensor]) -> Tensor:
-        """f32[B,3,H,W]: normalized, padded at right and bottom with the mean color."""
+        """Normalize and pad, at the right and bottom with the mean color: f32[B,3,H,W]."""
         height, width = (
             math.ceil(max(image.shape[axis] for image in images) / SIZE_DIVISOR) * SIZE_DIVISOR
             for axis in (-2, -1)
@@ -97,7 +98,7 @@ class Detector(nn.Module):
             batch = batch.to(memory_format=torch.channels_last)
         for slot, image in zip(batch, images, strict=True):
             region = slot[:, : image.shape[-2], : image.shape[-1]]
-            # To the device first: a copy that also converts would send four times the bytes.
+            # To the device first, since a converting copy would transfer four times the bytes.
             pixels = image.to(batch.device, non_blocking=True)
             region.copy_(pixels).sub_(self.pixel_mean).div_(self.pixel_std)
         return batch
@@ -121,19 +122,19 @@ def build_detector(
     nms_threshold: float = 0.5,
     detections_per_image: int = 100,
 ) -> Detector:
-    """Build a detector and fill in its starting weights.
+    """Build a detector and load its starting weights.
 
     Args:
-        num_classes: categories, the background not counted.
-        categories: their names, by which weights made for others are carried over.
+        num_classes: number of categories, without the background.
+        categories: their names; weights trained on other categories are carried over by name.
         arch: "maskrcnn" or "maskrcnn_v2".
         backbone: one of ``engine.backbones.BACKBONES``.
         weights: "imagenet" or "coco" (downloaded once by torchvision), "none", or a file: see
             ``engine.pretrained.load_weights``. With "none" the body gets real batch norm instead
             of frozen statistics.
-        load: False builds the same modules and leaves them random, for a run that resumes.
-        trainable_backbone_layers: body stages that learn, from the top (ResNet 0-5, MobileNet
-            0-6), whatever the weights.
+        load: False leaves the same modules random, for a run that resumes.
+        trainable_backbone_layers: number of trainable body stages, from the top (ResNet 0-5,
+            MobileNet 0-6), with any weights.
         stride_in_1x1: body layout of the original ResNet (see ``engine.backbones.build_body``).
         pyramid_channels: depth of the pyramid, the proposal head and the mask head; the box head
             is four times as wide. Published weights have 256; with 128 the same body costs half
@@ -143,7 +144,7 @@ def build_detector(
         box_dropout: share of the box head's inputs and features zeroed in training.
         score_threshold: detections at or below it are dropped.
         nms_threshold: of two detections of one class with a larger IoU only the better stays.
-        detections_per_image: at most so many are returned.
+        detections_per_image: largest number of detections per image.
 
     Raises:
         InputError: an unknown name, or weights that cannot be read or do not fit.
@@ -182,14 +183,14 @@ def build_detector(
 
 
 def _anchor_sizes(levels: int) -> tuple[tuple[float, ...], ...]:
-    """32 to 512 px: one size per level on five levels, two on four (MobileNet's stride 8 to 64)."""
+    """32 to 512 px: one size for each of five levels, two for each of four (MobileNet)."""
     if levels == 5:
         return ((32,), (64,), (128,), (256,), (512,))
     return ((32, 48), (71, 105), (156, 232), (345, 512))
 
 
 def _box_head(v2: bool, channels: int) -> tuple[nn.Module, int]:
-    """The head and how many features it gives."""
+    """The box head and the number of its features."""
     shape, features = (channels, BOX_POOL, BOX_POOL), 4 * channels
     if v2:
         return FastRCNNConvFCHead(shape, [channels] * 4, [features], nn.BatchNorm2d), features
@@ -199,13 +200,11 @@ def _box_head(v2: bool, channels: int) -> tuple[nn.Module, int]:
 def build_from_checkpoint(checkpoint: dict[str, Any]) -> Detector:
     """The detector of a checkpoint or weights file, ready for inference.
 
-    In evaluation mode, in channels-last layout (faster), with the averaged weights if it has any.
-
-    Reads its categories and, of its config, arch, backbone, pyramid_channels, masks and
-    stride_in_1x1.
+    It is in evaluation mode and channels-last layout (faster), with the averaged weights if there
+    are any. Of the config, arch, backbone, pyramid_channels, masks and stride_in_1x1 are used.
 
     Raises:
-        InputError: when config, categories and weights contradict each other.
+        InputError: config, categories and weights contradict each other.
     """
     try:
         config, categories = checkpoint["config"], checkpoint["categories"]

@@ -41,7 +41,7 @@ class DetectorConfig(TrainingConfig):
         0.0, "dropout on the box head's input (whole channels) and output; against overfitting on "
         "small datasets",
     )  # fmt: skip
-    masks: bool = setting(True, "train the mask branch (sets without masks train boxes only)")
+    masks: bool = setting(True, "train the mask branch (datasets without masks train boxes only)")
     test_short_side: int = setting(800, "evaluation and inference: the photo's short side")
     test_max_side: int = setting(1333, "evaluation and inference: bound on the long side")
     test_mirror: bool = setting(

@@ -17,7 +17,7 @@ from engine.training.samplers import GlobalBatches, aspect_groups, repeat_factor
 
 
 def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> Detector:
-    """The network, with its starting weights unless a checkpoint will replace them anyway."""
+    """The network; without ``load``, weights are left random, since a checkpoint replaces them."""
     categories = labels_of(train, config)["categories"]
     return build_detector(
         num_classes=len(categories),
@@ -36,7 +36,7 @@ def build_model(config: DetectorConfig, train: PhotoRecords, *, load: bool) -> D
 
 
 def labels_of(train: PhotoRecords, config: DetectorConfig) -> dict[str, Any]:
-    """The checkpoint entries that define the meaning of the network's labels."""
+    """The checkpoint entries that name the network's labels."""
     if config.class_agnostic:
         return {"categories": ["garment"], "category_ids": [1], "attributes": []}
     return {
@@ -54,7 +54,7 @@ def global_batches(
     Args:
         train: the training photos.
         config: the run's settings.
-        one_shape: every sample has the same shape, so grouping would only hurt the mixing.
+        one_shape: all samples have the same shape, so photos are not grouped.
     """
     factor = -1 if one_shape else config.aspect_ratio_group_factor
     learned = ~train.garment_crowd

@@ -1,6 +1,6 @@
-"""Where garments come from: the detector without duplicates, annotations, or the whole photo.
+"""Sources of garments: the detector without duplicates, annotations, or the whole photo.
 
-All of them yield the same tuples, ``Found``, so that later stages need not know the source.
+All of them yield the same tuples, ``Found``.
 """
 
 import math
@@ -32,14 +32,14 @@ class GarmentFinder:
     """A detector with duplicate removal; its network is built on first use.
 
     Args:
-        checkpoint: as ``engine.checkpoint.load_checkpoint`` reads it, or an exported model as
-            ``engine.onnx_runtime.load_exported`` does.
-        settings: how photos go through it.
+        checkpoint: from ``engine.checkpoint.load_checkpoint``, or an exported model from
+            ``engine.onnx_runtime.load_exported``.
+        settings: sizes, batching, threads, precision.
         overlap: see ``engine.detection.duplicates.drop_duplicates``.
         device: where to run.
 
     Attributes:
-        model: the network. InputError: the checkpoint's parts contradict each other.
+        model: the network; raises InputError if the checkpoint is inconsistent.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GarmentFinder:
     @cached_property
     def model(self) -> nn.Module:
         network = self._checkpoint.get("network") or build_from_checkpoint(self._checkpoint)
-        self._checkpoint = {}  # the weights are not held twice
+        self._checkpoint = {}  # do not hold the weights twice
         return prepare_for_inference(network, self.device, self.settings.precision)
 
     def find(self, photos: Keyed, *, keep_photo: bool = True) -> Iterator[Found]:
@@ -83,16 +83,16 @@ def given_garments(
     cut: CropSettings,
     workers: int,
 ) -> Iterator[Found]:
-    """Photos with known garments, decoded no larger than sharp crops need.
+    """Photos with known garments, decoded no larger than needed for sharp crops.
 
     Args:
         photos: (key, file) pairs.
         garments: (key, (width, height) of the photo) -> its garments.
-        cut: how crops will be cut.
-        workers: threads that decode.
+        cut: size and margin of the crops.
+        workers: number of decoding threads.
 
     Yields:
-        In the order of ``photos``.
+        ``Found`` in the order of ``photos``.
     """
 
     def load(photo: tuple[Hashable, Path]) -> Found:
@@ -100,7 +100,7 @@ def given_garments(
         try:
             full_size = photo_size(path)
             found = garments(key, full_size)
-            return key, found, read_photo(path, min_short_side=_needed(found, cut))
+            return key, found, read_photo(path, min_short_side=_needed_short_side(found, cut))
         except PhotoError as error:
             return key, error, None
 
@@ -108,8 +108,8 @@ def given_garments(
         yield from map_ahead(pool, load, photos, 2 * workers)
 
 
-def _needed(found: Detections, cut: CropSettings) -> int:
-    """Short side of the photo, in pixels, at which its smallest garment's crop is still sharp."""
+def _needed_short_side(found: Detections, cut: CropSettings) -> int:
+    """Short side in pixels at which the crop of the smallest garment is still sharp."""
     full_size = found.width, found.height
     squares = [crop_square(box, full_size, cut.margin) for box in found.boxes]
     scales = [cut.size / (square[2] - square[0]) for square in squares]

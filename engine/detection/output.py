@@ -16,14 +16,14 @@ def read_output(
 ) -> Detections:
     """The garments, clipped to the photo, best score first.
 
-    A score is the category's probability times the square root of the mask's certainty, since a
-    vague mask is less often a garment and less often accurate. Masks are refined along the
+    A score is the category's probability times the square root of the mask's certainty, since
+    detections with uncertain masks are less often correct. Masks are refined along the
     picture's edges. A box is the mean of the box head's prediction and the mask's bounding box.
 
     Args:
         output: boxes f32[N,4] xyxy in pixels of the picture, scores f32[N], labels i64[N],
-            maybe probabilities f32[N,C] and, of a model with masks, roi_masks f16[N,M,M].
-        picture: u8[h,w,3] RGB, the photo as the network saw it.
+            optionally probabilities f32[N,C] and roi_masks f16[N,M,M].
+        picture: u8[h,w,3] RGB, the network's input.
         full_size: (width, height) of the photo.
         score_threshold: garments with a lower score are left out.
     """
@@ -34,7 +34,7 @@ def read_output(
     scores = output["scores"].astype(np.float32)
     if "roi_masks" in output:
         scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
-    # A diverging model outputs NaN boxes; the comparisons drop those, too.
+    # A diverged model outputs NaN boxes, which these comparisons drop as well.
     good = (scores >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     order = np.flatnonzero(good)
     order = order[np.argsort(-scores[order], kind="stable")]
@@ -42,15 +42,15 @@ def read_output(
     if "roi_masks" in output:
         finer, grown = follow_edges(output["roi_masks"][order], boxes / scale, picture)
         masks = paste_to_rles(finer, grown * scale, height, width)
-        boxes = _tightened(boxes, masks)
+        boxes = _averaged_with_masks(boxes, masks)
     labels = output["labels"][order].astype(np.int64)
     probabilities = output.get("probabilities")
     probabilities = None if probabilities is None else probabilities[order].astype(np.float32)
     return Detections(width, height, boxes, scores[order], labels, masks, probabilities)
 
 
-def _tightened(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:
-    """Boxes f32[N,4] moved half the way to their masks' bounds, where there is a mask."""
+def _averaged_with_masks(boxes: np.ndarray, masks: list[RLE]) -> np.ndarray:
+    """The mean of each box f32[N,4] and its mask's bounding box; the box if the mask is empty."""
     bounds = coco_mask.toBbox(masks).astype(np.float32) if masks else np.zeros_like(boxes)
     seen = bounds[:, 2:].all(axis=1, keepdims=True)
     bounds[:, 2:] += bounds[:, :2]

@@ -1,7 +1,7 @@
 """Runs the detector over photos: decode, resize, batch, infer, post-process.
 
-The steps overlap on threads (OpenCV releases the GIL), each a bounded number of photos ahead of the
-next, so memory does not grow with the number of photos:
+The steps overlap in threads (OpenCV releases the GIL). Each is a bounded number of photos ahead of
+the next, so memory does not grow with the number of photos:
 
     threads: decode, resize -> main thread: batch by padded shape, run -> threads: paste, encode
 """
@@ -28,32 +28,33 @@ from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
 from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import judge
+from engine.judging.coco_metrics import evaluate_all
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
 
-# Smallest short side, in pixels, of the decoded photos handed to the caller (or the original's if
-# smaller): the detector's input size can be too coarse for crops and pictures.
+# Smallest short side, in pixels, of the decoded photos that are yielded (unless the original is
+# smaller), since the detector's input size may be too coarse for crops and pictures.
 KEPT_SHORT_SIDE = 720
 
-SECONDS_PER_LINE = 60.0  # of progress, when stderr is no terminal
+SECONDS_PER_LINE = 60.0  # between progress lines if stderr is not a terminal
 
 logger = logging.getLogger("weft")
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How photos go through the detector.
+    """Sizes, batching, threads and precision of the inference of a detector.
 
     Attributes:
-        short_side, max_side: the photo is resized to this short side unless its long side would
-            pass max_side.
+        short_side, max_side: photos are resized to this short side, in pixels, unless the long side
+            would exceed max_side.
         mirror: average the detector's outputs for the photo and its mirror image.
-        score_threshold: detections below are dropped (on top of the model's own threshold).
+        score_threshold: detections with lower scores are dropped, in addition to the model's own
+            threshold.
         batch_size: photos per forward pass.
-        workers: threads that decode photos and encode masks; 0: the main thread does it.
+        workers: threads that decode photos and encode masks; 0: only the main thread.
         precision: "fp32", "bf16" or "fp16", of the forward pass.
 
     Raises:
@@ -78,8 +79,7 @@ class PredictSettings:
 
     @classmethod
     def as_evaluated(cls, config: dict[str, Any], **chosen: Any) -> "PredictSettings":
-        """Settings from ``chosen`` where not None, else as in a detector's ``config``, else the
-        defaults.
+        """Settings from ``chosen``, else from a detector's ``config``, else the defaults.
 
         Args:
             config: of the checkpoint; ``test_short_side``, ``test_max_side``, ``test_mirror``.
@@ -90,13 +90,13 @@ class PredictSettings:
         return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) at which the detector sees a photo of the given one."""
+        """(width, height) at which the detector sees a photo of ``full_size``."""
         return detector_size(*full_size, self.short_side, self.max_side)
 
 
 @dataclass(slots=True)
 class _Item:
-    """A photo on its way through the detector."""
+    """A photo being processed."""
 
     key: Hashable
     path: Path
@@ -118,8 +118,8 @@ def detect_photos(
 ) -> Iterator[tuple[Hashable, Detections | PhotoError, np.ndarray | None]]:
     """Detect garments photo by photo, in constant memory.
 
-    Only photos of equal padded shape share a batch, so a photo's result does not depend on its
-    neighbors (up to the last bits of float arithmetic, which the batch's size may change).
+    Only photos of equal padded shape share a batch, so a photo's result does not depend on the
+    other photos (except for rounding, which may depend on the batch size).
 
     Args:
         model: a ``Detector`` or equivalent, in evaluation mode; called with ``mirror=True`` if the
@@ -133,7 +133,7 @@ def detect_photos(
         (key, result, photo), not always in the order of ``photos``. The result is a PhotoError
         for a photo that cannot be read. ``photo`` is uint8 [H, W, 3] RGB, upright and possibly at
         1/2, 1/4 or 1/8 of the size that the boxes refer to (but not below ``KEPT_SHORT_SIDE``);
-        None where unreadable or unwanted.
+        None if unreadable or without ``keep_photo``.
     """
     ahead = settings.workers + settings.batch_size
 
@@ -181,10 +181,10 @@ def with_progress(results: Iterable, count: int) -> Iterable:
         return results
     if sys.stderr.isatty():
         return track(results, "photos", count, console=Console(stderr=True))
-    return _in_lines(results, count)
+    return _log_progress(results, count)
 
 
-def _in_lines(results: Iterable, count: int) -> Iterator:
+def _log_progress(results: Iterable, count: int) -> Iterator:
     started = logged = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
@@ -196,7 +196,7 @@ def _in_lines(results: Iterable, count: int) -> Iterator:
 
 
 def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
-    """Decode no more than is needed, and resize to the detector's size."""
+    """Decode a photo, no larger than needed, and resize it to the detector's size."""
     try:
         item.width, item.height = full_size = photo_size(item.path)
         size = settings.size_of(full_size)
@@ -206,7 +206,7 @@ def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
         item.error = error
         return item
     item.image = _to_tensor(photo, full_size, size)
-    item.photo = _halved(photo, needed) if keep_photo else None
+    item.photo = _reduced(photo, needed) if keep_photo else None
     return item
 
 
@@ -214,8 +214,8 @@ def _to_tensor(photo: np.ndarray, full_size: tuple[int, int], size: tuple[int, i
     return torch.from_numpy(resize(photo, full_size, size)).permute(2, 0, 1)
 
 
-def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
-    """Shrink a photo as ``read_photo`` does for JPEGs, to bound memory: many PNGs may be queued."""
+def _reduced(photo: np.ndarray, min_short_side: int) -> np.ndarray:
+    """Reduce other formats as ``read_photo`` reduces JPEGs, since many photos may be queued."""
     full_size = photo.shape[1::-1]
     factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(full_size) >= f * min_short_side)
     return shrink(photo, full_size, 1 / factor)[0]
@@ -224,9 +224,9 @@ def _halved(photo: np.ndarray, min_short_side: int) -> np.ndarray:
 def _run(
     model: nn.Module, items: Iterable[_Item], settings: PredictSettings, device: torch.device
 ) -> Iterator[_Item]:
-    """Batch photos of equal padded shape and run them; unreadable photos pass through.
+    """Batch photos of equal padded shape and run the model; unreadable photos are passed on.
 
-    At most four batches' worth of photos are queued; then the fullest batch runs incomplete.
+    At most four batches of photos are queued; then the fullest batch runs although incomplete.
     """
     waiting: dict[tuple[int, ...], list[_Item]] = {}
     for item in items:
@@ -272,7 +272,8 @@ def predict_shard(
 ) -> dict[int, Detections | None]:
     """This rank's share of the predictions: {image id: detections, None if unreadable}.
 
-    Unreadable photos are named in a warning. ``describe`` says more of a photo's detections.
+    Unreadable photos are named in a warning. ``describe`` (photo u8[H,W,3], detections) may add to
+    the detections of a photo.
     """
     indices = distributed.shard(len(records))
     photos = (((index, records.path(index)), records.path(index)) for index in indices)
@@ -289,7 +290,7 @@ def predict_shard(
 
 
 def _usable(result: Detections | PhotoError, size: list[int], path: Path) -> Detections | None:
-    """The detections, or None and a warning: unreadable, or not the photo that was annotated."""
+    """The detections; None, with a warning, for unreadable photos or ones of another size."""
     problem = result
     if isinstance(result, Detections):
         if [result.width, result.height] == size:
@@ -305,7 +306,7 @@ def gather_predictions(
     """All ranks' predictions on rank 0, in the order of ``image_ids``; None on the other ranks.
 
     Raises:
-        AssertionError: naming the ids that two ranks predicted, or none did.
+        AssertionError: an id was predicted by two ranks, or by none.
     """
     gathered = distributed.gather_objects(shard)
     if gathered is None:
@@ -337,14 +338,14 @@ def evaluate_detector(
         truth: the packed ground truth of ``records``, to reuse it in repeated evaluations.
 
     Returns:
-        {"box": the 12 COCO numbers, "mask": the same (where model and dataset have masks),
+        {"box": the 12 COCO numbers, "mask": the same (if model and dataset have masks),
         "per_class": {kind: {category: {"AP", "AP50", "AP75", "garments"}}}, "photos": count,
-        "unreadable": count of the photos that could not be read and count as without detections}.
+        "unreadable": count of unreadable photos, which count as having no detections}.
     """
     shard = predict_shard(model, records, settings, device)
     predictions = gather_predictions(shard, records.image_ids)
     metrics = None
     if predictions is not None:
         truth = truth or GroundTruth(records)
-        metrics = judge(truth, predictions, class_agnostic=class_agnostic)
+        metrics = evaluate_all(truth, predictions, class_agnostic=class_agnostic)
     return distributed.broadcast_object(metrics)

@@ -1,8 +1,8 @@
 """The feature pyramid of a batch as one table with a row per cell.
 
-Regions and patches become weighted sums of rows. Next to RoIAlign on maps, this reads whole
-channel vectors (several times faster forward and backward on a CPU), handles all levels at once
-without asking the accelerator which region lies where, and adds gradients in a fixed order.
+Pooling a region is a weighted sum of rows. Compared with RoIAlign on maps, this reads whole channel
+vectors (several times faster forward and backward on a CPU), handles all levels at once without
+synchronizing with the accelerator, and sums gradients in a fixed order.
 """
 
 from itertools import accumulate
@@ -35,20 +35,20 @@ class Pyramid:
             [m.shape[3] for m in maps],
             strides,
         ])  # fmt: skip
-        # Not blocking: a plain copy would wait for everything queued on the accelerator.
+        # Non-blocking, since a plain copy would wait for everything queued on the accelerator.
         self.first_row, self.first_cell, self.heights, self.widths, self.strides = table.to(
             self.rows.device, non_blocking=True
         )
 
     def pool(self, boxes: list[Tensor], levels: int, size: int) -> Tensor:
-        """RoIAlign (2x2 samples per bin) of each region on the level of its size.
+        """RoIAlign (2x2 samples per bin) of each region, on the level that fits its size.
 
-        The level is equation 1 of Feature Pyramid Networks (Lin et al., 2017): a region of
+        The level follows equation 1 of Feature Pyramid Networks (Lin et al., 2017): a region of
         224 x 224 px belongs to stride 16.
 
         Args:
             boxes: f32[R_i,4] xyxy px, for each image.
-            levels: how many levels take part, from the finest.
+            levels: number of levels used, from the finest.
             size: bins per side.
 
         Returns:
@@ -80,10 +80,10 @@ class Pyramid:
         return pooled.view(len(regions), size, size, self.rows.shape[1]).permute(0, 3, 1, 2)
 
     def patches(self, image: Tensor, cell: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-        """Cut the neighborhoods of some cells.
+        """Cut out the neighborhoods of some cells.
 
         Args:
-            image, cell: i64[N], the cell counted over all levels of one image.
+            image, cell: i64[N]; cells are numbered over all levels of one image.
             radius: cells on each side.
 
         Returns:
@@ -103,10 +103,11 @@ class Pyramid:
 
 
 def _taps(low: Tensor, high: Tensor, cells: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where bilinear sampling reads along one axis: index and weight [R,size,2*SAMPLES].
+    """Indices and weights [R,size,2*SAMPLES] of bilinear sampling along one axis.
 
-    ``low`` and ``high`` f32[R] are the region's ends in cells. Cell centers lie at whole numbers;
-    samples up to one cell outside the map read its edge, those further out read zero.
+    ``low`` and ``high`` f32[R] are the ends of the regions in cells, ``cells`` i64[R] the map's
+    size. Cell centers are at integers. Samples up to one cell outside the map read its edge, those
+    further out read zero.
     """
     extent = (high - low).clamp(min=1)[:, None]
     steps = torch.arange(size * SAMPLES, device=low.device) + 0.5

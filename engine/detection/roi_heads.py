@@ -1,6 +1,6 @@
 """The region heads: class, box and mask of each proposal.
 
-Full-size masks are never made here: training samples 28x28 targets from box-sized crops, inference
+No full-size masks are made: training samples 28x28 targets from box-sized crops, and inference
 returns 28x28 probabilities that are pasted later.
 """
 
@@ -24,9 +24,9 @@ from engine.detection.rpn import SMOOTH_L1_BETA
 BOX_WEIGHTS = (10.0, 5.0)
 BOX_POOL, MASK_POOL, MASK_SIZE = 7, 14, 28
 
-# Mask targets are sampled by torchvision's unaligned RoIAlign, which puts pixel centers at integer
-# coordinates. So predicted masks are offset by half a pixel to the right and down; inference
-# shifts regions back. Uncorrected, shoes of 20 pixels lose seven percent of IoU.
+# Mask targets are sampled by torchvision's unaligned RoIAlign, which has pixel centers at integer
+# coordinates. So predicted masks are half a pixel too far to the right and down, and inference
+# shifts regions back. Without this, shoes of 20 pixels would lose seven percent of IoU.
 MASK_SHIFT = 0.5
 
 
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """The positives of one image with their ground truth."""
+    """The positive samples of one image with their ground truth."""
 
     boxes: Tensor  # f32[P,4]
     truth: Tensor  # i64[P] into the target
@@ -49,7 +49,7 @@ class Matched(NamedTuple):
 
 
 class RegionHeads(nn.Module):
-    """Box head on every proposal, mask head on the garments among them."""
+    """The box head for all proposals and the mask head for the garments among them."""
 
     fg_iou = 0.5
     positive_fraction = 0.25
@@ -69,15 +69,16 @@ class RegionHeads(nn.Module):
         nms_threshold: float,
         detections_per_image: int,
     ) -> None:
-        """
+        """Assemble the heads.
+
         Args:
-            levels: of the pyramid that regions are pooled from, from the finest.
+            levels: number of pyramid levels that regions are pooled from, from the finest.
             box_head, box_predictor: [R,P,7,7] -> [R,F] -> (class logits [R,1+C], offsets
                 [R,4*(1+C)]).
             mask_head, mask_predictor: [R,P,14,14] -> same -> logits [R,1+C,28,28], or None.
             rois_per_image: proposals sampled from each image in training.
-            box_dropout: share of the channels that the box head sees, and of the features it
-                gives, that are zeroed in training (Srivastava et al. 2014; Tompson et al. 2015).
+            box_dropout: share of the box head's input channels and output features that are zeroed
+                in training (Srivastava et al. 2014; Tompson et al. 2015).
             score_threshold, nms_threshold, detections_per_image: see
                 ``engine.detection.detector.build_detector``.
         """
@@ -126,12 +127,12 @@ class RegionHeads(nn.Module):
     def _sample(self, proposals: Tensor, target: dict[str, Tensor]) -> Sample:
         truth = target["boxes"]
         proposals = torch.cat((proposals, truth))
-        index, verdict = match(truth, proposals, low=self.fg_iou, high=self.fg_iou)
+        index, state = match(truth, proposals, low=self.fg_iou, high=self.fg_iou)
         positives = int(self.rois_per_image * self.positive_fraction)
-        rows, valid, count = sample_balanced(verdict, self.rois_per_image, positives)
+        rows, valid, count = sample_balanced(state, self.rois_per_image, positives)
         index = index[rows]
         labels = target["labels"][index] if len(truth) else torch.zeros_like(index)
-        labels = torch.where(verdict[rows] > 0, labels, 0)
+        labels = torch.where(state[rows] > 0, labels, 0)
         return Sample(proposals[rows], torch.where(valid, labels, -1), index, count)
 
     def _classify(self, pyramid: Pyramid, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,7 +146,7 @@ class RegionHeads(nn.Module):
         return logits.float(), offsets.float().view(len(offsets), offsets.shape[1] // 4, 4)
 
     def _mask_logits(self, pyramid: Pyramid, boxes: list[Tensor], labels: Tensor) -> Tensor:
-        """f32[R,28,28]: each region's logits for its own class."""
+        """Each region's mask logits for its own class: f32[R,28,28]."""
         features = pyramid.pool(boxes, self.levels, MASK_POOL)
         logits = self.mask_predictor(self.mask_head(features))
         return logits[torch.arange(len(logits), device=logits.device), labels].float()
@@ -162,8 +163,8 @@ class RegionHeads(nn.Module):
     def _no_mask_loss(self, pyramid: Pyramid, boxes: list[Tensor]) -> Tensor:
         """A mask loss of 0 for a batch without garments.
 
-        A background region takes part with weight 0: DDP waits for the gradient of every
-        parameter, and batch norm in the mask head fails on an empty batch.
+        It runs the mask head on a background region with weight 0, since DDP waits for the gradient
+        of every parameter and batch norm in the mask head fails on an empty batch.
         """
         region = [b[: int(i == 0)] for i, b in enumerate(boxes)]
         return (
@@ -206,12 +207,12 @@ class RegionHeads(nn.Module):
         return results
 
     def _masks(self, pyramid: Pyramid, regions: list[Tensor], labels: Tensor) -> Tensor:
-        """f32[R,28,28]: mask probabilities aligned with the regions (see MASK_SHIFT)."""
+        """Mask probabilities, aligned with the regions (see MASK_SHIFT): f32[R,28,28]."""
         shifted = [region - MASK_SHIFT for region in regions]
         return self._mask_logits(pyramid, shifted, labels).sigmoid()
 
     def _predict(self, pyramid: Pyramid, proposals: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Per image, for its proposals f32[P,4]: boxes f32[P,1+C,4] and scores f32[P,1+C]."""
+        """For each image, from its proposals f32[P,4]: boxes f32[P,1+C,4], scores f32[P,1+C]."""
         logits, offsets = self._classify(pyramid, proposals)
         sizes = [len(p) for p in proposals]
         boxes = decode_boxes(offsets, torch.cat(proposals)[:, None], BOX_WEIGHTS)
@@ -220,7 +221,7 @@ class RegionHeads(nn.Module):
     def _select(
         self, boxes: Tensor, scores: Tensor, image_size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Keep the best of boxes [P,1+C,4] with scores [P,1+C]; class 0 is the background."""
+        """The best of one image's boxes [P,1+C,4] by scores [P,1+C]; class 0 is the background."""
         boxes = clip_boxes_to_image(boxes, image_size)
         kept = (scores > self.score_threshold) & (boxes[..., 2:] - boxes[..., :2]).gt(
             self.min_side
@@ -243,10 +244,10 @@ def mask_targets(
 ) -> Tensor:
     """Sample 28x28 targets for regions from box-cropped masks: f32[R,28,28] in [0,1].
 
-    Equal to sampling from full-size masks: the crops have one pixel of context on each side, which
-    is all that bilinear interpolation can reach. The image's right and bottom borders are special:
-    beyond them RoIAlign repeats the last pixel of a full-size mask, where a crop has zero padding.
-    So that pixel is repeated here once, as far as a region inside the image can reach.
+    The result equals sampling from full-size masks: the crops have one pixel of context on each
+    side, which is enough for bilinear interpolation. Beyond the image's right and bottom borders
+    RoIAlign repeats the last pixel of a full-size mask, while a crop has zero padding there, so
+    that pixel is repeated once, which is enough for regions inside the image.
 
     Args:
         crops: u8[N,h,w], padded to the largest.
@@ -269,13 +270,13 @@ def mask_targets(
 
 
 def _first_rows(lengths: list[int], counts: list[int]) -> Tensor:
-    """i64: the first ``counts[i]`` rows of each of several concatenated parts."""
+    """Row indices i64 of the first ``counts[i]`` rows of each of several concatenated parts."""
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
     return torch.cat([torch.arange(a, a + n) for a, n in zip(starts, counts, strict=True)])
 
 
 def _box_loss(offsets: Tensor, matched: list[Matched]) -> Tensor:
-    """Smooth L1, summed, of the positives' offsets f32[P,4]."""
+    """Summed smooth L1 loss of the positives' offsets f32[P,4]."""
     truth = torch.cat([m.target["boxes"][m.truth] for m in matched])
     wanted = encode_boxes(truth, torch.cat([m.boxes for m in matched]), BOX_WEIGHTS)
     return F.smooth_l1_loss(offsets, wanted, beta=SMOOTH_L1_BETA, reduction="sum")

@@ -1,10 +1,10 @@
-"""The region proposal network: where in the photo something might be worn.
+"""The region proposal network: boxes in the photo that may contain a garment.
 
-Same head, matching, sampling and losses as torchvision's, arranged to do less. The head runs over
-all maps without recording gradients; the losses touch a few hundred sampled anchors, so the head
-runs once more, recording, on the small patches that those anchors see. The gradients are the same
-and the backward pass over the maps, mostly zeros, is saved. Likewise only the anchors that survive
-the ranking are decoded, and nothing but the suppression waits for the accelerator.
+Head, matching, sampling and losses are those of torchvision, with less computation. The head runs
+over all maps without gradients. The losses depend on only a few hundred sampled anchors, so the
+head runs again, with gradients, on the small patches that determine those anchors. The gradients
+are the same, without a backward pass over the full maps, which would be mostly zeros. Likewise only
+the best-scored anchors are decoded, and only the suppression synchronizes with the accelerator.
 """
 
 import torch
@@ -27,7 +27,7 @@ class ProposalNetwork(nn.Module):
     fg_iou, bg_iou = 0.7, 0.3
     anchors_per_image, positive_fraction = 256, 0.5
     nms_iou = 0.7
-    kept_training, kept_inference = 2000, 1000  # per level before the suppression, per image after
+    kept_training, kept_inference = 2000, 1000  # per level before suppression, per image after it
     min_side = 1e-3
 
     def __init__(
@@ -37,12 +37,13 @@ class ProposalNetwork(nn.Module):
         anchor_sizes: tuple[tuple[float, ...], ...],
         conv_depth: int,
     ) -> None:
-        """
+        """Build the head and the anchors.
+
         Args:
-            channels: of every map.
+            channels: number of channels of every map.
             strides: pixels per cell of each map.
             anchor_sizes: for each map the square roots of its anchors' areas, in pixels.
-            conv_depth: 3x3 convolutions of the head.
+            conv_depth: number of 3x3 convolutions in the head.
         """
         super().__init__()
         self.strides = strides
@@ -57,7 +58,8 @@ class ProposalNetwork(nn.Module):
         image_sizes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """
+        """Proposals of each image and, with targets, the losses.
+
         Args:
             maps: f32[B,C,H/s,W/s] per stride.
             pyramid: of the same maps.
@@ -68,13 +70,13 @@ class ProposalNetwork(nn.Module):
             (proposals f32[P,4] of each image, best first; losses, empty without targets).
         """
         anchors = [self._anchors(i, m.shape[-2:]) for i, m in enumerate(maps)]
-        # Losses first: autocast keeps the first half-precision copy of each filter, and a copy made
-        # while gradients are off would cut the filters off from the losses.
+        # Losses first: autocast caches the first half-precision copy of each filter, and a copy
+        # made without gradients would disconnect the filters from the losses.
         losses = {} if targets is None else self._losses(pyramid, torch.cat(anchors), targets)
         return self._propose(maps, anchors, image_sizes), losses
 
     def _anchors(self, level: int, grid: tuple[int, int]) -> Tensor:
-        """f32[H*W*A,4]: the cell anchors of a level, moved to every cell."""
+        """The anchors at every cell of a level: f32[H*W*A,4]."""
         cells: Tensor = getattr(self, f"cell{level}")
         ys, xs = (
             torch.arange(0, n * self.strides[level], self.strides[level], device=cells.device)
@@ -124,10 +126,10 @@ class ProposalNetwork(nn.Module):
             for t in targets
         ]
         positives = int(self.anchors_per_image * self.positive_fraction)
-        verdict = torch.stack([verdict for _, verdict in matches])
-        sample, valid, _ = sample_balanced(verdict, self.anchors_per_image, positives)
+        state = torch.stack([state for _, state in matches])
+        sample, valid, _ = sample_balanced(state, self.anchors_per_image, positives)
         logits, offsets = self._score(pyramid, sample)
-        wanted = verdict.gather(1, sample).float()
+        wanted = state.gather(1, sample).float()
         objectness = F.binary_cross_entropy_with_logits(
             logits, wanted, valid.float(), reduction="sum"
         )
@@ -149,7 +151,7 @@ class ProposalNetwork(nn.Module):
         return {"loss_objectness": objectness / count, "loss_rpn_box_reg": box / count}
 
     def _score(self, pyramid: Pyramid, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's logits f32[B,S] and offsets f32[B,S,4] for the anchors i64[B,S] alone."""
+        """The head's logits f32[B,S] and offsets f32[B,S,4] for the anchors i64[B,S] only."""
         per_cell = self.head.cls_logits.out_channels
         image = torch.arange(len(sample), device=sample.device)[:, None].expand_as(sample)
         cell, anchor = (sample // per_cell).flatten(), (sample % per_cell).flatten()
@@ -157,7 +159,7 @@ class ProposalNetwork(nn.Module):
         x, inside = pyramid.patches(image.flatten(), cell, depth)
         for layer, (conv, _) in enumerate(self.head.conv, start=1):
             x = F.relu(F.conv2d(x, conv.weight, conv.bias))
-            # Outside the map the head pads with zeros, whatever the filters would make of it.
+            # The head pads each layer with zeros outside the map.
             x = x * inside[:, :, layer:-layer, layer:-layer]
         every = torch.arange(len(x), device=x.device)
         logits = self.head.cls_logits(x).flatten(1)[every, anchor]
@@ -166,7 +168,7 @@ class ProposalNetwork(nn.Module):
 
 
 def cell_anchors(sizes: tuple[float, ...]) -> Tensor:
-    """f32[len(sizes)*3,4]: boxes around the origin, every size at every ratio, whole pixels."""
+    """Boxes of every size and ratio around the origin, in whole pixels: f32[len(sizes)*3,4]."""
     heights = torch.tensor(ASPECT_RATIOS).sqrt()
     extent = torch.stack((1 / heights, heights), 1)[:, None] * torch.tensor(sizes)[:, None]
     extent = extent.view(-1, 2)

@@ -52,15 +52,15 @@ class ViewRoles:
 
 @dataclass(frozen=True)
 class GarmentTable:
-    """What is known about n garments.
+    """Annotations of n garments, as arrays.
 
     Attributes:
-        photo: int64 [n], number of the photo each is on.
+        photo: int64 [n], index of each garment's photo.
         identity: int64 [n], -1 unknown.
         source: int8 [n], index into ``engine.data.packing.SOURCES``.
         labels: per exclusive group int64 [n], -1 unknown.
         values: the names of each group's values.
-        judged: label groups for P@10 -> the aspect each belongs to.
+        aspect_of_group: label groups for P@10 -> the aspect that each belongs to.
     """
 
     photo: np.ndarray
@@ -68,10 +68,10 @@ class GarmentTable:
     source: np.ndarray
     labels: Mapping[str, np.ndarray]
     values: Mapping[str, Sequence[str]]
-    judged: Mapping[str, str]
+    aspect_of_group: Mapping[str, str]
 
     def in_views(self, roles: ViewRoles, views: Sequence[str]) -> np.ndarray:
-        """int64, the garments whose photo shows one of ``views``, in order."""
+        """Indices of the garments whose photo shows one of ``views``: int64, ascending."""
         names = np.array([*self.values[roles.column], ""])
         return np.flatnonzero(np.isin(names[self.labels[roles.column]], views))
 
@@ -122,12 +122,12 @@ def aspect_metrics(
         vectors: float [n, d], unit length.
         table: the n garments.
         roles: queries and galleries.
-        max_queries: use at most so many queries, evenly spaced.
+        max_queries: use at most this many queries, evenly spaced.
         intervals: add "intervals": {name: 95% bootstrap interval over the queries}.
-        progress_title: of a progress bar on rank 0; None: no bar.
+        progress_title: title of a progress bar on rank 0; None: no bar.
 
     Returns:
-        Only what can be measured; {} where that is nothing.
+        Metric name -> value, only for what can be measured; may be empty.
     """
     search = _Search(vectors, table, max_queries, progress_title)
     scores = search.same_garment(roles) | search.same_labels(roles) | search.other_color(roles)
@@ -142,7 +142,7 @@ def aspect_metrics(
 
 @dataclass(frozen=True)
 class _Search:
-    """One aspect's vectors in one set; the methods give per-query scores by metric name."""
+    """One aspect's vectors in one dataset; the methods return metric name -> float64 [queries]."""
 
     vectors: np.ndarray
     table: GarmentTable
@@ -154,28 +154,30 @@ class _Search:
         if (table.identity < 0).all():
             return {}
         shown = roles.queries, roles.gallery
-        scores = self._rank(*shown, table.identity, KS, [table.photo], whole=True)
+        scores = self._rank(*shown, table.identity, KS, [table.photo], full_ranking=True)
         return {name: scores[name] for name in (*(f"R@{k}" for k in KS), "mAP", "MRR")}
 
     def same_labels(self, roles: Roles) -> dict[str, np.ndarray]:
         table, shown = self.table, (roles.label_queries, roles.label_gallery)
-        apart = [table.photo, table.identity]
+        excluded = [table.photo, table.identity]
         scores = {}
-        for group in table.judged:
-            ranked = self._rank(*shown, table.labels[group], (LABEL_K,), apart)
+        for group in table.aspect_of_group:
+            ranked = self._rank(*shown, table.labels[group], (LABEL_K,), excluded)
             scores[f"P@{LABEL_K}_{group}"] = ranked[f"P@{LABEL_K}"]
         return scores
 
     def other_color(self, roles: Roles) -> dict[str, np.ndarray]:
         table = self.table
-        group = next((group for group, aspect in table.judged.items() if aspect == "color"), None)
+        group = next(
+            (group for group, aspect in table.aspect_of_group.items() if aspect == "color"), None
+        )
         if group is None or not len(roles.main):
             return {}
         pairs = np.stack([table.identity, table.labels[group]], axis=1)
         same_color = np.unique(pairs, axis=0, return_inverse=True)[1]
         same_color[(pairs < 0).any(axis=1)] = -1
-        apart = [table.photo, same_color]
-        ranked = self._rank(roles.main, roles.main, table.identity, (1,), apart)
+        excluded = [table.photo, same_color]
+        ranked = self._rank(roles.main, roles.main, table.identity, (1,), excluded)
         return {"other_color_R@1": ranked["R@1"]}
 
     def _rank(
@@ -184,8 +186,8 @@ class _Search:
         gallery: np.ndarray,
         ids: np.ndarray,
         ks: Sequence[int],
-        apart: Sequence[np.ndarray],
-        whole: bool = False,
+        excluded: Sequence[np.ndarray],
+        full_ranking: bool = False,
     ) -> dict[str, np.ndarray]:
         if self.max_queries is not None and len(queries) > self.max_queries:
             queries = queries[np.linspace(0, len(queries) - 1, self.max_queries).astype(int)]
@@ -195,7 +197,7 @@ class _Search:
             ids[queries],
             ids[gallery],
             ks=ks,
-            exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in apart],
-            whole=whole,
+            exclude=[Exclusion(numbers[queries], numbers[gallery]) for numbers in excluded],
+            full_ranking=full_ranking,
             progress_title=self.progress_title,
         )

@@ -3,13 +3,13 @@
 A detection is correct if both its IoU with a garment of its category and the F1 of its attributes
 reach their thresholds, each of which runs over .50 ... .95. The F1 is the macro average over the
 classes yes and no, as in the benchmark's own evaluator (https://github.com/KMnP/fashionpedia-api;
-the paper: https://arxiv.org/abs/2004.12276): with hundreds of attributes, nearly all of them no,
-.5 takes little more than one correct yes.
+the paper: https://arxiv.org/abs/2004.12276). With hundreds of attributes, nearly all of them no, it
+takes little more than one correct yes to reach .5.
 
-Its rules are kept where they differ from COCO's: a garment is a better match than another only if
-both IoU and F1 are at least as good; a crowd, like a garment, is matched at most once. Categories
-without attributes are evaluated by IoU alone, and enter the mean once instead of once per F1
-threshold. (The benchmark has a fixed list of them; here the annotations decide.)
+The benchmark's rules apply where they differ from COCO's: a garment is a better match than another
+only if both IoU and F1 are at least as good, and a crowd is matched at most once. Categories
+without attributes are evaluated by IoU alone and enter the mean once instead of once per F1
+threshold. (The benchmark has a fixed list of them; here they follow from the annotations.)
 """
 
 from collections.abc import Mapping
@@ -24,26 +24,26 @@ from engine.judging.coco_match import match
 from engine.judging.coco_metrics import COCO_PROTOCOL, IOU_50, IOU_75, mean_found
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU and of F1
-F1_50, F1_75 = IOU_50, IOU_75  # positions among them
+F1_50, F1_75 = IOU_50, IOU_75  # indices into THRESHOLDS
 RECALLS = np.linspace(0, 1, 101)
-LIMIT = COCO_PROTOCOL.max_detections[-1]  # detections of a category a photo
-ALMOST_ONE = 1 - 1e-10  # a threshold of 1 would be missed by rounding
+LIMIT = COCO_PROTOCOL.max_detections[-1]  # detections per category and photo
+ALMOST_ONE = 1 - 1e-10  # upper limit of thresholds, since rounding could miss 1
 
 
 def evaluate_with_attributes(
     truth: GroundTruth, predictions: Mapping[int, Detections], *, kind: str
 ) -> dict[str, Any]:
-    """AP IoU+F1 and its parts, 0..1; -1 where there was nothing to find.
+    """AP IoU+F1 and its parts, 0..1; -1 if there is nothing to measure.
 
     Args:
-        truth: with attributes.
+        truth: annotations with attributes.
         predictions: detections with attributes by image id.
-        kind: "box" or "mask", whose overlap counts.
+        kind: "box" or "mask", which IoU is used.
 
     Returns:
-        {"summary": {"AP", "AP50", "AP75", "APf50", "APf75", and "AP50f50" and so on}, where 50 and
-        75 are thresholds of overlap, f50 and f75 of F1, and what is not named is averaged over;
-        "per_class": {category that has attributes: {"AP", "AP50", "AP75", "garments"}}}.
+        {"summary": {"AP", "AP50", "AP75", "APf50", "APf75", "AP50f50", ...}, "per_class": {category
+        that has attributes: {"AP", "AP50", "AP75", "garments"}}}. 50 and 75 are thresholds of IoU,
+        f50 and f75 of F1; a threshold that is not named is averaged over.
 
     Raises:
         ValueError: as ``engine.judging.coco_metrics.evaluate``.
@@ -96,7 +96,7 @@ def attribute_f1(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 
 def _by_photo(columns: Columns, category: int) -> dict[int, np.ndarray]:
-    """Rows of a category by photo, in their order."""
+    """Photo -> rows of a category, in order."""
     rows = np.flatnonzero(columns.category == category)
     rows = rows[np.argsort(columns.image[rows], kind="stable")]
     photos, starts = np.unique(columns.image[rows], return_index=True)
@@ -112,7 +112,14 @@ def _precision(
     predicted: np.ndarray,
     ours: dict[int, np.ndarray],
 ) -> np.ndarray:
-    """Precision [T, F, R] of one category over thresholds of IoU, of F1 and recalls."""
+    """Precision [T, F, R] of one category by IoU threshold, F1 threshold and recall.
+
+    Args:
+        annotations, annotated: of all categories, and their attributes bool [G, A].
+        theirs: photo -> rows of this category in ``annotations``.
+        detections, predicted: of all categories, and their attributes bool [D, A].
+        ours: photo -> rows of this category in ``detections``.
+    """
     nothing = np.zeros(0, np.int64)
     scores, right, ignored, positives = [], [], [], 0
     for photo in sorted(theirs.keys() | ours.keys()):
@@ -140,7 +147,7 @@ def _precision(
 def _overlaps(
     detections: Columns, found: np.ndarray, annotations: Columns, rows: np.ndarray
 ) -> np.ndarray:
-    """IoU [D, G] as COCO has it: of a crowd it is the share of the detection that lies in it."""
+    """IoU [D, G] as COCO defines it: with a crowd, the share of the detection inside it."""
     if not len(found) or not len(rows):
         return np.zeros((len(found), len(rows)))
     crowd = annotations.extra[rows].astype(np.uint8).tolist()
@@ -154,11 +161,11 @@ def find_matches(overlaps: np.ndarray, f1: np.ndarray, crowd: np.ndarray) -> np.
     """Match a photo's detections to its garments, at every pair of thresholds.
 
     Args:
-        overlaps, f1: float64 [D, G], detections by falling score, crowds last.
+        overlaps, f1: float64 [D, G], detections by decreasing score, crowds last.
         crowd: bool [G].
 
     Returns:
-        int64 [T, F, D], a garment's position, -1 for none.
+        int64 [T, F, D], the index of the matched garment, -1 for none.
     """
     many = len(THRESHOLDS)
     taken = np.zeros((many, many, len(crowd)), bool)
@@ -170,7 +177,7 @@ def find_matches(overlaps: np.ndarray, f1: np.ndarray, crowd: np.ndarray) -> np.
         mine = hit[:, :, d]  # a view
         for g in range(len(crowd)):
             better = ~taken[:, :, g] & (overlaps[d, g] >= needed_overlap) & (f1[d, g] >= needed_f1)
-            if crowd[g]:  # only for what is no garment
+            if crowd[g]:  # only if no garment has matched
                 better &= (mine < 0) | np.append(crowd, False)[mine]
             mine[better] = g
             needed_overlap[better], needed_f1[better] = overlaps[d, g], f1[d, g]
@@ -183,8 +190,8 @@ def _at_recalls(true: np.ndarray, false: np.ndarray, positives: int) -> np.ndarr
     """Precision [T, F, R], the best at each recall or beyond, 0 where it is never reached.
 
     Args:
-        true, false: counts [T, F, N] among the first detections.
-        positives: how many there are to find.
+        true, false: [T, F, N], how many of the first n + 1 detections are correct, and wrong.
+        positives: number of annotated garments.
     """
     precision = true / (true + false + np.spacing(1))
     best = np.maximum.accumulate(precision[:, :, ::-1], axis=2)[:, :, ::-1]
@@ -195,10 +202,10 @@ def _at_recalls(true: np.ndarray, false: np.ndarray, positives: int) -> np.ndarr
 
 
 def _summarize(precisions: list[np.ndarray]) -> dict[str, float]:
-    """The means, each over the categories' own thresholds: [T, F or 1, R] each."""
+    """The summary from the precision [T, F or 1, R] of each category."""
 
     def over(overlap: int | slice, f1: int | slice) -> float:
-        # A category by overlap alone has one threshold of F1, which stands for any.
+        # Categories evaluated by IoU alone have a single entry that counts for every F1 threshold.
         chosen = [p[overlap][..., 0 if p.shape[1] == 1 else f1, :].ravel() for p in precisions]
         return mean_found(np.concatenate(chosen))
 

@@ -1,7 +1,7 @@
-"""How sure a measured number is: percentile bootstrap intervals (Efron 1979).
+"""Confidence intervals of measured numbers by the percentile bootstrap (Efron 1979).
 
-The samples are drawn again with replacement, many times; the interval holds the middle 95% of the
-statistic's values. Seeded: the same numbers give the same interval.
+The samples are resampled with replacement many times; the interval holds the middle 95% of the
+statistic's values. The seed is fixed: the same numbers give the same interval.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def interval(
     Args:
         statistic: maps sample indices, int64 [count], to a number.
         count: at least 1.
-        repeats: how often to draw.
+        repeats: number of resamples.
     """
     rng = np.random.default_rng(0)
     values = [statistic(rng.integers(0, count, count)) for _ in range(repeats)]
@@ -29,7 +29,7 @@ def interval(
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """95% interval of the mean of ``values`` [N] over those that are not NaN; NaN without any."""
+    """95% interval of the mean of ``values`` [N], ignoring NaN; (NaN, NaN) if all are."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     if not len(known):

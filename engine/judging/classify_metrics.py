@@ -1,26 +1,26 @@
-"""How well labels are predicted: exclusive groups (one answer) and multi-label attributes.
+"""Metrics of predicted labels: exclusive groups and multi-label attributes.
 
-Everything takes scores float [N, V], higher is surer, in any monotone unit; -inf marks a value that
-the model cannot say. Targets are int64 [N], the value or -1 for unknown, in exclusive groups, and
-int8 [N, V], 1 yes, -1 no, 0 unknown, in multi-label ones. What is unknown never counts.
+Scores are float [N, V], higher for more probable values, on any scale; -inf marks values that the
+model cannot predict. Targets of exclusive groups are int64 [N], the index of the value, -1 unknown;
+those of multi-label groups int8 [N, V], 1 yes, -1 no, 0 unknown. Unknown targets never count.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-NO_ANSWER = -1  # predicted where the model knows none of the values
+NO_PREDICTION = -1  # predicted if all scores are -inf
 
 
 def predicted(scores: np.ndarray) -> np.ndarray:
-    """int64 [N], the best value of each sample; NO_ANSWER where all are -inf."""
-    return np.where(np.isfinite(scores).any(axis=1), scores.argmax(axis=1), NO_ANSWER)
+    """int64 [N], the best value of each sample; NO_PREDICTION where all are -inf."""
+    return np.where(np.isfinite(scores).any(axis=1), scores.argmax(axis=1), NO_PREDICTION)
 
 
 def topk_hits(scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
-    """bool [M], whether each labelled sample's value is among its k best; ties to lower values.
+    """Whether the target of each labelled sample is among its k best values: bool [M].
 
-    A value of score -inf is never among them.
+    Of tied values the lower index ranks first. Values of score -inf are never among the best.
     """
     scores, targets = scores[targets >= 0], targets[targets >= 0]
     own = np.take_along_axis(scores, targets[:, None], axis=1)
@@ -29,10 +29,13 @@ def topk_hits(scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
     return (rank < k) & np.isfinite(own[:, 0])
 
 
-def confusion(answers: np.ndarray, targets: np.ndarray, values: int) -> np.ndarray:
-    """int64 [values, values + 1]: rows are the truth, columns the answers, the last is none."""
+def confusion(predictions: np.ndarray, targets: np.ndarray, values: int) -> np.ndarray:
+    """Confusion matrix int64 [values, values + 1] of predictions and targets, int64 [N] each.
+
+    Rows are targets, columns predictions; the last column counts NO_PREDICTION.
+    """
     known = targets >= 0
-    column = np.where(answers[known] < 0, values, answers[known])
+    column = np.where(predictions[known] < 0, values, predictions[known])
     cells = np.bincount(targets[known] * (values + 1) + column, minlength=values * (values + 1))
     return cells.reshape(values, values + 1)
 
@@ -40,37 +43,42 @@ def confusion(answers: np.ndarray, targets: np.ndarray, values: int) -> np.ndarr
 def f1_scores(matrix: np.ndarray) -> dict[str, float]:
     """Macro and weighted F1 of a confusion matrix, as scikit-learn defines them.
 
-    F1 of a value is 2 TP / (2 TP + FP + FN). Macro averages over the values that occur in the
-    truth or among the answers, weighted over the samples.
+    F1 of a value is 2 TP / (2 TP + FP + FN). The macro average is over the values that
+    occur among targets or predictions; the weighted one is over samples.
     """
     hit = np.diagonal(matrix)
-    truth, answers = matrix.sum(axis=1), matrix[:, :-1].sum(axis=0)
-    occurs = truth + answers > 0
-    f1 = 2 * hit[occurs] / (truth + answers)[occurs]
+    truth, predictions = matrix.sum(axis=1), matrix[:, :-1].sum(axis=0)
+    occurs = truth + predictions > 0
+    f1 = 2 * hit[occurs] / (truth + predictions)[occurs]
     weighted = np.average(f1, weights=truth[occurs])
     return {"macro_f1": float(f1.mean()), "weighted_f1": float(weighted)}
 
 
-def report(answers: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> str:
-    """Precision, recall, F1 and support of each value that occurs, as a table of text."""
-    # Imported here: it takes longer to import than most commands run.
+def report(predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> str:
+    """A text table with precision, recall, F1 and support of each value that occurs."""
+    # Imported here, since importing scikit-learn is slow.
     from sklearn.metrics import classification_report
 
     known = targets >= 0
-    labels = np.union1d(targets[known], answers[known])
+    labels = np.union1d(targets[known], predictions[known])
     shown = [names[i] if i >= 0 else "(no answer)" for i in labels]
     return classification_report(
-        targets[known], answers[known], labels=labels, target_names=shown, zero_division=0, digits=3
+        targets[known],
+        predictions[known],
+        labels=labels,
+        target_names=shown,
+        zero_division=0,
+        digits=3,
     )
 
 
 def attribute_scores(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray | float]:
-    """Multi-label attributes, "yes" where the logit is above 0: a probability of one half.
+    """Metrics of multi-label attributes; "yes" is a logit above 0, a probability above one half.
 
     Returns:
         "precision", "recall", "f1": float64 [V], 0 where the denominator is 0; "positives":
-        int64 [V]; "macro_f1" over the attributes with a positive; "micro_f1" from the counts of all
-        together; "hamming": share of the known entries that are answered wrongly.
+        int64 [V]; "macro_f1" over the attributes with a positive; "micro_f1" from the summed
+        counts; "hamming": share of wrong predictions among the known entries.
     """
     yes, known = scores > 0, targets != 0
     hits = (yes & (targets > 0)).sum(axis=0)
@@ -92,15 +100,15 @@ def attribute_scores(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.nd
 def grouped_recall(
     scores: np.ndarray, targets: np.ndarray, ks: Sequence[int] = (3, 5)
 ) -> dict[str, float]:
-    """Recall of the k best attributes of one group, in the three variants that are in use.
+    """Recall of the k best attributes of one group, in the three variants found in papers.
 
-    An attribute that is unknown for a photo takes none of its k places; ties go to the lower
-    column. Three names, because they differ by many points on the same predictions:
+    They differ by many points on the same predictions. An attribute that is unknown for a photo is
+    left out of its ranking; of tied attributes the lower column ranks first.
 
-    * "recall@k_pooled": positives among the k best, summed over photos, by all positives. The one
-      that DeepFashion papers report.
-    * "recall@k_per_image": per photo with a positive, those found by min(k, positives); mean over
-      photos. It can reach 1 where photos have more than k positives.
+    * "recall@k_pooled": positives among the k best, summed over photos, divided by all positives.
+      DeepFashion papers report this variant.
+    * "recall@k_per_image": per photo with a positive, those found divided by min(k, positives);
+      mean over photos. It can reach 1 even if photos have more than k positives.
     * "recall@k_per_attribute": per attribute with a positive, the share of its photos in which it
       is among the k best; mean over attributes, so that rare ones count as much.
     """

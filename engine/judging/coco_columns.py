@@ -1,6 +1,6 @@
-"""Annotations and detections as columns, the form in which they are matched.
+"""Annotations and detections as arrays, the form in which they are matched.
 
-Packing arrays instead of making a dict per annotation is what most of the speed comes from.
+Most of the speed comes from packing arrays instead of making a dict per annotation.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from engine.data.records import Photo, PhotoRecords
 from engine.detection.detections import Detections, to_xywh
 from engine.pixels.masks import RLE, to_rle
 
-# What DeepFashion2 calls the values 1, 2, 3 of its four factors.
+# Names of the values 1, 2, 3 of DeepFashion2's four factors.
 SUBSETS = {
     "scale": ("small", "modest", "large"),
     "occlusion": ("slight", "medium", "heavy"),
@@ -23,14 +23,15 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Annotations or detections, one a row; photos and categories by number.
+    """Annotations or detections, one per row.
 
     Attributes:
-        image: int64 [N], position of the photo in the ground truth.
+        image: int64 [N], index of the photo in the ground truth.
         category: int64 [N], from 1.
         box: float64 [N, 4], x, y, width, height in pixels.
-        area: float64 [N], decides in which area ranges a row counts; None: its mask's pixels.
-        extra: [N], of annotations bool: a crowd; of detections float64: the score.
+        area: float64 [N], decides in which area ranges a row counts; None: the mask's area.
+        extra: for annotations bool [N], whether it is a crowd; for detections float64 [N], the
+            score.
         masks: N run-length masks, or None (boxes only).
     """
 
@@ -43,7 +44,7 @@ class Columns:
 
 
 class GroundTruth:
-    """A dataset's annotations as columns: packed once, good for any number of evaluations.
+    """A dataset's annotations as columns, packed once for any number of evaluations.
 
     Attributes:
         image_ids: int64 [P], ascending.
@@ -51,12 +52,12 @@ class GroundTruth:
         categories: label k of a detection is ``categories[k - 1]``.
         has_masks: whether every garment has a mask, so that mask AP can be measured.
         factors: {name in SUBSETS: int8 [G]}, 0 = unknown.
-        attributes: bool [G, A], whether a garment is annotated with each.
+        attributes: bool [G, A], whether each garment is annotated with each attribute.
     """
 
     def __init__(self, records: PhotoRecords) -> None:
-        """Pack the annotations of ``records``; masks wait for the first mask evaluation."""
-        # COCO settles ties between photos by image id, so photos are numbered in that order.
+        """Pack the annotations of ``records``; masks are packed at the first mask evaluation."""
+        # COCO breaks ties between photos by image id, so photos are numbered in that order.
         order = np.argsort(records.image_ids, kind="stable")
         number = np.empty(len(order), np.int64)
         number[order] = np.arange(len(order))
@@ -77,7 +78,11 @@ class GroundTruth:
         )
 
     def columns(self, kind: str, class_agnostic: bool) -> Columns:
-        """The annotations as an evaluation of ``kind`` ("box" or "mask") needs them."""
+        """The annotations for an evaluation of ``kind`` ("box" or "mask").
+
+        Raises:
+            ValueError: masks are wanted, but not every garment has one.
+        """
         columns = self._columns
         if kind == "mask":
             if not self.has_masks:
@@ -102,14 +107,18 @@ class GroundTruth:
         return bool(self.attributes.any())
 
     def category_names(self, class_agnostic: bool) -> list[str]:
-        """What the categories are called; merged into one they are "garment"."""
+        """Names of the categories; ["garment"] if they are merged."""
         return ["garment"] if class_agnostic else self.categories
 
 
 def pack_predictions(
     truth: GroundTruth, predictions: Mapping[int, Detections], kind: str, class_agnostic: bool
 ) -> Columns:
-    """Concatenate all photos' detections and check that they fit the ground truth."""
+    """Concatenate all photos' detections.
+
+    Raises:
+        ValueError: they do not fit the ground truth (see ``coco_metrics.evaluate``).
+    """
     found = list(predictions.values())
     number = _photo_numbers(truth, predictions)
     box = to_xywh(np.concatenate([np.zeros((0, 4)), *(d.boxes for d in found)]))
@@ -133,7 +142,7 @@ def pack_predictions(
 
 
 def _photo_numbers(truth: GroundTruth, predictions: Mapping[int, Detections]) -> np.ndarray:
-    """int64 [len(predictions)], position of each predicted photo in the ground truth."""
+    """int64 [len(predictions)], index of each predicted photo in the ground truth."""
     ids = np.fromiter(predictions, np.int64, len(predictions))
     number = np.minimum(np.searchsorted(truth.image_ids, ids), len(truth.image_ids) - 1)
     unknown = truth.image_ids[number] != ids

@@ -1,4 +1,4 @@
-"""COCO's matching of detections to annotations, from packed columns, by hotcoco.
+"""COCO's matching of detections to annotations, by hotcoco.
 
 It gives the same arrays as pycocotools, 30 to 100 times faster.
 """
@@ -15,7 +15,7 @@ IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is measured: AP within each area range, given so many detections per photo."""
+    """Area ranges (name -> pixels) and detection limits per photo to measure AP and AR for."""
 
     area_ranges: dict[str, tuple[float, float]]
     max_detections: tuple[int, ...]
@@ -29,13 +29,13 @@ def match(
     kind: str,
     protocol: Protocol,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match and accumulate.
+    """Match detections to annotations and accumulate precision and recall.
 
     Args:
         sizes: int [P, 2], width and height of every photo.
-        categories: how many there are.
+        categories: the number of categories.
         annotations, detections: both with masks for kind "mask".
-        kind: "box" or "mask", whose overlap counts.
+        kind: "box" or "mask", which IoU is used.
         protocol: area ranges and detection limits.
 
     Returns:

@@ -18,9 +18,9 @@ COCO_PROTOCOL = Protocol(
     {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)},
     (1, 10, 100),
 )
-IOU_50, IOU_75 = 0, 5  # positions among the thresholds .50, .55 ... .95
+IOU_50, IOU_75 = 0, 5  # indices into the IoU thresholds .50, .55 ... .95
 
-# A subset is cut out by made-up areas: garments outside it get one beyond the only area range.
+# A subset is selected by artificial areas: garments outside it get one outside the area range.
 SUBSET_PROTOCOL = Protocol({"subset": (0, 1)}, (100,))
 INSIDE, OUTSIDE = 0.5, 2.0
 
@@ -48,14 +48,14 @@ def evaluate(
     """The twelve COCO numbers and each category's AP.
 
     Args:
-        truth: every photo in it counts, whether or not it has predictions.
+        truth: the annotations; photos without predictions count as well.
         predictions: detections by image id.
-        kind: "box" or "mask". Small, medium and large go by the box's area for boxes and by the
-            mask's for masks.
-        class_agnostic: merge all categories into one, of annotations and detections alike.
+        kind: "box" or "mask". Whether a detection is small, medium or large depends on the area of
+            its box or mask.
+        class_agnostic: merge all categories of annotations and detections into one.
 
     Raises:
-        ValueError: predictions for a photo that ``truth`` does not hold, of another size than it,
+        ValueError: predictions for a photo that is not in ``truth`` or has another size there,
             without masks for kind "mask", or with a label out of range.
     """
     names = truth.category_names(class_agnostic)
@@ -79,10 +79,10 @@ def evaluate_subsets(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """AP on DeepFashion2's subsets: {factor: {value: {"AP", "AP50", "AP75", "garments"}}}.
 
-    The garments outside a subset are ignored the way COCO ignores garments outside an area range:
-    they keep their place, and finding or missing one neither helps nor hurts. So a detection on a
-    barely occluded dress is no false positive for "heavy occlusion", while a detection on no
-    garment at all is one for every subset. Factors that no garment is annotated with are left out.
+    Garments outside a subset are ignored as COCO ignores garments outside an area range: whether
+    they are detected or missed does not count. So a detection of a barely occluded dress is not a
+    false positive for "heavy occlusion", while a detection without any garment is a false positive
+    in every subset. Factors without annotations are left out.
     The arguments and errors are those of ``evaluate``.
     """
     categories = len(truth.category_names(class_agnostic))
@@ -107,7 +107,7 @@ def evaluate_subsets(
 
 
 def _summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """The twelve numbers, in COCO's order and with the last index the largest detection limit."""
+    """The twelve COCO numbers from the arrays of ``coco_match.match``."""
     every, small, medium, large = range(4)
     summary = _average_precisions(precision[:, :, :, every, -1])
     for name, area in (("APs", small), ("APm", medium), ("APl", large)):
@@ -120,7 +120,7 @@ def _summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
 
 
 def _average_precisions(precision: np.ndarray) -> dict[str, float]:
-    """AP, AP50 and AP75 of a precision array whose first axis are the IoU thresholds."""
+    """AP, AP50 and AP75 of a precision array whose first axis is the IoU threshold."""
     return {
         "AP": mean_found(precision),
         "AP50": mean_found(precision[IOU_50]),
@@ -129,21 +129,25 @@ def _average_precisions(precision: np.ndarray) -> dict[str, float]:
 
 
 def mean_found(values: np.ndarray) -> float:
-    """Mean over what there was to find; -1 when there was nothing."""
+    """Mean over the entries other than -1 (nothing to measure); -1 if there are none."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0
 
 
-def judge(
+def evaluate_all(
     truth: GroundTruth,
     predictions: Mapping[int, Detections | None],
     *,
     class_agnostic: bool = False,
     subsets: bool = False,
 ) -> dict[str, Any]:
-    """Metrics of a whole dataset's predictions, as ``evaluate_detector`` returns them.
+    """All metrics of the predictions for a dataset, as ``evaluate_detector`` returns them.
 
-    With ``subsets``, "subsets" holds {kind: AP on DeepFashion2's subsets} as well.
+    Args:
+        truth: the annotations.
+        predictions: detections by image id; None: the photo could not be read.
+        class_agnostic: see ``evaluate``.
+        subsets: add "subsets", {kind: AP on DeepFashion2's subsets}.
     """
     found = {i: detections for i, detections in predictions.items() if detections is not None}
     with_masks = truth.has_masks and all(d.masks is not None for d in found.values())

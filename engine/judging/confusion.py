@@ -9,11 +9,11 @@ import numpy as np
 from engine.files import replacing
 
 INCHES_PER_CLASS = 0.3
-NO_ANSWER_NAME = "(no answer)"
+NO_PREDICTION_NAME = "(no answer)"
 
 
 def write_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
-    """A row per true value, a column per answer, counts in the cells.
+    """Write a CSV with a row per true value, a column per predicted value and counts in the cells.
 
     Args:
         path: the CSV file.
@@ -22,18 +22,18 @@ def write_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Non
     """
     with replacing(path, "w") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["truth \\ answer", *names, NO_ANSWER_NAME])
+        table.writerow(["truth \\ answer", *names, NO_PREDICTION_NAME])
         for name, row in zip(names, matrix.tolist(), strict=True):
             table.writerow([name, *row])
 
 
 def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str], title: str) -> None:
-    """A PNG: colors are shares of a row, numbers are counts, both zero where the cell is empty.
+    """Draw a PNG: colors are shares of a row, numbers are counts; cells of 0 stay empty.
 
-    Values that are neither true nor answered anywhere are left out; arguments as
-    ``write_confusion``'s.
+    Values that are never true nor predicted are left out. The arguments are those of
+    ``write_confusion`` and the title of the figure.
     """
-    # Imported here: matplotlib takes longer to import than most commands that never draw run.
+    # Imported here, since importing matplotlib is slow and most commands never draw.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,7 +50,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str], title: 
         color = "white" if shares[row, column] > 0.6 else "black"
         count = str(cells[row, column])
         axis.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
-    labels = [*names, NO_ANSWER_NAME]
+    labels = [*names, NO_PREDICTION_NAME]
     axis.set_xticks(range(len(columns)), [labels[i] for i in columns], rotation=90, fontsize=8)
     axis.set_yticks(range(len(shown)), [labels[i] for i in shown], fontsize=8)
     axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)

@@ -16,12 +16,12 @@ MEANINGS = {
     "APs": "garments under 32² pixels",
     "APm": "garments up to 96² pixels",
     "APl": "garments over 96² pixels",
-    "AR1": "recall with 1 detection a photo",
+    "AR1": "recall with 1 detection per photo",
     "AR10": "recall with 10",
     "AR100": "recall with 100",
-    "ARs": "of small garments",
-    "ARm": "of medium garments",
-    "ARl": "of large garments",
+    "ARs": "recall of small garments",
+    "ARm": "recall of medium garments",
+    "ARl": "recall of large garments",
 }
 
 WITH_ATTRIBUTES = {
@@ -38,9 +38,9 @@ WITH_ATTRIBUTES = {
 
 
 def print_metrics(metrics: dict[str, Any], console: Console) -> None:
-    """Print what ``engine.judging.coco_metrics.judge`` returns.
+    """Print what ``engine.judging.coco_metrics.evaluate_all`` returns.
 
-    Percent, as detection papers give them; a dash stands where there was nothing to find.
+    In percent; a dash means that there was nothing to measure.
     """
     kinds = [kind for kind in ("box", "mask") if kind in metrics]
     unreadable = metrics["unreadable"]
@@ -54,7 +54,7 @@ def print_metrics(metrics: dict[str, Any], console: Console) -> None:
 
 
 def print_with_attributes(results: dict[str, dict[str, Any]], console: Console) -> None:
-    """Print what ``engine.judging.attribute_ap`` returns, of "box" and perhaps "mask"."""
+    """Print what ``evaluate_with_attributes`` returns for "box" and perhaps "mask"."""
     summaries = {kind: result["summary"] for kind, result in results.items()}
     console.print(_summary(summaries, "with attributes", WITH_ATTRIBUTES))
     rows = {kind: result["per_class"] for kind, result in results.items()}
@@ -63,8 +63,16 @@ def print_with_attributes(results: dict[str, dict[str, Any]], console: Console) 
 
 def print_operating_points(points: list[dict[str, float]], console: Console) -> None:
     """Print what ``engine.judging.operating_points`` returns, the best F1 in bold."""
-    headers = ("score from", "garments", "precision", "recall", "F1", "wrong name", "repeated")
-    table = Table(*_right(headers), box=box.SIMPLE_HEAD, title="what a score threshold shows")
+    headers = (
+        "score from",
+        "detections",
+        "precision",
+        "recall",
+        "F1",
+        "wrong category",
+        "repeated",
+    )
+    table = Table(*_right(headers), box=box.SIMPLE_HEAD, title="at each score threshold")
     best = max(points, key=lambda point: point["f1"])
     for point in points:
         shares = [_percent(point[name]) for name in ("precision", "recall", "f1")]
@@ -82,7 +90,7 @@ def _summary(results: dict[str, dict[str, float]], title: str, meanings: dict[st
 
 
 def _triples(title: str, rows: dict[str, dict[str, dict[str, float]]]) -> Table:
-    """A row per category or subset: how many garments, then AP, AP50 and AP75 of each kind."""
+    """A row per category or subset: number of garments, then AP, AP50 and AP75 of each kind."""
     columns = [name for kind in rows for name in (f"{kind} AP", "AP50", "AP75")]
     first = Column(title, no_wrap=True)
     table = Table(first, *_right(["garments", *columns]), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

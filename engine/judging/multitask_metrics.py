@@ -1,8 +1,7 @@
-"""Metrics of the multitask model on an annotated dataset: its labels and its aspects.
+"""Metrics of the multitask model on an annotated dataset: labels and aspects.
 
-Labels are evaluated over the dataset's own values: the prediction is the best of these, as if the
-softmax ran over them only. Garments with a value that the model does not have count as misses, and
-the value is listed.
+Predictions are restricted to the values that the dataset uses: the most probable of these counts.
+Garments with a value that the model does not know count as misses, and the value is listed.
 """
 
 from collections.abc import Callable
@@ -47,12 +46,12 @@ class EvaluationPart:
 
     @cached_property
     def labels(self) -> LabelSpace:
-        """The groups and values of this set alone."""
+        """The groups and values of this dataset alone."""
         return merge_labels([self.records], [self.name])
 
     @cached_property
     def targets(self) -> dict[str, np.ndarray]:
-        """Per group of ``labels``, what ``engine.data.labels.encode_labels`` returns."""
+        """Group -> the garments' labels (``engine.data.labels.encode_labels``), in ``labels``."""
         return encode_labels(self.labels, self.records)
 
 
@@ -62,9 +61,9 @@ class Descriptions:
 
     Attributes:
         garments: int64 [n], their indices in the records, ascending.
-        logits: per group of the model float32 [n, V], in the model's values.
+        logits: per group of the model float32 [n, V], one column per value of the model.
         aspects: per aspect float32 [n, d], unit vectors.
-        unreadable: numbers of the garments whose photo cannot be read; not among ``garments``.
+        unreadable: indices of garments whose photo cannot be read; not in ``garments``.
     """
 
     garments: np.ndarray
@@ -73,7 +72,7 @@ class Descriptions:
     unreadable: list[int]
 
 
-def judge_part(
+def evaluate_part(
     part: EvaluationPart,
     found: Descriptions | None,
     labels: LabelSpace,
@@ -95,11 +94,11 @@ def judge_part(
         details: add bootstrap intervals and the scores of single attributes, and show progress.
 
     Returns:
-        {"garments": count, "unreadable": count, group: ``judge_group``, aspect: ``aspect_metrics``}
-        where a group and an aspect of one name share an entry. Groups that the model has no head
-        for, or that no readable garment is labelled in, are left out.
+        {"garments": count, "unreadable": count, group name: see ``group_metrics``, aspect: see
+        ``aspect_metrics``}. A group and an aspect of the same name share an entry. Groups for which
+        the model has no head or no readable garment is labelled are left out.
     """
-    metrics = distributed.broadcast_object(found and _judge_labels(part, found, labels, details))
+    metrics = distributed.broadcast_object(found and _label_metrics(part, found, labels, details))
     garments, aspects = distributed.broadcast_object(found and (found.garments, found.aspects))
     table = garment_table(part, garments)
     roles = roles_of(table, views)
@@ -110,30 +109,30 @@ def judge_part(
             roles,
             max_queries=max_queries,
             intervals=details,
-            progress_title=f"judging by {aspect}" if details else None,
+            progress_title=f"evaluating {aspect}" if details else None,
         )
         if scores:
             metrics[aspect] = _joined(metrics.get(aspect, {}), scores)
     return metrics
 
 
-def _judge_labels(
+def _label_metrics(
     part: EvaluationPart, found: Descriptions, labels: LabelSpace, details: bool
 ) -> dict[str, Any]:
-    """What ``judge_part`` returns, but for the aspects."""
+    """What ``evaluate_part`` returns, without the aspects."""
     metrics: dict[str, Any] = {
         "garments": len(found.garments),
         "unreadable": len(found.unreadable),
     }
     multi_label = []
     for group in part.labels.groups:
-        answer = answers_in_own_words(part, found, labels, group)
-        if answer is None:
+        outcome = scores_in_dataset_values(part, found, labels, group)
+        if outcome is None:
             continue
-        metrics[group.name] = judge_group(group, *answer, details=details)
-        metrics[group.name] |= _unheard_of(part, found, labels, group)
+        metrics[group.name] = group_metrics(group, *outcome, details=details)
+        metrics[group.name] |= _unknown_values(part, found, labels, group)
         if not group.exclusive:
-            multi_label.append(answer)
+            multi_label.append(outcome)
     if len(multi_label) > 1:
         scores, targets = (np.concatenate(side, axis=1) for side in zip(*multi_label, strict=True))
         metrics["all attributes"] = grouped_recall(scores, targets)
@@ -141,17 +140,18 @@ def _judge_labels(
 
 
 def _joined(group: dict[str, Any], aspect: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a label group and of the aspect of the same name."""
+    """The metrics of a label group merged with those of the aspect of the same name."""
     intervals = group.get("intervals", {}) | aspect.get("intervals", {})
     return group | aspect | ({"intervals": intervals} if intervals else {})
 
 
-def answers_in_own_words(
+def scores_in_dataset_values(
     part: EvaluationPart, found: Descriptions, labels: LabelSpace, group: LabelGroup
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores float32 [n, V] and targets of a group, in the set's values; -inf where unknown.
+    """A group's scores float32 [n, V] and targets, with one column per value of the dataset.
 
-    None where the model has no such group or nothing is labelled.
+    Values that the model does not know score -inf. Returns None if the model has no such group or
+    no garment is labelled.
     """
     if group.name not in found.logits:
         return None
@@ -165,42 +165,54 @@ def answers_in_own_words(
 
 
 def _columns(group: LabelGroup, labels: LabelSpace) -> list[int]:
-    """The model's number for each of the set's values, capitals aside, or -1."""
+    """The model's index of each of the dataset's values, -1 if it does not know the value.
+
+    Case is ignored unless a value matches exactly.
+    """
     values = labels.group(group.name).values
     exact = {value: i for i, value in enumerate(values)}
     folded = {value.casefold(): i for i, value in enumerate(values)}
     return [exact.get(value, folded.get(value.casefold(), -1)) for value in group.values]
 
 
-def judge_group(
+def group_metrics(
     group: LabelGroup, scores: np.ndarray, targets: np.ndarray, *, details: bool
 ) -> dict[str, Any]:
-    """The numbers of one group (``engine.judging.classify_metrics``); in detail with intervals."""
-    judge_it = _judge_exclusive if group.exclusive else _judge_multi_label
-    return judge_it(group, scores, targets, details)
+    """The metrics of one group; with ``details`` also intervals and single attributes.
+
+    Args:
+        group: with the values that are the columns of ``scores``.
+        scores, targets: see ``engine.judging.classify_metrics``.
+        details: see ``evaluate_part``.
+    """
+    metrics_of = _exclusive_metrics if group.exclusive else _multi_label_metrics
+    return metrics_of(group, scores, targets, details)
 
 
-def _judge_exclusive(
+def _exclusive_metrics(
     group: LabelGroup, scores: np.ndarray, targets: np.ndarray, details: bool
 ) -> dict[str, Any]:
     scores, targets = scores[targets >= 0], targets[targets >= 0]
-    answers, size = predicted(scores), len(group.values)
+    predictions, size = predicted(scores), len(group.values)
     hits = {f"top{k}": topk_hits(scores, targets, k) for k in TOP if k == 1 or k < size}
     metrics: dict[str, Any] = {"labelled": len(targets)}
     metrics |= {name: float(values.mean()) for name, values in hits.items()}
-    metrics |= f1_scores(confusion(answers, targets, size))
+    metrics |= f1_scores(confusion(predictions, targets, size))
     if details:
         metrics["intervals"] = {name: mean_interval(values) for name, values in hits.items()}
 
         def drawn_f1(name: str) -> Callable[[np.ndarray], float]:
-            return lambda drawn: f1_scores(confusion(answers[drawn], targets[drawn], size))[name]
+            def f1(drawn: np.ndarray) -> float:
+                return f1_scores(confusion(predictions[drawn], targets[drawn], size))[name]
+
+            return f1
 
         for name in ("macro_f1", "weighted_f1"):
             metrics["intervals"][name] = interval(drawn_f1(name), len(targets))
     return metrics
 
 
-def _judge_multi_label(
+def _multi_label_metrics(
     group: LabelGroup, scores: np.ndarray, targets: np.ndarray, details: bool
 ) -> dict[str, Any]:
     each = attribute_scores(scores, targets)
@@ -223,10 +235,10 @@ def _judge_multi_label(
     return metrics
 
 
-def _unheard_of(
+def _unknown_values(
     part: EvaluationPart, found: Descriptions, labels: LabelSpace, group: LabelGroup
 ) -> dict[str, Any]:
-    """{"unheard_of": {value: garments}}, values the set uses and the model does not know."""
+    """{"unheard_of": {value: number of garments}} of values that the model does not know, or {}."""
     targets = part.targets[group.name][found.garments]
     counts = {}
     for i, column in enumerate(_columns(group, labels)):
@@ -237,7 +249,7 @@ def _unheard_of(
 
 
 def garment_table(part: EvaluationPart, garments: np.ndarray) -> GarmentTable:
-    """What is known about the chosen garments, as aspect retrieval needs it."""
+    """The annotations of some garments (int64 [n]), as aspect retrieval needs them."""
     records = part.records
     photos = records.garment_photo[garments]
     exclusive = [group for group in part.labels.groups if group.exclusive]
@@ -247,5 +259,5 @@ def garment_table(part: EvaluationPart, garments: np.ndarray) -> GarmentTable:
         source=records.photo_source[photos],
         labels={group.name: part.targets[group.name][garments] for group in exclusive},
         values={group.name: group.values for group in exclusive},
-        judged={group.name: group.aspect for group in exclusive if group.aspect},
+        aspect_of_group={group.name: group.aspect for group in exclusive if group.aspect},
     )

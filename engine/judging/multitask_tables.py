@@ -32,8 +32,8 @@ SEARCH_COLUMNS = {name: name for name in ("R@1", "R@5", "R@10", "mAP", "MRR")}
 def print_multitask(metrics: dict[str, Any], console: Console) -> None:
     """Print what ``engine.description.describe.evaluate_multitask`` returns.
 
-    Percent; half the width of the 95% bootstrap interval behind ±, where there is one. What could
-    not be measured is left out.
+    In percent, with ± half the width of the 95% bootstrap interval if there is one. Metrics that
+    could not be measured are left out.
     """
     for part, entries in metrics.items():
         counts = f"{part}: {counted(entries['garments'], 'garment')}"
@@ -51,7 +51,7 @@ def print_multitask(metrics: dict[str, Any], console: Console) -> None:
 
 
 def print_neighbors(rows: dict[str, dict[str, Any]], console: Console) -> None:
-    """Print what ``engine.judging.aspect_metrics.aspect_metrics`` returns, a row an aspect."""
+    """Print what ``engine.judging.aspect_metrics.aspect_metrics`` returns, a row per aspect."""
     print_rows(console, "same garment", rows, SEARCH_COLUMNS, count="queries")
     labels = sorted({name for row in rows.values() for name in row if name.startswith("P@")})
     columns = {name: name.replace("_", " ") for name in (*labels, "other_color_R@1")}
@@ -65,7 +65,7 @@ def print_rows(
     columns: dict[str, str],
     count: str | None = None,
 ) -> None:
-    """A row an entry that has any of the columns, a column for what any entry has."""
+    """Print a table of the entries and columns that have any values."""
     columns = {k: v for k, v in columns.items() if any(k in row for row in rows.values())}
     rows = {k: row for k, row in rows.items() if any(column in row for column in columns)}
     if not rows:
@@ -92,4 +92,6 @@ def _percent(row: dict[str, Any], name: str) -> str:
 def _warn(console: Console, group: str, unheard_of: dict[str, int]) -> None:
     if unheard_of:
         values = ", ".join(f"{value} ({count})" for value, count in unheard_of.items())
-        console.print(f"{group}: counted as misses, unknown to the model: {values}", style="yellow")
+        console.print(
+            f"{group}: values the model does not know, counted as misses: {values}", style="yellow"
+        )

@@ -1,7 +1,7 @@
 """Precision and recall of the detector at each score threshold.
 
-AP evaluates the whole ranking of detections. A user of infer.py sees those above one threshold,
-without duplicates (``engine.detection.duplicates``); these numbers help to choose it.
+AP evaluates the full ranking of detections, but infer.py shows those above one threshold, without
+duplicates (``engine.detection.duplicates``). These numbers help to choose the threshold.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from engine.judging.coco_columns import GroundTruth
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(6, 20))  # 0.3 to 0.95
 MATCH_IOU = 0.5
 
-RIGHT, WRONG_NAME, REPEATED, NOTHING, CROWD = range(5)
+RIGHT, WRONG_NAME, REPEATED, UNANNOTATED, CROWD = range(5)
 
 
 def operating_points(
@@ -29,21 +29,21 @@ def operating_points(
 ) -> list[dict[str, float]]:
     """Precision and recall at each of ``THRESHOLDS``.
 
-    Each detection, best score first, is right if its IoU with a not yet matched garment of its
-    category is ``MATCH_IOU`` or more. Otherwise it is repeated (if a matched one overlaps so much),
-    has a wrong name (if one of another category does), or is nothing annotated.
+    Each detection, best score first, is right if its IoU with an unmatched garment of its category
+    is at least ``MATCH_IOU``. Otherwise it is repeated (same, but the garment is matched already),
+    has the wrong category (same, but with a garment of another category), or is unannotated.
 
     Args:
         truth: the annotations.
         predictions: detections by image id; None counts as a photo without any.
-        kind: "box" or "mask", what overlaps.
-        overlap: duplicates of a better detection are left out first, see ``drop_duplicates``.
-        class_agnostic: categories do not matter.
+        kind: "box" or "mask", which IoU is used.
+        overlap: mask IoU above which duplicates are removed first, see ``drop_duplicates``.
+        class_agnostic: ignore categories.
 
     Returns:
-        Per threshold {"score", "found": detections, "precision", "recall", "f1": 0..1,
-        "wrong_name", "repeated": detections}; precision is -1 where nothing is found, recall
-        where nothing is annotated.
+        For each threshold {"score", "found": number of detections, "precision", "recall", "f1":
+        0..1, "wrong_name", "repeated": numbers of detections}; precision is -1 without detections,
+        recall without annotations.
     """
     columns = truth.columns(kind, class_agnostic)
     order = np.argsort(columns.image, kind="stable")
@@ -59,7 +59,7 @@ def operating_points(
         labels = np.ones_like(found.labels) if class_agnostic else found.labels
         iou = _overlaps(found, shapes, columns.extra[rows])
         scores.append(found.scores)
-        verdicts.append(_judge(labels, iou, columns.category[rows], columns.extra[rows]))
+        verdicts.append(_verdicts(labels, iou, columns.category[rows], columns.extra[rows]))
     garments = int((~columns.extra).sum())
     score, verdict = np.concatenate(scores), np.concatenate(verdicts)
     return [_point(t, verdict[score >= t], garments) for t in THRESHOLDS]
@@ -73,12 +73,12 @@ def _overlaps(found: Detections, shapes, crowd: np.ndarray) -> np.ndarray:
     return np.reshape(coco_mask.iou(own, shapes, crowd.astype(np.uint8)), (len(found), -1))
 
 
-def _judge(
+def _verdicts(
     labels: np.ndarray, iou: np.ndarray, category: np.ndarray, crowd: np.ndarray
 ) -> np.ndarray:
     """Verdict on each detection of one photo, best first: i64[N]."""
     taken = np.zeros(len(category), bool)
-    verdicts = np.full(len(labels), NOTHING)
+    verdicts = np.full(len(labels), UNANNOTATED)
     for i, label in enumerate(labels):
         near = (iou[i] >= MATCH_IOU) & ~crowd
         alike = near & (category == label)
@@ -94,8 +94,8 @@ def _judge(
 
 
 def _point(threshold: float, verdict: np.ndarray, garments: int) -> dict[str, float]:
-    right, wrong, repeated, nothing, _ = np.bincount(verdict, minlength=5).tolist()
-    found = right + wrong + repeated + nothing
+    right, wrong, repeated, unannotated, _ = np.bincount(verdict, minlength=5).tolist()
+    found = right + wrong + repeated + unannotated
     return {
         "score": threshold,
         "found": found,

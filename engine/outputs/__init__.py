@@ -1,1 +1,1 @@
-"""What infer.py writes, and how it survives being killed."""
+"""The files that infer.py writes, and the journal from which an interrupted run resumes."""

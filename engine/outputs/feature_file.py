@@ -1,10 +1,10 @@
-"""Aspect vectors of a run: in the journal as text, at its end as one .npz for numpy.
+"""Aspect vectors of a run: stored as text in the journal and written as one .npz at the end.
 
     with np.load("features.npz") as file:
-        file["photo"], file["number"]     # which garment each row is, as in garments.json
+        file["photo"], file["number"]     # the garment of each row, as in garments.json
         file["color"]                     # float16 [N, 64], unit length; likewise the other aspects
 
-The file is written in constant memory: rows gather in raw files beside it, one per array.
+The file is written in constant memory: rows are collected in one temporary raw file per array.
 """
 
 import base64
@@ -41,7 +41,7 @@ class FeatureFile:
     """Writes features.npz garment by garment.
 
     Args:
-        path: of the finished file, which appears only when ``close`` is called.
+        path: of the file, which is created by ``close``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class FeatureFile:
         self.sizes: dict[str, int] = {}
 
     def add(self, record: Record) -> None:
-        """Add a photo's garments and take the vectors out of its record."""
+        """Add a photo's garments; removes the vectors from its record."""
         for garment in record["garments"]:
             self.names.append(record["photo"])
             self.numbers.append(garment["number"])

@@ -1,8 +1,8 @@
-"""index.html: one page, without any outside host, to look at thousands of photos' garments.
+"""index.html: one self-contained page that shows the garments of thousands of photos.
 
-The page (gallery.html beside this file) holds the list of photos as JSON and shows 48 at a time;
-pictures are loaded from overlays/ and crops/ as they come into view. Paths travel as percent-quoted
-bytes, which any file name survives.
+The page (template gallery.html beside this file) holds the list of photos as JSON and shows 48 at a
+time; it loads pictures from overlays/ and crops/ when they come into view. Paths are stored as
+percent-quoted bytes, so that any file name works.
 """
 
 import json
@@ -17,11 +17,11 @@ from engine.outputs.results import slug
 from engine.pixels.draw import category_colors
 
 TEMPLATE = Path(__file__).with_name("gallery.html")
-PLACE = "/*DATA*/"
+PLACEHOLDER = "/*DATA*/"
 
 
 def _embed(value: Any) -> bytes:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element that contains it."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c").encode()
 
 
@@ -34,9 +34,9 @@ class GalleryWriter:
 
     Args:
         file: open for writing bytes.
-        root: folder that the photos' names start from.
-        output: folder of the page; originals are linked relative to it.
-        categories: of the detector, in its order, which fixes their colors.
+        root: folder that the photos' names are relative to.
+        output: folder of the page; links to the originals are relative to it.
+        categories: of the detector, in order, which determines their colors.
     """
 
     def __init__(self, file: IO[bytes], root: str, output: Path, categories: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class GalleryWriter:
         self.numbers = {name: number for number, name in enumerate(categories)}
         self.unreadable: list[tuple[str, str]] = []
         self.separator = b""
-        head, self.tail = TEMPLATE.read_text(encoding="utf-8").split(PLACE)
+        head, self.tail = TEMPLATE.read_text(encoding="utf-8").split(PLACEHOLDER)
         colors = ["#%02x%02x%02x" % color for color in category_colors(len(categories))]  # noqa: UP031
         listed = [
             {"name": name, "slug": _url(slug(name)), "color": color}
@@ -56,7 +56,7 @@ class GalleryWriter:
 
     def add(self, record: Record) -> None:
         """Add one photo: [name, overlay, width, height, garments], each garment
-        [category, score, x1, y1, x2, y2, share, labels, colors, similar], the box as parts of the
+        [category, score, x1, y1, x2, y2, share, labels, colors, similar], the box in units of the
         photo's sides; labels are [group, value, probability], colors [name, hex, share], similar
         items [key, score, picture or ""]."""
         if "kind" in record:
@@ -83,5 +83,5 @@ class GalleryWriter:
         self.separator = b",\n"
 
     def close(self) -> None:
-        """Write what follows the photos. The file stays open."""
+        """Write the part after the photos. The file stays open."""
         self.file.write(b'],"unreadable":' + _embed(self.unreadable) + b"}" + self.tail.encode())

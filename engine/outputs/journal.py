@@ -1,12 +1,12 @@
-"""The journal of a long run: one JSON line per finished photo, so that a kill loses nothing.
+"""The journal of a long run: one JSON line per finished photo, so that no result is lost.
 
     OUTPUT/.weft/
         lock            held while a run writes here
-        journal.jsonl   finished photos of all earlier runs, a line each, sorted by name
-        rank-0.jsonl    what each process of the present (or killed) run has added since
+        journal.jsonl   finished photos of all earlier runs, one line each, sorted by name
+        rank-0.jsonl    lines added by each process of the current (or killed) run
         rank-1.jsonl
 
-Memory holds the names of the photos, never their results.
+Only the names of the photos are held in memory, not the results.
 """
 
 import json
@@ -17,19 +17,19 @@ from typing import Any
 
 from engine.files import explain_os_errors, replacing
 
-Record = dict[str, Any]  # has "photo", the name it goes by
+Record = dict[str, Any]  # "photo" is the photo's name
 
 logger = logging.getLogger("weft")
 
 
 def merge(folder: Path, valid: Callable[[Record], bool]) -> set[str]:
-    """Fold the processes' additions into journal.jsonl and return the names it now holds.
+    """Merge the processes' files into journal.jsonl and return the names it now holds.
 
-    Of several lines about one photo the last one counts; it is dropped unless ``valid``. Lines cut
-    off by a kill are dropped as well. Call on rank 0 while no process appends.
+    The last line of a photo counts; it is dropped if not ``valid``. Incomplete lines (of a killed
+    process) are dropped as well. Call on rank 0 while no process appends.
     """
     merged = folder / "journal.jsonl"
-    # The older file first: what a process has added since replaces it.
+    # The older file first, since later lines replace earlier ones.
     parts = [merged, *sorted(folder.glob("rank-*.jsonl"))]
     parts = [part for part in parts if part.exists()]
     places: dict[str, tuple[int, int]] = {}
@@ -70,11 +70,11 @@ def _records(path: Path) -> Iterator[tuple[int, Record]]:
                 yield offset, record
             offset += len(line)
     if damaged:
-        logger.warning("%s: %d damaged lines; their photos are done again", path, damaged)
+        logger.warning("%s: %d damaged lines; their photos are processed again", path, damaged)
 
 
 def _parse(line: bytes) -> Record | None:
-    # A line without its end was cut off, even where what is left happens to parse.
+    # A line without a newline was cut off, even if the rest happens to be valid JSON.
     if not line.endswith(b"\n"):
         return None
     try:
@@ -85,7 +85,7 @@ def _parse(line: bytes) -> Record | None:
 
 
 class Appender:
-    """Adds this process's finished photos to its own part of the journal.
+    """Appends finished photos to this process's file of the journal.
 
     Raises:
         InputError: it cannot be written.
@@ -97,7 +97,7 @@ class Appender:
             self.file = self.path.open("ab", buffering=0)
 
     def add(self, record: Record) -> None:
-        """Write one line and hand it to the system: a kill of this process cannot take it back."""
+        """Append one line, unbuffered, so that killing this process cannot lose it."""
         rest = memoryview(json.dumps(record, separators=(",", ":")).encode() + b"\n")
         with explain_os_errors(self.path, "cannot write"):
             while rest:

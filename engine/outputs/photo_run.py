@@ -1,8 +1,8 @@
-"""A run over many photos that may be killed, continued and repeated: what is left to do.
+"""A run over many photos that can be killed, resumed and repeated: finds the photos left to do.
 
-Rank 0 opens the run and shares out ``pending``; each rank adds its finished photos to the journal;
-rank 0 reads back the records of all. A journal line holds as long as its stamp does: the photo's
-size and time, and a digest of everything else that the results depend on.
+Rank 0 opens the run and distributes ``pending``; each rank appends its finished photos to the
+journal; rank 0 reads all records. A journal line is valid while its stamp is unchanged: the photo's
+size and modification time, and a digest of everything else that the results depend on.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS
 WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
            *PICTURE_FOLDERS)  # fmt: skip
 
-Stamp = list  # [bytes, modification time in ns, digest]; empty when the file cannot be asked
+Stamp = list  # [size in bytes, modification time in ns, digest]; [] if the file has none
 
 
 @dataclass
@@ -31,11 +31,11 @@ class PhotoRun:
     """An open run.
 
     Attributes:
-        root: the folder that names start from.
+        root: the folder that names are relative to.
         names: of all photos, sorted.
         pending: (name, stamp) of those without a valid journal line, sorted.
-        others: how many photos that are still there the journal holds beside them, of earlier
-            runs.
+        others: number of existing photos of earlier runs that are in the journal but not in
+            ``names``.
         folder: of the journal.
         lock: held until ``close``.
     """
@@ -48,7 +48,7 @@ class PhotoRun:
     lock: Lock
 
     def records(self) -> Iterator[Record]:
-        """Every photo's record, sorted by name. Call once no process adds any more."""
+        """Every photo's record, sorted by name. Call when no process appends any more."""
         journal.merge(self.folder, lambda record: True)
         expected = iter(self.names)
         wanted = set(self.names)
@@ -59,47 +59,51 @@ class PhotoRun:
         assert next(expected, None) is None, "the journal lacks a photo"
 
     def close(self) -> None:
-        """Let the next run in."""
+        """Release the lock."""
         self.lock.close()
 
 
 def open_run(root: Path, names: list[str], output: Path, basis: dict[str, Any]) -> PhotoRun:
-    """What earlier runs into ``output`` have left to do.
+    """Open a run and find the photos that earlier runs into ``output`` have not finished.
 
     Args:
-        root, names: the photos, as ``find_photos`` gives them.
+        root, names: the photos, as ``find_photos`` returns them.
         output: results folder, created when missing.
-        basis: JSON-ready; all that results depend on beside the photo (weights, settings).
+        basis: JSON-ready; everything that the results depend on besides the photo (weights,
+            settings).
 
     Raises:
-        InputError: an output folder that cannot be written, that another run is using or that
-            holds other things under the results' names.
+        InputError: the output folder cannot be written, is used by another run, or contains other
+            files with the names of results.
     """
-    folder, lock = claim(output, WRITTEN)
+    folder, lock = claim_folder(output, WRITTEN)
     digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
     stamps = {name: stamp_of(root / name, digest) for name in names}
-    done = journal.merge(folder, lambda record: _holds(record, stamps, output))
+    done = journal.merge(folder, lambda record: _is_current(record, stamps, output))
     pending = [(name, stamps[name]) for name in names if name not in done]
     others = sum(exists(root / name) for name in done.difference(names))
     return PhotoRun(root, names, pending, others, folder, lock)
 
 
-def claim(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
-    """The journal's folder in a results folder, both made when missing, and its lock.
+def claim_folder(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
+    """Lock a results folder for this run; creates it if missing.
 
     Args:
         output: the results folder.
-        written: names of what a run writes there, or removes.
+        written: names that a run writes there, or removes.
+
+    Returns:
+        The journal's folder inside the results folder, and the lock.
 
     Raises:
-        InputError: the results folder cannot be written, another run is using it, or it holds
-            such a name without a journal: not a run's, but somebody's own.
+        InputError: the results folder cannot be written, is used by another run, or contains one
+            of the names but no journal, so that the file does not come from a run.
     """
     folder, advice = output / MARKER, "choose another --output-dir"
     for name in written:
         if exists(output / name) and not exists(folder):
             raise InputError(
-                f"{output}: holds {name}, which no run wrote and this one would write over; "
+                f"{output}: holds {name}, which no run wrote and which would be overwritten; "
                 + advice
             )
     with explain_os_errors(output, "cannot write to", advice):
@@ -110,21 +114,21 @@ def claim(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
 
 
 def stamp_of(photo: Path, digest: str) -> Stamp:
-    """By which a journal line holds; ``digest``: of all that it depends on beside the photo."""
+    """The stamp of a photo; ``digest`` is that of everything else the results depend on."""
     try:
         status = photo.stat()
-    except OSError:  # reading the photo will tell what is wrong with it
+    except OSError:  # reading the photo will report the error
         return []
     return [status.st_size, status.st_mtime_ns, digest]
 
 
-def _holds(record: Record, stamps: dict[str, Stamp], output: Path) -> bool:
-    """Whether a journal line may stay."""
+def _is_current(record: Record, stamps: dict[str, Stamp], output: Path) -> bool:
+    """Whether a journal line is still valid."""
     name = record["photo"]
     if name not in stamps:
-        return True  # from another run into this folder, which may be repeated
+        return True  # of another run into this folder, which may be repeated later
     if "kind" in record:
-        return False  # unreadable photos get another chance: permissions leave no trace in a stamp
+        return False  # unreadable photos are tried again: stamps do not show changed permissions
     if record.get("stamp") != stamps[name]:
         return False
     return all(exists(f"{output}/{picture}") for picture in pictures_of(record))

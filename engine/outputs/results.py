@@ -1,11 +1,11 @@
-"""What is kept of one photo: its record in the journal and its pictures.
+"""The results of one photo: its record in the journal and its pictures.
 
     OUTPUT/
         overlays/<photo's path>.jpg               the photo with its garments drawn in
-        crops/<photo's path>/<number>_<category>.jpg   each garment's box, cut out
+        crops/<photo's path>/<number>_<category>.jpg   the crop of each garment's box
         .weft/                                    the journal (engine/outputs/journal.py)
 
-The photo's suffix stays in these names, so that a.jpg and a.png don't collide.
+These names include the photo's suffix, so that a.jpg and a.png do not collide.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from engine.outputs.journal import Record
 from engine.pixels.draw import draw_garments
 from engine.pixels.photos import PhotoError
 
-LONGEST_NAME = 200  # bytes of one path component; file systems allow 255, suffixes need some
-LONGEST_CROP = 4096  # pixels; JPEG itself ends at 65,500
+LONGEST_NAME = 200  # bytes of one path component; file systems allow 255, including suffixes
+LONGEST_CROP = 4096  # pixels; the limit of JPEG is 65,500
 JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 
 
 def image_id(name: str) -> int:
-    """A photo's id in the COCO results: it depends on the name alone, so runs agree about it.
+    """A photo's id in the COCO results, from its name alone, so that all runs agree.
 
     52 bits of SHA-256: exact in JavaScript and in float64 columns.
     """
@@ -42,13 +42,13 @@ def image_id(name: str) -> int:
 
 
 def overlay_path(name: str) -> str:
-    """Where a photo's overlay lies, relative to the output folder."""
-    return f"overlays/{_mirrored(name)}.jpg"
+    """Path of a photo's overlay relative to the output folder."""
+    return f"overlays/{_picture_path(name)}.jpg"
 
 
 def crop_path(name: str, number: int, category: str) -> str:
-    """Where the crop of a photo's garment lies, relative to the output folder."""
-    return f"crops/{_mirrored(name)}/{number}_{slug(category)}.jpg"
+    """Path of a garment's crop relative to the output folder."""
+    return f"crops/{_picture_path(name)}/{number}_{slug(category)}.jpg"
 
 
 def slug(category: str) -> str:
@@ -56,8 +56,8 @@ def slug(category: str) -> str:
     return re.sub(r"\W+", "_", category)[:60]
 
 
-def _mirrored(name: str) -> str:
-    """The photo's own relative path, its file name shortened where a suffix would not fit."""
+def _picture_path(name: str) -> str:
+    """The photo's relative path; too long file names are shortened to leave room for a suffix."""
     path = PurePosixPath(name)
     raw = os.fsencode(path.name)
     if len(raw) <= LONGEST_NAME:
@@ -79,11 +79,18 @@ def garments_record(
 ) -> Record:
     """A readable photo's entry in garments.json.
 
-    Boxes are xyxy in pixels of the upright photo, to 1/100; ``area_share`` is the part of the photo
-    that the mask covers (the box, from a detector without masks). With ``pictures`` the entry names
-    those that ``save_pictures`` writes. With ``vectors`` it carries the descriptions' vectors, as
-    ``engine.outputs.feature_file.encode`` writes them; they end up in a file of their own.
-    ``similar``: each garment's similar items of a database, ready for JSON.
+    Boxes are xyxy in pixels of the upright photo, rounded to 1/100; ``area_share`` is the share of
+    the photo that the mask (without masks: the box) covers.
+
+    Args:
+        name: the photo's path relative to the root of the run.
+        found: its garments.
+        categories: of the detector, in order.
+        descriptions: of each garment, or None.
+        vectors: include the descriptions' vectors (``engine.outputs.feature_file.encode``), which
+            are moved to their own file later.
+        similar: each garment's similar items of a database, JSON-ready, or None.
+        pictures: include the paths of the pictures that ``save_pictures`` writes.
     """
     garments = [_garment(found, i, categories) for i in range(len(found))]
     for garment, description in zip(garments, descriptions or [], strict=descriptions is not None):
@@ -120,7 +127,7 @@ def _garment(found: Detections, i: int, categories: Sequence[str]) -> dict[str, 
 
 
 def pictures_of(record: Record) -> Iterator[str]:
-    """Where all the pictures lie that an entry names, relative to the output folder."""
+    """Paths of all pictures named in a record, relative to the output folder."""
     if "overlay" in record:
         yield record["overlay"]
     for garment in record["garments"]:
@@ -130,7 +137,7 @@ def pictures_of(record: Record) -> Iterator[str]:
 
 
 def unreadable_record(name: str, error: PhotoError) -> Record:
-    """The entry of a photo that cannot be read."""
+    """The record of a photo that cannot be read."""
     reason = str(error).removeprefix(f"{error.path}: ")
     return {"photo": name, "kind": error.kind, "reason": reason}
 
@@ -138,7 +145,7 @@ def unreadable_record(name: str, error: PhotoError) -> Record:
 def save_pictures(
     output: Path, name: str, found: Detections, photo: np.ndarray, categories: Sequence[str]
 ) -> None:
-    """Write a photo's overlay and crops, in place of those of an earlier run.
+    """Write a photo's overlay and crops, replacing those of an earlier run.
 
     Args:
         output: the results folder.
@@ -148,7 +155,7 @@ def save_pictures(
         categories: of the detector, in its order.
 
     Raises:
-        InputError: when they cannot be written.
+        InputError: they cannot be written.
     """
     names = [categories[label - 1] for label in found.labels]
     overlay = draw_garments(
@@ -160,7 +167,7 @@ def save_pictures(
         categories=categories,
         size=(found.width, found.height),
     )
-    shutil.rmtree(output / "crops" / _mirrored(name), ignore_errors=True)
+    shutil.rmtree(output / "crops" / _picture_path(name), ignore_errors=True)
     for number, (category, box) in enumerate(zip(names, found.boxes, strict=True), start=1):
         scale = np.array([photo.shape[1] / found.width, photo.shape[0] / found.height] * 2)
         write_jpeg(output / crop_path(name, number, category), _cut(photo, box * scale))
@@ -168,7 +175,7 @@ def save_pictures(
 
 
 def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The box (xyxy in pixels of the photo) rounded outward: at least a pixel, not too long."""
+    """The photo inside a box (xyxy pixels, rounded outward), reduced to LONGEST_CROP: u8[h,w,3]."""
     height, width = photo.shape[:2]
     x1, y1 = (np.floor(box[:2]).astype(int)).clip(0, (width - 1, height - 1))
     x2, y2 = (np.ceil(box[2:]).astype(int)).clip((x1 + 1, y1 + 1), (width, height))
@@ -180,7 +187,7 @@ def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def write_jpeg(path: Path, picture: np.ndarray) -> None:
-    """Write u8[H,W,3] RGB. A kill in between is no harm: the journal does not list it yet."""
+    """Write u8[H,W,3] RGB. Not atomic, since the journal only lists complete pictures."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
     with explain_os_errors(path, "cannot write", "free space and run again"):
         path.parent.mkdir(parents=True, exist_ok=True)

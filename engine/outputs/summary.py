@@ -2,9 +2,9 @@
 
 garments.json        settings, one entry per photo (a line each), unreadable photos, totals
 garments.csv         a row per garment
-coco_results.json    COCO result format; garments.json tells which image id is which photo
+coco_results.json    COCO result format; image ids are those in garments.json
 features.npz         on request: every garment's aspect vectors (engine/outputs/feature_file.py)
-index.html           the page to look at it all (engine/outputs/gallery.py)
+index.html           the page that shows all results (engine/outputs/gallery.py)
 """
 
 import csv
@@ -28,13 +28,13 @@ from engine.outputs.journal import Record
 from engine.wording import counted, printable
 
 CSV_COLUMNS = ("photo", "number", "category", "score", "x1", "y1", "x2", "y2", "area_share", "crop")
-COLORS = "measured_colors"  # beside the network's word for it, "color"
-MOST_NAMED = 10  # unreadable photos in the printed summary
+COLORS = "measured_colors"  # "color" is the network's prediction
+MAX_LISTED = 10  # unreadable photos in the printed summary
 
 
 @dataclass
 class Summary:
-    """What a run found, counted."""
+    """Counts of what a run found."""
 
     photos: int = 0
     garments: int = 0
@@ -66,16 +66,16 @@ def assemble(
     groups: Mapping[str, bool] | None = None,
     features: bool = False,
 ) -> Summary:
-    """Write the final files; each is complete or, when the run is killed, still the old one.
+    """Write the final files, each atomically.
 
     Args:
         output: the results folder.
         records: of every photo, sorted by name, as the journal holds them.
         header: first part of garments.json: "root" of the photos' names, "pictures" (whether there
-            are overlays and crops; without them there is no page), weights and settings.
+            are overlays and crops; without them no page is written), weights and settings.
         categories, category_ids: of the detector; COCO results use the ids.
-        groups: of the descriptions' labels, and whether their values exclude each other; None where
-            garments are not described.
+        groups: name of each group of predicted labels -> whether it is exclusive; None if garments
+            are not described.
         features: write features.npz.
     """
     ids = dict(zip(categories, category_ids, strict=True))
@@ -108,7 +108,7 @@ def assemble(
         coco.close()
         if page:
             page.close()
-    # An earlier run's would tell of other photos than the files beside them.
+    # Those of an earlier run would not match the other files.
     for name, written in (("index.html", page), ("features.npz", vectors)):
         if not written:
             (output / name).unlink(missing_ok=True)
@@ -116,12 +116,12 @@ def assemble(
 
 
 def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, others: int) -> None:
-    """Tell what was found, what could not be read and where to look.
+    """Print what was found, what could not be read and where the results are.
 
     Args:
         summary: of all photos of the run.
-        new: how many of them were not finished already.
-        seconds: that the run took.
+        new: how many of them this run processed.
+        seconds: duration of the run.
         output: the results folder.
         others: finished photos of earlier runs into this folder that this run does not name.
     """
@@ -133,10 +133,10 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, o
         for category, count in summary.per_category.most_common():
             table.add_row(escape(category), str(count), str(summary.photos_with[category]))
         console.print(table)
-    for entry in summary.unreadable[:MOST_NAMED]:
+    for entry in summary.unreadable[:MAX_LISTED]:
         console.print(escape(f"unreadable: {printable(entry['photo'])}: {entry['reason']}"))
-    if len(summary.unreadable) > MOST_NAMED:
-        console.print(f"... and {len(summary.unreadable) - MOST_NAMED} more, in garments.json")
+    if len(summary.unreadable) > MAX_LISTED:
+        console.print(f"... and {len(summary.unreadable) - MAX_LISTED} more, in garments.json")
     console.print(
         f"{counted(summary.photos, 'photo')}, {new} of them now in {seconds:.1f} s: "
         f"{counted(summary.garments, 'garment')}, {counted(summary.photos_without, 'photo')} "
@@ -144,8 +144,8 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, o
     )
     if others:
         console.print(
-            f"{counted(others, 'photo')} of earlier runs, not named now: not in these results; "
-            "name them, too, to have all in one"
+            f"{counted(others, 'photo')} of earlier runs, not named now, left out of these "
+            "results; name them, too, to include them"
         )
     page = output / "index.html"
     shown = page if page.exists() else output / "garments.json"
@@ -167,7 +167,7 @@ def _coco_results(record: Record, ids: dict[str, int]) -> Iterable[dict[str, Any
 
 
 class _PhotosJson:
-    """garments.json: an object whose "photos" grow line by line and whose totals come last."""
+    """garments.json: the header, "photos" (one line each), and the totals at the end."""
 
     def __init__(self, file: IO[bytes], header: dict[str, Any]) -> None:
         self.file = file
@@ -193,8 +193,8 @@ class _PhotosJson:
 class _Table:
     """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes.
 
-    Described garments have a column for the colors of their pixels and, for each group of labels,
-    one for the network's answer; of an exclusive group another one for its probability.
+    Described garments have a column for the colors of their pixels and, for each label group, one
+    for the prediction; an exclusive group has another one for its probability.
     """
 
     def __init__(self, file: IO[bytes], groups: Mapping[str, bool] | None) -> None:
@@ -216,9 +216,9 @@ class _Table:
             shares = (f"{c['name']} {c['share']:.0%}" for c in garment.get("colors", ()))
             values[COLORS] = "; ".join(shares)
             for group, ranked in garment.get("labels", {}).items():
-                answer, probability = _label_columns(group)
+                label, probability = _label_columns(group)
                 sure = [r["value"] for r in ranked if self.groups[group] or r["probability"] > 0.5]
-                values[answer] = sure[0] if self.groups[group] else "; ".join(sure)
+                values[label] = sure[0] if self.groups[group] else "; ".join(sure)
                 values[probability] = ranked[0]["probability"]
             self.rows.writerow([values.get(column, "") for column in self.columns])
 
@@ -227,6 +227,6 @@ class _Table:
 
 
 def _label_columns(group: str) -> tuple[str, str]:
-    """The columns of a group's answer and its probability; "category" is the detector's."""
+    """Columns of a group's prediction and probability, renamed if the name is taken."""
     name = f"described_{group}" if group in {*CSV_COLUMNS, COLORS} else group
     return name, f"{name}_probability"

@@ -1,1 +1,1 @@
-"""Photos, geometry, masks, crops and views: everything done to pixels outside a network."""
+"""Image processing outside the networks: photos, geometry, masks, crops and views."""

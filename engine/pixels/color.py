@@ -17,14 +17,14 @@ def color_matrix(
 ) -> np.ndarray:
     """The affine map of RGB that applies hue, saturation, contrast, brightness in this order.
 
-    Each step is affine, so that together they cost one multiplication per pixel and clip once.
+    Each step is affine, so together they take one matrix product per pixel and clip only once.
 
     Args:
         mean: the photo's mean luma, the level that contrast pivots on (0..255).
         brightness: factor of every channel.
         contrast: factor of the distance to ``mean``.
         saturation: factor of the distance to the pixel's own gray; 0 makes the photo gray.
-        hue: turn about the gray axis as a share of the color circle, so that 1/3 makes red green.
+        hue: rotation about the gray axis as a share of the color circle; 1/3 turns red into green.
 
     Returns:
         f64[3,4], for columns (r, g, b, 1).

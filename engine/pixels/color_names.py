@@ -1,14 +1,13 @@
 """Names that shops give to colors: CIE Lab (D65) -> "navy", "beige", "olive" ...
 
-A name owns a few centers rather than one, since "gray" or "brown" cover more than a ball; a color
-has the name of the nearest center. American spelling.
+A color gets the name of the nearest center. Names have several centers, since a name such as "gray"
+or "brown" covers more than a ball in Lab space.
 """
 
 import cv2
 import numpy as np
 
-# (L 0..100, a, b) of garments as photos show them, and the blues and violets that only
-# drawings show.
+# (L 0..100, a, b) of garments in photos, and some blues and violets that occur only in drawings.
 CENTERS = {
     "black": ((8, 0, 0), (16, 0, -1), (21, 1, -3)),
     "charcoal": ((29, 0, -3), (35, 0, -2)),
@@ -75,8 +74,9 @@ def name_color(lab: np.ndarray | tuple[float, float, float]) -> str:
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Perceived difference of Lab colors, f[...,3] each, by CIE94 (graphic arts) -> f[...].
 
-    Unlike the plain distance it grows slower among saturated colors, where eyes tell less. CIE94
-    takes the chroma of a standard; here the geometric mean of both, so that order does not matter.
+    Unlike the Euclidean distance it grows more slowly among saturated colors, which eyes
+    distinguish less well. CIE94 uses the chroma of a reference color; here it is the geometric mean
+    of both, so that the order does not matter.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     delta = first - second
@@ -89,7 +89,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def to_hex(lab: np.ndarray) -> str:
-    """Lab f[3] -> "#rrggbb", clipped to what a screen shows."""
+    """Lab f[3] -> "#rrggbb", clipped to the sRGB gamut."""
     pixel = np.asarray(lab, np.float32).reshape(1, 1, 3)
     rgb = np.clip(cv2.cvtColor(pixel, cv2.COLOR_Lab2RGB).ravel() * 255, 0, 255).round()
     return "#{:02x}{:02x}{:02x}".format(*rgb.astype(int))

@@ -1,8 +1,8 @@
 """Crops of single garments, the input of the multitask model in training and inference.
 
 A crop is a square around the garment's box, grown by a margin and scaled to the model's size;
-outside the photo it is filled with ``FILL``. Its mask covers the garment, or if that is unknown the
-part inside the photo. Coordinates are pixels with (0, 0) the photo's corner.
+outside the photo it is filled with ``FILL``. Its mask covers the garment or, if that is unknown,
+the part inside the photo. Coordinates are pixels with (0, 0) the photo's corner.
 """
 
 import math
@@ -21,14 +21,14 @@ FILL = (124, 116, 104)
 
 @dataclass(slots=True)
 class Cutout:
-    """The part of a photo that the crops of one garment are made of.
+    """The part of a photo from which the crops of one garment are made.
 
     Attributes:
         pixels: u8[h,w,3].
-        square: f64[4] xyxy, what the plain crop shows, in pixels of ``pixels``; may reach outside.
+        square: f64[4] xyxy in ``pixels``, the area of the plain crop; may extend outside.
         scale: pixels of the crop per pixel of ``pixels``.
         mask: u8[h,w], 255 on the garment; None if unknown.
-        outlined: the mask is a real segmentation, not an estimate that may include the wearer.
+        outlined: whether the mask is a segmentation, not an estimate that may include the wearer.
     """
 
     pixels: np.ndarray
@@ -48,8 +48,8 @@ def crop_square(box: np.ndarray, full_size: Size, margin: float) -> np.ndarray:
             the photo.
 
     Returns:
-        f64[4] xyxy, at least one pixel wide. It leaves the photo where the grown box is narrower
-        than it is high (or the reverse) and lies close to the photo's edge.
+        f64[4] xyxy, at least one pixel wide. It extends outside the photo if the grown box is not
+        square and close to an edge.
     """
     x1, y1, x2, y2 = (float(value) for value in box)
     width, height = full_size
@@ -86,14 +86,14 @@ def cut_crop(
         margin: see ``crop_square``.
         segmentation: polygons (each f[K,2]) or a compressed RLE of the whole photo; one without
             a pixel in the crop counts as none.
-        full_size: (width, height) that ``box`` and ``segmentation`` refer to, where the photo was
-            decoded at a whole fraction of it.
-        background: without a segmentation, take a studio's background off the mask
+        full_size: (width, height) that ``box`` and ``segmentation`` refer to, if the photo was
+            decoded at an integer fraction of it.
+        background: without a segmentation, exclude a studio background from the mask
             (``studio.studio_mask``).
 
     Returns:
-        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment, or if that is unknown the part
-        inside the photo.
+        The crop u8[S,S,3] and its mask u8[S,S], 0..255: the garment or, if that is unknown, the
+        part inside the photo.
     """
     full_size = full_size or photo.shape[1::-1]
     square = crop_square(box, full_size, margin)
@@ -110,9 +110,9 @@ def cut_out(
     *,
     background: bool,
 ) -> Cutout:
-    """Take what a crop of ``size`` pixels needs from a photo, without copying or resampling it.
+    """The part of a photo that a crop of ``size`` pixels needs, neither copied nor resampled.
 
-    The arguments are those of ``cut_crop``, all in pixels of ``full_size``.
+    ``square`` and ``segmentation`` are in pixels of ``full_size``; see also ``cut_crop``.
     """
     factor = geometry.decode_factor(photo, full_size)
     square = square / factor
@@ -133,12 +133,12 @@ def cut_out(
 def _window(square: np.ndarray, full_size: Size, size: int) -> tuple[int, int, int, int]:
     """The pixels of a photo that resampling a square to ``size`` reads: x1, y1, x2, y2.
 
-    Holds at least one pixel, also for a square outside the photo.
+    At least one pixel, also if the square is outside the photo.
     """
     block = _block(square, size)
     reach = square + np.array([-1, -1, 1, 1]) * (2 * block + 1)
     x1, y1, x2, y2 = geometry.whole_pixels(reach, full_size)
-    # Blocks that begin where the square does stay as sharp as they are.
+    # Averaged blocks stay sharpest if they start at the square's corner.
     x1, y1 = (
         start + (round(corner) - start) % block if start > 0 else start
         for start, corner in zip((x1, y1), square[:2], strict=True)
@@ -161,7 +161,7 @@ def render(cutout: Cutout, matrix: np.ndarray, size: int) -> tuple[np.ndarray, n
         size: S.
 
     Returns:
-        u8[S,S,3] and the mask u8[S,S]: of the garment, or of the photo where that is not known.
+        u8[S,S,3] and the mask u8[S,S], 0..255: the garment or, if that is unknown, the photo.
     """
     mask = cutout.mask
     if mask is None:

@@ -10,9 +10,9 @@ from engine.pixels.masks import RLE, decode_crop
 from engine.pixels.tags import Color, Tag, draw_tags
 
 FILL_OPACITY = 0.42
-SMALLEST_LONG_SIDE = 960  # smaller photos are enlarged, or tags would hide much of them
+SMALLEST_LONG_SIDE = 960  # smaller photos are enlarged, since tags would hide much of them
 LARGEST_LONG_SIDE = 1280
-SMALLEST_SHORT_SIDE = 64  # strips are padded to this, or no tag would fit
+SMALLEST_SHORT_SIDE = 64  # narrower photos are padded, since no tag would fit
 SUBPIXEL_BITS = 4  # OpenCV draws lines at 1/16 pixel
 
 
@@ -20,8 +20,8 @@ SUBPIXEL_BITS = 4  # OpenCV draws lines at 1/16 pixel
 def category_colors(count: int) -> list[Color]:
     """``count`` vivid RGB colors, each as far as possible from all before it.
 
-    Greedy farthest-point choice in OKLab (https://bottosson.github.io/posts/oklab/), where distance
-    follows what the eye sees; differences in lightness count half, as shade and folds change it.
+    Greedy farthest-point selection in OKLab (https://bottosson.github.io/posts/oklab/), a
+    perceptual space; differences in lightness count half, since shading changes it.
     The first k colors are the same for any ``count`` >= k.
     """
     levels = np.linspace(0, 255, 14)
@@ -73,17 +73,17 @@ def draw_garments(
     Args:
         photo: u8[H,W,3] RGB; not changed.
         boxes: f[N,4] xyxy, in pixels of ``size``.
-        masks: of each garment, or None: the box is drawn.
+        masks: RLE of each garment; where it is None, the box is drawn.
         names: category name of each garment.
-        scores: 0..1 of each garment, or None where there are none (annotations).
-        categories: every category of the dataset, in its order: it fixes the colors, so that a
-            category looks the same in each picture.
-        size: (width, height) of the pixel grid of boxes and masks, which is larger than the photo
-            where that was decoded at reduced scale.
+        scores: 0..1 of each garment; None for annotations.
+        categories: all categories of the dataset, in order, so that a category has the same color
+            in each picture.
+        size: (width, height) of the pixel grid of boxes and masks; larger than the photo if that
+            was decoded at reduced size.
 
     Returns:
-        u8[h,w,3] RGB, the whole photo at the size it is best looked at: shrunk when large,
-        enlarged when tiny, extreme strips padded with gray at the bottom or right.
+        u8[h,w,3] RGB, the whole photo at a size for viewing: large photos reduced, small ones
+        enlarged, very narrow ones padded with gray at the bottom or right.
     """
     palette = dict(zip(categories, category_colors(len(categories)), strict=True))
     width, height = size
@@ -92,24 +92,24 @@ def draw_garments(
     canvas = _canvas(photo, round(width * scale), round(height * scale))
     contours = [_contours(mask) for mask in masks or [None] * len(names)]
     corners = _corners(np.asarray(boxes, np.float64).reshape(-1, 4))
-    # OpenCV counts from pixel centers, on both sides of the change of scale.
+    # OpenCV's coordinates start at pixel centers.
     outlines = [
         [part * scale - 0.5 for part in parts or [box]]
         for parts, box in zip(contours, corners, strict=True)
     ]
     shapes = [_fill(outline, canvas.shape) for outline in outlines]
-    # Large garments first: a bag in front of a coat stays in sight.
+    # Large garments first, so that a bag in front of a coat stays visible.
     for i in sorted(range(len(names)), key=lambda i: -int(np.count_nonzero(shapes[i][0]))):
         _paint(canvas, shapes[i], outlines[i], palette[names[i]], filled=bool(contours[i]))
     tags = []
     for i, name in enumerate(names):
         text = f"{i + 1} {name}" if scores is None else f"{i + 1} {name} {scores[i]:.0%}"
-        tags.append(Tag(text, palette[name], _innermost(shapes[i]), shapes[i]))
+        tags.append(Tag(text, palette[name], _innermost_point(shapes[i]), shapes[i]))
     return draw_tags(canvas, tags)
 
 
 def _canvas(photo: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The photo resized to (width, height) and padded where a side is too short for a tag."""
+    """The photo resized to (width, height) and padded if a side is too short for a tag."""
     width, height = max(width, 1), max(height, 1)
     shrinks = width * height < photo.shape[0] * photo.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -140,7 +140,7 @@ def _fixed_point(outline: list[np.ndarray], offset: tuple[int, int] = (0, 0)) ->
 
 
 def _fill(outline: list[np.ndarray], frame: tuple[int, ...]) -> tuple[np.ndarray, int, int]:
-    """Coverage of the canvas by the outline: u8[h,w] (255 inside), x0, y0; holes stay open."""
+    """Coverage of the canvas by the outline: u8[h,w] (255 inside), x0, y0; holes are left out."""
     points = np.concatenate(outline)
     limit = np.array(frame[1::-1])
     low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, limit - 1)
@@ -158,7 +158,7 @@ def _paint(
     *,
     filled: bool,
 ) -> None:
-    """Blend the color over the garment and trace its outline, dark edge under bright line."""
+    """Blend the color over the garment and draw its outline, a bright line on a dark one."""
     coverage, x0, y0 = shape
     if filled:
         window = canvas[y0 : y0 + coverage.shape[0], x0 : x0 + coverage.shape[1]]
@@ -170,7 +170,7 @@ def _paint(
         cv2.polylines(canvas, parts, True, ink, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def _innermost(shape: tuple[np.ndarray, int, int]) -> tuple[float, float]:
+def _innermost_point(shape: tuple[np.ndarray, int, int]) -> tuple[float, float]:
     """The canvas point (x, y) farthest from the garment's edge."""
     coverage, x0, y0 = shape
     framed = cv2.copyMakeBorder((coverage > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)

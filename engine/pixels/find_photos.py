@@ -1,4 +1,4 @@
-"""From what a user typed (files, folders, patterns) to a sorted list of photos."""
+"""Finds the photos that command-line arguments (files, folders, patterns) name."""
 
 # Plain strings throughout: a folder may hold a million photos.
 # ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH120, PTH207
@@ -17,7 +17,7 @@ OTHER_SUFFIXES = (".heic", ".heif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".
                   ".jp2", ".ppm")  # fmt: skip
 PHOTO_SUFFIXES = (*JPEG_SUFFIXES, *OTHER_SUFFIXES)
 
-# A results folder holds MARKER; the pictures in its PICTURE_FOLDERS are never photos to look at.
+# A results folder contains MARKER; pictures in its PICTURE_FOLDERS are output, never input.
 MARKER = ".weft"
 PICTURE_FOLDERS = ("overlays", "crops", "similar")
 
@@ -25,19 +25,19 @@ logger = logging.getLogger("weft")
 
 
 def find_photos(arguments: Sequence[str]) -> tuple[Path, list[str]]:
-    """Collect photos, each once, however many arguments lead to it.
+    """Collect photos, each once, even if several arguments name it.
 
-    Folders are searched with everything below them (hidden entries left out; links followed, loops
-    noticed) for files with a photo's suffix. A file named outright counts whatever its suffix.
-    A pattern (``*``, ``?``, ``[...]``, ``**``) stands for what it matches. Pictures that an earlier
-    run wrote are left out, so that results may lie among the photos.
+    Folders are searched recursively for files with a photo's suffix; hidden entries are left out,
+    links are followed except in loops. A file that is named explicitly may have any suffix.
+    Patterns use ``*``, ``?``, ``[...]`` and ``**``. Pictures written by an earlier run are left
+    out, so that results may be stored among the photos.
 
     Returns:
-        The root, the deepest folder that holds all arguments, and the photos' paths relative to
-        it, sorted: two folders with photos of the same names don't collide.
+        The root, which is the deepest folder that contains all arguments, and the photos' sorted
+        paths relative to it.
 
     Raises:
-        InputError: for an argument that leads nowhere, or when there are no photos at all.
+        InputError: an argument names nothing, or there are no photos.
     """
     found: set[str] = set()
     roots: list[str] = []
@@ -57,33 +57,33 @@ def find_photos(arguments: Sequence[str]) -> tuple[Path, list[str]]:
         logger.info("left out %d pictures that an earlier run wrote", len(found) - len(photos))
     if not photos:
         where = ", ".join(arguments)
-        raise InputError(f"no photos in {where}: give photos, folders that hold some, or a pattern")
+        raise InputError(f"no photos in {where}: give photos, folders of photos, or a pattern")
     root = os.path.commonpath(roots)
     return Path(root), sorted(os.path.relpath(path, root) for path in photos)
 
 
 def _expand(argument: str) -> list[str]:
-    # A name that exists is meant literally, even with brackets in it.
+    # An existing name is not a pattern, even if it contains brackets.
     if os.path.lexists(argument):
         return [argument]
     matches = sorted(_matches(argument))
     if not matches:
-        raise InputError(f"{argument}: no such file or folder, and no pattern that matches any")
+        raise InputError(f"{argument}: no such file or folder, and as a pattern it matches none")
     return matches
 
 
 def _matches(pattern: str) -> list[str]:
-    """Files and folders that a pattern stands for; ``**`` stands for any folders, or none."""
+    """Files and folders that match a pattern; ``**`` matches any number of folders."""
     start, deep, rest = pattern.partition("**/")
     if not deep:
         return glob.glob(pattern)
-    # Not glob's own ``**``, which follows a link to a folder above it for ever.
+    # Not glob's own ``**``, which follows link loops until the path is too long.
     patterns = rest.rstrip("/").split("/")
     found, entered = [], set()
     for top in sorted(glob.glob(start or "./")):
         for path in _walk(top, entered):
             parts = os.path.relpath(path, top).split("/")
-            # A pattern may also stand for a folder that holds the photo.
+            # The pattern may also match a folder that contains the photo.
             if any(_fit(parts[:count], ["**", *patterns]) for count in range(1, len(parts) + 1)):
                 found.append(path)
     return found
@@ -99,7 +99,7 @@ def _fit(parts: list[str], patterns: list[str]) -> bool:
 
 
 def _walk(top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
-    """Paths of the photos below a folder, without folders that have been entered already."""
+    """Paths of the photos below a folder; skips folders in ``entered`` and adds new ones to it."""
 
     def warn(error: OSError) -> None:
         logger.warning("cannot look into %s: %s", error.filename, error.strerror)
@@ -107,7 +107,7 @@ def _walk(top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
     for folder, subfolders, files in os.walk(top, onerror=warn, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in entered:
-            subfolders.clear()  # a link back to where we have been
+            subfolders.clear()  # reached before, through a link
             continue
         entered.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -117,7 +117,7 @@ def _walk(top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _is_result(folder: str) -> bool:
-    """Whether the folder is, or lies in, a picture folder of a results folder."""
+    """Whether the folder is a picture folder of a results folder, or inside one."""
     parent, name = os.path.split(folder)
     if name in PICTURE_FOLDERS and os.path.isdir(os.path.join(parent, MARKER)):
         return True

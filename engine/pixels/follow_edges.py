@@ -1,7 +1,7 @@
-"""Makes predicted masks follow the edges that a photo shows: 28x28 cells are coarse for a dress.
+"""Refines predicted masks along the edges in the photo, since 28x28 cells are coarse for a dress.
 
-Guided filtering (He et al. 2010, "Guided Image Filtering"): within a small window a mask may only
-be a linear function of the picture, so it changes where the picture does and is smooth elsewhere.
+Guided filtering (He et al. 2010, "Guided Image Filtering"): within a small window the mask is a
+linear function of the picture, so it changes where the picture does and is smooth elsewhere.
 """
 
 from itertools import combinations_with_replacement
@@ -11,16 +11,16 @@ import numpy as np
 
 from engine.pixels.geometry import scaling, translation, warp
 
-MARGIN = 1  # cells of the mask by which it may grow past its box
-FINER = 4  # cells of the result to one of the mask
+MARGIN = 1  # cells of the mask by which it may grow beyond its box
+FINER = 4  # cells of the result per cell of the mask and side
 RADIUS = 4  # of the window, in cells of the result
-EPSILON = 1e-3  # variance of the picture (0..1) from which on it counts as an edge
+EPSILON = 1e-3  # variance of the picture (0..1) above which it counts as an edge
 
 
 def follow_edges(
     roi_masks: np.ndarray, boxes: np.ndarray, picture: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finer masks of a little larger boxes.
+    """Refine masks along edges, on a finer grid over slightly larger boxes.
 
     Args:
         roi_masks: f16 or f32 [N,M,M], probabilities.
@@ -28,7 +28,8 @@ def follow_edges(
         picture: u8[H,W,3] RGB.
 
     Returns:
-        (f32[N,K,K] with K = 4 * (M + 2), probabilities give or take a few percent; f32[N,4]).
+        The masks f32[N,K,K] with K = 4 * (M + 2), probabilities that may leave 0..1 by a few
+        percent; and their boxes f32[N,4] xyxy.
     """
     cells = roi_masks.shape[-1]
     spare = (boxes[:, 2:] - boxes[:, :2]) * np.float32(MARGIN / cells)
@@ -49,7 +50,7 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
 
     Args:
         guide: f32[H,W,3], a picture.
-        values: to be filtered.
+        values: what to filter.
         radius: windows have 2*radius + 1 cells a side; the border is mirrored.
         epsilon: added to the guide's variances; larger is smoother.
     """

@@ -1,8 +1,8 @@
 """Geometry of photos: sizes, affine maps, and resampling by them.
 
 A map is a matrix f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's
-corner, so the center of the first pixel is (0.5, 0.5) and a photo of width W scaled to width w maps
-x to x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the
+corner, so the center of the first pixel is (0.5, 0.5), and scaling a photo from width W to w maps x
+to x * w / W. ``full_size`` is the size (width, height) that maps and annotations refer to; the
 decoded photo may be smaller by an integer factor (``engine.pixels.photos.read_photo``).
 """
 
@@ -28,11 +28,11 @@ def detector_size(width: int, height: int, short_side: int, max_side: int) -> Si
 def resize(photo: np.ndarray, full_size: Size, size: Size) -> np.ndarray:
     """Resize a photo, decoded at ``full_size`` or an integer fraction of it, to u8[h,w,3].
 
-    First block averaging by an integer factor until it is less than twice too large, then bilinear.
+    Blocks are averaged until the photo is less than twice too large; the rest is bilinear.
     """
     small, factor = shrink(photo, full_size, max(size[0] / full_size[0], size[1] / full_size[1]))
     if full_size[0] % factor or full_size[1] % factor:
-        # The last blocks reach past the photo's edge; OpenCV's resize cannot leave them out.
+        # The last blocks extend past the photo's edge, which OpenCV's resize cannot handle.
         return warp(photo, full_size, stretching(full_size, size), size, None)
     return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
 
@@ -42,15 +42,15 @@ def place(
 ) -> np.ndarray:
     """Warp a photo into a picture by an affine map, resampling it once.
 
-    A map that only scales (and mirrors) onto whole pixels is done by ``resize``, several times
-    faster than the ``warp`` of all other maps; both give the same pixel values within 1.
+    Maps that only scale and mirror onto whole pixels use ``resize``, all others ``warp``, which is
+    several times slower. Both give the same pixel values within 1.
 
     Args:
         photo: u8[H,W,3].
         full_size: (width, height) that ``matrix`` maps from.
         matrix: f64[3,3].
         size: (width, height) of the picture.
-        fill: color of what the photo does not cover.
+        fill: color of the pixels that the photo does not cover.
 
     Returns:
         u8[h,w,3].
@@ -60,8 +60,8 @@ def place(
         return warp(photo, full_size, matrix, size, fill)
     x1, y1, x2, y2 = stretched
     mirrored = matrix[0, 0] < 0
-    # Swap the fewer pixels: before enlarging, after shrinking. (A photo decoded at a fraction may
-    # end in an incomplete block, which belongs on the right.)
+    # Mirror the smaller picture: before enlarging, after shrinking. (A photo decoded at a fraction
+    # of its size may end in an incomplete block, which must stay on the right.)
     early = photo.shape[1::-1] == full_size and x2 - x1 > full_size[0]
     if mirrored and early:
         photo = cv2.flip(photo, 1)
@@ -77,7 +77,7 @@ def place(
 
 
 def _stretched_box(matrix: np.ndarray, full_size: Size) -> tuple[int, ...] | None:
-    """Where a photo goes if it is only stretched or mirrored onto whole pixels, else None."""
+    """The box xyxy that the photo is mapped to; None if rotated or not in whole pixels."""
     if matrix[0, 1] != 0 or matrix[1, 0] != 0 or matrix[1, 1] < 0:
         return None
     box = move_box((0, 0, *full_size), matrix)
@@ -89,9 +89,9 @@ def _stretched_box(matrix: np.ndarray, full_size: Size) -> tuple[int, ...] | Non
 def warp(
     photo: np.ndarray, full_size: Size, matrix: np.ndarray, size: Size, fill: Fill | None
 ) -> np.ndarray:
-    """``place`` for any affine map; without a color the photo's edge goes on where it ends."""
+    """``place`` for any affine map; without a fill color the edge pixels are repeated."""
     photo, factor = shrink(photo, full_size, map_scale(matrix))
-    # OpenCV counts from the centers of pixels on both sides.
+    # OpenCV's coordinates start at pixel centers, in both pictures.
     matrix = translation(-0.5, -0.5) @ matrix @ scaling(factor, factor) @ translation(0.5, 0.5)
     border = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
     return cv2.warpAffine(
@@ -100,9 +100,9 @@ def warp(
 
 
 def shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray, int]:
-    """Average whole blocks as far as ``scale`` (of the full size) allows.
+    """Average blocks, but keep at least ``scale`` times the full size.
 
-    Returns the photo and how many times smaller than ``full_size`` it is now.
+    Returns the photo u8[h,w,3] and the integer factor by which it is smaller than ``full_size``.
     """
     factor = decode_factor(photo, full_size)
     block = math.floor(1 / (scale * factor) + 1e-6)
@@ -117,9 +117,9 @@ def shrink(photo: np.ndarray, full_size: Size, scale: float) -> tuple[np.ndarray
 
 
 def decode_factor(photo: np.ndarray, full_size: Size) -> int:
-    """How many times smaller than ``full_size`` a photo [H,W,3] was decoded.
+    """The integer factor by which a photo [H,W,3] was decoded smaller than ``full_size``.
 
-    By the longer side, since a shorter one of few pixels is rounded too much to tell.
+    From the longer side, where rounding matters least.
     """
     return max(round(max(full_size) / max(photo.shape[:2])), 1)
 
@@ -146,34 +146,34 @@ def rotation(degrees: float) -> np.ndarray:
 
 
 def shearing(degrees: float) -> np.ndarray:
-    """Map that slants upright lines by an angle, keeping the line y = 0."""
+    """Map that tilts vertical lines by an angle and keeps the line y = 0."""
     return np.array([[1.0, math.tan(math.radians(degrees)), 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def mirroring(width: float) -> np.ndarray:
-    """Map that swaps left and right of a picture ``width`` pixels wide."""
+    """Map that mirrors a picture ``width`` pixels wide left to right."""
     return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def about(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
-    """The same map with (x, y) in the role of (0, 0)."""
+    """The same map applied about the point (x, y) instead of (0, 0)."""
     return translation(x, y) @ matrix @ translation(-x, -y)
 
 
 def map_scale(matrix: np.ndarray) -> float:
-    """Factor by which a map enlarges lengths on average: the root of its area factor."""
+    """Mean factor by which a map scales lengths: the square root of its area factor."""
     return math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
 
 
 def move_box(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Smallest upright box around a moved box: f64[4] xyxy."""
+    """Smallest axis-parallel box around a box xyxy after a map: f64[4] xyxy."""
     x1, y1, x2, y2 = box
     corners = matrix[:2] @ np.array([[x1, x2, x1, x2], [y1, y1, y2, y2], [1.0, 1.0, 1.0, 1.0]])
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)])
 
 
 def whole_pixels(box: np.ndarray, size: Size) -> tuple[int, int, int, int]:
-    """The pixels that a box touches inside a picture: x1, y1, x2, y2; empty where x2 <= x1."""
+    """The pixels of a picture that a box touches: x1, y1, x2, y2; empty if x2 <= x1 or y2 <= y1."""
     x1, y1 = (max(math.floor(value), 0) for value in box[:2])
     x2, y2 = (min(math.ceil(value), limit) for value, limit in zip(box[2:], size, strict=True))
     return x1, y1, x2, y2

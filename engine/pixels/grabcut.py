@@ -1,28 +1,30 @@
-"""A garment cut out of its surroundings by color, from a rough outline of it."""
+"""Cuts a garment out of its surroundings by color, starting from a rough outline."""
 
 import cv2
 import numpy as np
 
-LONG_SIDE = 256  # pixels of the photo that is worked on; colors need no more
+LONG_SIDE = 256  # working size in pixels; enough for colors
 ROUNDS = 4
-FRAME = 0.02  # of the short side: a border that is surroundings unless the rough outline is there
-CORE = 0.06  # of the short side: so far inside the rough outline it is garment for sure
-HOLE = 0.02  # of the photo: smaller holes are folds or prints
-# The result must be like the rough outline: intersection over union at least, areas' ratio between.
-LEAST_IOU, AREAS = 0.4, (0.7, 2.5)
-MOST_FRAME = 0.25  # of the frame that may be garment: beyond, the surroundings were taken for it
-LEAST_SOLID = 0.45  # of the convex hull that is garment; a pair of trousers has half
+FRAME = 0.02  # border / short side: it is background unless the rough outline covers it
+CORE = 0.06  # distance inside the rough outline / short side: beyond it, all is garment
+HOLE = 0.02  # area / photo: smaller holes are folds or prints and get filled
+# The result must resemble the rough outline: smallest IoU, range of the ratio of areas.
+MIN_IOU, AREAS = 0.4, (0.7, 2.5)
+MAX_FRAME = (
+    0.25  # share of the frame that may be garment; more means a confusion with the background
+)
+MIN_SOLIDITY = 0.45  # area / convex hull; trousers have about half
 
 
 def cut_out_by_color(photo: np.ndarray, rough: np.ndarray) -> np.ndarray | None:
-    """Where the garment is: GrabCut (Rother et al. 2004), started from a rough outline.
+    """The garment's mask by GrabCut (Rother et al. 2004), starting from a rough outline.
 
     Args:
-        photo: u8[H,W,3] with one garment.
-        rough: bool[H,W], most of the garment and little else.
+        photo: u8[H,W,3] RGB with one garment.
+        rough: bool[H,W], covers most of the garment and little else.
 
     Returns:
-        bool[H,W], one piece without small holes; None where the cut is not to be trusted.
+        bool[H,W], one piece without small holes; None if the result is not plausible.
     """
     height, width = rough.shape
     factor = min(LONG_SIDE / max(height, width), 1)
@@ -38,7 +40,7 @@ def cut_out_by_color(photo: np.ndarray, rough: np.ndarray) -> np.ndarray | None:
     guess[frame & ~inside] = cv2.GC_BGD
     steps = max(round(CORE * min(size)), 1)
     guess[cv2.erode(inside.astype(np.uint8), np.ones((3, 3)), iterations=steps) > 0] = cv2.GC_FGD
-    cv2.setRNGSeed(0)  # its color models start at random
+    cv2.setRNGSeed(0)  # GrabCut initializes its color models at random
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(small, guess, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = _one_piece((guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD))
@@ -69,7 +71,7 @@ def _plausible(found: np.ndarray, inside: np.ndarray, frame: np.ndarray) -> bool
     solid = found.sum() / max(cv2.contourArea(hull), 1)
     return bool(
         low <= found.sum() / inside.sum() <= high
-        and (found & inside).sum() >= LEAST_IOU * (found | inside).sum()
-        and found[frame].mean() <= MOST_FRAME
-        and solid >= LEAST_SOLID
+        and (found & inside).sum() >= MIN_IOU * (found | inside).sum()
+        and found[frame].mean() <= MAX_FRAME
+        and solid >= MIN_SOLIDITY
     )

@@ -1,9 +1,9 @@
-"""Masks as RLE and as bitmap crops, the ways between them, and the pasting of predicted masks.
+"""Masks as RLE and as bitmap crops, conversions, and the pasting of predicted masks.
 
 A *crop* is ``(bitmap[h,w], x0, y0)``: the part of a mask inside its box, and the photo pixel of its
-top-left corner. Nothing here makes a bitmap of a whole photo per garment. Coordinates are pixels
-with (0, 0) the photo's corner, so the center of pixel (x, y) is (x + 0.5, y + 0.5). An RLE is
-COCO's compressed kind: ``{"size": [height, width], "counts": bytes}``, column by column.
+top-left corner. No function here makes a bitmap of the whole photo. Coordinates are pixels with
+(0, 0) the photo's corner, so the center of pixel (x, y) is (x + 0.5, y + 0.5). An RLE is COCO's
+compressed kind: ``{"size": [height, width], "counts": bytes}``, column by column.
 
 Most functions work on *flips*: the sorted positions in a flattened bitmap at which the value
 changes, starting from 0. ``np.repeat`` turns them into pixels at memory speed.
@@ -27,9 +27,9 @@ def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
     """Any COCO segmentation -> compressed RLE, exactly as pycocotools does it.
 
     Args:
-        segmentation: polygons (each [K,2] or flat [2K] numbers; their union is meant), or an RLE
+        segmentation: polygons (each [K,2] or flat [2K] numbers), whose union is the mask, or an RLE
             whose counts are a list (uncompressed), bytes or str. Polygons of fewer than 3 points
-            are left out.
+            are ignored.
         height, width: of the photo.
 
     Raises:
@@ -46,7 +46,7 @@ def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
     if size != [height, width]:
         raise InputError(
             f"RLE mask of {size[1]}×{size[0]} pixels on a photo of {width}×{height}: "
-            "annotate the photo as it is stored"
+            "annotate the photo at its own size"
         )
     if isinstance(counts, str):
         counts = counts.encode()
@@ -58,16 +58,22 @@ def to_rle(segmentation: Sequence | Mapping, height: int, width: int) -> RLE:
 
 
 def _check_counts(counts: np.ndarray, height: int, width: int) -> None:
-    # pycocotools trusts the counts and writes past its buffer where they are too large.
+    # pycocotools does not check the counts and writes past its buffer if they are too large.
     if (counts < 0).any() or counts.sum() != height * width:
-        raise InputError(f"RLE mask whose runs do not add up to {width}×{height} pixels: redo it")
+        raise InputError(
+            f"RLE mask whose runs do not add up to {width}×{height} pixels: export it again"
+        )
 
 
 def read_counts(counts: bytes) -> np.ndarray:
     """Run lengths of a compressed RLE: int64 [R].
 
-    pycocotools' coding (rleToString): 5 bits a character, bit 6 says that more follow, the last
-    one's bit 5 is the sign; from the fourth run on, the difference to the run before the last.
+    The encoding of pycocotools' rleToString: 5 bits per character; bit 6 means that more follow;
+    bit 5 of the last character is the sign; from the fourth run on, numbers are differences to the
+    run before the previous one.
+
+    Raises:
+        InputError: the counts are damaged.
     """
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((codes & 32) == 0)
@@ -75,7 +81,7 @@ def read_counts(counts: bytes) -> np.ndarray:
         raise InputError("RLE mask that cannot be decoded: its counts are cut off or damaged")
     first = np.concatenate([[0], last[:-1] + 1])
     place = 5 * (np.arange(len(codes)) - np.repeat(first, last - first + 1))
-    if place.max() > 30:  # past a machine word, pycocotools would read another number than we do
+    if place.max() > 30:  # beyond this, pycocotools would overflow and read another number
         raise InputError("RLE mask that cannot be decoded: one of its runs is absurdly long")
     runs = np.add.reduceat((codes & 31) << place, first)
     runs -= np.where(codes[last] & 16, 1 << (place[last] + 5), 0)
@@ -85,7 +91,7 @@ def read_counts(counts: bytes) -> np.ndarray:
 
 
 def fill_flips(flips: np.ndarray, length: int) -> np.ndarray:
-    """Flattened bitmap, u8[length] of 0 and 1."""
+    """The flattened bitmap with these flips: u8[length] of 0 and 1."""
     ends = np.concatenate([[0], flips, [length]])
     runs = ends[1:] - ends[:-1]
     return np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), runs)
@@ -98,24 +104,24 @@ def decode_crop(rle: Mapping) -> Crop:
     if w == 0 or h == 0:
         return np.zeros((0, 0), np.uint8), x, y
     flips = np.cumsum(read_counts(rle["counts"]))[:-1] - x * height
-    # An even number of flips before the box: other encoders write empty runs.
+    # Before the box there may be an even number of flips, since some encoders write empty runs.
     columns = fill_flips(flips[(flips >= 0) & (flips < w * height)], w * height)
     return cv2.transpose(columns.reshape(-1, height)[:, y : y + h]), x, y
 
 
 def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: int) -> RLE:
-    """RLE of the photo from a crop inside it given column by column, bool[w,h].
+    """RLE of a mask of a (width, height) photo from its crop, given column by column as bool[w,h].
 
     Byte for byte what pycocotools makes of the full bitmap.
     """
     w, h = columns.shape
-    # One background pixel before the crop and one after each column: no run goes on by accident.
+    # A background pixel before the crop and after each column ends every run.
     padded = np.zeros(w * (h + 1) + 1, np.bool_)
     padded[1:].reshape(w, h + 1)[:, :h] = columns
     flips = np.flatnonzero(padded[1:] != padded[:-1])
     flips += (x0 + flips // (h + 1)) * height + y0 - flips // (h + 1) * (h + 1)
-    # A column filled down to the photo's edge flips twice where the next one starts filled: the
-    # run goes on. Flips never meet otherwise.
+    # If a column is filled down to the photo's edge and the next one starts filled, two flips
+    # coincide: the run continues. Flips never coincide otherwise.
     again = np.flatnonzero(flips[1:] == flips[:-1])
     flips = np.delete(flips, np.concatenate([again, again + 1]))
     ends = np.concatenate([[0], flips, [height * width]])
@@ -127,10 +133,10 @@ def _encode_columns(columns: np.ndarray, x0: int, y0: int, height: int, width: i
 
 
 def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> list[RLE]:
-    """Predicted RoI masks -> RLEs of the whole photo: what is above one half.
+    """Predicted RoI masks -> RLEs of the whole photo: the pixels above one half.
 
-    A pixel gets the mask's value, interpolated, at the place of its center; outside the box there
-    is nothing. Boxes are not rounded to pixels first, as torchvision does.
+    The value of a pixel is the mask interpolated at the pixel's center, 0 outside the box. Unlike
+    in torchvision, boxes are not rounded to pixels first.
 
     Args:
         roi_masks: f16 or f32 [N,M,M], probabilities.
@@ -146,10 +152,9 @@ def paste_to_rles(roi_masks: np.ndarray, boxes: np.ndarray, height: int, width: 
 
 
 def mask_certainty(roi_masks: np.ndarray) -> np.ndarray:
-    """How sure predicted masks are of what they cover: f32[N] in 0.5..1.
+    """Mean probability of the cells above one half: f32[N] in 0.5..1; 0.5 for empty masks.
 
-    The mean probability of the cells above one half ("maskness": Wang et al. 2020, SOLO); 0.5 of a
-    mask that covers nothing.
+    "Maskness" in SOLO (Wang et al. 2020).
 
     Args:
         roi_masks: f16 or f32 [N,M,M], probabilities.
@@ -162,9 +167,10 @@ def mask_certainty(roi_masks: np.ndarray) -> np.ndarray:
 
 
 def _paste_columns(mask: np.ndarray, box: list[float], height: int, width: int) -> Crop:
-    """Padded f32[S,S], its inside stretched over a box, cut to the photo, > 0.5.
+    """Stretch a mask over a box xyxy, clip it to the photo and threshold it at 0.5.
 
-    Returns (bool[w,h], x0, y0): column by column, which is the order RLE wants.
+    ``mask`` is f32[S,S] with a padding of one cell, which lies outside the box. Returns (bool[w,h],
+    x0, y0), column by column, the order of RLE.
     """
     x_weights, x0 = _stretch_weights(len(mask), box[0], box[2], width)
     y_weights, y0 = _stretch_weights(len(mask), box[1], box[3], height)
@@ -174,11 +180,11 @@ def _paste_columns(mask: np.ndarray, box: list[float], height: int, width: int) 
 
 
 def _stretch_weights(size: int, low: float, high: float, end: int) -> tuple[np.ndarray, int]:
-    """Bilinear resize as a matrix, two non-zero weights in each row, and the first row's pixel.
+    """Bilinear resizing along one axis as a matrix f32[n,size], and the first pixel.
 
-    Row i makes pixel first + i of ``size`` cells, all but the outer two stretched over low..high.
-    There are rows for the pixels of 0..end whose center is in there: beyond, interpolating towards
-    the padding, nothing is above one half.
+    Row i has the two non-zero weights with which cells make pixel first + i. All cells but the
+    outer two (the padding) are stretched over low..high. There are rows for the pixels in 0..end
+    whose center is in that range; beyond, interpolating towards the padding gives at most one half.
     """
     first, last = (min(max(math.ceil(side - 0.5), 0), end) for side in (low, high))
     place = (np.arange(first, last) + 0.5 - low) * ((size - 2) / max(high - low, 1e-9)) + 0.5

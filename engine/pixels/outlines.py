@@ -1,8 +1,8 @@
-"""Garment shapes as outlines: moved as geometry, rasterized once at the size they are needed.
+"""Garment shapes as outlines: transformed as geometry and rasterized once, at the final size.
 
 An outline is a list of parts whose union is the shape. A part is f64[2,2,S], indexed by axis (x or
-y), end (start or end) and line segment. Its segments come in any order but close up to rings; what
-they enclose by the even-odd rule is inside. Coordinates are pixels, (0, 0) the photo's corner.
+y), end (start or end) and line segment. Its segments form closed rings, in any order; their inside
+is defined by the even-odd rule. Coordinates are pixels, (0, 0) the photo's corner.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ def outline_of(segmentation: Sequence[np.ndarray] | Mapping) -> Outline:
 def _pixel_border(rle: Mapping) -> np.ndarray:
     """The edges between the pixels of an RLE and the background: f64[2,2,S].
 
-    Taken from its runs, so that the cost follows the garment's width rather than its area.
+    Computed from the runs, so that the time depends on the garment's width rather than its area.
     """
     column, top, bottom = _column_runs(rle)
-    # Upright edges: on a border between columns, the rows that are inside on one side only lie
-    # between the ends of both sides' runs, sorted together and taken in pairs.
+    # Vertical edges: sorted together, the run ends of two neighboring columns pair up to the rows
+    # that are inside in only one of the columns.
     stride = rle["size"][0] + 1
     left, right = column * stride, (column + 1) * stride
     ends = np.sort(np.concatenate([left + top, left + bottom, right + top, right + bottom]))
@@ -41,7 +41,7 @@ def _pixel_border(rle: Mapping) -> np.ndarray:
 
 
 def _column_runs(rle: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The runs of an RLE cut at the ends of columns: column, first row, row after the last."""
+    """The runs of an RLE, split by column: column, first row, row after the last; i64[R] each."""
     height = rle["size"][0]
     flips = np.cumsum(read_counts(rle["counts"]))
     start, end = flips[: len(flips) // 2 * 2].reshape(-1, 2).T
@@ -62,7 +62,7 @@ def bounds(outline: Outline) -> np.ndarray:
 
 
 def move(outline: Outline, matrix: np.ndarray) -> Outline:
-    """The outline under an affine map, f64[3,3] on columns (x, y, 1)."""
+    """Apply an affine map, f64[3,3] on columns (x, y, 1), to an outline."""
     linear, shift = matrix[:2, :2], matrix[:2, 2:]
     return [(linear @ part.reshape(2, -1) + shift).reshape(part.shape) for part in outline]
 
@@ -70,11 +70,11 @@ def move(outline: Outline, matrix: np.ndarray) -> Outline:
 def rasterize(outline: Outline, box: Sequence[int]) -> np.ndarray:
     """The pixels of a box whose centers lie inside an outline.
 
-    Agrees with pycocotools up to its rounding of polygons to a fifth of a pixel. (OpenCV's
-    ``fillPoly`` also fills every pixel that an outline touches: half a pixel too large all round.)
+    Agrees with pycocotools except for its rounding of polygons to a fifth of a pixel. (OpenCV's
+    ``fillPoly`` also fills every pixel that the outline touches, half a pixel too much all around.)
 
     Args:
-        outline: may reach outside the box.
+        outline: may extend outside the box.
         box: x1, y1, x2, y2 in whole pixels.
 
     Returns:
@@ -86,7 +86,7 @@ def rasterize(outline: Outline, box: Sequence[int]) -> np.ndarray:
     for part in outline:
         rows, xs = _row_crossings(part - np.array([x1, y1])[:, None, None], height)
         # The first pixel whose center is past the crossing. A row is crossed an even number of
-        # times, so one that is still filled at its end flips back at the next one's start.
+        # times, so if it is filled at its end, the last flip is at the start of the next row.
         columns = np.maximum(np.minimum(np.ceil(xs - 0.5), width), 0).astype(np.int64)
         bitmap |= fill_flips(np.sort(rows * width + columns), height * width)
     return bitmap.reshape(height, width)
@@ -95,13 +95,13 @@ def rasterize(outline: Outline, box: Sequence[int]) -> np.ndarray:
 def _row_crossings(part: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Where segments cross the center lines of rows 0..height-1: rows i64[C], x f64[C]."""
     (x, end_x), (y, end_y) = part
-    # Half-open in y: a corner on a center line counts for exactly one of the two that meet there.
+    # Half-open in y, so that a corner on a center line counts for one of its two segments only.
     # (np.minimum and np.maximum rather than np.clip, whose overhead is that of ten such calls.)
     start, end = (np.maximum(np.minimum(np.ceil(rows - 0.5), height), 0) for rows in (y, end_y))
     first = np.minimum(start, end).astype(np.int64)
     count = np.abs(end - start).astype(np.int64)
     rise = end_y - y
-    slope = (end_x - x) / np.where(rise == 0, 1, rise)  # level segments cross nothing
+    slope = (end_x - x) / np.where(rise == 0, 1, rise)  # horizontal segments have no crossing
     segment = np.repeat(np.arange(len(count)), count)
     rows = np.arange(len(segment)) + np.repeat(first - (np.cumsum(count) - count), count)
     return rows, x[segment] + (rows + 0.5 - y[segment]) * slope[segment]

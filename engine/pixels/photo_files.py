@@ -1,4 +1,4 @@
-"""Photo files before they are decoded: what their headers say and whether they are whole."""
+"""Photo files before decoding: reads their headers and checks that they are complete."""
 
 import os
 import stat
@@ -12,17 +12,17 @@ from PIL import Image
 
 from engine.errors import InputError
 
-# Larger photos are refused from their header: bombs, not garments. Pillow draws the line there too.
+# Larger photos are refused by their header, as decompression bombs. Pillow has the same limit.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MAX_BYTES = 1 << 30
 
-# Formats that hold photos. Left out are the ones that run interpreters (EPS) or nobody shoots in.
+# Formats of photos. Excluded are formats that run an interpreter (EPS) or are not used for photos.
 PILLOW_FORMATS = (
     "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG", "HEIF", "AVIF", "JPEG2000", "PPM",
 )  # fmt: skip
 pi_heif.register_heif_opener()
 
-# What a photo may be, and what read_photo makes of it.
+# Unusual properties of photos, and how read_photo handles them.
 TRAITS = {
     "turned by EXIF": "turned upright",
     "grayscale": "read as RGB",
@@ -33,7 +33,7 @@ TRAITS = {
 
 ORIENTATION_TAG = 0x0112
 
-# What Pillow warns of, read_photo either copes with or reports as PhotoError with the file's name.
+# read_photo handles what Pillow warns of, or reports it as PhotoError with the file name.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -51,14 +51,14 @@ class PhotoError(InputError):
         self.path = Path(path)
 
     def __reduce__(self):
-        """Exceptions rebuild from their message alone; ours needs all three (worker processes)."""
+        """For worker processes: by default exceptions are rebuilt from their message alone."""
         detail = str(self).removeprefix(f"{self.path}: ")
         return PhotoError, (self.kind, self.path, detail)
 
 
 @dataclass(slots=True)
 class Header:
-    """What the first bytes of a photo say."""
+    """The header of a photo file."""
 
     width: int  # as stored, before the orientation is applied
     height: int
@@ -67,17 +67,21 @@ class Header:
     components: int = 3  # JPEG: 1 gray, 3 color, 4 CMYK
     adobe: bool = False  # JPEG: has Adobe's marker, whose CMYK is stored inverted
     data_start: int = 0  # JPEG: where the compressed pixels begin
-    traits: tuple[str, ...] = ()  # what is unusual about it, of TRAITS
+    traits: tuple[str, ...] = ()  # keys of TRAITS
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(width, height) as a viewer shows it: orientations 5 to 8 lie on their side."""
+        """(width, height) in pixels after applying the orientation; 5 to 8 swap the sides."""
         size = (self.width, self.height)
         return size if self.orientation < 5 else size[::-1]
 
 
 def open_photo(path: Path | str) -> BinaryIO:
-    """Open a regular, non-empty file; a pipe or a device would block or never end."""
+    """Open a regular, non-empty file (a pipe or device might block).
+
+    Raises:
+        PhotoError: missing, empty, too large or not a regular file.
+    """
     try:
         status = os.stat(path)  # noqa: PTH116 (Path.stat is twice as slow; this runs per photo)
         if not stat.S_ISREG(status.st_mode):
@@ -95,13 +99,17 @@ def open_photo(path: Path | str) -> BinaryIO:
 
 
 def read_header(file: BinaryIO, path: Path | str) -> Header:
-    """Parse the header from the start of the file and refuse absurd sizes."""
+    """Parse the header at the start of the file.
+
+    Raises:
+        PhotoError: truncated, not a photo, or more than MAX_PIXELS.
+    """
     try:
         header = _jpeg_header(file) if file.read(2) == b"\xff\xd8" else _pillow_header(file)
         pixels = header.width * header.height
     except Image.DecompressionBombError:
         pixels = MAX_PIXELS + 1
-    # Decoders fed with arbitrary bytes fail with nearly any exception type.
+    # On arbitrary bytes, decoders raise nearly any type of exception.
     except Exception as error:
         kind = "truncated" if isinstance(error, EOFError) else "unreadable"
         what = "the file is cut off" if kind == "truncated" else "not a photo that can be read"
@@ -117,19 +125,19 @@ def _jpeg_header(file: BinaryIO) -> Header:
     orientation, adobe = 1, False
     while True:
         marker = _next_marker(file)
-        length = int.from_bytes(_exactly(file, 2), "big") - 2
+        length = int.from_bytes(_read_exactly(file, 2), "big") - 2
         if length < 0:
             raise ValueError("impossible segment length")
         start = file.tell()
         # SOF0..SOF15, which share their range with DHT (C4), JPG (C8) and DAC (CC).
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = _exactly(file, 6)
+            frame = _read_exactly(file, 6)
             height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
             components = frame[5]
         elif marker == 0xE1 and orientation == 1:
-            orientation = _exif_orientation(_exactly(file, length))
+            orientation = _exif_orientation(_read_exactly(file, length))
         elif marker == 0xEE:
-            adobe = _exactly(file, length).startswith(b"Adobe")
+            adobe = _read_exactly(file, length).startswith(b"Adobe")
         elif marker == 0xDA:
             break
         file.seek(start + length)
@@ -142,17 +150,17 @@ def _jpeg_header(file: BinaryIO) -> Header:
 
 def _next_marker(file: BinaryIO) -> int:
     """The marker's second byte; any number of 0xFF may precede it."""
-    if _exactly(file, 1) != b"\xff":
-        raise ValueError("no marker where one must be")
+    if _read_exactly(file, 1) != b"\xff":
+        raise ValueError("marker expected")
     marker = 0xFF
     while marker == 0xFF:
-        marker = _exactly(file, 1)[0]
+        marker = _read_exactly(file, 1)[0]
     if marker in (0x00, 0xD8, 0xD9):
         raise ValueError("unexpected marker")
     return marker
 
 
-def _exactly(file: BinaryIO, count: int) -> bytes:
+def _read_exactly(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) < count:
         raise EOFError("the header is cut off")
@@ -160,7 +168,7 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def _exif_orientation(segment: bytes) -> int:
-    """Orientation 1..8 out of an EXIF block (TIFF 6.0: byte order, then a list of tags)."""
+    """Orientation 1..8 from an EXIF block (TIFF 6.0: byte order, then a list of tags)."""
     tiff = segment.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
     if order is None:
@@ -176,7 +184,7 @@ def _exif_orientation(segment: bytes) -> int:
 
 
 def pillow_open(file: BinaryIO) -> Image.Image:
-    Image.init()  # Pillow loads its less common formats late, and fails when they are listed before
+    Image.init()  # otherwise Pillow fails for formats that it has not loaded yet
     file.seek(0)
     return Image.open(file, formats=PILLOW_FORMATS)
 
@@ -203,7 +211,7 @@ def _traits(
 
 def _pillow_orientation(image: Image.Image, file: BinaryIO) -> int:
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself, their size included
+        return 1  # Pillow rotates these itself, including the size
     if image.format == "PNG":
         return _exif_orientation(_png_exif(file))
     value = image.getexif().get(ORIENTATION_TAG, 1)
@@ -211,7 +219,7 @@ def _pillow_orientation(image: Image.Image, file: BinaryIO) -> int:
 
 
 def _png_exif(file: BinaryIO) -> bytes:
-    """The eXIf chunk, which may follow the pixels, where Pillow finds it only by decoding them."""
+    """The eXIf chunk; if it follows the pixels, Pillow only finds it by decoding them."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length = int.from_bytes(head[:4], "big")
@@ -222,7 +230,7 @@ def _png_exif(file: BinaryIO) -> bytes:
 
 
 def has_end(file: BinaryIO, header: Header) -> bool:
-    """Whether a JPEG or PNG goes on to its end mark; decoders notice the end of other formats."""
+    """Whether a JPEG or PNG has its end marker; in other formats the decoder notices."""
     if header.is_jpeg:
         return _has_jpeg_end(file, header.data_start)
     file.seek(0)
@@ -234,10 +242,10 @@ def has_end(file: BinaryIO, header: Header) -> bool:
 
 
 def _has_jpeg_end(file: BinaryIO, data_start: int) -> bool:
-    """Look for the end-of-image mark in the compressed data.
+    """Look for the end-of-image marker in or after the compressed data.
 
-    Inside it every 0xFF byte is followed by 0 or a restart number, so the mark cannot occur by
-    chance. It is sought from the back: cameras append previews and other data after it.
+    In compressed data every 0xFF byte is followed by 0 or a restart number, so the marker cannot
+    occur by chance. It need not be at the end: cameras append previews and other data.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(data_start, size - 2))

@@ -1,8 +1,8 @@
 """Reading photos: the one place where image files become pixels.
 
-JPEGs take OpenCV's decoder, at a half, quarter or eighth of their size where that is enough.
-Everything else (PNG, WebP, GIF, TIFF, CMYK JPEGs ...) takes Pillow. Both end as upright 8-bit RGB;
-transparent parts become white. A file that is missing, cut off or not a photo raises PhotoError.
+OpenCV decodes JPEGs, at a half, quarter or eighth of their size if that is enough. Pillow decodes
+everything else (PNG, WebP, GIF, TIFF, CMYK JPEGs ...). The result is upright 8-bit RGB; transparent
+parts become white. A file that is missing, cut off or not a photo raises PhotoError.
 """
 
 import io
@@ -24,13 +24,13 @@ from engine.pixels.photo_files import (
 
 REDUCED_DECODE = {
     1: cv2.IMREAD_COLOR_RGB,
-    2: 16 | cv2.IMREAD_COLOR_RGB,  # IMREAD_REDUCED_*_2 without its BGR bit; so are the next two
+    2: 16 | cv2.IMREAD_COLOR_RGB,  # IMREAD_REDUCED_*_2 without its BGR bit; the next two alike
     4: 32 | cv2.IMREAD_COLOR_RGB,
     8: 64 | cv2.IMREAD_COLOR_RGB,
 }
 
-# EXIF orientations whose rows, and whose columns, are in reverse order once the two have been
-# swapped where need be.
+# EXIF orientations with reversed rows, and with reversed columns, after swapping rows and columns
+# if needed.
 UPSIDE_DOWN, MIRRORED = (3, 4, 7, 8), (2, 3, 6, 7)
 
 
@@ -45,9 +45,9 @@ def photo_size(path: Path | str) -> tuple[int, int]:
 
 
 def check_photo(path: Path | str) -> Header:
-    """Read the header and look at the file's end, so that a cut-off file is noticed.
+    """Read the header and check that the file is not cut off.
 
-    Nothing is decoded: damage in the middle shows only in ``read_photo``.
+    Nothing is decoded; damage in the middle is only noticed by ``read_photo``.
 
     Raises:
         PhotoError: missing, empty, truncated, too large or not a photo.
@@ -64,11 +64,11 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
 
     Args:
         path: the file; its content decides the format, not its name.
-        min_short_side: allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, the smallest of
-            them whose short side is still at least this many pixels. Pixel (x, y) of a photo
-            decoded at 1/f covers pixels [fx, fx + f) × [fy, fy + f) of the full one and its shape
-            is rounded up, so f = round(full / decoded). (Hence not at 1/f where EXIF turns an
-            incomplete last block into the first.)
+        min_short_side: JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size, the smallest one
+            whose short side has at least this many pixels. Pixel (x, y) of a photo decoded at 1/f
+            covers pixels [fx, fx + f) × [fy, fy + f) of the full one, and its size is rounded up,
+            so f = round(full / decoded). (A fraction is not used if its incomplete last block
+            would become the first by EXIF rotation.)
 
     Returns:
         uint8 [H, W, 3], RGB, upright (EXIF applied), contiguous.
@@ -81,7 +81,7 @@ def read_photo(path: Path | str, *, min_short_side: int | None = None) -> np.nda
 
 
 def decode_photo(data: bytes, name: Path | str, *, min_short_side: int | None = None) -> np.ndarray:
-    """``read_photo`` of a file's content that is in memory already; errors call it ``name``."""
+    """``read_photo`` for the content of a file; ``name`` is its name in error messages."""
     file = io.BytesIO(data)
     header = read_header(file, name)
     if not has_end(file, header):
@@ -100,7 +100,7 @@ def decode_photo(data: bytes, name: Path | str, *, min_short_side: int | None = 
 
 
 def _reduction(header: Header, min_short_side: int | None) -> int:
-    """Largest factor of 8, 4, 2, 1 that leaves the short side long enough and blocks in place."""
+    """The largest of 8, 4, 2, 1 that keeps the short side long enough and blocks aligned."""
     if min_short_side is None:
         return 1
     width, height = header.upright_size
@@ -118,7 +118,7 @@ def _decode_with_pillow(file: BinaryIO, header: Header, path: Path | str) -> np.
         with pillow_open(file) as image:
             image.load()
             photo = _as_rgb(image, header)
-    # Decoders fed with arbitrary bytes fail with nearly any exception type.
+    # On arbitrary bytes, decoders raise nearly any type of exception.
     except Exception as error:
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         what = "the file is cut off" if kind == "truncated" else "the pixels cannot be decoded"
@@ -129,13 +129,13 @@ def _decode_with_pillow(file: BinaryIO, header: Header, path: Path | str) -> np.
 def _as_rgb(image: Image.Image, header: Header) -> np.ndarray:
     """uint8 [H, W, 3] from any of Pillow's modes."""
     if image.mode == "CMYK" and header.is_jpeg and not header.adobe:
-        # Pillow takes every CMYK JPEG for Adobe's inverted kind; undo it for the others.
+        # Pillow inverts every CMYK JPEG as Adobe's need it; undo that for the others.
         image = Image.frombytes("CMYK", image.size, bytes(255 - np.asarray(image)))
     if image.mode.startswith("I;16"):
         high_byte = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(high_byte[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError("a measurement, not a photo: the brightness of white is not known")
+        raise ValueError("32-bit or float pixels: the value of white is unknown")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -144,7 +144,7 @@ def _as_rgb(image: Image.Image, header: Header) -> np.ndarray:
 
 
 def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (EXIF 2.32, tag 274: where row 0 and column 0 of the scene lie)."""
+    """Rotate and mirror a photo [H,W,3] upright, by its EXIF orientation (EXIF 2.32, tag 274)."""
     if orientation >= 5:
         photo = photo.transpose(1, 0, 2)
     if orientation in UPSIDE_DOWN:

@@ -1,4 +1,4 @@
-"""The garments of one training sample: placed in the picture, covered, packed as its target."""
+"""Garments of a training sample: maps them into the picture and packs them as its target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from engine.data.records import Garment
 from engine.pixels import outlines
 from engine.pixels.geometry import Size, move_box, whole_pixels
 
-# A garment of which less is left, after a cut or under what was pasted over it, is dropped.
+# Smallest visible share of a garment; below, it is dropped (cropped or pasted over).
 MIN_VISIBLE = 0.1
 
 
@@ -22,7 +22,7 @@ class Shape:
     label: int
     box: np.ndarray  # f64[4] xyxy; around the visible pixels where there is a mask
     mask: np.ndarray | None = None  # u8[h,w] of 0 and 1, the pixels in the box
-    whole: int = 0  # pixels of the mask before anything covered it
+    whole: int = 0  # pixels of the mask before other garments were pasted over it
 
     @property
     def area(self) -> float:
@@ -33,16 +33,16 @@ class Shape:
 
 
 def place(garment: Garment, matrix: np.ndarray, size: Size, *, with_mask: bool) -> Shape | None:
-    """Move a garment into a picture.
+    """Map a garment into a picture.
 
     Args:
         garment: as annotated.
         matrix: f64[3,3] from its photo to the picture.
         size: (width, height) of the picture.
-        with_mask: rasterize its segmentation and box the result; else move its box.
+        with_mask: rasterize its segmentation and take the box from that; else map its box.
 
     Returns:
-        None for a crowd, and where less than ``MIN_VISIBLE`` or no pixel is inside the picture.
+        The shape; None for a crowd, or if less than ``MIN_VISIBLE`` of it is inside the picture.
     """
     if garment.crowd:
         return None
@@ -69,7 +69,7 @@ def _mostly_inside(reach: np.ndarray, inside: np.ndarray) -> bool:
 
 
 def _trimmed(label: int, mask: np.ndarray, x0: int, y0: int, whole: int) -> Shape | None:
-    """Shape of a mask cut to its pixels; None without any."""
+    """The shape of a mask u8[h,w] at (x0, y0), trimmed to its pixels; None if it is empty."""
     x, y, w, h = cv2.boundingRect(mask)
     if w == 0:
         return None
@@ -78,10 +78,10 @@ def _trimmed(label: int, mask: np.ndarray, x0: int, y0: int, whole: int) -> Shap
 
 
 def cover(shapes: Sequence[Shape], top: Shape) -> list[Shape]:
-    """Take the pixels of a new garment, ``top``, away from those under it.
+    """Remove the pixels of a new garment, ``top``, from the garments under it.
 
     Returns:
-        The shapes with smaller masks and boxes, without those that are (nearly) hidden now.
+        The shapes with reduced masks and boxes, without those that are (nearly) hidden.
     """
     return [shape for shape in (_under(shape, top) for shape in shapes) if shape]
 
@@ -121,10 +121,10 @@ def pack(shapes: Sequence[Shape], size: Size, *, with_masks: bool) -> dict[str, 
 
 
 def _pack_masks(shapes: Sequence[Shape], size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Masks u8[N,h,w] and the pixel (x, y) of each one's corner, i64[N,2].
+    """Masks u8[N,h,w] and the pixel (x, y) of their top-left corners, i64[N,2].
 
-    One pixel of the picture around the box comes along, so that interpolating at the box's border
-    reads what it would read in a mask of the whole picture.
+    They include one pixel of context around the box, so that interpolating at the box's border
+    gives the same values as in a mask of the whole picture.
     """
     boxes = np.array([shape.box for shape in shapes]).reshape(-1, 4).astype(np.int64)
     origins = (boxes[:, :2] - 1).clip(0)

@@ -1,4 +1,4 @@
-"""Text tags on a picture: each beside what it names, inside the frame, never over another tag."""
+"""Text tags on a picture: each near its garment, inside the frame, never over another tag."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 
-# How many tag heights a tag may stray from its garment rather than hide all of another one.
+# Hiding a whole garment costs as much as being this many tag heights away from one's own.
 COVER_COST = 6.0
 
 
 @dataclass(slots=True)
 class Tag:
-    """What to write, and the garment it belongs to."""
+    """A text and the garment it belongs to."""
 
     text: str
     color: Color
@@ -27,7 +27,8 @@ class Tag:
 def draw_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> np.ndarray:
     """Write the tags on u8[H,W,3] RGB and return the new picture.
 
-    Where no free place is left (dozens of garments in a small picture) the last tags are left out.
+    If there is no free place left (dozens of garments in a small picture), the last tags are left
+    out.
     """
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -53,7 +54,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _font_for(shape: tuple[int, ...], count: int) -> tuple[ImageFont.FreeTypeFont, int]:
-    """The font and the padding around its text: 13 to 28 pixels, smaller in a crowd of tags."""
+    """The font, 13 to 28 pixels, smaller if there are many tags, and the padding around text."""
     size = np.sqrt(shape[0] * shape[1]) / 45 * np.sqrt(min(1, 12 / max(count, 1)))
     size = int(np.clip(size, 13, 28))
     return _font(size), size // 3
@@ -77,7 +78,7 @@ def place_tags(
     of a coat, but beside a shoe.
 
     Args:
-        tags: the first ones choose first.
+        tags: placed in this order.
         widths: of each tag in pixels; height: of all of them.
         frame: (height, width) of the picture.
 
@@ -101,7 +102,7 @@ def place_tags(
 
 
 def _grid(width: int, height: int, frame: tuple[int, int]) -> np.ndarray:
-    """Every place of a tag inside the frame, half a tag height apart: i64[N,4] xyxy."""
+    """Candidate places of a tag in the frame, half a tag height apart: i64[N,4] xyxy."""
     step = max(height // 2, 1)
     xs = np.unique(np.append(np.arange(0, frame[1] - width + 1, step), frame[1] - width))
     ys = np.unique(np.append(np.arange(0, frame[0] - height + 1, step), frame[0] - height))
@@ -110,7 +111,7 @@ def _grid(width: int, height: int, frame: tuple[int, int]) -> np.ndarray:
 
 
 def _hits(places: np.ndarray, taken: np.ndarray, gap: int) -> np.ndarray:
-    """Which places come closer than ``gap`` pixels to a taken one: bool[N]."""
+    """Which places are closer than ``gap`` pixels to a taken one: bool[N]."""
     a, b = places[:, None], taken[None]
     apart = (a[..., 0] >= b[..., 2] + gap) | (b[..., 0] >= a[..., 2] + gap)
     apart |= (a[..., 1] >= b[..., 3] + gap) | (b[..., 1] >= a[..., 3] + gap)
@@ -120,7 +121,8 @@ def _hits(places: np.ndarray, taken: np.ndarray, gap: int) -> np.ndarray:
 def _distance(places: np.ndarray, anchor: tuple[float, float]) -> np.ndarray:
     """From each place's center line to the anchor, in pixels: f64[N]."""
     middle = (places[:, :2] + places[:, 2:]) / 2
-    # Sideways the whole tag counts as near: a wide tag beside a narrow garment is no farther off.
+    # Horizontally the distance to the nearest part of the tag counts, so that wide tags are not
+    # penalized.
     half = (places[:, 2] - places[:, 0]) / 2
     dx = np.abs(middle[:, 0] - anchor[0])
     dx = np.where(dx > half, dx - half * 0.5, dx * 0.5)
@@ -128,7 +130,7 @@ def _distance(places: np.ndarray, anchor: tuple[float, float]) -> np.ndarray:
 
 
 def _cover_table(tags: Sequence[Tag], frame: tuple[int, int]) -> np.ndarray:
-    """Integral image of the garments, each weighing 1 in all: f64[H+1,W+1]."""
+    """Integral image in which the pixels of each garment sum up to 1: f64[H+1,W+1]."""
     weight = np.zeros(frame, np.float32)
     for tag in tags:
         pixels, x0, y0 = tag.shape
@@ -139,13 +141,13 @@ def _cover_table(tags: Sequence[Tag], frame: tuple[int, int]) -> np.ndarray:
 
 
 def _cover(table: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Sum over garments of the share that each place would hide: f64[N]."""
+    """For each place the sum of the shares of garments that it would hide: f64[N]."""
     x1, y1, x2, y2 = places.T
     return table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
 
 
 def _draw_leader(pen: ImageDraw.ImageDraw, tag: Tag, box: tuple[int, int, int, int]) -> None:
-    """A line from a tag that had to move away to its garment."""
+    """Draw a line from a tag to its garment if they are apart."""
     x, y = tag.anchor
     near = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
     if np.hypot(near[0] - x, near[1] - y) < box[3] - box[1]:
@@ -156,7 +158,7 @@ def _draw_leader(pen: ImageDraw.ImageDraw, tag: Tag, box: tuple[int, int, int, i
 
 
 def _ink(color: Color) -> Color:
-    """Black or white, whichever contrasts more with the color (WCAG relative luminance)."""
+    """Black or white, whichever has more contrast to the color (WCAG relative luminance)."""
     unit = np.asarray(color) / 255
     linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ (0.2126, 0.7152, 0.0722))

@@ -1,8 +1,7 @@
 """Training samples of the multitask model: a crop of a garment and a view that shares one aspect.
 
-The photo is decoded once, at the fraction of its size that is enough; the crop and the view are
-each resampled from it once. Everything random about a sample follows from (seed, epoch, garment,
-copy).
+The photo is decoded once, at a sufficient fraction of its size, and the crop and the view are each
+resampled from it once. All randomness of a sample follows from (seed, epoch, garment, copy).
 """
 
 import math
@@ -22,7 +21,7 @@ from engine.pixels.photos import photo_size, read_photo
 from engine.pixels.views import VIEWS, jitter
 from engine.training.samplers import Draw
 
-# How much finer than the plain crop a photo is decoded for training, so that views can zoom in.
+# Resolution of the decoded photo / that of the plain crop in training, so that views can zoom in.
 DETAIL = 1.5
 
 
@@ -70,10 +69,10 @@ class MultitaskTransform:
     """Makes the samples of the multitask model.
 
     Args:
-        settings: what to do to the crops.
-        seed: of all randomness.
-        train: augment, and add a view; otherwise the plain crop, as inference cuts it.
-        aspects: the aspects that views are drawn from; none, no views.
+        settings: sizes and augmentation.
+        seed: seed of all randomness.
+        train: augment and add views; otherwise make the plain crop, as in inference.
+        aspects: the aspects to draw views of; if empty, there are no views.
     """
 
     def __init__(
@@ -90,11 +89,11 @@ class MultitaskTransform:
         """The sample of one draw.
 
         Returns:
-            image u8[3,S,S] RGB and its target: "mask" u8[S,S], where the garment is, or else where
-            the photo is; when training with aspects also, in every ``view_every``th batch, "view"
-            u8[3,S,S], "view_mask" u8[S,S] and "view_aspect" i64[], the aspect that both pictures
-            share, as an index into ASPECTS; with ``whole_photo`` also "box" f32[4], xyxy of the
-            garment's box in shares of S, NaN where the garment's box is that of the whole photo.
+            The image u8[3,S,S] RGB and its target: "mask" u8[S,S] of 0..255, the garment or, if
+            unknown, the photo; when training with aspects, in every ``view_every``th batch also
+            "view" u8[3,S,S], "view_mask" u8[S,S] and "view_aspect" i64[], the aspect that both
+            pictures share, as an index into ASPECTS; with ``whole_photo`` also "box" f32[4], the
+            garment's box xyxy in units of S, NaN if it is the whole photo.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -119,7 +118,7 @@ class MultitaskTransform:
         return geometry.channels_first(image), target
 
     def _cut_out(self, path: Path, garment: Garment, full_size: Size) -> tuple[Cutout, np.ndarray]:
-        """What the sample is made of, and the map from the full photo to it."""
+        """The cutout for the sample, and the map f64[3,3] from the full photo to it."""
         settings = self.settings
         box = np.array([0, 0, *full_size]) if settings.whole_photo else garment.box
         square = crops.crop_square(box, full_size, settings.margin)
@@ -139,7 +138,7 @@ class MultitaskTransform:
         return cutout, geometry.translation(*corner) @ geometry.scaling(1 / factor, 1 / factor)
 
     def _draw_map(self, rng: np.random.Generator, matrix: np.ndarray) -> np.ndarray:
-        """A random part of the plain crop, turned and mirrored."""
+        """The map f64[3,3] to a random part of the plain crop, rotated and mirrored."""
         settings, size = self.settings, self.settings.crop_size
         share = math.sqrt(rng.uniform(*settings.crop_scale))
         corner = rng.random(2) * (1 - share) * size
@@ -173,9 +172,9 @@ class MultitaskTransform:
 
 
 def _box_target(box: np.ndarray, full_size: Size, matrix: np.ndarray, size: int) -> torch.Tensor:
-    """A box of the photo in shares of the picture's side: f32[4], cut at the picture's edges.
+    """A box of the photo in units of the picture's side, clipped to the picture: f32[4] xyxy.
 
-    NaN where the box is that of the whole photo, which says nothing, or out of the picture.
+    NaN if the box is the whole photo (no information) or outside the picture.
     """
     moved = geometry.move_box(box, matrix).clip(0, size) / size
     known = not np.array_equal(box, [0, 0, *full_size]) and (moved[2:] > moved[:2]).all()

@@ -1,16 +1,16 @@
 """Views: a second picture of a garment that shares one aspect with the first and little else.
 
-A feature trained to be equal for both pictures becomes invariant to all that differs. So each view
-changes the other aspects as much as possible, in color, layout and background, most thoroughly
-where a mask tells which pixels are the garment's:
+A feature trained to be equal for both pictures becomes invariant to everything that differs. So
+each view changes the other aspects as much as possible, most thoroughly if there is a mask of the
+garment:
 
-    item      a zoomed part of the garment, maybe recolored: what identifies the product
+    item      a zoomed part of the garment, possibly recolored: what identifies the product
     color     a mosaic of shuffled patches of the garment: no outline, no pattern
     texture   a patch of the garment at the scale of the first picture, in other colors: no outline
     shape     the whole garment in another color and pattern, on another background
 
 Every view function takes a random generator, a ``crops.Cutout`` and the size S, and returns the
-picture u8[S,S,3] and the garment's mask in it, u8[S,S] of 0..255.
+picture u8[S,S,3] RGB and the garment's mask in it, u8[S,S] of 0..255.
 """
 
 import cv2
@@ -19,7 +19,7 @@ import numpy as np
 from engine.pixels import geometry
 from engine.pixels.color import LUMA, color_matrix, mean_luma, recolor
 from engine.pixels.crops import Cutout, render, square_map
-from engine.training.samplers import systematic
+from engine.training.samplers import systematic_sample
 
 Picture = tuple[np.ndarray, np.ndarray]
 
@@ -31,14 +31,14 @@ OTHER_COLORWAY = 0.5
 PATCHES_ACROSS = (12, 48)
 PATCH_COVERAGE = 0.95
 
-# texture_view: side of the patch as a share of the view's; reduced where, for lack of an outline,
-# heads and hands may be near.
+# texture_view: side of the patch as a share of the view's side; reduced without an outline, since
+# the wearer's head or hands may be near.
 PATCH_SHARE = (0.35, 0.8)
 
 # texture_view: range of the scale relative to the first picture.
 TEXTURE_ZOOM = (0.8, 1.25)
 
-# Without an outline, places on the garment are drawn from a Gaussian around the center, with this
+# Without an outline, positions on the garment are drawn from a Gaussian around the center; its
 # standard deviation as a share of the square's side.
 CENTER_SPREAD = 0.2
 
@@ -92,14 +92,14 @@ def texture_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture
 
 
 def shape_view(rng: np.random.Generator, cutout: Cutout, size: int) -> Picture:
-    """The whole garment, recolored; with a mask, mostly in other cloth on another background."""
+    """The whole garment, recolored; with a mask, mostly in another cloth on another background."""
     zoom = np.exp(rng.uniform(-0.1, 0.1))
     change = geometry.rotation(rng.uniform(-10, 10)) @ geometry.scaling(zoom, zoom)
     shift = geometry.translation(*rng.uniform(-0.05, 0.05, 2) * size)
     matrix = shift @ _draw_flip(rng, change, size) @ square_map(cutout.square, size)
     picture, mask = render(cutout, matrix, size)
     if cutout.mask is None:
-        return _disguise(rng, picture), mask
+        return _change_appearance(rng, picture), mask
     if rng.random() < 0.35:
         garment = repaint(rng, picture, mask)
     else:
@@ -115,8 +115,8 @@ def jitter(rng: np.random.Generator, picture: np.ndarray, limits: np.ndarray) ->
     """Change brightness, contrast, saturation and hue at random.
 
     Args:
-        rng: decides.
-        picture: u8[H,W,3].
+        rng: source of randomness.
+        picture: u8[H,W,3] RGB.
         limits: f[4], the largest change of each (``color.color_matrix``).
     """
     if not limits.any():
@@ -137,12 +137,13 @@ def repaint(
 ) -> np.ndarray:
     """Give a picture another mean color and rotate the hues around it; the pattern stays.
 
-    A hue rotation alone would leave black, white and gray as they are.
+    A hue rotation alone would not change black, white and gray.
 
     Args:
-        rng: decides.
-        picture: u8[H,W,3].
-        mask: u8[H,W], the pixels whose mean color is replaced, default all. All pixels change.
+        rng: source of randomness.
+        picture: u8[H,W,3] RGB.
+        mask: u8[H,W], the pixels whose mean color is replaced, default all. The change is applied
+            to all pixels.
 
     Returns:
         u8[H,W,3].
@@ -180,7 +181,7 @@ def _draw_stripes(rng: np.random.Generator, size: int) -> np.ndarray:
     angle, hardness = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 3))
     places = np.arange(size) * 2 * np.pi / period + rng.uniform(0, 2 * np.pi)
     across, down = np.exp(1j * places * [[np.cos(angle)], [np.sin(angle)]]).astype(np.complex64)
-    # The sine of a sum, out of sines and cosines of its two parts.
+    # sin(a + b) = sin a cos b + cos a sin b
     wave = np.outer(down.imag, across.real) + np.outer(down.real, across.imag)
     return (127.5 + 127.5 * np.clip(wave * np.float32(hardness), -1, 1)).astype(np.uint8)
 
@@ -206,7 +207,7 @@ def _shade(
     return cv2.multiply(cloth, cv2.merge([light] * 3), scale=1 / 128)
 
 
-def _disguise(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _change_appearance(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """``shape_view`` without a mask: recolor, and weaken the texture by blurring and overlaying."""
     picture = repaint(rng, picture)
     if rng.random() < 0.5:
@@ -220,20 +221,20 @@ def _draw_places(
 ) -> np.ndarray:
     """Draw ``count`` of the candidate positions (x, y) f[N,2] of a cutout: indices i64[count].
 
-    Uniformly if the mask is the garment's own outline; otherwise preferring the center, since the
+    Uniformly if the mask is the garment's outline; otherwise preferring the center, since the
     wearer and the surroundings are towards the edges. Systematic sampling: each candidate is drawn
-    the floor or ceiling of its expected number of times. Ascending.
+    the floor or ceiling of its expected number of times. The indices are ascending.
     """
     weights = np.ones(len(places))
     if not cutout.outlined:
         low, high = cutout.square[:2], cutout.square[2:]
         distance = (places - (low + high) / 2) / (CENTER_SPREAD * (high - low))
         weights = np.exp(-0.5 * (distance**2).sum(axis=1))
-    return systematic(rng, weights, count)
+    return systematic_sample(rng, weights, count)
 
 
 def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
-    """Every n-th pixel of the mask, not all 0, and n; all 255 if the cutout has no mask."""
+    """Every n-th pixel of the mask (never all 0; all 255 without a mask), and n."""
     step = max(max(cutout.pixels.shape[:2]) // 64, 1)
     if cutout.mask is None:
         return np.full(cutout.pixels[::step, ::step].shape[:2], 255, np.uint8), step
@@ -242,7 +243,7 @@ def _coarse_mask(cutout: Cutout) -> tuple[np.ndarray, int]:
 
 
 def _draw_square(rng: np.random.Generator, cutout: Cutout, share: float) -> np.ndarray:
-    """A part of the cutout's square, ``share`` of its side, around a pixel of the garment."""
+    """A random square around a pixel of the garment, ``share`` of the cutout's square: f64[4]."""
     coarse, step = _coarse_mask(cutout)
     places = np.argwhere(coarse)[:, ::-1] * step + step / 2
     center = places[_draw_places(rng, cutout, places, 1)[0]]
@@ -253,13 +254,13 @@ def _draw_square(rng: np.random.Generator, cutout: Cutout, share: float) -> np.n
 
 
 def _draw_flip(rng: np.random.Generator, change: np.ndarray, size: int) -> np.ndarray:
-    """A change about the picture's center, followed by a mirroring or not."""
+    """A change about the picture's center, mirrored with probability 0.5: f64[3,3]."""
     matrix = geometry.about(change, size / 2, size / 2)
     return geometry.mirroring(size) @ matrix if rng.random() < 0.5 else matrix
 
 
 def _to_patches(picture: np.ndarray, side: int) -> np.ndarray:
-    """The whole patches of a picture, row by row: u8[N,side,side,3]."""
+    """The complete patches of a picture, row by row: u8[N,side,side,3]."""
     across = len(picture) // side
     rows = picture[: across * side, : across * side].reshape(across, side, across, side, 3)
     return rows.swapaxes(1, 2).reshape(-1, side, side, 3)
@@ -282,7 +283,7 @@ def _mirror_some(rng: np.random.Generator, patches: np.ndarray) -> np.ndarray:
 
 
 def _draw_patch(rng: np.random.Generator, cutout: Cutout, side: float) -> np.ndarray:
-    """A square inside the garment, of ``side`` pixels or what there is room for: u8[h,w,3]."""
+    """A random square inside the garment, of ``side`` pixels if there is room: u8[h,w,3]."""
     coarse, step = _coarse_mask(cutout)
     framed = cv2.copyMakeBorder(coarse, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(framed, cv2.DIST_C, 3)[1:-1, 1:-1]

@@ -1,1 +1,1 @@
-"""The training loop and what it is made of: batches, optimizer, state, logs."""
+"""The training loop and its parts: batches, optimizer, state, logs."""

@@ -1,4 +1,4 @@
-"""A rank's batches, made by loader processes ahead of the network."""
+"""The batches of one rank, prepared in advance by loader processes."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from engine.training.samplers import RankBatches
 
 
 class _ErrorsAsValues(Dataset):
-    """Returns InputErrors, since torch would wrap raised ones in a worker's traceback."""
+    """Returns InputErrors instead of raising them, since torch would add a worker traceback."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -31,7 +31,7 @@ class _ErrorsAsValues(Dataset):
 
 
 class _Collate:
-    """Puts a batch together, or passes on the first of its errors."""
+    """Collates a batch, or returns the first error among its samples."""
 
     def __init__(self, collate: Callable[[list], tuple]) -> None:
         self.collate = collate
@@ -55,13 +55,13 @@ def batches_of(
         collate: list of samples -> batch.
         sampler: yields lists of Draws.
         config: for the number of loader processes.
-        device: where the batches will be used; memory is pinned for a GPU.
+        device: where the batches will be used; for a GPU, memory is pinned.
 
     Raises:
-        InputError: the dataset's own, from whichever process.
+        InputError: raised by the dataset, in any process.
     """
-    # One thread per loader process, as PyTorch sets for itself. Before the fork, not in the
-    # workers: a forked OpenCV waits forever for the threads its parent had.
+    # One thread per loader process, as PyTorch does for itself. It must be set before the fork:
+    # in a forked process OpenCV would wait forever for its parent's threads.
     cv2.setNumThreads(1)
     loader = DataLoader(
         _ErrorsAsValues(dataset),
@@ -81,13 +81,13 @@ def batches_of(
 
 
 def as_lists(samples: list[tuple]) -> tuple[list, list]:
-    """Collate for networks that take photos of different sizes: a list of each, nothing stacked."""
+    """Collate without stacking, for networks that take photos of different sizes."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)
 
 
 def to_device(item: Any, device: torch.device) -> Any:
-    """Move the tensors in nested lists and dicts, asynchronously where memory is pinned."""
+    """Move the tensors in nested lists and dicts, asynchronously if their memory is pinned."""
     if isinstance(item, Tensor):
         return item.to(device, non_blocking=True)
     if isinstance(item, dict):

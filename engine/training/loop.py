@@ -1,4 +1,4 @@
-"""The one training loop both networks share.
+"""The training loop of both networks.
 
 It is independent of data and architecture: a model maps a batch to a dict of scalar losses, an
 ``evaluate`` callback maps a model to a dict of metrics. Randomness within a step is seeded by
@@ -44,7 +44,7 @@ SHUTDOWN_SECONDS = 60.0  # how long to wait for the processes of a killed run to
 
 @dataclass(frozen=True)
 class Task:
-    """The network-specific half of a run.
+    """The network-specific part of a training.
 
     Attributes:
         kind: "detector" or "multitask", written into checkpoints.
@@ -55,9 +55,9 @@ class Task:
         collate: list of samples -> (images, targets), as the model takes them.
         batches: the global batch list (``samplers`` or ``mixing``), drawn for
             global_batch(config) samples each.
-        evaluate: model -> nested dict of metrics, called on all ranks, the same answer on each;
+        evaluate: model -> nested dict of metrics, called on all ranks, the same result on each;
             None without a validation set.
-        best_metric: path of the metric that decides what is best, like "mask/AP".
+        best_metric: path of the metric that selects the best weights, such as "mask/AP".
     """
 
     kind: str
@@ -76,7 +76,7 @@ def global_batch(config: TrainingConfig) -> int:
 
 
 def step_seed(seed: int, step: int, rank: int, micro: int) -> int:
-    """The seed of everything random inside one forward pass (the sampling of RoIs, dropout)."""
+    """The seed for the randomness of one forward pass (sampling of RoIs, dropout)."""
     return int(np.random.SeedSequence([seed, step, rank, micro]).generate_state(1, np.uint64)[0])
 
 
@@ -130,7 +130,7 @@ class Trainer:
         self.trainable = [p for p in self.state.model.parameters() if p.requires_grad]
         named = self.state.model.named_parameters()
         self.freezable = [p for name, p in named if name.startswith(BODY) and p.requires_grad]
-        self._enter_stage()
+        self._apply_freezing()
 
     def fit(self) -> dict[str, Any]:
         """Train to the end, as the folder's ``sole_writer``.
@@ -146,11 +146,13 @@ class Trainer:
             last_epochs={"train": self.state.epoch, "eval": self.state.evaluated_epoch},
         )
         try:
-            # A run killed between an epoch's checkpoint and its evaluation still has to evaluate.
+            # The run may have been killed between an epoch's checkpoint and its evaluation.
             if self.state.step > self.state.evaluated_step and self._evaluation_is_due():
                 self._evaluate()
             if self.state.step >= self.total_steps:
-                logger.info("all %d epochs are done; raise --epochs to go on", self.config.epochs)
+                logger.info(
+                    "all %d epochs are done; increase --epochs to continue", self.config.epochs
+                )
             elif not self._should_stop():
                 self._run_steps()
         finally:
@@ -164,7 +166,7 @@ class Trainer:
         while state.step < self.total_steps:
             # Unfreeze the body at the end of --frozen-epochs
             if self.frozen != self._backbone_is_frozen():
-                self._enter_stage()
+                self._apply_freezing()
 
             # Load, forward, backward, update
             window.add(*self._train_step(batches))
@@ -189,7 +191,7 @@ class Trainer:
     def _backbone_is_frozen(self) -> bool:
         return self.state.epoch < self.config.frozen_epochs
 
-    def _enter_stage(self) -> None:
+    def _apply_freezing(self) -> None:
         """Freeze or unfreeze the body for the current step. All ranks call it.
 
         Frozen parameters have ``requires_grad=False``, which skips the body's backward pass. DDP
@@ -232,7 +234,7 @@ class Trainer:
                 means[name] = means.get(name, 0) + value.detach().float() / accumulate
 
         # Clip, and check for NaN. The reduced gradients are the same on every rank, so all ranks
-        # decide alike without a collective; this is the step's one intended host-device sync.
+        # decide alike without a collective. This is the only intended host-device sync of a step.
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trainable, self.config.clip_norm or float("inf"))
         finite = bool(torch.isfinite(norm))
@@ -266,7 +268,7 @@ class Trainer:
             )
 
     def _log_training(self, window: LogWindow) -> None:
-        """Average the losses over steps and ranks and hand them to the log. All ranks call it."""
+        """Log the losses averaged over steps and ranks. All ranks call it."""
         record = window.mean_losses()
         seconds = window.seconds() / window.steps
         record["lr"] = max(group["lr"] for group in self.state.optimizer.param_groups)
@@ -290,8 +292,8 @@ class Trainer:
         make_folder(self.folder)  # on every rank, so that all fail alike, and before the work
         metrics = self.task.evaluate(state.evaluated_model.eval())
         if distributed.is_main():
-            verdict = {"step": state.step, "epoch": state.epoch, "metrics": metrics}
-            write_json(self.folder / "metrics.json", {"latest": verdict, "best": state.best})
+            latest = {"step": state.step, "epoch": state.epoch, "metrics": metrics}
+            write_json(self.folder / "metrics.json", {"latest": latest, "best": state.best})
         return metrics
 
     def _evaluate(self) -> None:
@@ -300,11 +302,13 @@ class Trainer:
         state.sync_batch_norms()
         metrics = self.task.evaluate(state.evaluated_model.eval())
         state.model.train()
-        value = self._judged_by(metrics)
+        value = self._best_metric_of(metrics)
         state.evaluated_step = state.step
         state.evaluations_since_best += 1
         if math.isnan(value):
-            logger.warning("%s is not a number: not kept as best", self.task.best_metric)
+            logger.warning(
+                "%s is not a number, so these weights cannot become the best", self.task.best_metric
+            )
         elif not state.best or value > state.best["value"]:
             state.evaluations_since_best = 0
             state.best = {"step": state.step, "epoch": state.epoch, "value": value}
@@ -313,19 +317,19 @@ class Trainer:
         if distributed.is_main() and state.evaluations_since_best == 0:
             save_checkpoint(weights_of(checkpoint), self.folder / "checkpoint_best.pt")
         self.log.evaluation(state.step, state.epoch, metrics, state.best)
-        # Last, since it records that the evaluation is done: a kill before it repeats all of this.
+        # Saved last, since it records that the evaluation is done: if killed before, it repeats.
         self._save(checkpoint)
         logger.info(
             "epoch %g: %s %.4f (%s)", state.epoch, self.task.best_metric, value, self._best()
         )
 
-    def _judged_by(self, metrics: dict[str, Any]) -> float:
+    def _best_metric_of(self, metrics: dict[str, Any]) -> float:
         scalars = flatten_scalars(metrics)
         if self.task.best_metric not in scalars:
             raise InputError(
                 f"--best-metric {self.task.best_metric}: the evaluation gives "
-                f"{', '.join(scalars)}; the training so far is kept, repeat the command with one "
-                "of these"
+                f"{', '.join(scalars)}; repeat the command with one of these, the training so far "
+                "is saved"
             )
         return scalars[self.task.best_metric]
 
@@ -342,11 +346,11 @@ class Trainer:
         return "best {value:.4f} at epoch {epoch:g}".format(**best) if best else "no best yet"
 
     def _checkpoint(self) -> dict[str, Any]:
-        """The run as it stands; every rank calls it."""
+        """The current state of the run. All ranks call it."""
         return self.state.checkpoint(self.task.kind, self.task.labels)
 
     def _save(self, checkpoint: dict[str, Any]) -> None:
-        """Write checkpoint_latest.pt, on rank 0."""
+        """Write checkpoint_latest.pt on rank 0."""
         if distributed.is_main():
             save_checkpoint(checkpoint, self.folder / "checkpoint_latest.pt")
 

@@ -1,4 +1,4 @@
-"""How a training reports its progress: progress bar, JSON lines, TensorBoard, curves.
+"""Reports the progress of a training: progress bar, JSON lines, TensorBoard, curves.
 
 Only rank 0 has a ``RunLog`` that writes; on the other ranks its methods do nothing.
 
@@ -44,18 +44,19 @@ DRAWN = ("/AP", "/AP50", "/top1", "/micro_f1", "/R@1")
 
 
 class RunLog:
-    """Writer of a run folder.
+    """Writes the logs of a run folder.
 
     Args:
         folder: the run's ``--output-dir``, created when missing.
         config: plain dict of settings, written to config.json.
         first_step: the step training continues from.
         total_steps: length of the progress bar.
-        last_epochs: kind of log line -> where those of the earlier part of the run end; lines past
-            it are dropped, since a killed run may have logged what its last checkpoint lacks.
+        last_epochs: kind of log line ("train", "eval") -> the epoch up to which lines of an
+            earlier part of the run are kept; a killed run may have logged more than its last
+            checkpoint covers.
 
     Raises:
-        InputError: something cannot be written.
+        InputError: a file cannot be written.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class RunLog:
         self.progress.start()
 
     def advance(self) -> None:
-        """One optimizer step is done."""
+        """Count one optimizer step in the progress bar."""
         if self.active:
             self.progress.advance(self.task)
 
     def train_step(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Record losses, rates and times of a log step."""
+        """Record losses, learning rate and times of a log step."""
         if not self.active:
             return
         self._write("train", step, epoch, values)
@@ -146,7 +147,7 @@ class RunLog:
 
 
 class LogWindow:
-    """Sums over the steps between two log lines; losses stay on the device until then."""
+    """Sums over the steps between two log lines; the losses stay on the device."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -156,7 +157,7 @@ class LogWindow:
         self.losses: dict[str, Tensor] = {}
 
     def add(self, losses: dict[str, Tensor], waited: float) -> None:
-        """Count one step; a skipped one has no losses."""
+        """Add one step: its losses, {} if it was skipped, and the seconds waited for data."""
         self.steps += 1
         self.good_steps += bool(losses)
         self.waited += waited
@@ -164,7 +165,7 @@ class LogWindow:
             self.losses[name] = self.losses.get(name, 0) + value
 
     def mean_losses(self) -> dict[str, float]:
-        """Means over the good steps and all ranks (skips are the same on all). A collective."""
+        """Mean losses over the steps not skipped and over all ranks. All ranks call it."""
         if not self.good_steps:
             return {"loss": float("nan")}
         sums = distributed.sum_over_ranks(torch.stack(list(self.losses.values())))
@@ -172,19 +173,19 @@ class LogWindow:
         return dict(zip(self.losses, means.tolist(), strict=True))
 
     def seconds(self) -> float:
-        """Wall time since the window opened, pauses left out."""
+        """Wall time in seconds since the window opened, without pauses."""
         return time.perf_counter() - self.started
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the time of the block out."""
+        """Exclude the time of the block."""
         before = time.perf_counter()
         yield
         self.started += time.perf_counter() - before
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN becomes null, which every JSON reader takes."""
+    """Write indented JSON atomically; NaN and infinity become null, since JSON has neither."""
     with replacing(path, "w") as file:
         json.dump(_without_nan(content), file, indent=2)
         file.write("\n")
@@ -218,7 +219,7 @@ def is_drawn(metric: str) -> bool:
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Draw the losses (left, smoothed) and the DRAWN metrics (right) over the epochs as a PNG."""
-    # Imported here: matplotlib takes longer to import than most commands that never draw run.
+    # Imported here, since importing matplotlib is slow and most commands never draw.
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -237,7 +238,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axis, title in ((left, "training loss"), (right, "validation")):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
-        if axis.lines:  # beside the curves: a model of several sets has dozens
+        if axis.lines:  # beside the curves, since several datasets have dozens
             axis.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     # Learned task weights can turn a loss negative.
     left.set_ylim(bottom=0 if left.dataLim.y0 >= 0 else None)
@@ -246,13 +247,13 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def _points(records: list[dict[str, Any]], name: str) -> np.ndarray:
-    """f64[2,N]: epochs and values; a window of nothing but skipped steps has none."""
+    """Epochs and values f64[2,N], without records that lack the value (all steps skipped)."""
     points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
     return np.array(points, np.float64).reshape(-1, 2).T
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Centered moving average over about a fiftieth of the run, shorter at the ends."""
+    """Centered moving average f64[N] over a fiftieth of the values, shorter at the ends."""
     if not values.size:
         return values
     width = max(len(values) // 50, 1)
@@ -262,9 +263,9 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _read_log(path: Path, last_epochs: dict[str, float]) -> list[dict[str, Any]]:
-    """The lines of an earlier part of this run, up to an epoch; a cut last line is dropped.
+    """The log lines of an earlier part of this run up to ``last_epochs``; skips incomplete lines.
 
-    By epochs, since a changed global batch changes what a step is.
+    Compared by epoch, since steps change with the global batch size.
     """
     records = []
     if path.is_file():

@@ -1,11 +1,11 @@
 """The batches of the multitask model: several datasets mixed, with P x K identity sampling.
 
-Datasets are mixed evenly in proportion to their weights. K photos of one product form a *run*,
-which lies within one batch, so that each photo has positives there; at least P runs of one dataset,
-if it has that many, share a batch, so that there are negatives of the same kind. The remaining
-batches have no runs.
-All of this concerns global batches: with --accumulate a loss sees one micro-batch, and the border
-between micro-batches may cut a run.
+Datasets are mixed in proportion to their weights. K garments of one product form a *run*, which is
+in one batch, so that each garment has positives there. At least P runs of one dataset, if it has
+that many, are in the same batch, so that there are negatives of the same kind. The other batches
+have no runs, only single garments.
+This holds for global batches: with --accumulate a loss sees one micro-batch, and a run may be split
+between two micro-batches.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.data.records import PhotoRecords
-from engine.training.samplers import count_copies, systematic
+from engine.training.samplers import count_copies, systematic_sample
 
 
 class MixedBatches:
     """The global batches of any epoch, with the interface of ``samplers.GlobalBatches``.
 
     Args:
-        parts: the datasets. Garments are indexed through all of them.
-        weights: of each dataset: mean draws of each of its garments per epoch.
+        parts: the datasets; their garments share one index, as in ``CropDataset``.
+        weights: per dataset, how often each of its garments is drawn per epoch on average.
         batch_size: garments per global batch (all ranks and micro-batches together).
         seed: with the epoch number, decides everything.
         per_identity: K >= 1, garments in a run; identities with fewer garments repeat some.
-            Identities of a single garment form no runs.
-        identities_per_batch: P >= 1, fewest runs in a batch that has any.
+            Identities with a single garment form no runs.
+        identities_per_batch: P >= 1, smallest number of runs in a batch that has any.
         balance: 0..1; within a dataset, a category of n garments is drawn in proportion to
             n ** (1 - balance): 0 leaves frequencies as they are, 1 makes all categories equal.
     """
@@ -63,14 +63,14 @@ class MixedBatches:
     def epoch(self, epoch: int) -> np.ndarray:
         """int64 [batches, batch_size, 2]: garment index and copy number of every draw.
 
-        Places that are left over repeat some of the epoch's draws, as further copies.
+        Remaining places are filled with repeated draws, as further copies.
         """
         rng = np.random.default_rng([self.seed, epoch])
         drawn = [part.draw(rng) for part in self._parts]
         runs = np.concatenate([runs for runs, _ in drawn])
         alone = _interleave(rng, [alone for _, alone in drawn])
-        # Batch b holds the runs ends[b]:ends[b + 1]: spread evenly over the first _with_runs
-        # batches, none in the others.
+        # Batch b has the runs ends[b]:ends[b + 1]; they are spread evenly over the first _with_runs
+        # batches.
         places = np.minimum(np.arange(len(self) + 1), self._with_runs)
         ends = places * len(runs) // max(self._with_runs, 1)
         missing = len(self) * self.batch_size - runs.size - len(alone)
@@ -87,7 +87,7 @@ class MixedBatches:
 
 
 class _Part:
-    """The draws of one set: ``runs`` runs of K garments of one identity, ``alone`` single ones."""
+    """The draws of one dataset per epoch: ``runs`` runs and ``alone`` single garments."""
 
     def __init__(
         self, records: PhotoRecords, start: int, weight: float, per_identity: int, balance: float
@@ -105,7 +105,7 @@ class _Part:
         _, self.identity = np.unique(identity[self.in_runs], return_inverse=True)
         self.counts = np.bincount(self.identity)
         self.runs_each = -(-self.counts // per_identity)
-        # The last run repeats some garments; all its identity's runs are drawn less often for it.
+        # The last run repeats garments; to compensate, all runs of the identity are drawn less.
         wanted = np.bincount(self.identity, factors[self.in_runs]) / per_identity
         self.run_factors = np.repeat(wanted / self.runs_each, self.runs_each)
         self.runs = _at_least_one(self.run_factors)
@@ -117,7 +117,10 @@ class _Part:
         return self.start + runs, self.start + alone
 
     def _all_runs(self, rng: np.random.Generator) -> np.ndarray:
-        """Every identity's garments in random order, cut into runs of K; the last is filled up."""
+        """Each identity's garments in random order, cut into runs: int64 [all runs, K].
+
+        The last run of an identity is filled up with repetitions.
+        """
         shuffled = rng.permutation(len(self.in_runs))
         order = shuffled[np.argsort(self.identity[shuffled], kind="stable")]
         owner = np.repeat(np.arange(len(self.counts)), self.runs_each)
@@ -134,11 +137,11 @@ def _at_least_one(factors: np.ndarray) -> int:
 def _draw(rng: np.random.Generator, factors: np.ndarray, draws: int) -> np.ndarray:
     """Positions drawn in proportion to their factors, in random order."""
     order = rng.permutation(len(factors))
-    return order[systematic(rng, factors[order], draws)]
+    return order[systematic_sample(rng, factors[order], draws)]
 
 
 def _balance_factors(category: np.ndarray, balance: float) -> np.ndarray:
-    """float64 [G], mean 1: n ** -balance of the garment's category, which counts n garments."""
+    """float64 [G] with mean 1, proportional to n ** -balance for categories of n garments."""
     if len(category) == 0:
         return np.ones(0)
     _, place, counts = np.unique(category, return_inverse=True, return_counts=True)
@@ -153,7 +156,7 @@ def _interleave(rng: np.random.Generator, streams: Sequence[np.ndarray]) -> np.n
 
 
 def _shuffle_runs(rng: np.random.Generator, runs: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """One batch: runs and single garments in random order, each run in one piece."""
+    """One batch int64 [B]: runs and single garments in random order, without splitting runs."""
     key = rng.random(len(runs) + len(alone))
     keys = np.concatenate([np.repeat(key[: len(runs)], runs.shape[1]), key[len(runs) :]])
     return np.concatenate([runs.ravel(), alone])[np.argsort(keys, kind="stable")]

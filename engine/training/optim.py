@@ -15,10 +15,10 @@ BASE_BATCH = 16
 
 
 def base_lr(config: TrainingConfig, global_batch: int) -> float:
-    """The peak learning rate: ``--lr`` as given, else the optimizer's base rate, scaled.
+    """The peak learning rate: ``--lr`` if given, else the optimizer's base rate, scaled.
 
-    With the global batch for SGD (Goyal et al. 2017, arXiv 1706.02677), with its root for AdamW,
-    whose steps do not grow with the gradient (Malladi et al. 2022, arXiv 2205.10287).
+    For SGD it is proportional to the global batch size (Goyal et al. 2017, arXiv 1706.02677), for
+    AdamW to its square root (Malladi et al. 2022, arXiv 2205.10287).
     """
     if config.lr is not None:
         return config.lr
@@ -27,11 +27,11 @@ def base_lr(config: TrainingConfig, global_batch: int) -> float:
 
 
 def lr_factor(step: int, config: TrainingConfig, steps_per_epoch: int) -> float:
-    """The multiple of the peak rate that optimizer step ``step`` (from 0) uses.
+    """The learning rate of optimizer step ``step`` (from 0), as a factor of the peak rate.
 
-    A pure function: nothing to save, nothing to get wrong on resume. Linear warm-up from 0.1 %
-    to 1, bounded by a tenth of the training so that short runs also reach the peak, times the
-    schedule's decay (multistep drops, or a half cosine from the end of the warm-up to 0).
+    A pure function, so there is no state to save and restore. A linear warm-up from 0.1 % to 1,
+    at most a tenth of the training so that short runs also reach the peak, is followed by the
+    schedule's decay: multistep drops, or a half cosine down to 0.
     """
     total = config.epochs * steps_per_epoch
     warmup = min(config.warmup_steps, total // 10)
@@ -47,9 +47,8 @@ def lr_factor(step: int, config: TrainingConfig, steps_per_epoch: int) -> float:
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict]:
     """Trainable parameters as at most four optimizer groups: (body, rest) × (decayed, not).
 
-    The body is what comes pretrained; a detector's pyramid on it does not.
-
-    Vectors (norm weights, biases) are not decayed. Each group's ``lr_scale`` multiplies the rate.
+    The body is the pretrained part, without a detector's pyramid. Vectors (norm weights, biases)
+    get no weight decay. ``lr_scale`` of a group multiplies the learning rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -67,7 +66,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict]:
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer of ``--optimizer``; ``set_lr`` gives it its rate before every step."""
+    """The optimizer of ``--optimizer``; call ``set_lr`` before every step."""
     groups = parameter_groups(model, config)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=0.0)
@@ -75,16 +74,16 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of the rate."""
+    """Set every group's learning rate to ``lr`` times its ``lr_scale``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
 
 
 class WeightAverage:
-    """Exponential moving average of a model's weights, itself a model that can be evaluated.
+    """Exponential moving average of a model's weights, as a model that can be evaluated.
 
-    The decay warms up as (1 + updates) / (10 + updates), so that the first evaluations do not
-    judge the random start. Buffers are copied: averaging counters or statistics has no meaning.
+    The decay warms up as (1 + updates) / (10 + updates), so that the initial weights soon lose
+    their influence. Buffers (counters, statistics) are copied, not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

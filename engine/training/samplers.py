@@ -1,8 +1,8 @@
-"""Which photos each rank sees, in which order.
+"""The order in which each rank sees the photos.
 
-Every rank builds the same list of global batches from (seed, epoch) alone and takes its own slice
-of each. So all ranks make the same number of steps, a changed number of processes keeps the order
-(as long as the global batch stays the same), and resuming is a matter of one integer.
+Every rank builds the same list of global batches from (seed, epoch) and takes its slice of each. So
+all ranks make the same number of steps, the order does not depend on the number of processes (as
+long as the global batch size stays the same), and resuming only needs the step number.
 """
 
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ import numpy as np
 
 
 class Draw(NamedTuple):
-    """One training sample to make: of what, and where all its randomness comes from."""
+    """Identifies one training sample; with the seed it determines all its randomness."""
 
     epoch: int
-    index: int  # the photo's, or of the multitask model the garment's, position in its dataset
-    copy: int  # 0, 1, ... where it is drawn several times an epoch
-    batch: int  # number of the global batch: its samples share one training size
+    index: int  # of the photo (detector) or garment (multitask model) in the dataset
+    copy: int  # 0, 1, ... if it is drawn several times per epoch
+    batch: int  # number of the global batch; its samples share one training size
 
 
 def aspect_groups(sizes: np.ndarray, factor: int) -> np.ndarray:
-    """Number the photos' shape groups, so that a batch pads little.
+    """Group photos by aspect ratio, so that batches need little padding.
 
     Args:
         sizes: int [N, 2], width and height in pixels.
-        factor: k >= 1 gives 2k+1 borders evenly spaced in log ratio between 1:2 and 2:1, 0 the one
-            at 1:1; -1 puts all photos in one group.
+        factor: k >= 1 gives 2k+1 borders evenly spaced in log ratio between 1:2 and 2:1; 0 gives
+            one border at 1:1; -1 puts all photos in one group.
 
     Returns:
         int [N], group of each photo.
@@ -42,14 +42,14 @@ def repeat_factors(
 ) -> np.ndarray:
     """How often each photo should be drawn per epoch so that rare categories are seen enough.
 
-    A category that appears in a share f of the photos asks for sqrt(threshold / f) draws; a photo
-    follows its most demanding category and is drawn at least once (LVIS, Gupta et al. 2019, §B).
+    A category in a share f of the photos requires sqrt(threshold / f) draws; a photo gets the
+    largest factor of its categories, at least 1 (LVIS, Gupta et al. 2019, §B).
 
     Args:
         garment_photo: int [G], photo index of each garment.
         garment_category: int [G], category of each garment.
         num_photos: N.
-        threshold: t; 0 gives 1 for every photo.
+        threshold: share of the photos below which a category is rare; 0 gives 1 for every photo.
 
     Returns:
         float64 [N], at least 1.
@@ -68,7 +68,7 @@ class GlobalBatches:
     """The global batches of any epoch: an array of (photo, copy) pairs per batch.
 
     Args:
-        groups: int [N], batches hold photos of one group as far as possible (``aspect_groups``).
+        groups: int [N]; as far as possible, a batch has photos of one group (``aspect_groups``).
         factors: float [N], mean draws per photo and epoch (``repeat_factors``).
         batch_size: photos per global batch (all ranks and micro-batches together).
         seed: with the epoch number, decides everything.
@@ -106,12 +106,12 @@ class GlobalBatches:
         return np.stack([batches, count_copies(batches)], axis=-1)
 
     def _draw_photos(self, rng: np.random.Generator) -> np.ndarray:
-        photos = systematic(rng, self.factors, self.draws)
+        photos = systematic_sample(rng, self.factors, self.draws)
         missing = len(self) * self.batch_size - len(photos)
         return np.concatenate([photos, np.resize(rng.permutation(photos), missing)])
 
     def _split_by_group(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cut each group's run into whole batches; what is left over is mixed across groups."""
+        """Cut each group into complete batches; the remaining photos are mixed across groups."""
         cuts = np.flatnonzero(np.diff(self.groups[photos])) + 1
         full, mixed = [], []
         for run in np.split(photos, cuts):
@@ -121,10 +121,11 @@ class GlobalBatches:
         return np.concatenate(full), np.concatenate(mixed)
 
 
-def systematic(rng: np.random.Generator, factors: np.ndarray, draws: int) -> np.ndarray:
-    """Draw in proportion to ``factors``, each element the floor or ceil of its share of draws.
+def systematic_sample(rng: np.random.Generator, factors: np.ndarray, draws: int) -> np.ndarray:
+    """Draw indices in proportion to ``factors`` by systematic sampling: int64 [draws], ascending.
 
-    Element i owns an interval of length factor_i on a line; ticks fall at u + k.
+    Element i occupies an interval of length ``factors[i]`` on a line and is drawn once for each of
+    the evenly spaced ticks in it, that is the floor or ceil of its expected number of times.
     """
     if draws == 0 or len(factors) == 0:
         return np.zeros(0, np.int64)
@@ -134,7 +135,7 @@ def systematic(rng: np.random.Generator, factors: np.ndarray, draws: int) -> np.
 
 
 def count_copies(batches: np.ndarray) -> np.ndarray:
-    """For each entry, how many times the same photo occurred before it."""
+    """For each entry, how often the same index occurs before it: same shape, int64."""
     flat = batches.ravel()
     order = np.argsort(flat, kind="stable")
     ranked = flat[order]

@@ -70,23 +70,23 @@ class TrainingState:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The weights that are judged and shipped: the average where there is one."""
+        """The model that is evaluated and published: the weight average if there is one."""
         return self.average.model if self.average else self.model
 
     @torch.no_grad()
     def snapshot_batch_norms(self) -> None:
-        """Remember the running statistics before a step, for ``restore_batch_norms``."""
+        """Copy the running statistics before a step, for ``restore_batch_norms``."""
         if self.statistics:
             torch._foreach_copy_(self.snapshot, self.statistics)
 
     @torch.no_grad()
     def restore_batch_norms(self) -> None:
-        """Undo the changes since ``snapshot_batch_norms``: a NaN would otherwise stay for good."""
+        """Undo changes since ``snapshot_batch_norms``; a NaN would never leave the statistics."""
         if self.statistics:
             torch._foreach_copy_(self.statistics, self.snapshot)
 
     def sync_batch_norms(self) -> None:
-        """Average running batch-norm statistics over ranks. All ranks call it."""
+        """Average the running batch-norm statistics over ranks. All ranks call it."""
         average_batch_norms(self.model)
         if self.average:
             average_batch_norms(self.average.model)
@@ -109,8 +109,7 @@ class TrainingState:
         }
 
     def use_best_metric(self, metric: str) -> None:
-        """Make ``best`` hold the value of ``metric``; the run before a resume may have selected by
-        another metric."""
+        """Make ``best`` hold the value of ``metric``; before a resume it may have been another."""
         if not self.best:
             return
         value = self.best["value"]
@@ -141,14 +140,14 @@ class TrainingState:
             )
         if checkpoint.get("labels") != labels.get("labels"):
             raise InputError(
-                f"{path}: was trained on other sets or labels; repeat the --dataset flags it was "
-                "started with or choose another --output-dir"
+                f"{path}: was trained on other datasets or labels; repeat the --dataset flags it "
+                "was started with or choose another --output-dir"
             )
         optimizer = checkpoint["config"]["optimizer"]
         if optimizer != self.config.optimizer:
             raise InputError(
                 f"{path}: was trained with --optimizer {optimizer}, whose state "
-                f"{self.config.optimizer} cannot use; give that or choose another --output-dir"
+                f"{self.config.optimizer} cannot use; use that or choose another --output-dir"
             )
         try:
             self.model.load_state_dict(checkpoint["model"])
@@ -157,8 +156,8 @@ class TrainingState:
                 self.average.model.load_state_dict(checkpoint["ema"] or checkpoint["model"])
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"{path}: holds another network than these settings build; repeat "
-                "the flags it was started with or choose another --output-dir"
+                f"{path}: does not fit the network of these settings; repeat the "
+                "flags it was started with or choose another --output-dir"
             ) from error
         if checkpoint["scaler"]:  # empty if the run was not fp16 before: keep the initial scale
             self.scaler.load_state_dict(checkpoint["scaler"])
@@ -178,7 +177,7 @@ class TrainingState:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings side by side."""
+    """Settings without nesting."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value) if isinstance(value, dict) else {name: value}
@@ -186,7 +185,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restore the optimizer's moments; lr, weight decay and momentum stay this run's."""
+    """Restore the optimizer's moments, but keep this run's lr, weight decay and momentum."""
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
@@ -218,8 +217,8 @@ def find_resume(resume: str, folder: Path) -> Path | None:
 def average_batch_norms(model: nn.Module) -> None:
     """Give all ranks the mean of a model's running batch-norm statistics. All ranks call it.
 
-    Each rank's statistics drift on its own share of the data; without this, ranks would judge
-    slightly different models and a checkpoint would hold rank 0's view only.
+    Each rank computes statistics from its own share of the data; without averaging, ranks would
+    evaluate slightly different models and a checkpoint would hold only those of rank 0.
     """
     if distributed.world_size() == 1:
         return

@@ -46,10 +46,10 @@ def test_garment_table_of_items() -> None:
     assert table.photo.tolist() == [0, 1, 1]
     assert table.identity.tolist() == [0, -1, 0]
     assert table.source.tolist() == [2, 0, 1]
-    assert table.judged == {"category": "shape", "color": "color"}
+    assert table.aspect_of_group == {"category": "shape", "color": "color"}
     assert table.values["color"] == ("blue", "red")
     assert table.labels["color"].tolist() == [1, 0, -1]
-    assert stored().table(["name"]).judged == {"name": ""}
+    assert stored().table(["name"]).aspect_of_group == {"name": ""}
     with pytest.raises(InputError, match=r"--labels size.*category, color, name"):
         stored().table(["size"])
 

@@ -184,7 +184,7 @@ def test_missing_photos_and_invalid_locations_are_reported_before_loading_models
     (tmp_path / "junk.pt").write_bytes(b"junk")
     junk = ("--detector-weights", tmp_path / "junk.pt", "--database")
     assert "junk.pt" in fails(capsys, photos, *junk, db)
-    assert "no pattern that matches any" in fails(capsys, f"{photos}/*.tif", *junk, db)
+    assert "as a pattern it matches none" in fails(capsys, f"{photos}/*.tif", *junk, db)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     assert "holds x but no database" in fails(capsys, photos, *junk, tmp_path / "full")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.cost.flops import LayerCost, count
+from engine.cost.flops import LayerCost, layer_costs
 from engine.cost.network_graph import trace
 from engine.cost.receptive_field import field_of
 from tests.datasets import write_photo
@@ -72,7 +72,7 @@ def test_dropping_and_dilating_change_cost_and_fields() -> None:
     for change in (["--drop-last", "0"], ["--drop-last", "2"], ["--dilate", "1"]):
         size = ["--size", "64", "64"]
         network = build(model_report.parse_arguments(["resnet18", *size, *change]))
-        costs.append(count(network.model, *network.inputs))
+        costs.append(layer_costs(network.model, *network.inputs))
         graph = trace(network.body, network.inputs[0])
         seen.append(field_of(graph, list(graph.maps())[-1]))
     body, dropped, dilated = (sum(row.parameters for row in rows) for rows in costs)
@@ -124,7 +124,7 @@ def test_bad_input_is_one_sentence(arguments: tuple, message: str, capsys) -> No
 
 
 def test_missing_photos_are_reported_before_measuring(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(model_report, "count", lambda *_: pytest.fail("counts first"))
+    monkeypatch.setattr(model_report, "layer_costs", lambda *_: pytest.fail("counts first"))
     run("resnet18", "--photos", tmp_path / "gone.jpg", "--output-dir", tmp_path / "out", code=2)
     assert "gone.jpg: no such file" in capsys.readouterr().err
 

@@ -28,7 +28,7 @@ from dataset_helpers import DatasetSpec, load_spec, parse_spec
 from engine.backbones import BACKBONES
 from engine.command_line import positive
 from engine.config import require
-from engine.cost.flops import count
+from engine.cost.flops import layer_costs
 from engine.data.labels import encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
@@ -197,7 +197,7 @@ def _accuracy(
 def _cost(network: PooledFeatures, arguments: argparse.Namespace) -> dict[str, Any]:
     shape = (arguments.batch_size, 3, arguments.size, arguments.size)
     crops = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
-    layers = count(network.body, crops[:1])
+    layers = layer_costs(network.body, crops[:1])
     measured = measure(network.body, (crops,), arguments.runs)
     return {
         "parameters": sum(layer.parameters for layer in layers),

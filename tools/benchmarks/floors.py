@@ -34,7 +34,7 @@ from engine.description.describe import DescribeSettings, describe
 from engine.description.multitask_task import evaluation_parts
 from engine.files import make_folder
 from engine.judging.aspect_metrics import ViewRoles
-from engine.judging.multitask_metrics import Descriptions, judge_part
+from engine.judging.multitask_metrics import Descriptions, evaluate_part
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CUT, DescriptorEmbedder
@@ -108,7 +108,7 @@ def _measure(
         for floor, descriptions in found.items():
             kept = _choose(descriptions, chosen)
             name = f"{spec.title}{title}, {floor}"
-            floors[name] = judge_part(part, kept, space, views=views, details=True)
+            floors[name] = evaluate_part(part, kept, space, views=views, details=True)
     return floors
 
 

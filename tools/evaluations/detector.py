@@ -45,7 +45,7 @@ from engine.detection.predict import PredictSettings, gather_predictions, predic
 from engine.files import JsonList, replacing
 from engine.judging.attribute_ap import evaluate_with_attributes
 from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import judge
+from engine.judging.coco_metrics import evaluate_all
 from engine.judging.metric_tables import (
     print_metrics,
     print_operating_points,
@@ -160,7 +160,7 @@ def _judge(
 ) -> dict[str, Any]:
     """Compute and print all metrics."""
     truth, console = GroundTruth(records), Console()
-    metrics = judge(truth, predictions, class_agnostic=class_agnostic, subsets=True)
+    metrics = evaluate_all(truth, predictions, class_agnostic=class_agnostic, subsets=True)
     print_metrics(metrics, console)
     points = operating_points(
         truth,

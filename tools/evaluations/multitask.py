@@ -49,8 +49,8 @@ from engine.judging.confusion import draw_confusion, write_confusion
 from engine.judging.multitask_metrics import (
     Descriptions,
     EvaluationPart,
-    answers_in_own_words,
-    judge_part,
+    evaluate_part,
+    scores_in_dataset_values,
 )
 from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation
@@ -74,7 +74,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     metrics = {}
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
-        metrics[part.name] = judge_part(part, found, model.labels, views=views, details=True)
+        metrics[part.name] = evaluate_part(part, found, model.labels, views=views, details=True)
         if arguments.output_dir and found is not None:
             _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
             if found.aspects:
@@ -131,7 +131,7 @@ def _write_groups(
     metrics: dict[str, Any],
 ) -> None:
     for group in part.labels.groups:
-        answer = answers_in_own_words(part, found, labels, group)
+        answer = scores_in_dataset_values(part, found, labels, group)
         if answer is None:
             continue
         ending = _as_file_name(f"{part.name}_{group.name}")

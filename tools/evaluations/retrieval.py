@@ -113,7 +113,7 @@ def _neighbors(
     metrics: dict[str, Any] = {"items": len(found.items)} | rows
     console = Console(quiet=not distributed.is_main())
     console.print(counted(len(found.items), "item"), style="bold")
-    if found.labels_are_predictions and table.judged:
+    if found.labels_are_predictions and table.aspect_of_group:
         metrics["labels_are_answers"] = True
         console.print(LABELS_ARE_PREDICTIONS)
     if (table.identity < 0).all():

@@ -1,1 +1,1 @@
-"""One module per annotation format, and what they share: checks, parallel work, the cache."""
+"""One module per annotation format, and shared ones: checks, parallel work, the cache."""

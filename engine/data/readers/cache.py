@@ -1,14 +1,14 @@
-"""The packed cache: a dataset is parsed once, then mapped from disk in no time.
+"""The dataset cache: a dataset is parsed once and then memory-mapped.
 
     $XDG_CACHE_HOME/weft/datasets/             (or ~/.cache/weft/datasets)
-        coco-train-0f3c…/                      one folder a dataset, split and place
+        coco-train-0f3c…/                      one folder per dataset, split and path
             records.json                       names, ids, problems, fingerprints of the sources
-            image_ids.npy, garment_box.npy …   one file a column of engine.data.packing
-        coco-train-0f3c….lock                  held while opening (shared) or building (alone)
+            image_ids.npy, garment_box.npy …   one file per column of engine.data.packing
+        coco-train-0f3c….lock                  held while opening (shared) or building (exclusive)
 
-A dataset is current when every source still has its fingerprint. A changed one is parsed again
-into a temporary folder that then takes the old one's place. Where the cache cannot be written,
-everything works without it, only slower.
+An entry is current if the fingerprints of all its sources are unchanged. Otherwise the dataset is
+parsed again into a temporary folder, which then replaces the old one. If the cache cannot be
+written, everything still works, only slower.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from engine.data.packing import COLUMNS
 from engine.data.readers.problems import Problem
 from engine.data.records import AttributeGroup, PhotoRecords
 
-# Part of every dataset's key: raise it when readers keep more, or judge otherwise, than before.
+# Part of every key: increase it when the readers' results change.
 READERS_VERSION = 12
 
 logger = logging.getLogger("weft")
@@ -39,35 +39,35 @@ logger = logging.getLogger("weft")
 def load_or_build(
     key: dict[str, str], build: Callable[[], tuple[PhotoRecords, dict[str, str]]]
 ) -> PhotoRecords:
-    """The cached records of ``key``, parsed by ``build`` if they are not there or not current.
+    """The cached records of ``key``; if there are none, or outdated ones, those of ``build``.
 
-    Processes that start together wait for the one that builds, then map its result.
+    If several processes start together, one builds and the others map its result.
 
     Args:
-        key: what tells this dataset from the next: name, split, places.
-        build: parses; returns the records and the fingerprint of every source, by its path.
+        key: identifies the dataset: name, split, paths.
+        build: parses the dataset; returns the records and path -> fingerprint of every source.
     """
     entry = _entry(key)
     with _locked(entry, fcntl.LOCK_SH):
         records = _open(entry)
     if records is not None:
         return records
-    with _locked(entry, fcntl.LOCK_EX) as alone:
+    with _locked(entry, fcntl.LOCK_EX) as locked:
         records = _open(entry)
         if records is not None:
             return records
-        if alone:
-            _sweep(entry)
+        if locked:
+            _remove_leftovers(entry)
         records, sources = build()
         return records if _save(entry, records, sources) is None else _open(entry) or records
 
 
 def fingerprint(source: Path) -> str:
-    """Identify the state of a file or of everything in a folder.
+    """A digest of the state of a file or of a folder with everything below it.
 
-    Checked are the size and modification time of every file and the names of all of them, so a
-    changed, added, removed or renamed file shows. Contents are not read: a change that keeps a
-    file's size and modification time to the nanosecond goes unnoticed. Hidden folders don't count.
+    It covers the name, size and modification time of every file, so it changes when a file is
+    changed, added, removed or renamed. Contents are not read: a change that keeps a file's size and
+    modification time (in nanoseconds) goes unnoticed. Hidden folders are ignored.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
@@ -91,7 +91,7 @@ def _digest_folder(folder: Path | str, digest: "hashlib.blake2b") -> None:
                 continue
             try:
                 status = entry.stat()
-            except OSError:  # a link to nothing
+            except OSError:  # a broken link
                 status = entry.stat(follow_symlinks=False)
             rows.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n")
     rows.sort()
@@ -104,7 +104,7 @@ def _digest_folder(folder: Path | str, digest: "hashlib.blake2b") -> None:
 def _entry(key: dict[str, str]) -> Path:
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a container's user without a name: no place for a cache
+    except RuntimeError:  # a container's user without a home: no cache
         home = os.devnull
     text = json.dumps(key | {"version": READERS_VERSION}, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
@@ -114,9 +114,9 @@ def _entry(key: dict[str, str]) -> Path:
 
 @contextmanager
 def _locked(entry: Path, kind: int) -> Iterator[bool]:
-    """Hold the dataset's lock; False where there is no place for one or no locks.
+    """Hold the dataset's lock; yields False if that is impossible on this file system.
 
-    The kernel lets go of a lock whose process dies.
+    The kernel releases the lock when the process dies.
     """
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _locked(entry: Path, kind: int) -> Iterator[bool]:
 
 
 def _open(entry: Path) -> PhotoRecords | None:
-    """Map a cached dataset; None if it is not there, not whole or not current."""
+    """Map a cached dataset; None if it is missing, damaged or outdated."""
     try:
         about = json.loads((entry / "records.json").read_bytes())
         sources = about.pop("sources")
@@ -153,15 +153,15 @@ def _open(entry: Path) -> PhotoRecords | None:
 
 
 def _map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    """A column mapped from its file; as a plain array, which slices faster than a memmap."""
+    """Map a column from its file, as a plain array, which slices faster than a memmap."""
     column = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     if column.dtype != dtype or column.shape[1:] != shape:
-        raise ValueError("a column of another layout")
+        raise ValueError("wrong dtype or shape")
     return column
 
 
 def _save(entry: Path, records: PhotoRecords, sources: dict[str, str]) -> Path | None:
-    """Write the entry beside its place, then move it there; None where that is impossible."""
+    """Write the entry to a temporary folder, then move it into place; None if that fails."""
     temporary = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f"{entry.name}.tmp-", dir=entry.parent))
@@ -186,14 +186,14 @@ def _save(entry: Path, records: PhotoRecords, sources: dict[str, str]) -> Path |
         temporary.rename(entry)
         shutil.rmtree(entry / "old", ignore_errors=True)
     except OSError as error:
-        logger.info("the parsed dataset is not kept in %s: %s", entry.parent, error.strerror)
+        logger.info("cannot cache the parsed dataset in %s: %s", entry.parent, error.strerror)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         return None
     return entry
 
 
-def _sweep(entry: Path) -> None:
-    """Remove what killed builds left behind (nobody else builds while we hold the lock)."""
+def _remove_leftovers(entry: Path) -> None:
+    """Remove the temporary folders of killed builds; call it while holding the exclusive lock."""
     for leftover in entry.parent.glob(f"{entry.name}.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,5 +1,7 @@
-"""Raw annotation values in, ours out: every ``clean_*`` function returns a value in the form of
-engine.data.records or raises BadRecord; the reader then counts it and leaves photo or garment out.
+"""Checks of raw annotation values, shared by the readers.
+
+Every ``clean_*`` function returns a value in the form of ``engine.data.records`` or raises
+BadRecord; the reader then counts the problem and leaves out the photo or garment.
 """
 
 import json
@@ -19,32 +21,39 @@ from engine.pixels.masks import to_rle
 
 GRADES = ("scale", "occlusion", "zoom_in", "viewpoint")  # DeepFashion2's four, each 1..3
 OTHER_SPLIT_NAMES = {"val": ("validation", "valid"), "validation": ("val", "valid")}
-BOX_TOLERANCE = 2.0  # pixels by which annotators' boxes may leave the photo without being clipped
+BOX_TOLERANCE = 2.0  # pixels by which a box may leave the photo without being clipped
 
 
 def choose_folder(names: Sequence[str], folders: Sequence[Path], listing: Path) -> Path:
-    """The first folder that holds any of the photos that ``listing`` names."""
+    """The first folder that holds any of the photos named in ``listing``.
+
+    Raises:
+        InputError: none of them does.
+    """
     names = [name for name in names if "\0" not in name]
     for folder in folders:
-        below = (_portable(folder, name) for name in names)
+        below = (_relative_name(folder, name) for name in names)
         if not names or any(is_file(folder / name) for name in below if name[:1] != "/"):
             return folder
     looked, example = ", ".join(map(str, folders)), shorten("".join(names[:1]), 120)
     raise InputError(
-        f"{listing}: its photos are not in {looked}: the first is called {example}; name the "
-        "image folder"
+        f"{listing}: its photos, such as {example}, are not in {looked}; name the image folder"
     )
 
 
-def _portable(folder: Path, name: str) -> str:
-    """A listed name as it goes on from the folder: tools write some absolute, or for Windows."""
+def _relative_name(folder: Path, name: str) -> str:
+    """A listed name relative to the folder; some tools write absolute or Windows paths."""
     if "\\" in name and not is_file(folder / name):
         name = name.replace("\\", "/")
     return name.removeprefix(f"{folder}/")
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file, or say where it breaks."""
+    """Parse a JSON file.
+
+    Raises:
+        InputError: it cannot be read or parsed; says at which place.
+    """
     try:
         return json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -54,7 +63,7 @@ def load_json(path: Path) -> Any:
             "the file is cut off or damaged, copy it again"
         ) from None
     except RecursionError:
-        raise InputError(f"{path}: is nested too deep to be read; is it the right file?") from None
+        raise InputError(f"{path}: is nested too deeply; is it the right file?") from None
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path}: is not readable JSON ({error}); save it as UTF-8") from None
     except OSError as error:
@@ -72,9 +81,9 @@ def clean_number(value: Any) -> float:
 
 
 def clean_numbers(values: Any, kind: str, group: int) -> np.ndarray:
-    """A flat list of numbers as float64 [len / group, group], none of them absurd.
+    """A flat list of numbers as float64 [len / group, group], all below a million.
 
-    Beyond a million pixels, rasterizers overflow their integers.
+    Rasterizers overflow on larger coordinates.
     """
     try:
         array = np.array(values)
@@ -96,14 +105,14 @@ def clean_integer(value: Any, what: str, kind: str = "malformed annotation") -> 
 
 
 def clean_grade(value: Any) -> int:
-    """DeepFashion2's 1..3 grades; anything else is 0, unknown."""
+    """One of DeepFashion2's grades, 1..3; anything else becomes 0, unknown."""
     return value if value in (1, 2, 3) and not isinstance(value, bool) else 0
 
 
 def clean_box(
     corners: list[float], width: int, height: int, problems: Problems, where: str
 ) -> np.ndarray:
-    """float64 [4] xyxy as annotated; clipped (and counted) if it leaves the photo noticeably."""
+    """float64 [4] xyxy; clipped (and counted) if it leaves the photo by more than BOX_TOLERANCE."""
     box = np.array(corners, np.float64)
     shown = f"box {shorten(box.tolist(), 80)}"
     if not np.isfinite(box).all():
@@ -124,13 +133,13 @@ def clean_box(
 def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.ndarray] | None:
     """Polygons (flat x, y lists) as float64 [K, 2] each, None if there are none.
 
-    Ones too short to have an area are left out and counted.
+    Polygons of fewer than 3 points are left out and counted.
     """
     if not polygons:
         return None
     if not isinstance(polygons, list):
         raise BadRecord("malformed mask", f"segmentation {shorten(polygons)}")
-    if not isinstance(polygons[0], list):  # VIA writes an only polygon without the list around it
+    if not isinstance(polygons[0], list):  # VIA writes a single polygon without the outer list
         polygons = [polygons]
     cleaned = []
     for polygon in polygons:
@@ -145,7 +154,7 @@ def clean_polygons(polygons: Any, problems: Problems, where: str) -> list[np.nda
 
 
 def clean_rle(rle: dict, width: int, height: int) -> dict:
-    """Compressed RLE, checked to fill the photo, out of compressed or uncompressed RLE."""
+    """Compressed RLE from compressed or uncompressed RLE, which must have the photo's size."""
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         detail = f"mask size {shorten(size)} on a {width}×{height} photo"
@@ -166,7 +175,7 @@ def clean_rle(rle: dict, width: int, height: int) -> dict:
 
 
 def clean_landmarks(values: Any) -> np.ndarray:
-    """float32 [K, 3] out of a flat x, y, v list."""
+    """float32 [K, 3] from a flat list of x, y, visibility."""
     landmarks = clean_numbers(values, "malformed landmarks", 3)
     visibility = landmarks[:, 2]
     if not ((visibility == 0) | (visibility == 1) | (visibility == 2)).all():
@@ -175,14 +184,14 @@ def clean_landmarks(values: Any) -> np.ndarray:
 
 
 def identity_of(pair_id: int, style: int) -> int:
-    """One number for DeepFashion2's (pair_id, style); style 0 and no pair mean no identity."""
+    """DeepFashion2's (pair_id, style) as one number; -1 for style 0 or a missing pair_id."""
     return (pair_id << 16) + style if 0 <= pair_id < 1 << 40 and 0 < style < 1 << 16 else -1
 
 
 def drop_maskless(records: PhotoRecords, problems: Problems) -> PhotoRecords:
-    """Leave out the few garments without a mask in a set where most have one.
+    """If at least half of the garments have a mask, leave out those without.
 
-    A set where most have none stays as it is: it trains boxes only.
+    Otherwise the dataset stays as it is and trains boxes only.
     """
     masked = records.garment_has_mask
     if masked.all() or 2 * masked.sum() < len(masked):
@@ -194,7 +203,7 @@ def drop_maskless(records: PhotoRecords, problems: Problems) -> PhotoRecords:
 
 
 class PhotoFolder:
-    """Turns a dataset's file names into paths, none of which leaves the folder."""
+    """Turns a dataset's file names into paths and makes sure that they stay inside the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -202,10 +211,15 @@ class PhotoFolder:
         self._checked: set[Path] = {root}
 
     def path(self, file_name: Any) -> Path:
-        """The file's path; refuses absolute names, ``..`` and links that lead out."""
+        """The file's path.
+
+        Raises:
+            BadRecord: the name is not usable text, is absolute, contains ``..`` or leads through a
+                link out of the folder.
+        """
         if not isinstance(file_name, str) or not _is_utf8(file_name) or "\0" in file_name:
             raise BadRecord("malformed photo entry", f"file name {shorten(file_name)}")
-        name = PurePosixPath(_portable(self.root, file_name))
+        name = PurePosixPath(_relative_name(self.root, file_name))
         if not name.parts:
             raise BadRecord("malformed photo entry", "no file name")
         path = self.root / name
@@ -220,15 +234,15 @@ class PhotoFolder:
                 self._checked.add(path.parent)
             if path.is_symlink():
                 path.resolve().relative_to(self._real_root)
-        except (ValueError, RuntimeError):  # outside, or links in a circle
+        except (ValueError, RuntimeError):  # outside, or a loop of links
             return False
-        except OSError:  # a name too long, a folder without access: reading it will say so
+        except OSError:  # name too long or no access: reading the file will report it
             return True
         return True
 
 
 def _is_utf8(text: str) -> bool:
-    """JSON can hold half characters, which no file name can."""
+    """Whether text can be encoded; JSON may contain lone surrogates, which file names cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

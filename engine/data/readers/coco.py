@@ -1,8 +1,8 @@
 """COCO instance annotations: one JSON file, polygons or RLE masks or boxes only.
 
-Beside the standard keys, these are kept where an annotation has them: ``keypoints``, and
+Besides the standard keys, these are read if present: ``keypoints``, and
 DeepFashion2's ``pair_id``, ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (and a
-photo's ``source``), so that a converted DeepFashion2 loses nothing; and attributes and identities
+photo's ``source``), so that converting DeepFashion2 loses nothing; and attributes and identities
 (``engine.data.readers.coco_labels``).
 """
 
@@ -29,12 +29,16 @@ from engine.pixels.photo_files import Header, PhotoError
 
 
 def find_annotations(root: Path, split: str, annotations: str | Path | None) -> Path:
-    """The annotation file: the one given (also relative to the root), else by the split's name."""
+    """Path of the annotation file: ``annotations`` (also relative to the root) or a usual name.
+
+    Raises:
+        InputError: there is no such file.
+    """
     if annotations is not None:
         candidates = [Path(annotations), root / annotations]
     else:
         candidates = [root / f"{split}.json", root / "annotations" / f"{split}.json"]
-        for start in ("instances", "instances_attributes"):  # the other one is Fashionpedia's
+        for start in ("instances", "instances_attributes"):  # the second is Fashionpedia's
             candidates += sorted((root / "annotations").glob(f"{start}_{split}*.json"))
         # Roboflow's export has the file among the photos, and calls validation "valid".
         names = (split, *checks.OTHER_SPLIT_NAMES.get(split, ()))
@@ -47,11 +51,11 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None) -> 
 
 
 def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str, str]]:
-    """Read one annotation file; what cannot be used is left out and counted.
+    """Read one annotation file; unusable records are left out and counted.
 
     Args:
         annotations: the JSON file.
-        folders: where the photos may be; the first that holds any of them is it.
+        folders: where the photos may be; the first that holds any of them is used.
 
     Returns:
         The records and the fingerprints of the file and folder they came from.
@@ -85,11 +89,15 @@ def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """Parse the JSON and check the outermost structure."""
+    """Parse the JSON and check its top level.
+
+    Raises:
+        InputError: it is not JSON or lacks one of COCO's lists.
+    """
     document = checks.load_json(path)
     if not isinstance(document, dict):
         kind = type(document).__name__
-        raise InputError(f"{path}: holds a {kind} where COCO has an object; is it a result file?")
+        raise InputError(f"{path}: holds a {kind} instead of a COCO object; is it a result file?")
     for key in ("images", "annotations", "categories"):
         if not isinstance(document.get(key), list):
             raise InputError(f"{path}: has no list {key!r}, so it is not a COCO annotation file")
@@ -104,7 +112,9 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
             names.append(entry["name"])
         except (BadRecord, KeyError, TypeError):
             shown = shorten(entry)
-            raise InputError(f"{path}: category {shown} needs a whole 'id' and a 'name'") from None
+            raise InputError(
+                f"{path}: category {shown} needs a whole number 'id' and a 'name'"
+            ) from None
         if not isinstance(names[-1], str):
             raise InputError(f"{path}: category name {shorten(names[-1])} is not text")
     if not names:
@@ -112,7 +122,7 @@ def _categories(entries: list, path: Path) -> tuple[list[str], list[int]]:
     if len(set(ids)) < len(ids):
         repeated = min(value for value in ids if ids.count(value) > 1)
         raise InputError(f"{path}: category id {repeated} is listed twice")
-    # Some exports give a class and its group one name; results need to tell them apart.
+    # Some exports give a class and its supercategory the same name; results need different ones.
     names = [
         name if name not in names[:i] else f"{name} ({ids[i]})" for i, name in enumerate(names)
     ]
@@ -125,7 +135,7 @@ def _file_names(images: list) -> list[str]:
 
 
 class _Entry:
-    """A usable photo of the JSON, before its annotations."""
+    """A photo entry of the JSON that has been checked."""
 
     __slots__ = ("height", "image_id", "path", "source", "width")
 
@@ -143,7 +153,7 @@ class _Entry:
         self.source = source if source in SOURCES else ""
 
     def check_size(self, found: Header | PhotoError) -> None:
-        """Compare with the photo's header; take the size from it where the JSON has none."""
+        """Check the size against the photo's header, or take it from there if the JSON has none."""
         if isinstance(found, PhotoError):
             raise BadRecord(f"{found.kind} photo", str(found))
         real = found.upright_size
@@ -152,7 +162,7 @@ class _Entry:
             detail = f"{self.path.name} is {real[0]}×{real[1]}, annotated as"
             detail += f" {annotated[0]}×{annotated[1]}"
             if found.orientation >= 5 and annotated == real[::-1]:
-                detail += " (before it is turned by EXIF; annotate it upright)"
+                detail += " (before EXIF rotation; annotate it upright)"
             raise BadRecord("photo size differs from its annotation", detail)
         self.width, self.height = real
 
@@ -160,7 +170,7 @@ class _Entry:
 def _photo_entries(
     images: list, folder: PhotoFolder, problems: Problems
 ) -> dict[int, "_Entry | None"]:
-    """image id -> entry; None where the photo is listed but cannot be used."""
+    """image id -> entry; None if the photo is listed but cannot be used."""
     entries: dict[int, _Entry | None] = {}
     for number, image in enumerate(images):
         try:
@@ -184,7 +194,7 @@ def _photo_entries(
 
 
 class _Annotations:
-    """Turns raw annotations into garments and hands them out photo by photo."""
+    """Turns raw annotations into garments, photo by photo."""
 
     def __init__(
         self,
@@ -197,16 +207,16 @@ class _Annotations:
         self.entries, self.labels = entries, labels
         self.category_of = {category_id: index for index, category_id in enumerate(ids)}
         self.problems = problems
-        self.seen: dict[int, tuple] = {}  # annotation id -> what has it
+        self.seen: dict[int, tuple] = {}  # annotation id -> image id, category id and box
         ids = [a.get("id") for a in annotations if isinstance(a, dict)]
         # Far enough below 2^63 to go on from; nobody counts up to the ids above.
         ids = [int(i) for i in ids if isinstance(i, (int, float)) and abs(i) < 2**62]
         self.fresh = itertools.count(1 + max(ids, default=0))
         self.by_photo: dict[int, list[tuple[int, dict]]] = {}
         for number, annotation in enumerate(annotations):
-            with_photo = self._photo_of(annotation, number)
-            if with_photo is not None:
-                self.by_photo.setdefault(with_photo, []).append((number, annotation))
+            image_id = self._photo_of(annotation, number)
+            if image_id is not None:
+                self.by_photo.setdefault(image_id, []).append((number, annotation))
 
     def photos(self) -> Iterator[Photo]:
         """Photos in the order of the file, each with its usable garments."""
@@ -225,7 +235,7 @@ class _Annotations:
             )
 
     def _photo_of(self, annotation: Any, number: int) -> int | None:
-        """The annotation's photo, None if it has none that can be used."""
+        """The image id of the annotation, None if it has no usable photo."""
         try:
             if not isinstance(annotation, dict):
                 raise BadRecord("malformed annotation", "not an object")
@@ -247,7 +257,7 @@ class _Annotations:
         about = entry.image_id, category_id, *box
         if self.seen.get(annotation_id) == about:
             raise BadRecord("duplicate annotation", f"id {annotation_id}")
-        if annotation_id in self.seen:  # some tools number the garments of each photo anew
+        if annotation_id in self.seen:  # some tools start numbering at every photo
             self.problems.add("duplicate annotation id", f"{where}: id {annotation_id}")
             annotation_id = next(self.fresh)
         self.seen[annotation_id] = about
@@ -275,7 +285,7 @@ class _Annotations:
     def _box(
         self, bbox: Any, segmentation: list | dict | None, entry: _Entry, where: str
     ) -> np.ndarray:
-        """The garment's box, or its mask's."""
+        """The annotated box, or that of the mask: float64 [4] xyxy."""
         if bbox is None and segmentation is not None:
             bbox = coco_mask.toBbox(to_rle(segmentation, entry.height, entry.width)).tolist()
         if not isinstance(bbox, list) or len(bbox) != 4:
@@ -304,5 +314,5 @@ class _Annotations:
     def _integer_or(self, annotation: dict, key: str, default: int) -> int:
         try:
             return checks.clean_integer(annotation.get(key, default), key)
-        except BadRecord:  # other sets call something else by DeepFashion2's words
+        except BadRecord:  # other datasets use these keys for something else
             return default

@@ -1,15 +1,17 @@
-"""What annotations of a COCO file say beyond COCO: attributes and identities.
+"""Attributes and identities in COCO files, which COCO itself does not define.
 
-    "attribute_ids": [3, 115]                          Fashionpedia's: numbers of the document's
-                                                       list "attributes", grouped by supercategory,
-                                                       capitals aside
-    "attributes": {"color": "red", "parts": ["frill"]}   by name: CVAT's, tools/convert_dataset.py's
-    "identity": "D-17"                                 a product's name, convert_dataset.py's
+    "attribute_ids": [3, 115]                            Fashionpedia: ids of the document's list
+                                                         "attributes"; each supercategory is a
+                                                         group, ignoring case
+    "attributes": {"color": "red", "parts": ["frill"]}   CVAT, tools/convert_dataset.py: values by
+                                                         group
+    "identity": "D-17"                                   tools/convert_dataset.py: a product
 
-A text answers a question that has one answer, a list one that has several; what a list leaves out
-the garment has not: of a question by name, an empty list says none of its values. Without a list,
-or with empty ``attribute_ids`` as Fashionpedia gives shoes, nothing is known. CVAT's check boxes
-and numbers are left aside, and so is "__undefined__", by custom the answer of one not yet chosen.
+A group whose values are strings is exclusive; one with lists is multi-label. Values that a list
+leaves out are negative, so an empty list in "attributes" means none of the group's values. A group
+that is not mentioned is unknown, and so are all attributes if ``attribute_ids`` is empty, as in
+Fashionpedia's shoes. CVAT's check boxes and numbers are ignored, and so is "__undefined__", the
+usual placeholder for a value that has not been chosen yet.
 """
 
 from collections.abc import Iterable
@@ -29,17 +31,18 @@ class CocoLabels:
     """The labels of a document's annotations.
 
     Args:
-        document: COCO's, its annotations not checked yet.
-        problems: told of what is left out.
+        document: of a COCO file; its annotations have not been checked yet.
+        problems: counts what is left out.
 
     Attributes:
-        names, ids, groups: as ``PhotoRecords`` has them.
-        identities: names of the numbers that ``identity`` gives.
+        names, ids, groups: ``attributes``, ``attribute_ids`` and ``attribute_groups`` of the
+            records.
+        identities: names of the identities, in the order of their numbers.
     """
 
     def __init__(self, document: dict[str, Any], problems: Problems) -> None:
         annotations = [a for a in document["annotations"] if isinstance(a, dict)]
-        listed = [a for a in _listed(document.get("attributes")) if a["name"].strip()]
+        listed = [a for a in _listed_attributes(document.get("attributes")) if a["name"].strip()]
         self.place: dict[Any, int] = {}  # attribute id, or (group, value) -> number
         if listed:
             kinds, types = number_values(a["supercategory"].lower() for a in listed)
@@ -58,14 +61,14 @@ class CocoLabels:
     def _by_name(
         self, annotations: Iterable[dict], problems: Problems
     ) -> tuple[list[str], list[AttributeGroup]]:
-        answers: dict[str, list[str]] = {}
-        several = set()
+        values_of: dict[str, list[str]] = {}
+        multi_label = set()
         for annotation in annotations:
-            for group, (values, exclusive) in _answers(annotation).items():
-                answers.setdefault(group, []).extend(values)
-                several |= {group} if values and not exclusive else set()
+            for group, (values, exclusive) in _named_attributes(annotation).items():
+                values_of.setdefault(group, []).extend(values)
+                multi_label |= {group} if values and not exclusive else set()
         names, groups = [], []
-        for group, given in answers.items():
+        for group, given in values_of.items():
             values, _ = number_values(given)
             if not values:
                 continue
@@ -76,7 +79,7 @@ class CocoLabels:
             self.place |= {(group, value): len(names) + i for i, value in enumerate(values)}
             start = len(names)
             names += values
-            groups.append(AttributeGroup(group, start, len(names), group not in several))
+            groups.append(AttributeGroup(group, start, len(names), group not in multi_label))
         return names, groups
 
     def attributes(self, annotation: dict, where: str, problems: Problems) -> np.ndarray:
@@ -93,23 +96,23 @@ class CocoLabels:
                 row[:] = -1
                 row[[self.place[number] for number in known]] = 1
             return row
-        answers = _answers(annotation)
+        named = _named_attributes(annotation)
         for group in self.groups:
-            values, _ = answers.get(group.name, ([], True))
-            if values or (group.name in answers and not group.exclusive):
+            values, _ = named.get(group.name, ([], True))
+            if values or (group.name in named and not group.exclusive):
                 row[group.start : group.stop] = -1
                 row[[self.place[group.name, value] for value in values]] = 1
         return row
 
     def identity(self, annotation: dict, default: int) -> int:
-        """The number of a garment's identity; of a file that names none, ``default``."""
+        """The number of a garment's identity, -1 unknown; ``default`` if the file names none."""
         if not self.identities:
             return default
         return self.number_of.get(_identity(annotation), -1)
 
 
-def _listed(entries: Any) -> list[dict[str, Any]]:
-    """Fashionpedia's attributes; none where the key holds something else."""
+def _listed_attributes(entries: Any) -> list[dict[str, Any]]:
+    """Fashionpedia's list of attributes, without entries of another form."""
     usable = [
         {"supercategory": "attribute"} | entry
         for entry in (entries if isinstance(entries, list) else [])
@@ -123,8 +126,8 @@ def _listed(entries: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _answers(annotation: dict) -> dict[str, tuple[list[str], bool]]:
-    """Question -> (answers, whether it has but one) of what an annotation says by name."""
+def _named_attributes(annotation: dict) -> dict[str, tuple[list[str], bool]]:
+    """Group -> (values, whether they are given as a single string) of an annotation."""
     given = annotation.get("attributes")
     found: dict[str, tuple[list[str], bool]] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
@@ -132,9 +135,9 @@ def _answers(annotation: dict) -> dict[str, tuple[list[str], bool]]:
         values = [text.strip() for text in values if isinstance(text, str)]
         values = [text for text in values if text and text != UNDEFINED]
         if (values or value == []) and name.strip():
-            question = name.strip().lower()  # which may be asked in small letters and in capitals
-            others = found.get(question, ([], True))[0]
-            found[question] = others + values, isinstance(value, str) and not others
+            group = name.strip().lower()  # the same group may occur in upper and in lower case
+            others = found.get(group, ([], True))[0]
+            found[group] = others + values, isinstance(value, str) and not others
     return found
 
 

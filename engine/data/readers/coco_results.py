@@ -1,8 +1,8 @@
-"""COCO result files -> detections by image id: what other programs found, ready to be evaluated.
+"""COCO result files -> detections by image id, to evaluate the results of any program.
 
-A result file is a JSON list, one object a detection: image_id, category_id, score, and bbox
-[x, y, width, height], segmentation (RLE or polygons), or both; with attribute_ids, as Fashionpedia
-has them, what is said of the garment, too.
+A result file is a JSON list with one object per detection: image_id, category_id, score, and bbox
+[x, y, width, height], segmentation (RLE or polygons), or both; optionally attribute_ids, the
+predicted attributes, as Fashionpedia has them.
 """
 
 import math
@@ -23,18 +23,18 @@ from engine.pixels.masks import RLE, to_rle
 def read_results(
     path: Path, records: PhotoRecords, *, class_agnostic: bool = False
 ) -> dict[int, Detections]:
-    """Detections for every photo of ``records``, empty where the file has none.
+    """Detections for every photo of ``records``, possibly none.
 
-    Numbers stay as precise as in the file, and detections of equal score in its order.
+    Numbers keep their float64 precision; detections are sorted by score, ties in the file's order.
 
     Args:
         path: the file.
         records: the dataset.
-        class_agnostic: category ids do not count; those that the dataset lacks become label 1.
+        class_agnostic: ignore category ids; unknown ones become label 1.
 
     Raises:
-        InputError: not such a list, or any entry that does not fit the dataset, named by its
-            position: a wrong number in a published table is worse than none.
+        InputError: the file is not such a list, or an entry does not fit the dataset. No entry is
+            skipped, since that would silently change the metrics.
     """
     path = Path(path)
     entries = checks.load_json(path)
@@ -54,7 +54,7 @@ def _first(entries: list) -> dict:
 
 
 class _Reader:
-    """Checks entries one by one and sorts them by photo; the first tells what all of them have."""
+    """Checks entries and groups them by photo; all must have the optional keys of the first one."""
 
     def __init__(self, records: PhotoRecords, first: dict, *, class_agnostic: bool) -> None:
         self.class_agnostic = class_agnostic
@@ -66,14 +66,18 @@ class _Reader:
         self.found: dict[int, list[tuple]] = {image_id: [] for image_id in self.sizes}
 
     def add(self, entry: Any) -> None:
-        """Take one entry in, or raise BadRecord."""
+        """Add one entry.
+
+        Raises:
+            BadRecord: it does not fit the dataset.
+        """
         if not isinstance(entry, dict):
             raise _bad("not an object")
         image_id = entry.get("image_id")
         if type(image_id) is not int or image_id not in self.sizes:
             raise _bad(
                 f"image_id {shorten(image_id)} is not one of the dataset's usable photos (infer.py "
-                "numbers photos its own way; evaluate.py detector --weights judges a detector)"
+                "numbers photos differently; use evaluate.py detector --weights instead)"
             )
         label = self._label(entry.get("category_id"))
         score = checks.clean_number(entry.get("score"))
@@ -117,7 +121,7 @@ class _Reader:
         return row
 
     def detections(self) -> dict[int, Detections]:
-        """Everything taken in, by image id, best score first."""
+        """All entries added so far, by image id, best score first."""
         return {image_id: self._detections(image_id) for image_id in self.found}
 
     def _detections(self, image_id: int) -> Detections:
@@ -136,7 +140,7 @@ class _Reader:
 
 
 def _box(entry: dict, mask: RLE | None) -> list[float]:
-    """The entry's box as xyxy, or its mask's."""
+    """The entry's box, or that of its mask, as xyxy."""
     box = entry.get("bbox")
     if box is None:
         if mask is None:
@@ -154,7 +158,7 @@ def _rle(rle: dict, width: int, height: int) -> RLE:
     try:
         return checks.clean_rle(rle, width, height)
     except BadRecord as bad:
-        if bad.kind != "empty mask":  # useless in an annotation, merely wrong in a result
+        if bad.kind != "empty mask":  # unlike an annotation, a detection may have an empty mask
             raise
     return to_rle(rle, height, width)
 

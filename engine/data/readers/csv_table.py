@@ -1,12 +1,12 @@
-"""A table of photos: one row a photo, or one row a garment where rows have boxes.
+"""A table of photos: one row per photo, or one row per garment if rows have boxes.
 
     file_name,category,identity,split,color,pattern          labels.csv
     a/1.jpg,dress,D-17,train,red,                            blank or nan = unknown
 
-``file_name`` may also be called path, image or file, ``identity`` also item_id; x1, y1, x2, y2 give
-a garment's box in pixels (blank: the whole photo), as do the other names in ``BOX_COLUMNS``. Every
-other column is a question with exclusive answers, but for free text: a column whose values almost
-never repeat. All splits share the values and identities, which come from the whole table.
+``file_name`` may also be called path, image or file, ``identity`` also item_id. x1, y1, x2, y2, or
+the other names in ``BOX_COLUMNS``, are a garment's box in pixels (blank: the whole photo). Every
+other column is an exclusive attribute group, except free text: columns whose values hardly repeat.
+Categories, attribute values and identities are numbered over the whole table, alike in all splits.
 """
 
 import csv
@@ -40,14 +40,18 @@ BOX_COLUMNS = (  # two corners, or the upper left one and the size
     ("x", "y", "width", "height"),
     ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
 )
-RESERVED = {"category", "split", *IDENTITY_COLUMNS}  # never attributes by themselves
-NO_ANSWERS = {"nan", "<na>", "null"}  # blanks as data frames and databases write them
+RESERVED = {"category", "split", *IDENTITY_COLUMNS}  # never read as attributes by default
+BLANKS = {"nan", "<na>", "null"}  # as data frames and databases write blanks
 
-Table = dict[str, list[str]]  # column -> its entries, stripped, "" = blank
+Table = dict[str, list[str]]  # column name -> its entries, stripped, "" = blank
 
 
 def find_table(root: Path, annotations: str | Path | None) -> Path:
-    """``<root>/labels.csv``, or the file given (also relative to the root)."""
+    """Path of the table: ``annotations`` (also relative to the root), default labels.csv.
+
+    Raises:
+        InputError: there is no such file.
+    """
     candidates = [root / "labels.csv"]
     if annotations is not None:
         candidates = [Path(annotations), root / annotations]
@@ -55,7 +59,7 @@ def find_table(root: Path, annotations: str | Path | None) -> Path:
         if candidate.is_file():
             return candidate
     looked = ", ".join(map(str, candidates))
-    raise InputError(f"no table for {root}: looked for {looked}; name it with annotations")
+    raise InputError(f"no table for {root}: looked for {looked}; name it with annotations=")
 
 
 def read(
@@ -70,22 +74,23 @@ def read(
     """Read one split of a table.
 
     Args:
-        file: the table: UTF-8, separated by commas, semicolons or tabs; the first line is names.
-        folders: where the photos may be; the first that holds any of them is it.
+        file: the table: UTF-8, separated by commas, semicolons or tabs; the first line holds the
+            column names.
+        folders: where the photos may be; the first that holds any of them is used.
         split: rows with another ``split`` are left out; without such a column all are read.
-        category, identity: the columns to take instead of the usual ones; "none" takes no column.
-        attributes: the columns that are attributes; None takes all others that aren't free text.
+        category, identity: columns to use instead of the usual ones; "none" uses none.
+        attributes: the attribute columns; None: all other columns that are not free text.
 
     Returns:
         The records and the fingerprints of the table and the photo folder.
 
     Raises:
-        InputError: not such a table, or no such column or split.
+        InputError: the file is not such a table, or lacks a column or the split.
     """
     sources = {str(file.resolve()): fingerprint(file)}
     problems = Problems()
     table = _parse(file, problems)
-    files = _chosen(table, None, FILE_COLUMNS, file)
+    files = _column_named(table, None, FILE_COLUMNS, file)
     if files is None:
         raise InputError(f"{file}: has no column file_name; its columns are {', '.join(table)}")
     box = _box_columns(table, file)
@@ -93,8 +98,8 @@ def read(
     root = checks.choose_folder(table[files], folders, file)
     sources[str(root.resolve())] = fingerprint(root)
 
-    category = _chosen(table, category, ("category",), file)
-    identity = _chosen(table, identity, IDENTITY_COLUMNS, file)
+    category = _column_named(table, category, ("category",), file)
+    identity = _column_named(table, identity, IDENTITY_COLUMNS, file)
     categories, category_of_row = _values(table, category)
     identities, identity_of_row = _values(table, identity)
     taken = {files, category, identity, *box}
@@ -129,23 +134,23 @@ def _parse(file: Path, problems: Problems) -> Table:
     for name in names:
         if name and names.count(name) > 1:
             raise InputError(f"{file}: column {name!r} occurs twice; rename one")
-    whole = []
+    complete = []
     for line in filter(any, lines):
         if len(line) == len(names):
-            whole.append(line)
+            complete.append(line)
         else:
-            detail = f"{file.name}: {len(line)} entries in a table of {len(names)} columns"
+            detail = f"{file.name}: {len(line)} entries instead of {len(names)}"
             problems.add("malformed row", f"{detail}: {','.join(line)[:60]}")
-    columns = zip(*whole, strict=True) if whole else ([] for _ in names)
+    columns = zip(*complete, strict=True) if complete else ([] for _ in names)
     return {
-        name: ["" if entry.strip().lower() in NO_ANSWERS else entry.strip() for entry in column]
+        name: ["" if entry.strip().lower() in BLANKS else entry.strip() for entry in column]
         for name, column in zip(names, columns, strict=True)
-        if name  # spreadsheets leave columns of row numbers without one
+        if name  # spreadsheets write row numbers in a column without a name
     }
 
 
 def _read_lines(file: Path) -> list[list[str]]:
-    """The header and all rows, split at whatever separates them."""
+    """The header and all rows, split into entries."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
@@ -156,15 +161,15 @@ def _read_lines(file: Path) -> list[list[str]]:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except csv.Error as error:
         raise InputError(
-            f"{file}: is not a readable table ({error}); a quote may lack its partner"
+            f"{file}: is not a readable table ({error}); a quote may not be closed"
         ) from None
     if not lines:
-        raise InputError(f"{file}: is empty; its first line must name the columns")
+        raise InputError(f"{file}: is empty; its first line must hold the column names")
     return lines
 
 
-def _chosen(table: Table, wanted: str | None, usual: Sequence[str], file: Path) -> str | None:
-    """The column wanted, "none" being none, or else the first of the usual ones that is there."""
+def _column_named(table: Table, wanted: str | None, usual: Sequence[str], file: Path) -> str | None:
+    """The wanted column (None if that is "none"); by default the first usual one that exists."""
     if wanted is None:
         return next((name for name in usual if name in table), None)
     name = wanted.lower()
@@ -174,7 +179,7 @@ def _chosen(table: Table, wanted: str | None, usual: Sequence[str], file: Path) 
 
 
 def _values(table: Table, column: str | None) -> tuple[list[str], np.ndarray]:
-    """A column's different entries, sorted; int64 [R], which one each row has (-1: none)."""
+    """A column's distinct entries, sorted, and each row's index into them, int64 [R], -1: blank."""
     rows = len(next(iter(table.values()), []))
     return number_values(table[column]) if column else ([], np.full(rows, -1))
 
@@ -184,8 +189,8 @@ def _attribute_columns(
 ) -> list[str]:
     if wanted is not None:
         for name in wanted:
-            if _chosen(table, name, (), file) is None:
-                raise InputError(f"{file}: attributes: {name!r} is no column")
+            if _column_named(table, name, (), file) is None:
+                raise InputError(f"{file}: attributes: {name!r} is not a column")
         return [name.lower() for name in wanted]
     names = []
     for name in table:
@@ -201,11 +206,11 @@ def _attribute_columns(
 
 
 def _box_columns(table: Table, file: Path) -> Sequence[str]:
-    """The columns that give boxes; none where there are none."""
+    """The columns that hold boxes, () if there are none."""
     for names in BOX_COLUMNS:
         if all(name in table for name in names):
             return names
-    for names in BOX_COLUMNS[:3]:  # the others' names mean other things, too
+    for names in BOX_COLUMNS[:3]:  # the other names are also used for other things
         for name in names:
             if name in table:
                 raise InputError(f"{file}: has a column {name}, but a box needs {', '.join(names)}")
@@ -215,7 +220,7 @@ def _box_columns(table: Table, file: Path) -> Sequence[str]:
 def _choose_rows(
     table: Table, files: str, box: Sequence[str], split: str, file: Path, problems: Problems
 ) -> tuple[list[int], np.ndarray]:
-    """The split's rows, and the numbers of their photos, which count those of all splits."""
+    """The split's rows and their photos' ids (int64), which are numbered over all splits."""
     chosen = _without_repeats(table, files, box, _rows_of_split(table, split, file), problems)
     number = {name: i for i, name in enumerate(dict.fromkeys(table[files]), 1)}
     return chosen, np.array([number[table[files][row]] for row in chosen], np.int64)
@@ -235,7 +240,7 @@ def _rows_of_split(table: Table, split: str, file: Path) -> list[int]:
 def _without_repeats(
     table: Table, files: str, box: Sequence[str], rows: Sequence[int], problems: Problems
 ) -> list[int]:
-    """Rows with a box may share their photo; of others that do, the first one counts."""
+    """The rows without repeated photos; rows with a box may share a photo."""
     boxed = [any(entries) for entries in zip(*(table[name] for name in box), strict=True)]
     seen, kept = set(), []
     for row in rows:
@@ -249,18 +254,18 @@ def _without_repeats(
 
 
 def _boxes(table: Table, rows: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
-    """float64 [R, 4] xyxy, NaN where blank; None without the four columns."""
+    """float64 [R, 4] xyxy in pixels, NaN where blank; None without box columns."""
     if not names:
         return None
-    columns = [[_number(table[name][row]) for row in rows] for name in names]
+    columns = [[_parse_number(table[name][row]) for row in rows] for name in names]
     boxes = np.array(columns, np.float64).T.reshape(-1, 4)
     if names[2].endswith(("w", "width")):
         boxes[:, 2:] += boxes[:, :2]
     return boxes
 
 
-def _number(entry: str) -> float:
-    """NaN where blank; what is no number becomes infinite, and its box is left out as such."""
+def _parse_number(entry: str) -> float:
+    """NaN if blank; infinity if not a number, so that the box is rejected as not finite."""
     try:
         return float(entry or "nan")
     except ValueError:

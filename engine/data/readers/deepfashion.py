@@ -1,4 +1,4 @@
-"""DeepFashion, Category and Attribute Prediction, with its coarse labels.
+"""DeepFashion's Category and Attribute Prediction benchmark, coarse labels.
 
     <path>/Img/img/…                        photos
     <path>/Eval/list_eval_partition.txt     train | val | test
@@ -6,7 +6,7 @@
 
 289,222 photos, each with one box, one of 50 categories and 1000 attributes (present, absent or
 unknown) of five types. Cape, Nightdress, Shirtdress and Sundress have no photos; they stay in the
-list so that numbers are the benchmark's.
+list so that categories keep the benchmark's numbers.
 """
 
 from collections.abc import Sequence
@@ -72,8 +72,8 @@ def _category_of(lists: ListFiles, names: Sequence[str], count: int) -> np.ndarr
         return None
     listed, numbers = lists.table(path, 1)
     places = list_files.positions(names, listed)
-    numbers = list_files.aligned(numbers[:, 0], places, 1)
-    category = common.from_one_based(numbers, count, lists.problems)
+    numbers = list_files.rows_at(numbers[:, 0], places, 1)
+    category = common.to_zero_based(numbers, count, lists.problems)
     return np.where(places < 0, -1, category)
 
 

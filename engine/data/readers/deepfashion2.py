@@ -4,11 +4,12 @@
     <path>/validation/image/…             <path>/validation/annos/…
 
 An annotation file holds ``source`` ("shop" or "user"), ``pair_id`` and the garments ``item1``,
-``item2`` …, in any order; photo sizes come from the photos. Its garments' identity is (pair_id,
-style): the same pair_id and the same style above 0 mean the same product; style 0 has none.
+``item2`` …, in any order; photo sizes come from the photos. A garment's identity is (pair_id,
+style): garments with the same pair_id and the same style above 0 are the same product; style 0
+means no identity.
 
-Items of a rendered wardrobe (tools/make_wardrobe.py) also hold ``factors``, what is known of their
-look. Those of FACTORS become attribute groups.
+Items of a rendered wardrobe (tools/make_wardrobe.py) also hold ``factors``, which describe their
+look. Those in FACTORS become attribute groups.
 """
 
 from collections.abc import Sequence
@@ -43,13 +44,13 @@ CATEGORIES = (
     "vest dress",
     "sling dress",
 )
-# Landmarks of each category; in COCO form a garment has all categories' landmarks in a row, and
-# only its own category's slice is filled.
+# Number of landmarks of each category. In the COCO conversion a garment has the landmarks of all
+# categories in a row, and only the slice of its own category is filled.
 LANDMARKS = (25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19)
 LANDMARK_STARTS = (0, 25, 58, 89, 128, 143, 158, 168, 182, 190, 219, 256, 275)
 ALL_LANDMARKS = 294
 
-# Factors that are names, each a question with one answer; the others are measures.
+# Factors with named values, each an exclusive attribute group; the other factors are numbers.
 FACTORS = ("color", "texture", "neckline", "collar", "closure", "pocket")
 
 FOLDERS = {"val": "validation"}  # split -> folder, where they differ
@@ -61,11 +62,11 @@ class _Part(NamedTuple):
     columns: dict[str, np.ndarray]
     items: int  # garments listed, usable or not
     problems: list[Problem]
-    factors: list[tuple[str, ...]]  # of each garment, in the order of FACTORS, "" = unknown
+    factors: list[tuple[str, ...]]  # of each garment, ordered as FACTORS, "" = unknown
 
 
 def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
-    """Read one split; what cannot be used is left out and counted.
+    """Read one split; unusable records are left out and counted.
 
     Returns:
         The records and the fingerprints of the folders they came from.
@@ -77,7 +78,9 @@ def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
     annos, images = folder / "annos", folder / "image"
     for needed in (annos, images):
         if not needed.is_dir():
-            raise InputError(f"{needed}: no such folder; DeepFashion2 has <split>/annos and /image")
+            raise InputError(
+                f"{needed}: no such folder; DeepFashion2 has <split>/annos and <split>/image"
+            )
     sources = {str(path.resolve()): fingerprint(path) for path in (annos, images)}
     problems = Problems()
     names = _numbered(annos, problems)
@@ -101,12 +104,12 @@ def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
 
 
 def _numbered(annos: Path, problems: Problems) -> list[str]:
-    """Stems of the annotation files, ordered by their number, which is the photo's id."""
+    """Stems of the annotation files, sorted by number, which is the image id."""
     numbers: dict[int, str] = {}
     for stem in sorted(path.stem for path in annos.glob("*.json")):
         place = f"{annos / stem}.json"
         if not (stem.isascii() and stem.isdigit() and int(stem) < 2**63):
-            problems.add("malformed annotation file", f"{place}: not a number")
+            problems.add("malformed annotation file", f"{place}: name not a number below 2^63")
         elif numbers.setdefault(int(stem), stem) != stem:
             problems.add("duplicate image id", f"{place}: and {numbers[int(stem)]}.json")
     return [numbers[number] for number in sorted(numbers)]
@@ -136,7 +139,7 @@ def _parse_chunk(folder: Path, names: Sequence[str]) -> _Part:
 
 
 class _Chunk:
-    """Parses annotation files one after another, counting garments and problems."""
+    """Parses a chunk of annotation files, counting garments and problems."""
 
     def __init__(self, folder: Path) -> None:
         self.annos = folder / "annos"
@@ -146,7 +149,7 @@ class _Chunk:
         self.factors: list[tuple[str, ...]] = []
 
     def photo(self, name: str) -> Photo | None:
-        """One annotation file with its photo; None (and counted) where either cannot be used."""
+        """The photo of one annotation file; None, counted as a problem, if it cannot be used."""
         file = self.annos / f"{name}.json"
         raw = checks.load_json(file)
         try:
@@ -210,7 +213,7 @@ class _Chunk:
         try:
             landmarks = checks.clean_landmarks(values)
             if len(landmarks) != LANDMARKS[category]:
-                detail = f"{len(landmarks)} landmarks, a {CATEGORIES[category]} has"
+                detail = f"{len(landmarks)} landmarks, but a {CATEGORIES[category]} has"
                 raise BadRecord("malformed landmarks", f"{detail} {LANDMARKS[category]}")
         except BadRecord as bad:
             self.problems.add(bad.kind, f"{where}: {bad}")
@@ -226,12 +229,12 @@ def _factors(item: dict) -> tuple[str, ...]:
 
 
 def slice_landmarks(landmarks: np.ndarray, category: int) -> np.ndarray:
-    """A garment's own landmarks out of COCO form's 294."""
+    """The landmarks of a garment's category among all 294: [294, 3] -> [K, 3]."""
     start = LANDMARK_STARTS[category]
     return landmarks[start : start + LANDMARKS[category]]
 
 
 def spread_landmarks(flat: list[float], category: int) -> list[float]:
-    """A garment's own x, y, v list -> COCO form's 294 · 3 values, zero outside the own slice."""
+    """The inverse of ``slice_landmarks`` on flat lists: x, y, v, … -> 294 · 3 values."""
     before = 3 * LANDMARK_STARTS[category]
     return [0] * before + flat + [0] * (3 * ALL_LANDMARKS - before - len(flat))

@@ -1,13 +1,13 @@
-"""DeepFashion, Category and Attribute Prediction, with its fine labels.
+"""DeepFashion's Category and Attribute Prediction benchmark, fine labels.
 
     <path>/Img/img/…                    photos
-    <path>/Anno_fine/train.txt          their names; and, a row a photo in the same order:
+    <path>/Anno_fine/train.txt          photo names; the other files have a row per photo:
                      train_cate.txt     category, from 1
-                     train_attr.txt     26 times 0 or 1
+                     train_attr.txt     26 values, 0 or 1
                      train_bbox.txt     x1 y1 x2 y2
-                     train_landmards.txt    eight times x y, 0 0 where there is none
+                     train_landmards.txt    x y of eight landmarks, 0 0 = absent
 
-20,000 photos; the 26 attributes are the answers to six questions, one right answer each.
+20,000 photos; the 26 attributes form six exclusive groups.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def read(root: Path, folders: Sequence[Path], split: str) -> tuple[PhotoRecords,
     categories, category_groups = common.categories_of(lists)
     category = _numbers(lists, names, 1, f"{split}_cate.txt")
     if category is not None:
-        category = common.from_one_based(category[:, 0], len(categories), lists.problems)
+        category = common.to_zero_based(category[:, 0], len(categories), lists.problems)
     box = _numbers(lists, names, 4, f"{split}_bbox.txt")
     attributes, groups = attribute_groups()
     marks = _numbers(lists, names, len(attributes), f"{split}_attr.txt")
@@ -53,7 +53,7 @@ def read(root: Path, folders: Sequence[Path], split: str) -> tuple[PhotoRecords,
         numbers=np.arange(len(names)) + _photos_before(lists, split) + 1,
         category=category,
         box=None if box is None else box.astype(np.float64),
-        attributes=None if marks is None else _one_answer_each(marks, groups, names, lists),
+        attributes=None if marks is None else _one_value_each(marks, groups, names, lists),
         landmarks=_landmarks(lists, names, split),
     )
     return common.finish(
@@ -83,7 +83,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _photos_before(lists: ListFiles, split: str) -> int:
-    """Photos of the splits before this one, so that no two splits number alike."""
+    """Number of photos in the splits before this one, so that image ids differ between splits."""
     paths = [lists.optional(f"{earlier}.txt") for earlier in SPLITS[: SPLITS.index(split)]]
     return sum(len(_names(path)) for path in paths if path)
 
@@ -91,28 +91,28 @@ def _photos_before(lists: ListFiles, split: str) -> int:
 def _numbers(
     lists: ListFiles, names: Sequence[str], columns: int, *file_names: str
 ) -> np.ndarray | None:
-    """int64 [R, columns], row i of photo i; None without the file."""
+    """One row of numbers per photo, int64 [R, columns]; None without the file."""
     path = lists.optional(*file_names)
     if path is None:
         return None
     values = list_files.parse_numbers(path, " ".join(list_files.read_lines(path)))
     if len(values) != columns * len(names):
         raise InputError(
-            f"{path}: holds {len(values)} numbers where {len(names)} photos have {columns} each; "
-            "it is damaged or of another split"
+            f"{path}: holds {len(values)} numbers, but {len(names)} photos need {columns} each; "
+            "it is damaged or belongs to another split"
         )
     return values.reshape(-1, columns)
 
 
-def _one_answer_each(
+def _one_value_each(
     marks: np.ndarray, groups: Sequence[AttributeGroup], names: Sequence[str], lists: ListFiles
 ) -> np.ndarray:
-    """0 / 1 marks -> 1 for a group's answer, -1 for its others; all 0 where it has not just one."""
+    """Marks 0 or 1 [R, 26] -> int8 [R, 26]: 1 yes, -1 no; all 0 in groups without exactly one 1."""
     values = np.where(marks > 0, 1, -1).astype(np.int8)
     for group in groups:
-        answers = (marks[:, group.start : group.stop] > 0).sum(axis=1)
-        values[answers != 1, group.start : group.stop] = 0
-        for row in np.flatnonzero(answers > 1):
+        marked = (marks[:, group.start : group.stop] > 0).sum(axis=1)
+        values[marked != 1, group.start : group.stop] = 0
+        for row in np.flatnonzero(marked > 1):
             where = f"{names[row]}: {group.name}"
             lists.problems.add("several answers where one is right", where)
     return values
@@ -121,7 +121,10 @@ def _one_answer_each(
 def _landmarks(
     lists: ListFiles, names: Sequence[str], split: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Eight points a photo. The benchmark misspells the file's name; some copies mend it."""
+    """Eight landmarks per photo, and offsets.
+
+    The benchmark misspells the file's name; some copies correct it.
+    """
     spellings = (f"{split}_landmarks.txt", f"{split}_landmards.txt")
     values = _numbers(lists, names, 2 * LANDMARKS, *spellings)
     if values is None:

@@ -1,13 +1,13 @@
-"""DeepFashion, In-shop and Consumer-to-shop Clothes Retrieval: products and their photos.
+"""DeepFashion's In-shop and Consumer-to-shop Clothes Retrieval benchmarks.
 
     <path>/Img/img/WOMEN/Dresses/id_00000002/02_1_front.jpg
     <path>/Eval/list_eval_partition.txt
     <path>/Anno/list_bbox_*.txt, list_landmarks_*.txt, list_attr_cloth.txt, list_attr_items.txt
 
-In-shop's newer download has the lists of attributes in <path>/Anno/attributes.
+The newer download of In-shop has the attribute lists in <path>/Anno/attributes.
 
-A photo's identity is its product. Its category, which no list holds, is the folder that its
-product's folder is in. Attributes are the product's.
+The identity of a photo is its product, and so are its attributes. No list holds the category: it is
+the name of the folder above the product's folder.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from engine.data.readers.list_files import ListFiles
 from engine.data.readers.listed import Rows
 from engine.data.records import AttributeGroup, PhotoRecords
 
-# Split -> what the partition calls its photos.
+# Split -> its names in list_eval_partition.txt.
 INSHOP_SPLITS = {
     "train": ("train",),
     "query": ("query",),
@@ -51,10 +51,10 @@ def read_inshop(
 def read_consumer2shop(
     root: Path, folders: Sequence[Path], split: str
 ) -> tuple[PhotoRecords, dict[str, str]]:
-    """Read "train", "val", "test", "query" (consumers' photos of test) or "gallery".
+    """Read "train", "val", "test", "query" (consumer photos of test) or "gallery".
 
-    The gallery is all shop photos of val and test, as the benchmark has it. A row of the partition
-    pairs a consumer's photo (source "user") with one of the shop; photos occur in several rows.
+    The gallery is all shop photos of val and test, as in the benchmark. A row of the partition
+    pairs a consumer photo (source "user") with a shop photo; a photo may be in several rows.
     Arguments, results and errors as ``engine.data.readers.deepfashion.read``.
     """
     common.check_split(split, CONSUMER2SHOP_SPLITS)
@@ -92,7 +92,7 @@ def _read(
     chosen: Sequence[int],
     all_sources: Sequence[str],
 ) -> tuple[PhotoRecords, dict[str, str]]:
-    """The chosen photos; numbers of products and categories count those of all splits."""
+    """Records of the chosen rows; products and categories are numbered over all splits."""
     names, items = [all_names[row] for row in chosen], [all_items[row] for row in chosen]
     identities = sorted(set(all_items))
     categories = sorted({_category(photo) for photo in all_names} - {""})
@@ -140,10 +140,10 @@ def _attributes(
 
 
 def _attribute_names(lists: ListFiles, path: Path) -> tuple[list[str], list[int], dict[int, str]]:
-    """Names, the number of each one's type, and the types' names.
+    """Attribute names, the type number of each, and the names of the types.
 
-    In-shop's list has names alone; Consumer-to-shop's a Chinese name, an English one (which may
-    hold spaces) and the type.
+    In-shop's list has names only; Consumer-to-shop's has a Chinese name, an English one (which may
+    contain spaces) and the type.
     """
     rows = [line.split() for line in lists.rows(path)]
     typed = all(len(row) > 1 and row[-1].isdigit() for row in rows)
@@ -154,7 +154,7 @@ def _attribute_names(lists: ListFiles, path: Path) -> tuple[list[str], list[int]
 
 
 def _english(words: Sequence[str]) -> str:
-    """What is left of a name in two languages without its Chinese words."""
+    """A name in two languages without its Chinese words."""
     return " ".join([word for word in words if word.isascii()] or words)
 
 

@@ -1,12 +1,12 @@
 """The text lists of the DeepFashion benchmarks (Liu et al., CVPR 2016).
 
-    3                                     how many rows follow
-    image_name x_1 y_1 x_2 y_2            what they hold
+    3                                     number of rows
+    image_name x_1 y_1 x_2 y_2            column names
     img/A_Blouse/img_00000001.jpg  72 79 232 273
 
-Rows are a name and numbers, separated by any number of spaces. Names may hold spaces, so rows are
-split from the right. Numbers are parsed a file at a time: a list of 289,222 rows of 1000 attributes
-holds more values than Python could look at one by one.
+A row is a name followed by numbers, separated by spaces. Names may contain spaces, so rows are
+split from the right. The numbers of a file are parsed together: 289,222 rows of 1000 attributes are
+too many for a Python loop.
 """
 
 import warnings
@@ -23,7 +23,12 @@ from engine.errors import InputError
 
 
 class ListFiles:
-    """Finds lists in a dataset's folders and remembers the state of all it looked for."""
+    """Finds and parses the list files of a dataset.
+
+    Attributes:
+        problems: what was wrong with them.
+        sources: path -> fingerprint of every file looked for, also of missing ones.
+    """
 
     def __init__(self, root: Path, *folders: str) -> None:
         self.root = root
@@ -32,10 +37,10 @@ class ListFiles:
         self.sources: dict[str, str] = {}
 
     def required(self, *names: str) -> Path:
-        """The first of these files that is there.
+        """The first of these files that exists.
 
         Raises:
-            InputError: none is.
+            InputError: none exists.
         """
         found = self._find(names)
         if found is None:
@@ -44,7 +49,7 @@ class ListFiles:
         return found
 
     def optional(self, *names: str) -> Path | None:
-        """The first of these files that is there; None, and a note, where none is."""
+        """The first of these files that exists; None, noted as a problem, if none does."""
         found = self._find(names)
         if found is None:
             self.problems.add("missing list", names[0])
@@ -52,26 +57,28 @@ class ListFiles:
 
     def _find(self, names: Sequence[str]) -> Path | None:
         for path in (self.root / folder / name for folder in self.folders for name in names):
-            # Of a missing file too: when it appears, the dataset has changed.
+            # Missing files too: if one is added later, the dataset has changed.
             self.sources[str(path)] = fingerprint(path)
             if path.is_file():
                 return path
         return None
 
     def rows(self, path: Path) -> list[str]:
-        """The rows of a list, without its count and its header."""
+        """The rows of a list, without its two header lines."""
         lines = read_lines(path)
         count, body = lines[0].strip() if lines else "", lines[2:]
         body = [line for line in body if line.strip()]
         if not count.isdigit():
-            raise InputError(f"{path}: its first line must be the number of rows; is it that list?")
+            raise InputError(
+                f"{path}: its first line must be the number of rows; is this the right file?"
+            )
         if int(count) != len(body):
-            detail = f"{path.name} announces {count} rows and has {len(body)}"
+            detail = f"{path.name}: {len(body)} rows, its first line says {count}"
             self.problems.add("list of another length than announced", detail)
         return body
 
     def table(self, path: Path, columns: int) -> tuple[list[str], np.ndarray]:
-        """Names, and int64 [R, columns]."""
+        """Rows of a name and whole numbers: the names [R] and int64 [R, columns]."""
         rows = [line.rsplit(None, columns) for line in self.rows(path)]
         for number, row in enumerate(rows, 3):
             if len(row) != columns + 1:
@@ -82,7 +89,7 @@ class ListFiles:
         return [row[0] for row in rows], values.reshape(-1, columns)
 
     def words(self, path: Path, columns: int) -> list[list[str]]:
-        """Rows of a name and as many words."""
+        """Rows of a name and ``columns`` words, split into a list each."""
         rows = [line.rsplit(None, columns) for line in self.rows(path)]
         for number, row in enumerate(rows, 3):
             if len(row) != columns + 1:
@@ -90,10 +97,10 @@ class ListFiles:
         return rows
 
     def landmarks(self, path: Path, skip: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names, landmarks float32 [P, 3] of all rows, int64 [R] how many each row has.
+        """Names [R], landmarks of all rows float32 [P, 3], and their number in each row int64 [R].
 
-        Rows are a name, ``skip`` numbers of no interest, and visibility, x, y of each landmark,
-        where visibility is 0 visible, 1 occluded, 2 cut off. Ours is the opposite: 2, 1, 0.
+        A row is a name, ``skip`` unused numbers, and visibility, x, y of each landmark. In the file
+        visibility is 0 visible, 1 occluded, 2 cut off; in the result 2, 1, 0.
         """
         rows = [line.split() for line in self.rows(path)]
         counts = np.array([len(row) - 1 - skip for row in rows], np.int64)
@@ -101,7 +108,7 @@ class ListFiles:
             raise _bad_row(path, number + 3, f"a name, {skip} numbers, and v x y of each landmark")
         values = parse_numbers(path, " ".join(" ".join(row[1 + skip :]) for row in rows))
         if len(values) != counts.sum():
-            raise InputError(f"{path}: holds something that is no number")
+            raise InputError(f"{path}: holds something that is not a number")
         visibility, x, y = values.reshape(-1, 3).T
         points = np.stack([x, y, np.clip(2 - visibility, 0, 2)], axis=1).astype(np.float32)
         points[points[:, 2] == 0] = 0
@@ -127,18 +134,18 @@ def parse_numbers(path: Path, text: str) -> np.ndarray:
             warnings.simplefilter("error", DeprecationWarning)  # numpy's way to report a bad value
             return np.fromstring(text, np.int64, sep=" ")
     except (DeprecationWarning, ValueError):
-        raise InputError(f"{path}: holds something that is no whole number") from None
+        raise InputError(f"{path}: holds something that is not a whole number") from None
 
 
 def read_signs(
     path: Path, rows: Mapping[str, Sequence[int]], order: np.ndarray, count: int
 ) -> np.ndarray:
-    """Attribute values: int8 [count, A], 1 yes, -1 no, 0 unknown (also what the list lacks).
+    """Attribute values int8 [count, A]: 1 yes, -1 no, 0 unknown or not in the list.
 
     Args:
-        path: a list with count and header, rows of a name and A values.
-        rows: which rows of the result a name's values belong to.
-        order: int [A], the list's column of each column of the result.
+        path: a list whose rows are a name and A values.
+        rows: name -> the rows of the result that get its values.
+        order: int [A], which column of the list each column of the result is.
         count: rows of the result.
     """
     values = np.zeros((count, len(order)), np.int8)
@@ -159,24 +166,27 @@ def read_signs(
 
 
 def positions(names: Sequence[str], listed: Iterable[str]) -> np.ndarray:
-    """int64 [len(names)], where each name stands in the list, -1 where it doesn't."""
+    """Index of each name in ``listed``, -1 if it is not there: int64 [len(names)]."""
     place = {name: i for i, name in enumerate(listed)}
     return np.array([place.get(name, -1) for name in names], np.int64)
 
 
-def aligned(values: np.ndarray, places: np.ndarray, missing: float) -> np.ndarray:
-    """Rows of ``values`` at ``places``, ``missing`` where a place is -1."""
+def rows_at(values: np.ndarray, places: np.ndarray, missing: float) -> np.ndarray:
+    """``values[places]``, with rows of ``missing`` where a place is -1."""
     padded = np.concatenate(
         [values, np.full_like(values[:1], missing, shape=(1, *values.shape[1:]))]
     )
     return padded[places]
 
 
-def align_ragged(
+def ragged_rows_at(
     values: np.ndarray, counts: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows (``counts[i]`` values each) at ``places``, none where a place is -1; offsets."""
-    offsets = to_offsets([*counts, 0])  # the last row stands in for missing ones
+    """Values and offsets of the ragged rows at ``places``; empty where a place is -1.
+
+    Row i has ``counts[i]`` of the values.
+    """
+    offsets = to_offsets([*counts, 0])  # index -1 is the additional empty row
     chosen, new_offsets = ragged_rows(offsets, places)
     return values[chosen], new_offsets
 
@@ -184,10 +194,10 @@ def align_ragged(
 def group_by_type(
     names: Sequence[str], types: Sequence[int], type_names: Mapping[int, str]
 ) -> tuple[list[str], list[AttributeGroup], np.ndarray]:
-    """Sort attributes so that each type's stand together, else in the list's order.
+    """Sort attributes by type, otherwise keeping their order.
 
     Returns:
-        The sorted names, a multi-label group a type, int64 [A], the old place of each.
+        The sorted names, one multi-label group per type, and the old index of each name, int64 [A].
     """
     types = np.asarray(types, np.int64)
     order = np.argsort(types, kind="stable")
@@ -201,4 +211,4 @@ def group_by_type(
 
 
 def _bad_row(path: Path, number: int, expected: str) -> InputError:
-    return InputError(f"{path}: line {number} is not {expected}; the list is damaged")
+    return InputError(f"{path}: line {number} is not {expected}; the file is damaged")

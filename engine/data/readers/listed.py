@@ -1,7 +1,7 @@
-"""From lists to records: sets that have a row a photo (or a garment) in some table.
+"""Builds records from tables with one row per photo or garment (text lists, CSV).
 
-Their readers parse whole columns; here the photos are looked at, boxes checked, and all of it is
-put in the layout of ``engine.data.packing`` without an object per row.
+The readers parse whole columns. This module checks the photos and boxes and packs everything in
+the layout of ``engine.data.packing`` without an object per row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,29 +10,29 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.packing import fill, ragged_rows, to_offsets
+from engine.data.packing import fill_columns, ragged_rows, to_offsets
 from engine.data.readers import checks
 from engine.data.readers.parallel import check_photos
 from engine.data.readers.problems import BadRecord, Problems
 from engine.data.records import AttributeGroup
 from engine.pixels.photo_files import PhotoError
 
-MOST_VALUES = 20  # of a question, or half as many as it has answers
+MAX_VALUES = 20  # of an attribute; more are allowed up to half as many as there are entries
 
 
 @dataclass
 class Rows:
-    """A garment a row, R of them; rows of one file name are garments of one photo.
+    """R rows, one garment each; rows with the same file name are garments of one photo.
 
     Attributes:
         names: R file names relative to the photos' folder.
-        numbers: int [R], a number a photo that stays the same in every split.
-        category: int [R], -1 unknown. None: all unknown, as for the next ones.
-        box: float [R, 4] xyxy; NaN where the garment has none: then it is the whole photo.
+        numbers: int [R], the photo's image id, the same in every split.
+        category: int [R], -1 unknown. This and the next ones may be None: all unknown.
+        box: float [R, 4] xyxy in pixels; a row of NaN means the whole photo.
         identity: int [R], -1 unknown.
         attributes: int8 [R, A].
         source: int8 [R], index into ``engine.data.packing.SOURCES``.
-        landmarks: float32 [P, 3] of all rows, one after another, and offsets int [R + 1].
+        landmarks: float32 [P, 3] of all rows, concatenated, and offsets int [R + 1].
     """
 
     names: Sequence[str]
@@ -46,7 +46,7 @@ class Rows:
 
 
 def to_columns(rows: Rows, folder: Path, problems: Problems) -> dict[str, np.ndarray]:
-    """The columns of all rows whose photo and box can be used; the others are counted."""
+    """The columns of all usable rows; those with an unusable photo or box count as problems."""
     first_rows, photo_of_row = _photos_of(rows.names)
     names = [rows.names[row] for row in first_rows]
     sizes = _sizes(names, folder, problems)
@@ -80,18 +80,18 @@ def to_columns(rows: Rows, folder: Path, problems: Problems) -> dict[str, np.nda
         points, offsets = rows.landmarks
         values, columns["landmarks_offsets"] = ragged_rows(offsets, order)
         columns["landmarks"] = points[values]
-    return fill(int(good.sum()), len(order), columns)
+    return fill_columns(int(good.sum()), len(order), columns)
 
 
 def _photos_of(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of every photo, in order, and int [R], the number of each row's photo."""
+    """The first row of each photo, int [N], ascending; the photo index of each row, int [R]."""
     position: dict[str, int] = {}
     photo_of_row = np.array([position.setdefault(name, len(position)) for name in names], np.int64)
     return np.unique(photo_of_row, return_index=True)[1], photo_of_row
 
 
 def _sizes(names: Sequence[str], root: Path, problems: Problems) -> np.ndarray:
-    """int [N, 2], width and height from the photos' headers; 0, 0 (counted) where there is none."""
+    """Width and height from the photos' headers, int [N, 2]; 0, 0 for unusable photos (counted)."""
     folder = checks.PhotoFolder(root)
     sizes = np.zeros((len(names), 2), np.int64)
     places, paths = [], []
@@ -111,7 +111,7 @@ def _sizes(names: Sequence[str], root: Path, problems: Problems) -> np.ndarray:
 
 
 def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [R, 4], the whole photo where a row has no box, and which rows' boxes are usable."""
+    """Boxes float64 [R, 4], by default the whole photo, and bool [R], which ones are usable."""
     whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.float64)
     keep = np.ones(len(sizes), bool)
     if rows.box is None:
@@ -120,7 +120,7 @@ def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarra
     with np.errstate(invalid="ignore"):
         fine = (box[:, 2:] > box[:, :2]).all(axis=1)
         fine &= (box >= 0).all(axis=1) & (box[:, 2:] <= sizes).all(axis=1)
-    # A photo that cannot be read (size 0) is counted already.
+    # A photo that cannot be read (size 0) has been counted already.
     for row in np.flatnonzero(~fine & (sizes[:, 0] > 0)):
         try:
             where = rows.names[row]
@@ -131,13 +131,13 @@ def _boxes(rows: Rows, sizes: np.ndarray, problems: Problems) -> tuple[np.ndarra
     return box, keep
 
 
-def is_free_text(answers: Sequence[str]) -> bool:
-    """Whether answers, without blanks, are too different to be those of a question."""
-    return len(set(answers)) > max(MOST_VALUES, len(answers) / 2)
+def is_free_text(entries: Sequence[str]) -> bool:
+    """Whether a column's entries, without blanks, repeat too little to be labels."""
+    return len(set(entries)) > max(MAX_VALUES, len(entries) / 2)
 
 
 def number_values(entries: Iterable[str]) -> tuple[list[str], np.ndarray]:
-    """The different entries but "", sorted; int64, which of them each entry is, -1 for ""."""
+    """The distinct entries except "", sorted, and each entry's index, int64 [N], -1 for ""."""
     entries = list(entries)
     values = sorted(set(entries) - {""})
     number = {value: i for i, value in enumerate(values)} | {"": -1}
@@ -147,11 +147,11 @@ def number_values(entries: Iterable[str]) -> tuple[list[str], np.ndarray]:
 def exclusive_groups(
     names: Sequence[str], columns: Iterable[Iterable[str]]
 ) -> tuple[list[str], list[AttributeGroup], np.ndarray]:
-    """Attributes out of columns of words, "" where unknown; a column without a word is no group.
+    """Attribute groups from columns of text, "" = unknown; empty columns make no group.
 
     Returns:
-        All values, the groups, and int8 [R, A]: 1 the row's own value, -1 the group's others, 0 all
-        of an unknown group.
+        The values of all groups; the groups; and int8 [R, A]: 1 for the row's value, -1 for the
+        group's other values, 0 for all values of a group that is unknown in this row.
     """
     attributes, groups, blocks = [], [], []
     for name, column in zip(names, columns, strict=False):

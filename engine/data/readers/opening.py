@@ -1,4 +1,4 @@
-"""From a format's name to its reader, through the cache."""
+"""Opens a dataset by the name of its format, through the cache."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from engine.data.readers.cache import load_or_build
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
 
-# The benchmarks that are read from lists.
+# The benchmarks that come as text lists.
 LISTED = {
     "deepfashion": deepfashion.read,
     "deepfashion-fine": deepfashion_fine.read,
@@ -38,9 +38,9 @@ def open_dataset(
     images: str | Path | None,
     columns: dict[str, Any],
 ) -> PhotoRecords:
-    """A split of a dataset, as ``dataset_helpers.load_dataset`` explains the arguments.
+    """Read one split; the arguments and errors are those of ``dataset_helpers.load_dataset``.
 
-    ``columns``: a table's category, identity and attributes; the other formats take all.
+    ``columns``: category, identity and attributes of a table; ignored by the other formats.
     """
     place = {"root": str(root.resolve())}
     folders: Sequence[Path] = ()
@@ -67,9 +67,9 @@ def open_dataset(
 
 
 def _image_folders(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:
-    """Folders that may hold the photos that ``listing`` names, the likeliest first.
+    """Folders that may hold the photos named in ``listing``, most likely first.
 
-    Absolute: the cache outlives the working directory.
+    Absolute, since the cache is also read from other working directories.
     """
     if images is not None:
         found = [folder for folder in (Path(images), root / images) if folder.is_dir()]

@@ -1,4 +1,4 @@
-"""Work over many small files, spread over the cores, with a progress bar."""
+"""Processes many small files on all cores, with a progress bar."""
 
 import multiprocessing
 import os
@@ -23,18 +23,18 @@ WORTH_PROCESSES = 4 * CHUNK
 def map_chunks(
     function: Callable[[Sequence], Any], items: Sequence, description: str
 ) -> Iterator[Any]:
-    """``function`` of each chunk of items, in order, computed by as many processes as cores.
+    """``function(chunk)`` for each chunk of items, in order, using one process per core.
 
-    The function must be importable (top level of a module); few items are done right here.
+    The function must be at the top level of a module. Few items are processed in this process.
     """
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     if len(items) < WORTH_PROCESSES:
         yield from map(function, chunks)
         return
-    # fork: the children start at once and only read files; spawn would import torch in each. Only
-    # Linux's libraries survive it.
+    # fork, because the children only read files, and spawn would import torch in each. Only on
+    # Linux, since other systems' libraries do not survive a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    # Ctrl-C reaches the children too; the parent alone should answer it.
+    # Ctrl-C is sent to the children too, but only the parent should handle it.
     ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
     with ProcessPoolExecutor(min(own_cores(), 32), mp_context=context, **ignore) as pool:
         results = pool.map(function, chunks)
@@ -51,20 +51,20 @@ def map_chunks(
 
 def own_cores() -> int:
     """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on a Mac
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr: name, bar, count, time left; silent on ranks other than 0."""
+    """A bar on stderr with description, count and time left; only rank 0 shows it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not is_main())
 
 
 def check_photos(paths: Sequence[os.PathLike]) -> list[Header | PhotoError]:
-    """Each photo's header, or what is wrong with the photo."""
+    """For each photo its header, or a PhotoError if it cannot be used."""
     results = []
     for chunk in map_chunks(_check_chunk, paths, "reading photo headers"):
         results += chunk

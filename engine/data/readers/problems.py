@@ -1,11 +1,11 @@
-"""Problems of a dataset: counted by kind, each kind with its consequence and its first places."""
+"""Problems of a dataset, counted by kind, with the consequence and a few examples of each kind."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.pixels.photo_files import TRAITS
 
-# Every kind of fault and its consequence.
+# Kind of fault -> what is done about it.
 CONSEQUENCES = {
     "missing photo": "photo left out",
     "empty photo": "photo left out",
@@ -45,7 +45,7 @@ CONSEQUENCES = {
     "photo that is in another split too": "kept; metrics will be too high",
     "photo that is in its split twice": "both kept",
 }
-# Kinds that are no faults: nothing is left out because of them.
+# Kinds that are not faults; nothing is left out because of them.
 NOTES = {f"photo {trait}": consequence for trait, consequence in TRAITS.items()} | {
     "column of free text": "not an attribute",
     "missing list": "what it holds is unknown",
@@ -63,42 +63,42 @@ class BadRecord(Exception):
 
 @dataclass
 class Problem:
-    """One kind of problem in one source: how often, and the first few places."""
+    """One kind of problem in a dataset: how often it occurs, and the first few examples."""
 
     kind: str
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """The one line a user reads."""
+        """One line for the user."""
         return f"{self.kind} ×{self.count} ({self.consequence}): {self.examples[0]}"
 
     @property
     def consequence(self) -> str:
-        """What was done about it."""
+        """What is done about it."""
         return (CONSEQUENCES | NOTES)[self.kind]
 
     @property
     def is_note(self) -> bool:
-        """Worth knowing, but no fault."""
+        """Whether this is information rather than a fault."""
         return self.kind in NOTES
 
 
 class Problems:
-    """Counts problems by kind, in the order they first appear."""
+    """Counts problems by kind, in order of first appearance."""
 
     def __init__(self) -> None:
         self.by_kind: dict[str, Problem] = {}
 
     def add(self, kind: str, example: str) -> None:
-        """Count one; ``example`` names the place and the value."""
+        """Count one problem; ``example`` says where it is and which value is wrong."""
         problem = self.by_kind.setdefault(kind, Problem(kind))
         problem.count += 1
         if len(problem.examples) < EXAMPLES_KEPT:
             problem.examples.append(example)
 
     def add_traits(self, traits: tuple[str, ...], example: str) -> None:
-        """Note what is unusual about a photo (``engine.pixels.photo_files.TRAITS``)."""
+        """Count a photo's traits (``engine.pixels.photo_files.TRAITS``)."""
         for trait in traits:
             self.add(f"photo {trait}", example)
 

@@ -15,16 +15,21 @@ def select_labels(
     identity: str | None = None,
     attributes: Sequence[str] | None = None,
 ) -> PhotoRecords:
-    """Forget categories or identities ("none") and all but some attribute groups (None: keep all).
+    """Remove categories or identities ("none") and all but the named attribute groups.
+
+    Args:
+        records: the dataset; not changed.
+        category, identity: None keeps them, "none" removes them.
+        attributes: names of the groups to keep, ignoring case; None keeps all.
 
     Raises:
-        InputError: there is no such group, or a column is named where there are no columns.
+        InputError: there is no such group, or a column is named though the format has none.
     """
     for option, value in (("category", category), ("identity", identity)):
         if value not in (None, "none"):
             raise InputError(
-                f"{records.root}: {option}={value} names a column, which only csv has; "
-                f"of {records.name}, {option} can be 'none'"
+                f"{records.root}: {option}={value} names a column, which only works for csv; "
+                f"for {records.name}, use {option}=none or leave it out"
             )
     if category == "none":
         records = forget_categories(records)
@@ -34,20 +39,20 @@ def select_labels(
 
 
 def forget_categories(records: PhotoRecords) -> PhotoRecords:
-    """All categories unknown."""
+    """A copy without categories."""
     unknown = np.full_like(records.garment_category, -1)
     about = {"categories": [], "category_ids": [], "category_groups": []}
     return records.with_columns({"garment_category": unknown}, **about)
 
 
 def forget_identities(records: PhotoRecords) -> PhotoRecords:
-    """All identities unknown."""
+    """A copy without identities."""
     unknown = np.full_like(records.garment_identity, -1)
     return records.with_columns({"garment_identity": unknown}, identities=[])
 
 
 def forget_masks(records: PhotoRecords) -> PhotoRecords:
-    """Boxes only."""
+    """A copy with boxes only."""
     columns = {}
     for name in ("points", "polygon_lengths", "rle"):
         columns[name] = records.columns[name][:0]
@@ -56,7 +61,7 @@ def forget_masks(records: PhotoRecords) -> PhotoRecords:
 
 
 def keep_attribute_groups(records: PhotoRecords, names: Sequence[str]) -> PhotoRecords:
-    """The attribute groups called so (whatever their letters' case), in that order.
+    """A copy with only the named attribute groups (ignoring case), in that order.
 
     Raises:
         InputError: there is no such group.

@@ -1,4 +1,4 @@
-"""Costs against arithmetic by hand and the totals that torchvision publishes."""
+"""Costs against hand-worked values and the totals that torchvision publishes."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from engine.backbones import build_body
-from engine.cost.flops import LayerCost, count, describe
+from engine.cost.flops import LayerCost, describe, layer_costs
 from engine.detection.detector import build_detector
 
 # Layer, input, multiply-accumulates: output cells x filter cells x channels in / groups x out.
@@ -35,8 +35,8 @@ def macs(rows: list[LayerCost]) -> int:
 
 
 @pytest.mark.parametrize(("layer", "shape", "expected"), BY_HAND, ids=lambda value: str(value)[:40])
-def test_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int) -> None:
-    rows = count(layer.eval(), torch.rand(shape))
+def test_costs_of_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int) -> None:
+    rows = layer_costs(layer.eval(), torch.rand(shape))
     assert macs(rows) == expected
     assert sum(row.flops for row in rows) == 2 * expected
     assert sum(row.parameters for row in rows) == sum(p.numel() for p in layer.parameters())
@@ -51,17 +51,19 @@ def test_layers_by_hand(layer: nn.Module, shape: tuple[int, ...], expected: int)
         ("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_V1),
     ],
 )
-def test_totals_that_torchvision_publishes(name: str, weights: models.WeightsEnum) -> None:
-    """Its GFLOPS are our GMACs. Shapes suffice: nothing is computed on the meta device."""
+def test_totals_equal_those_published_by_torchvision(
+    name: str, weights: models.WeightsEnum
+) -> None:
+    """torchvision's GFLOPS are GMACs. On the meta device only shapes are computed."""
     with torch.device("meta"):
         network = models.get_model(name).eval()
-        rows = count(network, torch.empty(1, 3, 224, 224))
+        rows = layer_costs(network, torch.empty(1, 3, 224, 224))
     assert round(macs(rows) / 1e9, 3) == weights.meta["_ops"]
     assert sum(row.parameters for row in rows) == weights.meta["num_params"]
 
 
-def test_mask_rcnn_total_that_torchvision_publishes() -> None:
-    """134.38 GMAC: a 512 x 512 photo, enlarged to 800 x 800, 1000 proposals, nothing found."""
+def test_the_mask_rcnn_total_equals_that_published_by_torchvision() -> None:
+    """134.38 GMAC: a photo enlarged from 512 to 800 pixels, 1000 proposals, no detection."""
     published = models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta
     with torch.device("meta"):
         body = resnet_fpn_backbone(
@@ -71,30 +73,31 @@ def test_mask_rcnn_total_that_torchvision_publishes() -> None:
         image, regions = torch.empty(1, 3, 800, 800), torch.empty(1000, 256, 7, 7)
     # Stage by stage, because choosing boxes needs values.
     heads = network.roi_heads
-    rows = count(network.backbone, image)
-    rows += count(network.rpn.head, list(network.backbone(image).values()))
-    rows += count(heads.box_head, regions) + count(heads.box_predictor, heads.box_head(regions))
+    rows = layer_costs(network.backbone, image)
+    rows += layer_costs(network.rpn.head, list(network.backbone(image).values()))
+    rows += layer_costs(heads.box_head, regions)
+    rows += layer_costs(heads.box_predictor, heads.box_head(regions))
     assert round(macs(rows) / 1e9, 2) == published["_ops"] == 134.38
     assert sum(p.numel() for p in network.parameters()) == published["num_params"]
 
 
-def test_attention_by_hand() -> None:
+def test_the_cost_of_attention_by_hand() -> None:
     tokens, width, hidden = 17, 24, 48  # 4 x 4 patches and the class token
     network = VisionTransformer(32, 8, 1, 3, width, hidden, num_classes=5).eval()
-    rows = by_name(count(network, torch.rand(1, 3, 32, 32)))
+    rows = by_name(layer_costs(network, torch.rand(1, 3, 32, 32)))
     attention = rows["encoder.layers.encoder_layer_0.self_attention"]
     assert attention.macs == 4 * tokens * width**2 + 2 * tokens**2 * width
     assert rows["encoder.layers.encoder_layer_0.mlp.0"].macs == tokens * width * hidden
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_folded_convolutions_count_under_their_own_names() -> None:
-    """Our bodies run a convolution's arithmetic without calling it."""
+def test_folded_convolutions_are_counted_under_their_own_names() -> None:
+    """The bodies of engine.backbones run a convolution's arithmetic without calling it."""
     ours = build_body("resnet18", trainable_layers=0, frozen_norm=True).eval()
     with torch.device("meta"):
         theirs = models.resnet18().eval()
-        reference = by_name(count(theirs, torch.empty(1, 3, 64, 96)))
-    rows = by_name(count(ours, torch.rand(1, 3, 64, 96)))
+        reference = by_name(layer_costs(theirs, torch.empty(1, 3, 64, 96)))
+    rows = by_name(layer_costs(ours, torch.rand(1, 3, 64, 96)))
     for name in ("conv1", "layer2.0.conv1", "layer2.0.downsample.0", "layer4.1.conv2"):
         mine, other = rows[name], reference[name]
         assert (mine.macs, mine.output, mine.kind) == (other.macs, other.output, other.kind)
@@ -102,11 +105,11 @@ def test_folded_convolutions_count_under_their_own_names() -> None:
     assert "_conv_forward" not in vars(ours.conv1), "nothing stays wrapped"
 
 
-def test_detector_adds_up() -> None:
+def test_the_costs_of_a_detectors_layers_sum_to_its_total() -> None:
     torch.manual_seed(0)
     detector = build_detector(num_classes=3, backbone="resnet18", load=False).eval()
     detector.roi_heads.detections_per_image, detector.roi_heads.score_threshold = 7, 0.0
-    rows = by_name(count(detector, [torch.randint(256, (3, 64, 96), dtype=torch.uint8)]))
+    rows = by_name(layer_costs(detector, [torch.randint(256, (3, 64, 96), dtype=torch.uint8)]))
     assert sum(row.parameters for row in rows.values()) == sum(
         p.numel() for p in detector.parameters()
     )
@@ -119,15 +122,15 @@ def test_detector_adds_up() -> None:
     assert rows["backbone.fpn.inner_blocks.3.0"].macs == 2 * 3 * 512 * 256
 
 
-def test_shared_parameters_count_once() -> None:
+def test_shared_parameters_are_counted_once() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
-    rows = count(nn.Sequential(first, second), torch.rand(1, 4))
+    rows = layer_costs(nn.Sequential(first, second), torch.rand(1, 4))
     assert [row.parameters for row in rows] == [20, 4]
     assert [row.macs for row in rows] == [16, 16]
 
 
-def test_descriptions() -> None:
+def test_descriptions_of_layers() -> None:
     assert describe(nn.Conv2d(4, 4, (3, 5), (2, 1), groups=4, dilation=2)) == (
         "Conv2d 3x5 /2x1 groups 4 dilation 2"
     )

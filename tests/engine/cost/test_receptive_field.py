@@ -27,7 +27,7 @@ def conv(*arguments, **settings) -> nn.Conv2d:
 
 
 class Residual(nn.Module):
-    """Two paths of different reach and, as in a strided block, a shortcut that strides, too."""
+    """Two paths of different reach and, as in a strided block, a strided shortcut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Dense(nn.Module):
 
 
 class UpAndDown(nn.Module):
-    """A pyramid's step: a coarse map enlarged and added to a fine one."""
+    """One step of a pyramid: a coarse map is enlarged and added to a fine one."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ SMALL = {
 
 
 def positive(model: nn.Module) -> nn.Module:
-    """Weights above 0: nothing cancels, no rectifier stops anything, whatever may reach does."""
+    """Makes all weights positive: nothing cancels out or is rectified, so each path has effect."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         nn.init.uniform_(parameter, 0.5, 1)
@@ -100,7 +100,7 @@ def positive(model: nn.Module) -> nn.Module:
 def seen_by_middle(
     model: nn.Module, axes: tuple[int, int] = (-2, -1)
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the pixels that change the middle position when they alone light up."""
+    """Rows and columns of the pixels that change the middle position, tested one by one."""
     spans = []
     for axis, side in enumerate(SIZE):
         pulses = torch.zeros(side, 3, *SIZE)
@@ -119,7 +119,7 @@ def last(model: nn.Module, size: tuple[int, int] = SIZE) -> Field:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_theory_is_what_pixels_can_change(name: str) -> None:
+def test_theoretical_fields_are_the_pixels_that_change_the_output(name: str) -> None:
     model = positive(SMALL[name])
     graph = trace(model, torch.zeros(1, 3, *SIZE))
     node = list(graph.maps())[-1]
@@ -127,8 +127,8 @@ def test_theory_is_what_pixels_can_change(name: str) -> None:
     assert (found.rows, found.columns) == seen_by_middle(model, graph.axes[node])
 
 
-def test_theory_is_where_gradients_are() -> None:
-    """Every layer of a small residual network, smooth, so that the gradients reach everywhere."""
+def test_theoretical_fields_are_where_gradients_are() -> None:
+    """Every layer of a small residual network, smooth so that no gradient vanishes."""
     model = positive(nn.Sequential(conv(3, 4, 3), Smooth(), conv(4, 4, 3, dilation=2)))
     image = torch.rand(1, 3, *SIZE)
     graph = trace(model, image)
@@ -155,7 +155,7 @@ class Smooth(nn.Module):
     # Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019.
     [("alexnet", 195, 32), ("vgg16", 212, 32), ("mobilenet_v2", 491, 32), ("resnet18", 435, 32)],
 )
-def test_published_fields(name: str, size: int, stride: int) -> None:
+def test_fields_equal_published_ones(name: str, size: int, stride: int) -> None:
     with torch.device("meta"):  # shapes suffice
         graph = trace(models.get_model(name).eval(), torch.empty(1, 3, 64, 64))
     found = [f for f in fields(graph) if not f.kind.startswith("Adaptive")][-1]
@@ -163,8 +163,8 @@ def test_published_fields(name: str, size: int, stride: int) -> None:
     assert found.stride == (stride, stride)
 
 
-def test_both_layouts_of_resnet50() -> None:
-    """483 px where a stage strides before its first 3x3, 427 where it does so in it."""
+def test_fields_of_both_layouts_of_resnet50() -> None:
+    """483 px if stages stride before their first 3x3 convolution, 427 px if in it."""
     for early, size in ((True, 483), (False, 427)):
         with torch.device("meta"):
             body = build_body("resnet50", trainable_layers=0, frozen_norm=True, stride_in_1x1=early)
@@ -184,7 +184,7 @@ def test_squeeze_excitation_is_marked_and_left_out() -> None:
     assert by_name["features.12.0"].size < (1000, 1000)
 
 
-def test_dilating_is_what_torchvision_does() -> None:
+def test_dilating_equals_torchvisions() -> None:
     torch.manual_seed(0)
     dilated = {"replace_stride_with_dilation": [False, True, True]}
     theirs = ResNet(Bottleneck, [1, 2, 2, 2], **dilated).eval()
@@ -200,7 +200,7 @@ def test_dilating_is_what_torchvision_does() -> None:
     assert found.size == before, "what a position sees stays"
 
 
-def test_what_cannot_be_dilated_is_refused() -> None:
+def test_networks_that_cannot_be_dilated_are_refused() -> None:
     with torch.device("meta"):
         image = torch.empty(1, 3, 64, 64)
         with pytest.raises(InputError, match=r"features\.15 \(maxpool2d\) cannot"):
@@ -209,7 +209,7 @@ def test_what_cannot_be_dilated_is_refused() -> None:
             dilate(models.resnet18().eval(), image, 6)
 
 
-def test_dropping_blocks() -> None:
+def test_blocks_can_be_dropped() -> None:
     network = models.resnet18().eval()
     image = torch.rand(1, 3, 64, 64)
     graph = trace(network, image)
@@ -227,7 +227,7 @@ def test_dropping_blocks() -> None:
         without_last(graph, 9)
 
 
-def test_what_is_no_convolutional_network_is_refused() -> None:
+def test_networks_that_are_not_convolutional_are_refused() -> None:
     class Attention(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.softmax(x, -1) @ x
@@ -243,7 +243,7 @@ def test_what_is_no_convolutional_network_is_refused() -> None:
 
 
 def test_effective_field_is_a_bell_inside_the_box() -> None:
-    """Equal weights add up like dice: the field of n layers grows with sqrt(n)."""
+    """With equal weights the field of n layers grows with sqrt(n) (central limit theorem)."""
     layers = [conv(1, 1, 3, padding=1) for _ in range(8)]
     model = nn.Sequential(*layers).eval()
     for layer in layers:
@@ -261,7 +261,7 @@ def test_effective_field_is_a_bell_inside_the_box() -> None:
     assert effective_size(influence) < field_of(graph, node).size[0] == 17
 
 
-def test_pyramids_see_through_their_coarsest_map() -> None:
+def test_the_field_of_a_pyramid_is_that_of_its_coarsest_map() -> None:
     class Fed(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Crops of several sets: which garment, whose labels, and what stands in for a broken photo."""
+"""Crops of several datasets: the right garment and labels, and substitutes for broken photos."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ROOT = Path("/photos")
 
 
 def records_of(identities: list[list[int]], start: int) -> PhotoRecords:
-    """A photo a list, a garment a number; boxes count from ``start``."""
+    """One photo per list, one garment per number; garment i's box is ``start + i`` wide."""
     photos, number = [], start
     for i, of_photo in enumerate(identities):
         garments = []
@@ -49,7 +49,7 @@ def dataset(broken: tuple[str, ...] = (), **settings) -> CropDataset:
     return CropDataset(parts(), transform, **settings)
 
 
-def test_garments_are_numbered_through_all_sets() -> None:
+def test_garments_of_all_datasets_share_one_index() -> None:
     crops = dataset()
     assert len(crops) == 5
     samples = [crops[Draw(0, index, 3, 0)] for index in range(5)]
@@ -60,10 +60,10 @@ def test_garments_are_numbered_through_all_sets() -> None:
     assert [int(t["labels"]["color"]) for t in targets] == [4, -1, 2, -1, -1]
     assert [t["labels"]["style"].tolist() for t in targets][2:] == [[0, 0], [1, -1], [0, 1]]
     assert targets[0]["mask"].unique().tolist() == [3]
-    assert [crops.place(i) for i in range(5)] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert [crops.locate(i) for i in range(5)] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
-def test_collated_samples_have_the_batch_in_front() -> None:
+def test_collating_stacks_images_and_targets() -> None:
     crops = dataset()
     images, target = collate_crops([crops[Draw(0, index, 0, 0)] for index in (4, 0, 3)])
     assert images.shape == (3, 3, 2, 2) and images.dtype == torch.uint8
@@ -75,7 +75,7 @@ def test_collated_samples_have_the_batch_in_front() -> None:
     assert target["labels"]["style"].dtype == torch.int8
 
 
-def test_next_readable_photo_stands_in_with_its_own_labels(caplog) -> None:
+def test_unreadable_photos_are_replaced_by_the_next_readable_one(caplog) -> None:
     crops = dataset(broken=("100-0.jpg", "200-1.jpg"))
     for wanted, got in ((0, 102), (1, 102), (2, 102), (3, 200), (4, 102)):
         image, target = crops[Draw(0, wanted, 0, 0)]
@@ -85,11 +85,11 @@ def test_next_readable_photo_stands_in_with_its_own_labels(caplog) -> None:
     with pytest.raises(PhotoError):
         dataset(broken=("100-0.jpg",), strict=True)[Draw(0, 0, 0, 0)]
     everything = tuple(path.name for records, _ in parts() for path in map(records.path, (0, 1)))
-    with pytest.raises(InputError, match="not one photo"):
+    with pytest.raises(InputError, match="no photo can be read"):
         dataset(broken=(*everything, "100-2.jpg"))[Draw(0, 3, 0, 0)]
 
 
-def test_identities_of_different_sets_never_meet() -> None:
+def test_identities_of_different_datasets_get_different_numbers() -> None:
     first, second = (records for records, _ in parts())
     numbers = number_identities([first, second, first])
     assert numbers.tolist() == [0, 0, -1, 1, 2, 3, 3, -1]

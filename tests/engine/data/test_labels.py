@@ -1,4 +1,4 @@
-"""Label spaces of several sets: merged questions, separate vocabularies."""
+"""Label spaces of several datasets: merged groups, separate vocabularies."""
 
 from pathlib import Path
 
@@ -37,9 +37,9 @@ PHONE = records(
 )  # fmt: skip
 
 
-def test_questions_merge_and_vocabularies_stay_apart():
+def test_groups_merge_and_vocabularies_stay_separate():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
-    assert [g.name for g in space.groups] == ["category", "color", "parts"]  # capitals aside
+    assert [g.name for g in space.groups] == ["category", "color", "parts"]  # ignoring case
     assert space.group("category").values == ("Shirt", "Dress", "Hat")
     assert space.group("color").values == ("red", "blue", "green")
     assert not space.group("parts").exclusive
@@ -48,13 +48,13 @@ def test_questions_merge_and_vocabularies_stay_apart():
     assert space.sources[1].vocabulary == {"category": (2, 1), "color": (1, 2)}
 
 
-def test_what_no_garment_answers_is_not_asked():
-    for category, asked in ((0, ["category"]), (-1, [])):
+def test_categories_without_a_labeled_garment_make_no_group():
+    for category, groups in ((0, ["category"]), (-1, [])):
         only = records(["Hat"], [(category, [])])
-        assert [g.name for g in merge_labels([only], ["only"]).groups] == asked
+        assert [g.name for g in merge_labels([only], ["only"]).groups] == groups
 
 
-def test_the_first_set_that_says_so_tells_a_categorys_branch():
+def test_a_categorys_branch_comes_from_the_first_dataset_that_gives_one():
     sets = [records(["Hat", "Dress"], [(0, []), (1, [])]) for _ in range(3)]
     for one, groups in zip(sets, ([], ["", "full"], ["upper", "lower"]), strict=True):
         one.category_groups = groups
@@ -64,7 +64,7 @@ def test_the_first_set_that_says_so_tells_a_categorys_branch():
         merge_labels(sets[:1], ["a"], category_branches=True)
 
 
-def test_a_value_that_one_set_spells_in_two_ways_is_one():
+def test_two_spellings_of_a_value_in_one_dataset_are_merged():
     two = records(["Hat", "hat", "Bag"], [(0, []), (1, []), (2, [])], [], [])
     space = merge_labels([two], ["two"])
     assert space.group("category").values == ("Hat", "Bag")
@@ -79,7 +79,7 @@ def test_a_value_that_one_set_spells_in_two_ways_is_one():
     assert encode_labels(space, two)["parts"].tolist() == [[1, 0], [1, -1], [0, -1], [-1, 1]]
 
 
-def test_labels_are_numbered_in_the_merged_space():
+def test_labels_are_encoded_as_indices_into_the_merged_space():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
     shop, phone = encode_labels(space, SHOP), encode_labels(space, PHONE)
     assert shop["category"].tolist() == [1, -1, 0]
@@ -87,12 +87,12 @@ def test_labels_are_numbered_in_the_merged_space():
     assert shop["parts"].tolist() == [[1, 0], [-1, 1], [0, 0]]
     assert phone["category"].tolist() == [2, 1]
     assert phone["color"].tolist() == [1, 2]
-    assert phone["parts"].tolist() == [[0, 0], [0, 0]]  # silence is not a no
+    assert phone["parts"].tolist() == [[0, 0], [0, 0]]  # unlabeled is not negative
     colorless = encode_labels(space, records(["Hat"], [(0, []), (-1, [])]))
     assert colorless["color"].tolist() == [-1, -1] and colorless["category"].tolist() == [2, -1]
 
 
-def test_the_space_says_whether_a_question_has_one_answer():
+def test_the_space_decides_whether_a_group_is_exclusive():
     several = records(
         ["x"], [(0, [1, -1]), (0, [1, 1]), (0, [-1, -1]), (0, [0, 0])], ["blue", "green"],
         [AttributeGroup("color", 0, 2, False)],
@@ -103,7 +103,7 @@ def test_the_space_says_whether_a_question_has_one_answer():
     assert encode_labels(many, PHONE)["color"].tolist() == [[1, -1], [-1, 1]]
 
 
-def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():
+def test_values_missing_from_the_space_differ_from_unlabeled_ones():
     space = merge_labels([PHONE], ["phone"])
     encoded = encode_labels(space, SHOP)
     assert encoded["category"].tolist() == [1, -1, -2]
@@ -111,13 +111,13 @@ def test_values_unknown_to_the_space_are_told_from_unlabeled_ones():
     assert "parts" not in encoded
 
 
-def test_groups_that_name_an_aspect_train_it():
+def test_a_groups_aspect_follows_from_its_name():
     aspects = [LabelGroup(n, (), True).aspect for n in ("category", "color", "dominant colour",
                "fabric", "sleeve pattern", "gender")]  # fmt: skip
     assert aspects == ["shape", "color", "color", "texture", "texture", None]
 
 
-def test_survives_a_checkpoint():
+def test_a_label_space_survives_a_checkpoint():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
     assert LabelSpace.from_plain(space.to_plain()) == space
 
@@ -126,17 +126,17 @@ def test_sources_are_found_by_name():
     space = merge_labels([SHOP, PHONE], ["shop", "phone"])
     assert space.source_named(None).name == "shop"
     assert space.source_named("phone").name == "phone"
-    with pytest.raises(InputError, match=r"vocabulary x: .* shop, phone"):
+    with pytest.raises(InputError, match=r"vocabulary x: .* shop, phone;"):
         space.source_named("x")
 
 
-def test_clashes_are_refused():
+def test_conflicting_names_and_groups_are_refused():
     with pytest.raises(InputError, match="name="):
         merge_labels([SHOP, PHONE], ["a", "a"])
     clash = records([], [(-1, [1])], ["blue"], [AttributeGroup("color", 0, 1, False)])
-    with pytest.raises(InputError, match=r"color is exclusive in one set.*attributes="):
+    with pytest.raises(InputError, match=r"color is exclusive in one dataset.*attributes="):
         merge_labels([SHOP, clash], ["a", "b"])
     garments, groups = [(0, [1, -1])], [AttributeGroup("Category", 0, 2, True)]
     named_alike = records(["Hat"], garments, ["cap", "beret"], groups)
-    with pytest.raises(InputError, match=r"^hats: has two questions called category; leave one"):
+    with pytest.raises(InputError, match=r"^hats: has two label groups called category; leave one"):
         merge_labels([named_alike], ["hats"])

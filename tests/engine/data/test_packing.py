@@ -1,4 +1,4 @@
-"""Rows of ragged columns, chosen."""
+"""Choosing rows of ragged columns."""
 
 import tracemalloc
 
@@ -11,7 +11,7 @@ from engine.data.packing import choose_rows, to_offsets
 @pytest.mark.parametrize("lengths", [[2, 0, 3, 1], [2, 2, 2, 2], [0, 0, 0, 0]])
 @pytest.mark.parametrize("rows", [[], [3, 0, 0], [1, 2]])
 @pytest.mark.parametrize("shape", [(), (2,)])
-def test_rows_are_those_asked_for(lengths: list, rows: list, shape: tuple) -> None:
+def test_chosen_rows_keep_their_values_and_order(lengths: list, rows: list, shape: tuple) -> None:
     values = np.random.default_rng(0).random((sum(lengths), *shape))
     ends = np.cumsum(lengths)
     expected = [values[ends[row] - lengths[row] : ends[row]] for row in rows]
@@ -21,7 +21,7 @@ def test_rows_are_those_asked_for(lengths: list, rows: list, shape: tuple) -> No
     assert offsets.dtype == np.int64
 
 
-def test_many_attributes_take_no_index_each() -> None:
+def test_rows_of_equal_length_are_chosen_without_an_index_per_value() -> None:
     values, offsets = np.zeros(1000 * 300, np.int8), np.arange(1001) * 300
     tracemalloc.start()
     chosen, _ = choose_rows(values, offsets, np.arange(0, 1000, 2))

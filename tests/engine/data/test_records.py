@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.packing import COLUMNS, concatenate, fill, pack
+from engine.data.packing import COLUMNS, concatenate, fill_columns, pack
 from engine.data.records import AttributeGroup, Garment, Photo, PhotoRecords
 
 ROOT = Path("/photos")
@@ -99,7 +99,7 @@ def test_columns_agree_with_the_objects() -> None:
         assert records.columns[name].shape[1:] == shape
 
 
-def test_packing_in_parts_changes_nothing() -> None:
+def test_packing_in_parts_gives_the_same_columns() -> None:
     photos = random_photos()
     whole = pack(photos, ROOT)
     parts = concatenate([pack(part, ROOT) for part in (photos[:7], photos[7:7], photos[7:])])
@@ -122,7 +122,7 @@ def test_subset_keeps_order_and_repeats() -> None:
         records.subset([23])
 
 
-def test_keep_garments() -> None:
+def test_keep_garments_drops_the_others_only() -> None:
     photos = random_photos()
     records = records_of(photos)
     kept = records.keep_garments(records.garment_has_mask)
@@ -133,7 +133,7 @@ def test_keep_garments() -> None:
     assert len(records.keep_garments(np.zeros(len(records.garment_box), bool))) == 23
 
 
-def test_a_garment_by_its_row_knows_its_photo() -> None:
+def test_a_garment_by_row_comes_with_its_photo() -> None:
     photos = random_photos()
     records = records_of(photos)
     owned = [(i, garment) for i, photo in enumerate(photos) for garment in photo.garments]
@@ -145,7 +145,7 @@ def test_a_garment_by_its_row_knows_its_photo() -> None:
         records.garment(len(owned))
 
 
-def test_attribute_matrix_and_exchanged_columns() -> None:
+def test_attribute_matrix_and_replaced_columns() -> None:
     photos = random_photos()
     records = records_of(photos)
     values = [garment.attributes for photo in photos for garment in photo.garments]
@@ -160,8 +160,10 @@ def test_attribute_matrix_and_exchanged_columns() -> None:
     assert records.attribute_groups == records.identities == []
 
 
-def test_filled_columns_are_the_layout() -> None:
-    filled = fill(2, 3, {"garment_offsets": np.array([0, 1, 3]), "garment_box": np.ones((3, 4))})
+def test_fill_columns_adds_all_missing_columns() -> None:
+    filled = fill_columns(
+        2, 3, {"garment_offsets": np.array([0, 1, 3]), "garment_box": np.ones((3, 4))}
+    )
     assert filled.keys() == COLUMNS.keys()
     for name, (dtype, shape) in COLUMNS.items():
         assert filled[name].dtype == dtype and filled[name].shape[1:] == shape
@@ -171,7 +173,7 @@ def test_filled_columns_are_the_layout() -> None:
     assert filled["garment_box"].tolist() == [[1] * 4] * 3
 
 
-def test_no_photos_and_no_garments() -> None:
+def test_datasets_without_photos_or_garments() -> None:
     empty = records_of([])
     assert len(empty) == 0 and not empty.has_masks and len(empty.subset([])) == 0
     lonely = records_of(random_photos(1))
@@ -179,7 +181,7 @@ def test_no_photos_and_no_garments() -> None:
     assert not lonely.has_masks
 
 
-def test_what_comes_out_is_the_callers_own() -> None:
+def test_changing_a_returned_garment_does_not_change_the_records() -> None:
     records = records_of(random_photos())
     index = int(np.flatnonzero(np.diff(records.garment_offsets))[0])
     garment = records[index].garments[0]
@@ -191,7 +193,7 @@ def test_what_comes_out_is_the_callers_own() -> None:
         _ = records.garment_color
 
 
-def test_garments_in_the_categories_of_another_set() -> None:
+def test_renumbering_to_the_categories_of_another_dataset() -> None:
     records = records_of(random_photos())
     about = {"categories": ["d", "c", "a", "b"], "category_ids": [1, 2, 3, 4]}
     other = records.with_columns({}, **about)

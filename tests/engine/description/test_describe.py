@@ -19,7 +19,7 @@ from engine.description.describe import (
 )
 from engine.errors import InputError
 from engine.judging import ranking
-from engine.judging.multitask_metrics import EvaluationPart, judge_part
+from engine.judging.multitask_metrics import EvaluationPart, evaluate_part
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 from tests.ranks import run_ranks
@@ -78,7 +78,7 @@ def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     part = EvaluationPart("set", records, Crops(broken))
     settings = DescribeSettings(batch_size=batch_size)
     found = describe(model, part, settings, CPU)
-    detailed = judge_part(part, found, model.labels, details=True)
+    detailed = evaluate_part(part, found, model.labels, details=True)
     metrics = evaluate_multitask(model, model.labels, [part], settings, CPU)
     assert metrics["set"]["item"].items() < detailed["item"].items()
     return {"set": detailed}
@@ -143,7 +143,7 @@ def test_twice_or_never_is_noticed() -> None:
 
 
 def test_not_one_readable_photo_is_bad_input() -> None:
-    with pytest.raises(InputError, match="not one photo"):
+    with pytest.raises(InputError, match="no photo of the dataset"):
         evaluate(broken=tuple(range(COUNT)))
 
 

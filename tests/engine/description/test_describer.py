@@ -91,7 +91,7 @@ def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
     entry = described(checkpoint, photo, found, vocabulary="street", top_k=1)[0]
     assert {n for n, _ in entry.labels["category"]} < {"top", "jeans", "shorts"}
     assert len(entry.labels["category"]) == len(entry.labels["color"]) == 1
-    with pytest.raises(InputError, match=r"vocabulary x: the model knows those of shop, street"):
+    with pytest.raises(InputError, match=r"vocabulary x: the model was trained on shop, street"):
         describer(checkpoint, vocabulary="x")
 
 

@@ -1,4 +1,4 @@
-"""Box coding, matching and sampling, against torchvision's and by counting."""
+"""Box coding, matching and sampling, against torchvision's and by counts."""
 
 import torch
 from torchvision.models.detection._utils import BoxCoder, Matcher
@@ -46,39 +46,39 @@ def test_matching_equals_torchvisions():
     # Two boxes that tie as the best of their true box.
     boxes[11] = boxes[13] = truth[2] + 30
     want = Matcher(0.7, 0.3, allow_low_quality_matches=True)(box_iou(truth, boxes))
-    index, verdict = match(truth, boxes, low=0.3, high=0.7, keep_best=True)
+    index, state = match(truth, boxes, low=0.3, high=0.7, keep_best=True)
     positive = want >= 0
-    assert torch.equal(verdict > 0, positive)
-    assert torch.equal(verdict < 0, want == Matcher.BETWEEN_THRESHOLDS)
+    assert torch.equal(state > 0, positive)
+    assert torch.equal(state < 0, want == Matcher.BETWEEN_THRESHOLDS)
     assert torch.equal(index[positive], want[positive])
 
 
-def test_thresholds_belong_to_the_upper_side():
+def test_an_iou_equal_to_a_threshold_counts_as_above():
     truth = torch.tensor([[0.0, 0, 10, 10]])
     boxes = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 2.5], [0, 0, 10, 2]])  # IoU 1/2, 1/4, 1/5
-    _, verdict = match(truth, boxes, low=0.25, high=0.5)
-    assert verdict.tolist() == [1, -1, 0]
+    _, state = match(truth, boxes, low=0.25, high=0.5)
+    assert state.tolist() == [1, -1, 0]
 
 
-def test_a_true_box_that_nothing_touches_matches_nothing():
+def test_a_true_box_without_overlap_matches_no_box():
     truth = torch.tensor([[500.0, 500, 510, 510]])
-    _, verdict = match(truth, random_boxes(9, 5), low=0.3, high=0.7, keep_best=True)
-    assert verdict.tolist() == [0] * 9
+    _, state = match(truth, random_boxes(9, 5), low=0.3, high=0.7, keep_best=True)
+    assert state.tolist() == [0] * 9
 
 
 def test_without_true_boxes_everything_is_background():
-    index, verdict = match(torch.zeros(0, 4), random_boxes(3, 6), low=0.3, high=0.7)
-    assert index.tolist() == verdict.tolist() == [0, 0, 0]
+    index, state = match(torch.zeros(0, 4), random_boxes(3, 6), low=0.3, high=0.7)
+    assert index.tolist() == state.tolist() == [0, 0, 0]
 
 
 def draw(positives: int, negatives: int, ignored: int, size: int, limit: int):
-    verdict = torch.tensor([1] * positives + [0] * negatives + [-1] * ignored, dtype=torch.int8)
-    verdict = verdict[torch.randperm(len(verdict))]
-    index, valid, count = sample_balanced(verdict, size, limit)
-    return verdict[index], index, valid, int(count)
+    state = torch.tensor([1] * positives + [0] * negatives + [-1] * ignored, dtype=torch.int8)
+    state = state[torch.randperm(len(state))]
+    index, valid, count = sample_balanced(state, size, limit)
+    return state[index], index, valid, int(count)
 
 
-def test_sampling_keeps_the_balance():
+def test_sampling_balances_positives_and_negatives():
     for positives, negatives, want in ((50, 50, (5, 15)), (3, 50, (3, 17)), (50, 4, (5, 4))):
         got, index, valid, count = draw(positives, negatives, 31, 20, 5)
         assert len(set(index.tolist())) == len(index) == 20
@@ -87,7 +87,7 @@ def test_sampling_keeps_the_balance():
         assert valid.tolist() == [True] * sum(want) + [False] * (20 - sum(want))
 
 
-def test_sampling_from_little_or_nothing():
+def test_sampling_from_few_or_no_boxes():
     got, _, valid, count = draw(1, 2, 1, 20, 5)
     assert len(got) == 4 and valid.sum() == 3 and count == 1
     got, _, valid, count = draw(0, 0, 0, 20, 5)
@@ -96,15 +96,15 @@ def test_sampling_from_little_or_nothing():
 
 def test_sampling_is_uniform():
     torch.manual_seed(0)
-    verdict = torch.tensor([1, 1, 1, 0, 0, 0, 0], dtype=torch.int8).expand(4000, 7)
-    index, valid, count = sample_balanced(verdict, 3, 1)
+    state = torch.tensor([1, 1, 1, 0, 0, 0, 0], dtype=torch.int8).expand(4000, 7)
+    index, valid, count = sample_balanced(state, 3, 1)
     assert valid.all() and (count == 1).all()
     drawn = torch.bincount(index.flatten(), minlength=7) / 4000
     assert torch.allclose(drawn[:3], torch.tensor(1 / 3), atol=0.04)
     assert torch.allclose(drawn[3:], torch.tensor(1 / 2), atol=0.04)
 
 
-def test_boxes_in_the_mirror():
+def test_mirrored_boxes_by_hand():
     boxes = torch.tensor([[[0.0, 2.0, 3.0, 5.0]], [[7.0, 0.0, 11.0, 1.0]]])
     flipped = torch.tensor([[[8.0, 2.0, 11.0, 5.0]], [[0.0, 0.0, 4.0, 1.0]]])
     assert torch.equal(mirror_boxes(boxes, 11), flipped)

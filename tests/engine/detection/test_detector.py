@@ -1,4 +1,4 @@
-"""The whole detector: against torchvision's own on the same weights, and what it promises."""
+"""The whole detector: against torchvision's with the same weights, and its other properties."""
 
 import copy
 import functools
@@ -82,7 +82,7 @@ BOXES = [
 
 @functools.cache
 def torchvision_twin() -> tuple[nn.Module, nn.Module]:
-    """Our detector and torchvision's with the same weights, sampling nothing away."""
+    """Our detector and torchvision's with the same weights, both without random sampling."""
     ours = small(rois_per_image=400, pyramid_channels=256)
     backbone = resnet_fpn_backbone(
         backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=3
@@ -109,7 +109,7 @@ def torchvision_twin() -> tuple[nn.Module, nn.Module]:
 
 
 def liven(detector: nn.Module) -> None:
-    """Statistics that keep a random network's activations apart, so that its boxes differ."""
+    """Set norm statistics so that the activations, and boxes, of a random network differ."""
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 1.5)
@@ -158,7 +158,7 @@ def test_detections_equal_torchvisions():
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("masks", [True, False])
-def test_photos_without_garments_reach_every_parameter(arch, masks):
+def test_photos_without_garments_give_gradients_to_every_parameter(arch, masks):
     detector = small(arch=arch, masks=masks, trainable_backbone_layers=5).train()
     losses = detector([photo(96, 64), photo(64, 96)], [target([], []), target([], [])])
     assert ("loss_mask" in losses) == masks
@@ -178,7 +178,7 @@ def test_one_photo_without_garments_beside_one_with():
     assert losses["loss_mask"] > 0 and losses["loss_box_reg"] > 0
 
 
-def test_box_dropout_changes_the_box_losses_and_no_detection():
+def test_box_dropout_changes_box_losses_but_no_detections():
     targets = [target([[20, 30, 90, 100]], [1])]
     losses, detections = {}, {}
     for share in (0.0, 0.9):
@@ -211,7 +211,7 @@ def test_box_only_detector_has_no_mask_parts():
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_detections_do_not_depend_on_batch_mates(arch):
+def test_detections_do_not_depend_on_the_rest_of_the_batch(arch):
     detector = small(arch=arch, score_threshold=0.0).eval()
     liven(detector)
     # All three are padded to 128 x 96.
@@ -228,7 +228,7 @@ def test_detections_do_not_depend_on_batch_mates(arch):
         assert torch.equal(one["labels"], among["labels"])
 
 
-def test_mirror_images_share_every_judgment_with_their_photos():
+def test_mirror_averages_the_outputs_for_the_photo_and_its_mirror_image():
     detector = small(score_threshold=0.2).eval()
     liven(detector)
     photos = [photo(61, 47, 1), photo(64, 96, 2)]
@@ -293,7 +293,7 @@ def test_boxes_stay_inside_each_photo_and_are_sorted():
         assert ((result["labels"] >= 1) & (result["labels"] <= 3)).all()
 
 
-def test_nothing_found_and_nothing_asked():
+def test_no_detections_and_no_photos():
     detector = small(score_threshold=1.0).eval()
     with torch.no_grad():
         result = detector([photo(64, 64)])[0]
@@ -390,6 +390,6 @@ def test_contradictory_checkpoints_are_refused():
         ({"trainable_backbone_layers": 6}, "resnet18 has 0 to 5"),
     ],
 )
-def test_wrong_settings_are_told(settings, words):
+def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         small(**settings)

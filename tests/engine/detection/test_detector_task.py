@@ -1,4 +1,4 @@
-"""The detector's half of a training: in which order it sees photos."""
+"""The detector's part of a training: the order of photos."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ROOT = Path("/photos")
 
 
 def records_with(rare: Garment) -> PhotoRecords:
-    """Four photos of a shirt each; on the last one also ``rare``."""
+    """Four photos of a shirt each; the last one also has ``rare``."""
     box = np.array([0, 0, 9, 9.0])
     photos = [Photo(ROOT / f"{i}.jpg", i, 90, 90, "", [Garment(0, box, 81)]) for i in range(4)]
     photos[3].garments.append(rare)
@@ -22,7 +22,7 @@ def records_with(rare: Garment) -> PhotoRecords:
 
 
 @pytest.mark.parametrize(("crowd", "factors"), [(False, [1, 1, 1, 2]), (True, [1, 1, 1, 1])])
-def test_photos_of_rare_garments_come_more_often_if_they_can_be_learned(
+def test_photos_of_rare_garments_except_crowds_are_repeated(
     crowd: bool, factors: list[float]
 ) -> None:
     config = DetectorConfig(data_path="unused", output_dir="unused", repeat_threshold=1.0)

@@ -1,4 +1,4 @@
-"""One worn garment, one detection."""
+"""Removing duplicates, so that one garment is one detection."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -22,7 +22,7 @@ def rle(box: list, hole: list | None = None) -> dict:
     return coco_mask.encode(bitmap)
 
 
-def test_the_better_of_two_on_the_same_pixels_stays() -> None:
+def test_the_better_of_two_detections_of_the_same_pixels_is_kept() -> None:
     boxes = [[10, 10, 50, 50], [10, 10, 50, 46], [10, 10, 50, 30]]
     kept = drop_duplicates(detections(boxes, [rle(box) for box in boxes]), 0.6)
     assert kept.labels.tolist() == [1, 3]
@@ -31,26 +31,26 @@ def test_the_better_of_two_on_the_same_pixels_stays() -> None:
     np.testing.assert_array_equal(kept.boxes, np.array(boxes)[[0, 2]])
 
 
-def test_a_dress_under_an_open_coat_stays() -> None:
+def test_a_dress_under_an_open_coat_is_kept() -> None:
     coat, dress = [10, 10, 50, 70], [20, 12, 40, 70]
     masks = [rle(coat, dress), rle(dress)]
     assert len(drop_duplicates(detections([coat, coat], masks), 0.3)) == 2
     assert len(drop_duplicates(detections([coat, coat]), 0.3)) == 1
 
 
-def test_what_a_dropped_one_covers_is_free_again() -> None:
+def test_a_dropped_detection_suppresses_no_others() -> None:
     boxes = [[0, 0, 40, 10], [10, 0, 50, 10], [20, 0, 60, 10]]  # neighbors overlap by 0.6
     assert drop_duplicates(detections(boxes), 0.5).labels.tolist() == [1, 3]
 
 
-def test_one_keeps_all_and_none_stays_none() -> None:
+def test_overlap_one_keeps_all_and_no_detections_are_accepted() -> None:
     boxes = [[0, 0, 40, 10]] * 3
     assert len(drop_duplicates(detections(boxes), 1.0)) == 3
     assert len(drop_duplicates(detections(boxes), 0.99)) == 1
     assert len(drop_duplicates(detections([], []), 0.5)) == 0
 
 
-def test_only_takes_every_part_along() -> None:
+def test_only_selects_rows_of_every_field() -> None:
     found = detections([[10, 10, 50, 50], [0, 0, 9, 9], [20, 20, 30, 30]])
     found.probabilities = np.arange(6, dtype=np.float32).reshape(3, 2)
     some = found.only([2, 0])

@@ -1,4 +1,4 @@
-"""Given garments: photos decoded as finely as crops need, bad ones told and passed by."""
+"""Given garments: photos are decoded as large as crops need; unreadable ones are skipped."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_whole_photo_is_one_garment_without_category() -> None:
         (boxes(), 40),
     ],
 )
-def test_the_smallest_garment_decides_the_decoding(
+def test_the_smallest_garment_decides_the_decoding_size(
     photo: Path, found: Detections, height: int
 ) -> None:
     ((key, same, pixels),) = given_garments([("k", photo)], lambda *_: found, CUT, 1)
@@ -51,7 +51,7 @@ def test_the_smallest_garment_decides_the_decoding(
     assert pixels.shape[0] == height
 
 
-def test_bad_photos_are_told_in_their_place(photo: Path, tmp_path: Path) -> None:
+def test_unreadable_photos_yield_errors_in_order(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
     names = ["bad.jpg", "a.jpg", "gone.jpg"]
     photos = [(name, tmp_path / name) for name in names]

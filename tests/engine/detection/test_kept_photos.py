@@ -1,4 +1,4 @@
-"""Photos that come back beside what was found on them: fine enough for crops, no larger."""
+"""Photos that are yielded with their detections: large enough for crops, but no larger."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ SETTINGS = PredictSettings(short_side=128, max_side=400, workers=0)
 
 @pytest.fixture
 def kept_small(monkeypatch) -> None:
-    """Photos are handed along as small as the detector may have them."""
+    """Allows photos as small as the detector needs them."""
     monkeypatch.setattr(predict, "KEPT_SHORT_SIDE", 1)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_photos_that_are_handed_along_stay_fine_enough_for_crops(tmp_path: Path, kind: str) -> None:
+def test_kept_photos_are_large_enough_for_crops(tmp_path: Path, kind: str) -> None:
     path = write_photo(tmp_path / f"a.{kind}", 2000, 3000, (255, 51, 102))
     found, photo = run([("a", path)], keep_photo=True)["a"]
     assert photo.shape == (1500, 1000, 3)
@@ -32,7 +32,7 @@ def test_photos_that_are_handed_along_stay_fine_enough_for_crops(tmp_path: Path,
 
 
 @pytest.mark.usefixtures("kept_small")
-def test_large_photos_are_decoded_reduced_and_handed_along(tmp_path: Path) -> None:
+def test_large_jpegs_are_kept_at_reduced_size(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", 644, 515, (255, 51, 102))
     found, photo = run([("a", path)], SETTINGS, keep_photo=True)["a"]
     assert photo.shape == (129, 161, 3)
@@ -43,7 +43,7 @@ def test_large_photos_are_decoded_reduced_and_handed_along(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("kept_small")
-def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -> None:
+def test_large_photos_of_other_formats_are_kept_at_reduced_size(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.png", 644, 515, (255, 51, 102))
     found, photo = run([("a", path)], SETTINGS, keep_photo=True)["a"]
     assert photo.shape == (129, 161, 3)
@@ -52,8 +52,8 @@ def test_huge_photos_of_other_formats_are_handed_along_reduced(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("kept_small")
-def test_a_reduced_photo_lies_where_boxes_divided_by_its_factor_do(tmp_path: Path) -> None:
-    """Also at the right and lower end, of a photo that is no multiple of the factor."""
+def test_boxes_divided_by_the_factor_fit_the_reduced_photo(tmp_path: Path) -> None:
+    """Also at the right and lower edge, if the size is not a multiple of the factor."""
     pixels = np.zeros((517, 645, 3), np.uint8)
     pixels[508:512], pixels[:, 640:644] = 255, 255
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
@@ -64,7 +64,7 @@ def test_a_reduced_photo_lies_where_boxes_divided_by_its_factor_do(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("kept_small")
-def test_long_photos_are_decoded_for_the_size_that_the_long_side_allows(tmp_path: Path) -> None:
+def test_long_photos_are_decoded_for_the_size_set_by_the_long_side(tmp_path: Path) -> None:
     path = write_photo(tmp_path / "a.jpg", 1600, 160, (255, 51, 102))
     settings = PredictSettings(short_side=100, max_side=200, workers=0)
     _, photo = run([("a", path)], settings, keep_photo=True)["a"]

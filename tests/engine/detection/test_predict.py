@@ -1,4 +1,4 @@
-"""Photos through a detector: a cheap stand-in finds things that depend on what is in the photo."""
+"""Inference over photos, with a cheap substitute detector whose output depends on the photo."""
 
 import logging
 import threading
@@ -59,7 +59,7 @@ class ColorDetector(nn.Module):
 
 
 class MirrorDetector(ColorDetector):
-    """Notes how it was asked."""
+    """Records how it is called."""
 
     def forward(self, images: list[Tensor], *, mirror: bool = False) -> list[dict[str, Tensor]]:
         self.mirror = mirror
@@ -109,7 +109,7 @@ def assert_same(one: Detections, other: Detections) -> None:
 
 
 @pytest.mark.parametrize("mirror", [True, False])
-def test_the_mirror_image_is_asked_for(tmp_path: Path, mirror: bool) -> None:
+def test_the_model_is_called_with_mirror(tmp_path: Path, mirror: bool) -> None:
     model = MirrorDetector()
     path = write_photo(tmp_path / "a.png", 60, 80, (255, 51, 102))
     run([("a", path)], replace(SMALL, mirror=mirror), model)
@@ -135,14 +135,14 @@ def test_boxes_come_back_in_pixels_of_the_original_photo(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-def test_a_photo_in_memory_is_judged_as_its_file(tmp_path: Path, factor: int) -> None:
+def test_a_photo_in_memory_gives_the_same_as_its_file(tmp_path: Path, factor: int) -> None:
     path = write_photo(tmp_path / "a.png", 120, 240, (255, 51, 102))
     photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[::factor, ::factor]
     found = detect_photo(ColorDetector(), photo, (120, 240), SMALL, CPU)
     assert_same(found, run([("a", path)])["a"][0])
 
 
-def test_outputs_are_clipped_sorted_and_cleaned(tmp_path: Path) -> None:
+def test_outputs_are_clipped_sorted_and_filtered(tmp_path: Path) -> None:
     model = FixedDetector(
         boxes=torch.tensor(
             [
@@ -256,7 +256,7 @@ def test_an_error_in_the_model_reaches_the_caller(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precision_is_the_forward_passes(tmp_path: Path, precision: str) -> None:
+def test_precision_applies_to_the_forward_pass(tmp_path: Path, precision: str) -> None:
     seen = []
 
     class Matmul(ColorDetector):
@@ -270,7 +270,7 @@ def test_precision_is_the_forward_passes(tmp_path: Path, precision: str) -> None
 
 
 def make_records(files: list[tuple[int, Path]]) -> PhotoRecords:
-    """Photos whose annotations the ColorDetector finds more or less well."""
+    """Photos whose annotations the ColorDetector finds approximately."""
     rng = np.random.default_rng(0)
     photos = []
     for key, path in files:
@@ -333,7 +333,7 @@ def test_every_photo_must_be_predicted_exactly_once(shares: tuple, message: str)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda p: write_photo(p, 33, 34, (1, 2, 3))])
-def test_photos_lost_since_reading_count_as_without_detections(
+def test_photos_deleted_since_reading_count_as_without_detections(
     tmp_path: Path, caplog, monkeypatch, spoil: Callable
 ) -> None:
     monkeypatch.setattr(logging.getLogger("weft"), "propagate", True)
@@ -346,8 +346,8 @@ def test_photos_lost_since_reading_count_as_without_detections(
     assert [str(records.path(2)) in line.getMessage() for line in caplog.records] == [True]
 
 
-def test_a_log_file_is_told_the_progress(monkeypatch, caplog) -> None:
-    """Not of the last photo, which the summary tells of."""
+def test_progress_is_logged_without_a_terminal(monkeypatch, caplog) -> None:
+    """Except after the last photo, since a summary follows."""
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr(predict, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(predict.sys.stderr, "isatty", lambda: False)

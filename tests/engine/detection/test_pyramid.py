@@ -1,4 +1,4 @@
-"""Pooling and cutting from the table of cells, against torchvision's RoIAlign and plain padding."""
+"""Pooling and cutting from the table of cells, against RoIAlign and plain padding."""
 
 from collections import OrderedDict
 
@@ -52,7 +52,7 @@ EDGES = torch.tensor([
 
 @pytest.mark.parametrize("size", [7, 14])
 @pytest.mark.parametrize("strides", [STRIDES[:4], STRIDES[1:4]])
-def test_pooling_equals_roi_align(size, strides):
+def test_pooling_equals_torchvisions_roi_align(size, strides):
     maps = random_maps()[STRIDES.index(strides[0]) :]
     boxes = [random_regions(29, 1), torch.cat((EDGES, random_regions(13, 2)))]
     got = Pyramid(maps, STRIDES[-len(maps) :]).pool(boxes, len(strides), size)
@@ -77,7 +77,7 @@ def test_pooled_regions_are_channels_last():
 
 
 @pytest.mark.parametrize("radius", [1, 2])
-def test_patches_equal_cutting_padded_maps(radius):
+def test_patches_equal_those_cut_from_padded_maps(radius):
     maps = random_maps()
     pyramid = Pyramid(maps, STRIDES)
     cells = sum(m.shape[2] * m.shape[3] for m in maps)

@@ -1,4 +1,4 @@
-"""Mask targets from box crops against torchvision's from full-size masks, and where masks lie."""
+"""Mask targets from box crops against torchvision's from full-size masks, and mask positions."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def cropped(masks: torch.Tensor, spare: int) -> tuple[torch.Tensor, torch.Tensor
 def regions_around(
     spans: list[tuple[int, ...]], per_mask: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random proposals on each mask, the exact box and the whole photo among them."""
+    """Random proposals for each mask, including the exact box and the whole photo."""
     index = torch.arange(len(spans)).repeat_interleave(per_mask)
     boxes = torch.tensor(spans, dtype=torch.float32)[index]
     jitter = torch.randn_like(boxes) * 4
@@ -83,8 +83,8 @@ def test_targets_are_equal_bit_for_bit_where_coordinates_are():
     assert 0 < got.mean() < 1
 
 
-def test_what_training_teaches_lies_where_the_garment_is():
-    # A perfect mask head says what its targets say: pasted, they are the garment.
+def test_masks_predicted_as_in_training_are_aligned_with_the_garment():
+    # A perfect mask head outputs its targets; pasted, they must cover the garment.
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     garment = (((x - 31.3) / 11) ** 2 + ((y - 24.6) / 7) ** 2 < 1).astype(np.uint8)
     rle = coco_mask.encode(np.asfortranarray(garment))

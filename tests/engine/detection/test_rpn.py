@@ -50,7 +50,7 @@ def test_scoring_sampled_anchors_equals_scoring_all(conv_depth):
     torch.testing.assert_close(got_offsets, flat_offsets, rtol=1e-4, atol=1e-4)
 
 
-def test_proposals_lie_in_each_photo():
+def test_proposals_are_inside_each_photo():
     rpn, maps = network().eval(), maps_of(64, 96)
     sizes = [(64, 96), (41, 53)]
     proposals, losses = rpn(maps, Pyramid(maps, STRIDES), sizes)
@@ -61,7 +61,7 @@ def test_proposals_lie_in_each_photo():
         assert (boxes <= torch.tensor([width, height, width, height])).all()
 
 
-def test_a_proposal_needs_width_and_height():
+def test_proposals_have_width_and_height():
     boxes = torch.tensor([[0.0, 0, 10, 0], [-5, 0, 0, 10], [0, 0, 10, 10]])
     kept = network()._suppress(boxes, torch.tensor([3.0, 2, 1]), (20, 20), torch.zeros(3))
     assert kept.tolist() == [[0, 0, 10, 10]]

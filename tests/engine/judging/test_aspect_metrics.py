@@ -1,4 +1,4 @@
-"""Neighbors of aspect vectors on sets small enough to rank by hand."""
+"""Neighbors of aspect vectors on datasets small enough to rank by hand."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ def table_of(
     view: str | None = None,
 ) -> GarmentTable:
     """One letter per garment for colors and views (m main, b back); "." is unknown."""
-    labels, values, judged = {}, {}, {}
+    labels, values, aspect_of_group = {}, {}, {}
     if color is not None:
         labels["color"], values["color"] = np.array(["rgk".find(c) for c in color]), "rgk"
-        judged["color"] = "color"
+        aspect_of_group["color"] = "color"
     if view is not None:
         labels["view"], values["view"] = np.array(["mb".find(v) for v in view]), ("main", "back")
     count = len(identity)
@@ -32,7 +32,7 @@ def table_of(
         source=np.array([SOURCES.index(s) for s in source or [""] * count]),
         labels=labels,
         values=values,
-        judged=judged,
+        aspect_of_group=aspect_of_group,
     )
 
 
@@ -43,12 +43,12 @@ def aspect_metrics(
 
 
 def at(*degrees: float) -> np.ndarray:
-    """Unit vectors of the plane: near in angle is near."""
+    """2D unit vectors at these angles, so that the nearest angle is the nearest neighbor."""
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def test_everything_searches_all_others() -> None:
+def test_by_default_every_garment_searches_all_others() -> None:
     """Neighbors: 0° finds 10° (other product); 10° finds 0°; 25° finds 10°, its own product."""
     found = aspect_metrics(at(0, 10, 25, 90), table_of([1, 2, 2, -1]))
     assert found["queries"] == 2  # product 1 has nothing to find, the last is unknown
@@ -58,7 +58,7 @@ def test_everything_searches_all_others() -> None:
     assert not any(name.startswith("P@10") for name in found)
 
 
-def test_a_garment_on_the_same_photo_is_never_found() -> None:
+def test_garments_on_the_same_photo_are_excluded() -> None:
     apart = aspect_metrics(at(0, 1, 60), table_of([1, 1, 1]))
     assert apart["queries"] == 3
     together = aspect_metrics(at(0, 1, 60), table_of([1, 1, 1], photo=[5, 5, 6]))
@@ -74,7 +74,7 @@ def test_user_photos_search_shop_photos() -> None:
     assert found["MRR"] == 1 / 2
 
 
-def test_views_ask_for_the_first_main_photo_of_each_product() -> None:
+def test_with_views_the_gallery_is_the_first_main_photo_of_each_product() -> None:
     vectors = at(0, 50, 2, 48, 49)
     table = table_of([1, 2, 2, 1, 2], view="mmmbb")
     found = aspect_metrics(vectors, table, views=ROLES)
@@ -86,7 +86,7 @@ def test_views_ask_for_the_first_main_photo_of_each_product() -> None:
     assert aspect_metrics(vectors, table_of([1, 2, 2, 1, 2]), views=ROLES) == without
 
 
-def test_label_neighbors_leave_out_the_own_product_and_the_unlabelled() -> None:
+def test_label_precision_excludes_the_same_product_and_unlabelled_garments() -> None:
     table = table_of([1, 1, 2, 3, 4], color="rrrg.")
     found = aspect_metrics(at(0, 1, 2, 3, 1), table)
     # 0: finds 2 (r), 3 (g): 1/2. 1: the same. 2: finds 0, 1 (r), 3 (g): 2/3. 3: no green to find.
@@ -104,7 +104,7 @@ def test_with_views_labels_are_compared_among_main_photos() -> None:
     assert aspect_metrics(at(0, 1, 2, 3), table, views=ROLES)["P@10_color"] == 1
 
 
-def test_other_color_of_the_same_product() -> None:
+def test_other_color_of_the_same_product_by_hand() -> None:
     """Main photos: product 1 red at 0° twice, green at 20°; product 2 at 15°."""
     table = table_of([1, 1, 1, 2], color="rrgk", view="mmmm")
     found = aspect_metrics(at(0, 1, 20, 15), table, views=ROLES)
@@ -118,7 +118,7 @@ def test_other_color_of_the_same_product() -> None:
     assert found["other_color_R@1"] == pytest.approx(2 / 3)  # 0° and 1° find each other
 
 
-def test_fewer_queries_and_intervals() -> None:
+def test_queries_can_be_limited_and_intervals_added() -> None:
     rng = np.random.default_rng(0)
     vectors = at(*rng.uniform(0, 360, 40))
     table = table_of([i // 2 for i in range(40)])
@@ -129,6 +129,6 @@ def test_fewer_queries_and_intervals() -> None:
     assert aspect_metrics(vectors, table, max_queries=40) == aspect_metrics(vectors, table)
 
 
-def test_nothing_known_is_nothing_measured() -> None:
+def test_without_labels_nothing_is_measured() -> None:
     assert aspect_metrics(at(0, 1), table_of([-1, -1]), intervals=True) == {}
     assert aspect_metrics(np.zeros((0, 2)), table_of([])) == {}

@@ -22,7 +22,7 @@ DESCRIBED = {0, 1}  # categories with attributes
 
 
 def rows(*chosen: list[int], of: int = ATTRIBUTES) -> np.ndarray:
-    """A bool row each, yes at the given places."""
+    """One bool row per argument, True at the given indices."""
     table = np.zeros((len(chosen), of), bool)
     for row, places in zip(table, chosen, strict=True):
         row[places] = True
@@ -55,16 +55,16 @@ def records_of(photos: dict[int, list[Garment]]) -> PhotoRecords:
     )
 
 
-def found_on(boxes, scores, labels, told) -> Detections:
+def found_on(boxes, scores, labels, predicted) -> Detections:
     order = np.argsort(-np.asarray(scores), kind="stable")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
     masks = [rle_of(box + np.array([2, 0, 2, 1])) for box in boxes]
     scores, labels = np.asarray(scores, np.float64)[order], np.asarray(labels, np.int64)[order]
-    return Detections(WIDTH, HEIGHT, boxes, scores, labels, masks, attributes=told[order])
+    return Detections(WIDTH, HEIGHT, boxes, scores, labels, masks, attributes=predicted[order])
 
 
 def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detections]]:
-    """Garments, some of them crowds, and detections near them; few score levels make ties."""
+    """Garments, some of them crowds, and detections near them, with tied scores."""
     rng = np.random.default_rng(seed)
     photos, predictions = {}, {}
     for image_id in rng.choice(10**9, 11, replace=False).tolist():
@@ -76,15 +76,15 @@ def random_case(seed: int, levels: int) -> tuple[PhotoRecords, dict[int, Detecti
         crowds = rng.random(len(boxes)) < 0.15
         photos[image_id] = [garment(*g) for g in zip(own, boxes, has, crowds, strict=True)]
         near = boxes.repeat(3, axis=0) + rng.integers(-3, 4, (3 * len(boxes), 4))
-        told = has.repeat(3, axis=0) ^ (rng.random((3 * len(boxes), ATTRIBUTES)) < 0.15)
+        predicted = has.repeat(3, axis=0) ^ (rng.random((3 * len(boxes), ATTRIBUTES)) < 0.15)
         labels = np.where(rng.random(len(near)) < 0.8, own.repeat(3), rng.integers(0, 3, len(near)))
         scores = rng.integers(1, levels, len(near)) / levels
-        predictions[image_id] = found_on(near, scores, labels + 1, told)
+        predictions[image_id] = found_on(near, scores, labels + 1, predicted)
     return records_of(photos), predictions
 
 
 def slow_matches(overlaps, f1, crowd, overlap_from: float, f1_from: float) -> list[int]:
-    """One pair of thresholds: the garment of each detection, in words of the rule."""
+    """The rule as plain loops for one pair of thresholds: the garment of each detection."""
     taken, matches = set(), []
     for d in range(len(overlaps)):
         best = (overlap_from, f1_from)
@@ -108,7 +108,7 @@ def slow_f1(has: tuple[bool, ...], said: tuple[bool, ...]) -> float:
 
 
 def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_from):
-    """Precision at 101 recalls, None where there is nothing to find."""
+    """Precision at 101 recalls, None without garments."""
     ranked, positives = [], 0
     for i in np.argsort(records.image_ids):
         photo, own = records[int(i)], predictions[int(records.image_ids[i])]
@@ -143,11 +143,13 @@ def slow_curve(records, predictions, kind: str, category: int, overlap_from, f1_
     return [max((p for r, p in points if r >= at), default=0) for at in np.linspace(0, 1, 101)]
 
 
-def test_f1_is_that_of_the_benchmark() -> None:
+def test_f1_equals_the_benchmarks_published_values() -> None:
     of = 294
-    told = rows([1], [], [5], [1, 2], of=of)
+    predicted = rows([1], [], [5], [1, 2], of=of)
     two, none = rows([1, 2], of=of), rows([], of=of)
-    assert attribute_f1(told, two)[:, 0] == pytest.approx([0.8325, 0.4983, 0.4974, 1], abs=5e-5)
+    assert attribute_f1(predicted, two)[:, 0] == pytest.approx(
+        [0.8325, 0.4983, 0.4974, 1], abs=5e-5
+    )
     assert attribute_f1(none, none)[0, 0] == 1
     assert attribute_f1(~none, ~none)[0, 0] == 1
     assert attribute_f1(~none, none)[0, 0] == 0
@@ -155,13 +157,13 @@ def test_f1_is_that_of_the_benchmark() -> None:
 
 def test_f1_equals_scikit_learns() -> None:
     rng = np.random.default_rng(3)
-    told, has = rng.random((13, 5)) < 0.4, rng.random((11, 5)) < 0.4
-    expected = [[f1_score(g, d, average="macro", zero_division=0) for g in has] for d in told]
-    np.testing.assert_allclose(attribute_f1(told, has), expected, atol=1e-12)
+    predicted, has = rng.random((13, 5)) < 0.4, rng.random((11, 5)) < 0.4
+    expected = [[f1_score(g, d, average="macro", zero_division=0) for g in has] for d in predicted]
+    np.testing.assert_allclose(attribute_f1(predicted, has), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_matches_are_those_of_the_rule(seed: int) -> None:
+def test_matches_equal_the_slow_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     crowd = np.array([False, False, False, True, True])[: rng.integers(1, 6)]
     overlaps, f1 = (rng.integers(8, 21, (7, len(crowd))) / 20 for _ in range(2))
@@ -174,7 +176,7 @@ def test_matches_are_those_of_the_rule(seed: int) -> None:
 
 @pytest.mark.parametrize(("seed", "levels"), [(0, 1000), (1, 5)])
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_every_number_follows_from_the_rule(seed: int, levels: int, kind: str) -> None:
+def test_every_metric_equals_the_slow_rule(seed: int, levels: int, kind: str) -> None:
     records, predictions = random_case(seed, levels)
     result = evaluate_with_attributes(GroundTruth(records), predictions, kind=kind)
     by_overlap = evaluate(GroundTruth(records), predictions, kind=kind).per_class["button"]
@@ -201,11 +203,11 @@ def test_every_number_follows_from_the_rule(seed: int, levels: int, kind: str) -
     assert set(result["per_class"]) == {"coat", "dress"}
 
 
-def test_what_is_told_wrong_is_not_found() -> None:
-    """One coat, rightly outlined; two of four attributes right: F1 of 2/3 and 10/12... by hand."""
-    has, told = rows([0, 1, 2]), rows([0, 1, 3])
+def test_wrong_attributes_make_a_detection_wrong() -> None:
+    """One coat with the right mask and two of four attributes right: F1 of 2/3 and 10/12 ..."""
+    has, predicted = rows([0, 1, 2]), rows([0, 1, 3])
     records = records_of({7: [garment(0, (10, 10, 50, 60), has[0])]})
-    found = {7: found_on([(10, 10, 50, 60)], [0.9], [1], told)}
+    found = {7: found_on([(10, 10, 50, 60)], [0.9], [1], predicted)}
     # Yes: 2 right of 3 said and 3 true, F1 2/3. No: 3 right of 4 and 4, F1 3/4. Mean 17/24 = .708,
     # which passes .50 ... .70: five of ten thresholds.
     summary = evaluate_with_attributes(GroundTruth(records), found, kind="box")["summary"]
@@ -213,7 +215,7 @@ def test_what_is_told_wrong_is_not_found() -> None:
     assert {name: summary[name] for name in expected} == pytest.approx(expected)
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_no_detections_and_no_garments() -> None:
     records = records_of({7: [garment(1, (10, 10, 50, 60), rows([2])[0])], 9: []})
     nothing = {i: found_on([], [], [], rows()) for i in (7, 9)}
     result = evaluate_with_attributes(GroundTruth(records), nothing, kind="mask")

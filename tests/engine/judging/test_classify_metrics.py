@@ -44,13 +44,13 @@ def test_f1_equals_scikit_learn(seed: int) -> None:
         assert found[f"{average}_f1"] == pytest.approx(expected)
 
 
-def test_no_answer_is_a_miss() -> None:
-    """F1 of 0: 2·1 / (2 + 1) = 2/3 (one of its two has no answer); F1 of 1: 1."""
+def test_a_missing_prediction_is_a_miss() -> None:
+    """F1 of 0: 2·1 / (2 + 1) = 2/3 (one of its two has no prediction); F1 of 1: 1."""
     matrix = confusion(np.array([0, -1, 1]), np.array([0, 0, 1]), 2)
     assert f1_scores(matrix)["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_report_names_what_occurs() -> None:
+def test_the_report_lists_only_values_that_occur() -> None:
     text = report(np.array([0, -1, 1, 0]), np.array([0, 0, 1, -1]), ["coat", "dress", "hat"])
     assert "coat" in text
     assert "dress" in text
@@ -84,7 +84,7 @@ def test_attributes_equal_scikit_learn() -> None:
     assert found["hamming"] == pytest.approx(sk.hamming_loss(truth, scores > 0))
 
 
-def test_three_recalls_by_hand() -> None:
+def test_all_three_recall_variants_by_hand() -> None:
     """Photo 1 has 3 positives, 2 of them among its two best; photo 2 has one, which is not;
     photo 3 has none."""
     scores = np.array([[4.0, 3, 2, 1], [4, 3, 2, 1], [1, 2, 3, 4]])
@@ -96,7 +96,7 @@ def test_three_recalls_by_hand() -> None:
     assert found["recall@2_per_attribute"] == pytest.approx((1 + 1 + 0) / 3)
 
 
-def test_unknown_attributes_take_no_place_and_unsayable_ones_are_never_found() -> None:
+def test_unknown_attributes_are_skipped_and_impossible_ones_never_found() -> None:
     scores = np.array([[9.0, 3, 2, NEVER]])
     found = grouped_recall(scores, np.array([[0, -1, 1, 1]]), ks=(2, 4))
     assert found["recall@2_pooled"] == 1 / 2  # second among the known

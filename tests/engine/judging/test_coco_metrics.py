@@ -1,4 +1,4 @@
-"""Every number is compared with pycocotools, fed by a conversion of its own."""
+"""Every number against pycocotools, which gets its input from an independent conversion."""
 
 import contextlib
 import io
@@ -15,8 +15,8 @@ from engine.detection.detections import Detections
 from engine.judging.coco_columns import SUBSETS, GroundTruth
 from engine.judging.coco_metrics import (
     evaluate,
+    evaluate_all,
     evaluate_subsets,
-    judge,
 )
 
 WIDTH, HEIGHT = 131, 113
@@ -25,7 +25,7 @@ NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 
 def rle_of(box: np.ndarray) -> dict:
-    """The mask of all pixels whose corner lies in the box: blocks, so that IoUs tie."""
+    """The mask of all pixels whose corner is in the box; made of blocks, so that IoUs tie."""
     bitmap = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
     x1, y1, x2, y2 = np.round(box).astype(int)
     bitmap[max(y1, 0) : y2, max(x1, 0) : x2] = 1
@@ -58,7 +58,7 @@ def garment(category: int, box: np.ndarray, *, crowd: bool = False, mask=None, *
 
 
 def random_case(seed: int, *, crowds: float = 0.0, levels: int = 1000) -> tuple:
-    """Records and predictions; few score ``levels`` make ties, image ids are in no order."""
+    """Records and predictions with ties (few score ``levels``) and unsorted image ids."""
     rng = np.random.default_rng(seed)
     photos, predictions = {}, {}
     for image_id in rng.choice(10**9, 23, replace=False).tolist():
@@ -85,7 +85,7 @@ def random_case(seed: int, *, crowds: float = 0.0, levels: int = 1000) -> tuple:
 
 
 def detections(boxes, scores, labels) -> Detections:
-    """Masks lie a little beside their boxes: neither may stand in for the other."""
+    """Masks are shifted against their boxes, so that confusing the two changes the metrics."""
     scores = np.asarray(scores, np.float32)
     order = np.argsort(-scores, kind="stable")
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
@@ -96,7 +96,7 @@ def detections(boxes, scores, labels) -> Detections:
 def reference(
     records: PhotoRecords, predictions: dict, kind: str, *, outside=None, agnostic: bool = False
 ) -> COCOeval:
-    """pycocotools on the dataset's own ids; ``outside(garment)`` marks garments to be ignored."""
+    """pycocotools on the dataset's own ids; garments with ``outside(garment)`` are ignored."""
     truth, annotations, ignored = COCO(), [], set()
     for photo in records:
         for g in photo.garments:
@@ -165,18 +165,18 @@ def assert_equal(records, predictions, *, agnostic=False, kinds=("box", "mask"))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_photos(seed: int) -> None:
+def test_random_photos_equal_pycocotools(seed: int) -> None:
     assert_equal(*random_case(seed))
 
 
-def test_random_photos_are_neither_trivial_nor_hopeless() -> None:
+def test_random_photos_have_medium_ap() -> None:
     records, predictions = random_case(0)
     summary = evaluate(GroundTruth(records), predictions, kind="mask").summary
     assert 0.05 < summary["AP"] < 0.95
     assert len({round(value, 6) for value in summary.values()}) >= 10
 
 
-def test_crowds() -> None:
+def test_crowds_equal_pycocotools() -> None:
     records, predictions = random_case(3, crowds=0.4)
     assert records.garment_crowd.any()
     assert_equal(records, predictions)
@@ -185,7 +185,7 @@ def test_crowds() -> None:
     assert counted == (~records.garment_crowd).sum()
 
 
-def test_tied_scores_are_settled_by_image_id() -> None:
+def test_tied_scores_are_ordered_by_image_id() -> None:
     for seed in range(4, 8):
         assert_equal(*random_case(seed, levels=3))
 
@@ -198,7 +198,7 @@ def test_the_order_of_photos_does_not_matter() -> None:
     assert one == evaluate(GroundTruth(shuffled), turned, kind="mask")
 
 
-def test_merged_categories() -> None:
+def test_class_agnostic_evaluation_merges_categories() -> None:
     records, predictions = random_case(9, crowds=0.1)
     assert_equal(records, predictions, agnostic=True)
     truth = GroundTruth(records)
@@ -219,7 +219,7 @@ def test_areas_at_the_borders_of_small_medium_and_large() -> None:
     assert_equal(make_records(photos), predictions)
 
 
-def test_more_detections_than_the_limit() -> None:
+def test_detections_past_the_limit_are_ignored() -> None:
     rng = np.random.default_rng(10)
     box = np.array([10.0, 10, 60, 70])
     boxes = np.concatenate([random_boxes(rng, 130), box[None]])
@@ -238,7 +238,7 @@ def test_more_detections_than_the_limit() -> None:
     ids=["no garments", "photos without garments", "only a crowd"],
 )
 @pytest.mark.parametrize("found", ["nothing", "no entry", "something"])
-def test_empty_cases(photos: dict, found: str) -> None:
+def test_missing_annotations_or_predictions(photos: dict, found: str) -> None:
     records = make_records(photos)
     boxes = [[5, 5, 50, 60]] if found == "something" else []
     one = detections(boxes, [0.5] * len(boxes), np.ones(len(boxes), int))
@@ -246,14 +246,14 @@ def test_empty_cases(photos: dict, found: str) -> None:
     assert_equal(records, predictions, kinds=("box", "mask") if records.has_masks else ("box",))
 
 
-def test_a_set_without_garments_has_nothing_to_measure() -> None:
-    metrics = judge(GroundTruth(make_records({3: []})), {3: detections([], [], [])})
+def test_a_dataset_without_garments_has_nothing_to_measure() -> None:
+    metrics = evaluate_all(GroundTruth(make_records({3: []})), {3: detections([], [], [])})
     assert set(metrics["box"].values()) == {-1.0}
     assert "mask" not in metrics
 
 
-def test_hand_worked_values() -> None:
-    """Two coats; the better detection is wrong: precision 1/2 at recall 1/2, and nothing after."""
+def test_ap_by_hand() -> None:
+    """Two coats; the best detection is wrong, so precision is 1/2 at recall 1/2 and 0 beyond."""
     records = make_records({1: [garment(0, [0, 0, 50, 50]), garment(0, [60, 60, 110, 110])]})
     found = detections([[0, 60, 50, 110], [0, 0, 50, 50]], [0.9, 0.8], [1, 1])
     metrics = evaluate(GroundTruth(records), {1: found}, kind="box")
@@ -266,7 +266,7 @@ def test_hand_worked_values() -> None:
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_subsets_ignore_the_garments_outside(kind: str) -> None:
+def test_subsets_ignore_garments_outside(kind: str) -> None:
     records, predictions = random_case(12, crowds=0.1)
     tables = evaluate_subsets(GroundTruth(records), predictions, kind=kind)
     assert {factor: tuple(table) for factor, table in tables.items()} == SUBSETS
@@ -286,7 +286,7 @@ def test_subsets_ignore_the_garments_outside(kind: str) -> None:
 
 
 def test_subsets_by_hand() -> None:
-    """A false alarm on no garment counts in every subset, a right detection only in its own."""
+    """A detection without a garment is false in every subset, a correct one counts in its own."""
     records = make_records(
         {1: [garment(0, [0, 0, 50, 50], occlusion=1), garment(0, [60, 60, 110, 110], occlusion=3)]}
     )
@@ -313,21 +313,21 @@ def test_polygons_are_rasterized_as_pycocotools_does() -> None:
     assert one.summary["AR1"] > 0
 
 
-def test_judge_counts_unreadable_photos_as_photos() -> None:
+def test_unreadable_photos_are_counted() -> None:
     records = make_records({1: [garment(0, [0, 0, 50, 50])], 2: [garment(0, [0, 0, 50, 50])]})
     found = detections([[0, 0, 50, 50]], [0.9], [1])
-    metrics = judge(GroundTruth(records), {1: found, 2: None})
+    metrics = evaluate_all(GroundTruth(records), {1: found, 2: None})
     assert (metrics["photos"], metrics["unreadable"]) == (2, 1)
     assert metrics["box"]["AR1"] == 0.5
     assert list(metrics["per_class"]) == ["box", "mask"]
     assert "subsets" not in metrics
 
 
-def test_judge_leaves_masks_out_for_a_box_only_model() -> None:
+def test_a_box_only_model_gets_no_mask_metrics() -> None:
     records = make_records({1: [garment(0, [0, 0, 50, 50], scale=1)]})
     found = detections([[0, 0, 50, 50]], [0.9], [1])
     found.masks = None
-    metrics = judge(GroundTruth(records), {1: found}, subsets=True)
+    metrics = evaluate_all(GroundTruth(records), {1: found}, subsets=True)
     assert "mask" not in metrics
     assert list(metrics["subsets"]) == ["box"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from engine.judging.confusion import draw_confusion, write_confusion
 
 
-def test_table(tmp_path: Path) -> None:
+def test_the_table_has_headers_and_counts(tmp_path: Path) -> None:
     path = tmp_path / "confusion.csv"
     write_confusion(path, np.array([[2, 1, 0], [0, 3, 4]]), ["coat", 'a "b", c'])
     assert path.read_text().splitlines() == [
@@ -18,7 +18,7 @@ def test_table(tmp_path: Path) -> None:
     ]
 
 
-def test_picture_grows_with_the_values_that_occur(tmp_path: Path) -> None:
+def test_the_picture_grows_with_the_number_of_values_that_occur(tmp_path: Path) -> None:
     heights = []
     for count, used in ((60, 50), (60, 3), (3, 2)):
         matrix = np.zeros((count, count + 1), np.int64)

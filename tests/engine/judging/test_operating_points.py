@@ -1,4 +1,4 @@
-"""What score thresholds show, worked by hand on boxes that are easy to see."""
+"""Precision and recall at score thresholds, worked by hand on simple boxes."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def rle(box: tuple[int, ...]) -> dict:
 
 
 def truth_of(*photos: list[tuple]) -> GroundTruth:
-    """(label, box) or (label, box, True for a crowd) of each garment; image ids 30, 20, 10 ..."""
+    """Per photo (label, box) or (label, box, is crowd) of its garments; ids 30, 20, 10 ..."""
     records = [
         Photo(Path(f"{n}.jpg"), 10 * (len(photos) - n), SIDE, SIDE, garments=[
             Garment(label - 1, np.array(box, float), 1.0, rle(box), crowd=bool(crowd))
@@ -40,7 +40,7 @@ def truth_of(*photos: list[tuple]) -> GroundTruth:
 
 
 def found(*rows: tuple) -> Detections:
-    """(score, label, box) each, best first."""
+    """Detections from (score, label, box), best first."""
     scores, labels, boxes = zip(*rows, strict=True)
     masks = [rle(box) for box in boxes]
     return Detections(
@@ -53,7 +53,7 @@ def at(points: list[dict], score: float) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_each_verdict_once(kind):
+def test_right_wrong_repeated_and_unannotated_detections_are_counted(kind):
     truth = truth_of([(COAT, LEFT), (DRESS, RIGHT)], [(DRESS, BELOW)], [])
     nearly = (0, 0, 30, 36)
     predictions = {
@@ -83,23 +83,23 @@ def test_each_verdict_once(kind):
     }  # fmt: skip
 
 
-def test_duplicates_are_left_out_as_infer_does():
+def test_duplicates_are_removed_as_in_infer():
     truth = truth_of([(COAT, LEFT)])
     predictions = {10: found((0.9, COAT, LEFT), (0.8, DRESS, LEFT))}
     apart = operating_points(truth, predictions, kind="mask", overlap=1.0)
-    told_once = operating_points(truth, predictions, kind="mask", overlap=0.4)
-    assert (at(apart, 0.5)["found"], at(told_once, 0.5)["found"]) == (2, 1)
+    without_duplicates = operating_points(truth, predictions, kind="mask", overlap=0.4)
+    assert (at(apart, 0.5)["found"], at(without_duplicates, 0.5)["found"]) == (2, 1)
     assert at(apart, 0.5)["wrong_name"] == 1
 
 
-def test_categories_do_not_matter_when_class_agnostic():
+def test_class_agnostic_evaluation_ignores_categories():
     truth = truth_of([(COAT, LEFT), (DRESS, RIGHT)])
     predictions = {10: found((0.9, DRESS, LEFT), (0.8, DRESS, RIGHT))}
     points = operating_points(truth, predictions, kind="box", overlap=1.0, class_agnostic=True)
     assert at(points, 0.5)["precision"] == at(points, 0.5)["recall"] == 1
 
 
-def test_crowds_are_neither_found_nor_missed():
+def test_crowds_count_neither_as_found_nor_as_missed():
     truth = truth_of([(COAT, LEFT), (DRESS, BELOW, True)])
     inside_the_crowd = (10, 60, 40, 90)
     predictions = {10: found((0.9, COAT, LEFT), (0.8, DRESS, inside_the_crowd))}
@@ -107,7 +107,7 @@ def test_crowds_are_neither_found_nor_missed():
     assert (point["found"], point["precision"], point["recall"]) == (1, 1.0, 1.0)
 
 
-def test_the_better_overlap_is_taken_and_nothing_at_all_is_fine():
+def test_detections_match_the_best_overlap_and_empty_datasets_work():
     near = (4, 0, 30, 40)
     truth = truth_of([(COAT, near), (COAT, LEFT)])
     predictions = {10: found((0.9, COAT, LEFT), (0.8, COAT, near))}

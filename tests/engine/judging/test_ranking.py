@@ -1,4 +1,4 @@
-"""Rankings against hand-worked ones and a slow, obvious reference."""
+"""Rankings against hand-worked values and a slow, obvious reference."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.ranks import run_ranks
 
 
 def slow(queries, gallery, query_ids, gallery_ids, exclude=()) -> list[tuple[list[bool], int]]:
-    """Per query: relevance by rank, found with sorted() and nothing else."""
+    """Per query the relevance of each rank, by sorted()."""
     answers = []
     for q, vector in enumerate(queries):
         candidates = [
@@ -29,8 +29,8 @@ def slow(queries, gallery, query_ids, gallery_ids, exclude=()) -> list[tuple[lis
     return answers
 
 
-def test_worked_by_hand() -> None:
-    """Gallery in order of the query's score: ids 4 7 7 9 7; the query's id is 7."""
+def test_all_scores_by_hand() -> None:
+    """The ids by decreasing score are 4 7 7 9 7; the query's id is 7."""
     gallery = np.array([[0.7], [0.9], [0.5], [0.8], [0.6]], np.float32)
     ids = np.array([7, 4, 7, 7, 9])  # by score: 4 (0.9), 7 (0.8), 7 (0.7), 9 (0.6), 7 (0.5)
     scores = rank_on_all(np.ones((1, 1)), gallery, np.array([7]), ids, ks=(1, 2, 3, 9))
@@ -51,8 +51,8 @@ def test_ties_go_to_the_earlier_entry_even_through_rounding_noise() -> None:
 @pytest.mark.parametrize("counted", [0, 3, 1000])
 @pytest.mark.parametrize("count", [1, 13, 101])
 def test_equals_the_slow_reference(count: int, counted: int, monkeypatch) -> None:
-    """Whether the ranks are counted, taken from a sorted row, or both by the number of them."""
-    monkeypatch.setattr(ranking, "COUNTED", counted)
+    """With ranks counted, taken from a sorted row, or either, by the number of relevant entries."""
+    monkeypatch.setattr(ranking, "SORT_FROM", counted)
     monkeypatch.setattr(ranking, "BLOCK_BYTES", 8 * count * 3)  # three queries a block
     rng = np.random.default_rng(count)
     queries = rng.integers(-2, 3, (17, 4)).astype(np.float32)  # small integers: plenty of ties
@@ -79,14 +79,14 @@ def test_equals_the_slow_reference(count: int, counted: int, monkeypatch) -> Non
         assert scores["MRR"][q] == pytest.approx(1 / ranks[0])
 
 
-def test_the_first_ranks_alone_give_the_same_numbers_at_k() -> None:
+def test_without_the_full_ranking_scores_at_k_are_the_same() -> None:
     arguments, exclude = random_search()
     for ks in ((1,), (3, 10), (5, 80)):
-        whole = rank_on_all(*arguments, ks=ks, exclude=exclude)
-        first = rank_on_all(*arguments, ks=ks, exclude=exclude, whole=False)
-        assert set(whole) - set(first) == {"mAP", "MRR"}
+        full_ranking = rank_on_all(*arguments, ks=ks, exclude=exclude)
+        first = rank_on_all(*arguments, ks=ks, exclude=exclude, full_ranking=False)
+        assert set(full_ranking) - set(first) == {"mAP", "MRR"}
         for name, values in first.items():
-            np.testing.assert_array_equal(values, whole[name])
+            np.testing.assert_array_equal(values, full_ranking[name])
 
 
 def test_any_scale_of_vectors_gives_the_same_ranking() -> None:
@@ -120,7 +120,7 @@ def test_nearest_equals_a_sort(monkeypatch) -> None:
     assert nearest(queries[:0], gallery, 5).shape == (0, 5)
 
 
-def test_nothing_to_find() -> None:
+def test_queries_without_a_relevant_entry_score_nan() -> None:
     none = np.zeros((0, 3))
     no_ids = np.zeros(0, np.int64)
     assert rank_on_all(none, none, no_ids, no_ids)["mAP"].shape == (0,)
@@ -145,11 +145,11 @@ def ranked() -> dict[str, np.ndarray]:
     return rank_on_all(*arguments, exclude=exclude)
 
 
-def test_the_same_to_the_last_bit_on_1_2_and_3_processes(monkeypatch) -> None:
+def test_one_two_and_three_processes_agree_to_the_last_bit(monkeypatch) -> None:
     monkeypatch.setattr(ranking, "BLOCK_BYTES", 0)  # restored after the test
     arguments, exclude = random_search()
-    whole = rank_on_all(*arguments, exclude=exclude)
+    full_ranking = rank_on_all(*arguments, exclude=exclude)
     answers = [ranked(), *run_ranks(2, ranked), *run_ranks(3, ranked)]
-    for name, values in whole.items():
+    for name, values in full_ranking.items():
         for answer in answers:
             np.testing.assert_array_equal(answer[name], values)

@@ -40,7 +40,7 @@ def record(name: str, descriptions: list[Description] | None = None) -> dict:
     return garments_record(name, found, CATEGORIES, descriptions=descriptions, pictures=True)
 
 
-def test_an_entry_by_hand() -> None:
+def test_the_entry_of_a_photo_by_hand() -> None:
     data = data_of(page_of([record("a/b.jpg")]))
     row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02, [], [], []]
     assert data["photos"] == [["a/b.jpg", "overlays/a/b.jpg.jpg", 100, 200, [row]]]
@@ -49,7 +49,7 @@ def test_an_entry_by_hand() -> None:
     assert all(re.fullmatch("#[0-9a-f]{6}", c["color"]) for c in data["categories"])
 
 
-def test_a_described_garment_by_hand() -> None:
+def test_the_entry_of_a_described_garment_by_hand() -> None:
     labels = {"color": [("navy", 0.9), ("blue", 0.1)], "<i>": [("zip", 0.2)]}
     description = Description(labels, [("navy", "#000080", 0.62)], {})
     data = data_of(page_of([record("a.jpg", [description])]))
@@ -74,7 +74,7 @@ def test_similar_items_with_and_without_a_picture() -> None:
 @pytest.mark.parametrize(
     "name", ["a b#c?.jpg", "50%25.jpg", "</script><!--.jpg", "\"'&.jpg", "é/ü.jpg", "\udce9.jpg"]
 )
-def test_any_file_name_survives(name: str) -> None:
+def test_any_file_name_works(name: str) -> None:
     page = page_of([record(name), {"photo": name, "kind": "empty", "reason": "</script>"}])
     assert page.count("</script") == 2, "the data ended its element"
     data = data_of(page)
@@ -85,17 +85,17 @@ def test_any_file_name_survives(name: str) -> None:
     assert data["unreadable"] == [[quoted, "</script>"]]
 
 
-def test_nothing_comes_from_another_host() -> None:
+def test_the_page_loads_nothing_from_other_hosts() -> None:
     page = page_of([record("a.jpg")])
     assert not re.search(r"https?:|//[a-z]+\.|@import|url\(", page)
 
 
-def test_a_page_without_photos() -> None:
+def test_a_page_without_photos_is_valid() -> None:
     assert data_of(page_of([]))["photos"] == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install the package chromium")
-def test_what_a_reader_sees(tmp_path: Path) -> None:
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
     labels = {"category": [("Hat", 0.97)], "color": [("Brown", 0.31)], "pattern": [("solid", 0.2)]}
     described = record("a.heic", [Description(labels, [], {})])
     unreadable = {"photo": "b.jpg", "kind": "empty", "reason": "the file is empty"}

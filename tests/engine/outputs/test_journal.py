@@ -1,4 +1,4 @@
-"""The journal: kills, order, several processes."""
+"""The journal: killed runs, order, several processes."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_an_outdated_last_line_does_not_bring_back_an_older_one(tmp_path: Path) 
         b'{"n": 1}\n', b'{"photo": 3}\n',
     ],
 )  # fmt: skip
-def test_damaged_lines_cost_only_themselves(tmp_path: Path, torn: bytes, caplog) -> None:
+def test_only_damaged_lines_are_lost(tmp_path: Path, torn: bytes, caplog) -> None:
     add(tmp_path, 0, {"photo": "a"}, {"photo": "b"})
     with (tmp_path / "rank-0.jsonl").open("ab") as file:
         file.write(torn)
@@ -58,7 +58,7 @@ def test_damaged_lines_cost_only_themselves(tmp_path: Path, torn: bytes, caplog)
     assert len(caplog.records) == 1
 
 
-def test_a_kill_between_writing_and_cleaning_up_doubles_nothing(tmp_path: Path) -> None:
+def test_a_kill_while_merging_duplicates_no_line(tmp_path: Path) -> None:
     add(tmp_path, 0, {"photo": "a", "n": 1})
     part = (tmp_path / "rank-0.jsonl").read_bytes()
     journal.merge(tmp_path, always)
@@ -67,18 +67,18 @@ def test_a_kill_between_writing_and_cleaning_up_doubles_nothing(tmp_path: Path) 
     assert list(journal.read(tmp_path)) == [{"photo": "a", "n": 1}]
 
 
-def test_an_empty_journal_is_fine(tmp_path: Path) -> None:
+def test_an_empty_journal_is_read(tmp_path: Path) -> None:
     assert journal.merge(tmp_path, always) == set()
     assert list(journal.read(tmp_path)) == []
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "rank-0.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"cannot write .*rank-0.jsonl: No space left on device"):
         add(tmp_path, 0, {"photo": "a"})
 
 
-def test_a_journal_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_journal_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(InputError, match="cannot read"):
         journal.merge(tmp_path, always)

@@ -38,7 +38,7 @@ def nothing(width: int, height: int) -> Detections:
     return Detections(width, height, boxes, scores, np.zeros(0, np.int64), [])
 
 
-def test_record_of_a_photo_by_hand() -> None:
+def test_the_record_of_a_photo_by_hand() -> None:
     record = garments_record("a/b.jpg", two_garments(), CATEGORIES, pictures=True)
     first, second = record.pop("garments")
     assert record == {
@@ -61,26 +61,26 @@ def test_record_of_a_photo_by_hand() -> None:
     assert second["area_share"] == 0.0
 
 
-def test_without_masks_and_pictures() -> None:
+def test_a_record_without_masks_and_pictures() -> None:
     record = garments_record("b.jpg", two_garments(with_masks=False), CATEGORIES, pictures=False)
     assert "overlay" not in record
     assert set(record["garments"][0]) == {"number", "category", "score", "box", "area_share"}
     assert record["garments"][1]["area_share"] == 1.0
 
 
-def test_unreadable_photo() -> None:
+def test_the_record_of_an_unreadable_photo() -> None:
     error = PhotoError("empty", "/photos/a.jpg", "the file is empty")
     expected = {"photo": "a.jpg", "kind": "empty", "reason": "the file is empty"}
     assert unreadable_record("a.jpg", error) == expected
 
 
-def test_ids_are_exact_in_doubles_and_differ() -> None:
+def test_image_ids_are_exact_in_float64_and_distinct() -> None:
     ids = {image_id(f"{number}.jpg") for number in range(1000)}
     assert len(ids) == 1000
     assert all(int(float(number)) == number for number in ids)
 
 
-def test_pictures_lie_where_the_record_says(tmp_path: Path) -> None:
+def test_pictures_are_written_to_the_paths_in_the_record(tmp_path: Path) -> None:
     photo = np.zeros((40, 50, 3), np.uint8)
     photo[10:20, 5:25] = (255, 0, 0)
     found = two_garments()
@@ -92,13 +92,13 @@ def test_pictures_lie_where_the_record_says(tmp_path: Path) -> None:
     assert crop[5, 10, 2] > 200 > 50 > crop[5, 10, 0], "the crop is not the red patch"
 
 
-def test_crops_of_a_photo_decoded_at_half_size(tmp_path: Path) -> None:
+def test_crops_fit_a_photo_decoded_at_half_size(tmp_path: Path) -> None:
     save_pictures(tmp_path, "b.jpg", two_garments(), np.zeros((20, 25, 3), np.uint8), CATEGORIES)
     crop = cv2.imread(str(tmp_path / crop_path("b.jpg", 1, CATEGORIES[1])))
     assert crop.shape == (5, 11, 3)
 
 
-def test_crops_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
+def test_crops_too_large_for_jpeg_are_reduced(tmp_path: Path) -> None:
     box = np.array([[0, 0, 70_000, 3]], np.float32)
     found = Detections(70_000, 3, box, np.float32([0.9]), np.array([1]), None)
     save_pictures(tmp_path, "b.jpg", found, np.zeros((3, 70_000, 3), np.uint8), CATEGORIES)
@@ -107,7 +107,7 @@ def test_crops_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("corner", [(5, 4), (2, 1)])
-def test_a_box_without_an_inside_is_a_crop_of_a_pixel(tmp_path: Path, corner: tuple) -> None:
+def test_the_crop_of_an_empty_box_is_one_pixel(tmp_path: Path, corner: tuple) -> None:
     found = Detections(5, 4, np.float32([corner * 2]), np.float32([0.9]), np.array([1]), None)
     save_pictures(tmp_path, "b.jpg", found, np.zeros((4, 5, 3), np.uint8), ["t" * 300])
     crop = cv2.imread(str(tmp_path / crop_path("b.jpg", 1, "t" * 300)))
@@ -121,7 +121,7 @@ def test_pictures_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*.jpg") if p.is_file()] == ["b.jpg.jpg"]
 
 
-def test_names_too_long_for_a_suffix_are_shortened_and_stay_apart(tmp_path: Path) -> None:
+def test_too_long_names_are_shortened_and_stay_distinct(tmp_path: Path) -> None:
     long, other = "d/" + "é" * 124 + ".jpg", "d/" + "é" * 124 + ".png"
     assert overlay_path(long) != overlay_path(other)
     photo = np.zeros((4, 5, 3), np.uint8)
@@ -133,7 +133,7 @@ def test_names_too_long_for_a_suffix_are_shortened_and_stay_apart(tmp_path: Path
     assert overlay_path("a.jpg") != overlay_path("a.png")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "overlays").write_text("in the way")
     with pytest.raises(InputError, match=r"cannot write .*overlays"):
         save_pictures(tmp_path, "b.jpg", nothing(5, 4), np.zeros((4, 5, 3), np.uint8), [])

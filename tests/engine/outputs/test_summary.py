@@ -39,7 +39,7 @@ def run(output: Path, records: list[dict], pictures: bool = True):
 
 
 @pytest.mark.parametrize("pictures", [True, False])
-def test_the_files_agree_with_the_records(tmp_path: Path, pictures: bool) -> None:
+def test_the_final_files_agree_with_the_records(tmp_path: Path, pictures: bool) -> None:
     records = some_records(pictures)
     summary = run(tmp_path, records, pictures)
     document = json.loads((tmp_path / "garments.json").read_text())
@@ -70,7 +70,7 @@ def test_table_has_a_row_per_garment(tmp_path: Path) -> None:
     assert rows[1]["crop"] == "crops/a, b\n.jpg/2_top.jpg"
 
 
-def test_described_garments_fill_columns_by_group_and_their_vectors_a_file(tmp_path: Path) -> None:
+def test_descriptions_are_written_as_columns_and_vectors_to_a_file(tmp_path: Path) -> None:
     boxes = np.array([[10, 20, 30, 40], [0, 0, 50, 40]], np.float32)
     found = Detections(50, 40, boxes, np.float32([0.9, 0.6]), np.array([2, 1]), None)
     vectors = {"item": np.array([0.6, -0.8, 0]), "color": np.array([1.0, 0])}
@@ -106,7 +106,7 @@ def test_described_garments_fill_columns_by_group_and_their_vectors_a_file(tmp_p
     assert "vectors" not in (tmp_path / "garments.json").read_text()
 
 
-def test_groups_called_as_the_tables_own_columns_get_columns_of_their_own(tmp_path: Path) -> None:
+def test_groups_named_like_other_columns_get_their_own_columns(tmp_path: Path) -> None:
     boxes = np.array([[10, 20, 30, 40]], np.float32)
     found = Detections(50, 40, boxes, np.float32([0.9]), np.array([1]), None)
     labels = {"score": [("A", 0.75)], "measured_colors": [("loud", 0.5)]}
@@ -123,7 +123,7 @@ def test_groups_called_as_the_tables_own_columns_get_columns_of_their_own(tmp_pa
     assert (row["measured_colors"], row["described_measured_colors"]) == ("navy 100%", "loud")
 
 
-def test_files_that_a_run_does_not_write_do_not_stay_from_an_earlier_one(tmp_path: Path) -> None:
+def test_optional_files_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     run(tmp_path, some_records(True))
     (tmp_path / "features.npz").write_bytes(b"of an earlier run")
     run(tmp_path, some_records(False), pictures=False)
@@ -144,35 +144,37 @@ def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
     assert coco_mask.area(results[0]["segmentation"]) == 2000
 
 
-def test_a_photo_of_two_garments_of_a_kind_shows_the_kind_once() -> None:
+def test_photos_are_counted_once_per_category() -> None:
     summary = Summary()
     summary.count({"photo": "a.jpg", "garments": [{"category": "top"}, {"category": "top"}]})
     assert (summary.per_category["top"], summary.photos_with["top"]) == (2, 1)
 
 
-def test_what_is_told_at_the_end(tmp_path: Path, capsys) -> None:
+def test_the_summary_is_printed(tmp_path: Path, capsys) -> None:
     summary = run(tmp_path, some_records(True))
     summary.unreadable *= 12
     summary.photos_with["top"] = 1
     print_summary(summary, 1, 2.5, tmp_path, others=1)
-    told = capsys.readouterr().out
-    rows = [re.findall(r"\w+", line) for line in told.splitlines()[:6]]
+    printed = capsys.readouterr().out
+    rows = [re.findall(r"\w+", line) for line in printed.splitlines()[:6]]
     assert ["category", "garments", "photos"] in rows
     assert ["top", "2", "1"] in rows and ["long", "odd", "hat", "2", "2"] in rows
-    assert told.count("unreadable: zero.jpg: the file is empty\n") == 10
-    assert "... and 2 more, in garments.json\n" in told
-    assert "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in told
-    assert "\n1 photo of earlier runs, not named now" in told
-    assert f"look at {tmp_path}/index.html\n" in told
+    assert printed.count("unreadable: zero.jpg: the file is empty\n") == 10
+    assert "... and 2 more, in garments.json\n" in printed
+    assert (
+        "4 photos, 1 of them now in 2.5 s: 4 garments, 1 photo without, 12 unreadable\n" in printed
+    )
+    assert "\n1 photo of earlier runs, not named now, left out" in printed
+    assert f"look at {tmp_path}/index.html\n" in printed
     print_summary(run(tmp_path, some_records(False)[:1], False), 0, 0, tmp_path, others=0)
-    told = capsys.readouterr().out
-    assert "more, in" not in told and "earlier runs" not in told
+    printed = capsys.readouterr().out
+    assert "more, in" not in printed and "earlier runs" not in printed
     print_summary(Summary(), 0, 0, tmp_path, others=0)
     assert "category" not in capsys.readouterr().out
-    assert f"look at {tmp_path}/garments.json\n" in told
+    assert f"look at {tmp_path}/garments.json\n" in printed
 
 
-def test_no_garments_at_all(tmp_path: Path) -> None:
+def test_a_run_without_garments(tmp_path: Path) -> None:
     run(tmp_path, some_records(True)[2:3])
     assert json.loads((tmp_path / "coco_results.json").read_text()) == []
     assert (tmp_path / "garments.csv").read_text().count("\n") == 1

@@ -8,7 +8,7 @@ from engine.pixels.color import LUMA, color_matrix, mean_luma, recolor
 PHOTO = np.random.default_rng(0).integers(60, 190, (37, 53, 3), dtype=np.uint8)
 
 
-def test_no_change_is_no_change():
+def test_default_settings_change_nothing():
     assert np.array_equal(recolor(PHOTO, color_matrix(mean_luma(PHOTO))), PHOTO)
 
 
@@ -26,7 +26,7 @@ def test_each_change_follows_its_formula(setting, formula):
     assert np.abs(changed - formula(PHOTO.astype(float))).max() <= 1
 
 
-def test_changes_are_fused_in_the_order_hue_saturation_contrast_brightness():
+def test_changes_apply_in_the_order_hue_saturation_contrast_brightness():
     together = color_matrix(90, brightness=1.1, contrast=0.8, saturation=0.5, hue=0.1)
     pixels = PHOTO.reshape(-1, 3).T.astype(float)
     for step in ({"hue": 0.1}, {"saturation": 0.5}, {"contrast": 0.8}, {"brightness": 1.1}):

@@ -1,4 +1,4 @@
-"""Crops: hand-worked squares, pixels against copies and block means."""
+"""Crops: hand-worked squares, and pixels against copies and block means."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def triangle(width: int, height: int) -> dict:
         ((7, 7, 7, 7), 0.5, (6.5, 6.5, 7.5, 7.5)),
     ],
 )
-def test_square_grows_by_what_the_photo_has(box, margin, square) -> None:
+def test_the_square_grows_within_the_photo(box, margin, square) -> None:
     np.testing.assert_allclose(crop_square(np.array(box), (100, 90), margin), square)
 
 
@@ -46,7 +46,7 @@ def test_crop_beyond_the_photo_shows_the_fill() -> None:
     np.testing.assert_array_equal(mask > 0, np.tile(np.isin(np.arange(13), range(3, 10)), (13, 1)))
 
 
-def test_reduction_averages() -> None:
+def test_reducing_averages_pixels() -> None:
     photo = noise(99, 99)
     crop, _ = cut_crop(photo, np.array([9.0, 9, 90, 90]), 27, margin=0)
     blocks = photo[9:90, 9:90].reshape(27, 3, 27, 3, 3).mean(axis=(1, 3))
@@ -54,8 +54,8 @@ def test_reduction_averages() -> None:
 
 
 @pytest.mark.parametrize("size", [19, 131])
-def test_crop_between_pixels_follows_a_ramp(size: int) -> None:
-    """Brightness 2x + y at pixel centers; so the crop's must be at its pixels' places."""
+def test_crops_between_pixels_are_interpolated(size: int) -> None:
+    """In a photo of brightness 2x + y, so must be each pixel of the crop at its position."""
     y, x = np.mgrid[:61, :83] + 0.5
     photo = np.repeat((2 * x + y)[..., None], 3, axis=2).round().astype(np.uint8)
     crop, _ = cut_crop(photo, np.array([20.3, 10.7, 50.3, 40.7]), size, margin=0)
@@ -64,13 +64,13 @@ def test_crop_between_pixels_follows_a_ramp(size: int) -> None:
     assert np.abs(crop[..., 0] - expected).max() < 1.1
 
 
-def test_mask_is_the_garment() -> None:
+def test_the_mask_covers_the_garment() -> None:
     rle = triangle(50, 40)
     _, mask = cut_crop(noise(50, 40), np.array([5, 0, 45, 40]), 40, margin=0, segmentation=rle)
     np.testing.assert_array_equal(mask, coco_mask.decode(rle)[:, 5:45] * 255)
 
 
-def test_polygon_and_photo_decoded_at_half_size() -> None:
+def test_polygons_fit_a_photo_decoded_at_half_size() -> None:
     photo = cv2.resize(noise(9, 9), (200, 160), interpolation=cv2.INTER_CUBIC)
     half = cv2.resize(photo, (100, 80), interpolation=cv2.INTER_AREA)
     box, ring = np.array([30.0, 20, 130, 120]), np.array([[40, 30], [120, 50], [60, 110.0]])
@@ -82,7 +82,7 @@ def test_polygon_and_photo_decoded_at_half_size() -> None:
     assert 0.2 < (mask > 127).mean() < 0.35  # 2800 of 14400 square pixels
 
 
-def test_segmentation_without_a_pixel_counts_as_none() -> None:
+def test_a_segmentation_without_pixels_counts_as_none() -> None:
     empty = coco_mask.encode(np.zeros((40, 50), np.uint8, order="F"))
     box = np.array([5.0, 5, 25, 25])
     _, mask = cut_crop(noise(50, 40), box, 16, margin=0.1, segmentation=empty)
@@ -91,8 +91,8 @@ def test_segmentation_without_a_pixel_counts_as_none() -> None:
 
 @pytest.mark.parametrize("box", [(-30, -20, 40, 50), (300, 300, 340, 350), (100, 80, 103, 82)])
 @pytest.mark.parametrize("size", [13, 128])
-def test_boxes_outside_the_photo_and_tiny_ones_give_whole_crops(box, size: int) -> None:
-    """What the photo covers of the square, and the fill elsewhere."""
+def test_boxes_outside_the_photo_and_tiny_ones_give_full_size_crops(box, size: int) -> None:
+    """They show the photo where it covers the square, and the fill color elsewhere."""
     photo = noise(211, 163)
     crop, mask = cut_crop(photo, np.array(box), size, margin=0.1)
     assert crop.shape == (size, size, 3) and mask.shape == (size, size)
@@ -103,7 +103,7 @@ def test_boxes_outside_the_photo_and_tiny_ones_give_whole_crops(box, size: int) 
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_studio_background_is_no_garment(background: bool) -> None:
+def test_a_studio_background_is_excluded_from_the_mask(background: bool) -> None:
     photo = np.full((130, 100, 3), 255, np.uint8)
     photo[20:110, 30:70] = (200, 30, 40)
     box = np.array([0.0, 0, 100, 130])

@@ -12,7 +12,7 @@ GRAY = np.full((960, 720, 3), 100, np.uint8)
 
 
 def mask_of(width: int, height: int, x: int, y: int) -> RLE:
-    """A rectangle at (x, y) of GRAY."""
+    """The RLE of a rectangle at (x, y) in the photo GRAY."""
     return to_rle(rectangle_rle(720, 960, (x, y, x + width, y + height)), 960, 720)
 
 
@@ -21,7 +21,7 @@ def draw(boxes, masks, names, *scores, photo=GRAY, categories=None) -> np.ndarra
     return draw_garments(photo, boxes, masks, names, *scores, **about)
 
 
-def test_colors_differ_and_do_not_depend_on_how_many_there_are() -> None:
+def test_colors_differ_and_do_not_depend_on_their_number() -> None:
     colors = category_colors(46)
     assert len(set(colors)) == 46
     assert category_colors(13) == colors[:13]
@@ -30,7 +30,7 @@ def test_colors_differ_and_do_not_depend_on_how_many_there_are() -> None:
     assert min(d for d in distances if d) > 80
 
 
-def test_mask_is_blended_inside_and_nothing_changes_outside() -> None:
+def test_masks_are_blended_and_the_photo_outside_stays() -> None:
     picture = draw([[100, 200, 300, 500]], [mask_of(200, 300, 100, 200)], ["top"])
     color = np.array(category_colors(1)[0])
     blended = 100 + (color - 100) * FILL_OPACITY
@@ -58,7 +58,7 @@ def test_a_category_keeps_its_color_across_photos() -> None:
 
 
 @pytest.mark.parametrize("mask", [None, mask_of(0, 0, 100, 100)])
-def test_garment_without_a_mask_is_a_box(mask) -> None:
+def test_garments_without_a_mask_are_drawn_as_boxes(mask) -> None:
     picture = draw([[100, 100, 500, 700]], [mask], ["top"])
     color = np.array(category_colors(1)[0])
     assert np.abs(picture[300, 100].astype(int) - color).max() <= 40
@@ -91,7 +91,7 @@ def test_coordinates_may_refer_to_a_larger_photo() -> None:
         (1000, 700, (1000, 700)),
     ],
 )
-def test_any_size_of_photo_becomes_a_picture_with_room_for_tags(height, width, expected) -> None:
+def test_photos_of_any_size_become_pictures_with_room_for_tags(height, width, expected) -> None:
     photo = np.full((height, width, 3), 80, np.uint8)
     about = {"categories": ["top"], "size": (width, height)}
     picture = draw_garments(photo, [[0, 0, width, height]], None, ["top"], [1.0], **about)
@@ -99,6 +99,6 @@ def test_any_size_of_photo_becomes_a_picture_with_room_for_tags(height, width, e
     assert (picture != 80).any()
 
 
-def test_nothing_found_is_the_photo_itself() -> None:
+def test_without_garments_the_photo_is_unchanged() -> None:
     picture = draw(np.zeros((0, 4)), [], [], [])
     np.testing.assert_array_equal(picture, GRAY)

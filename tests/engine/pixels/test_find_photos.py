@@ -1,4 +1,4 @@
-"""Arguments to photos: folders, patterns, links, odd names."""
+"""Finding photos: folders, patterns, links, unusual names."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_folder_is_searched_below_and_sorted(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively_and_sorted(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPG", "a.png", "sub/deep/c.webp", "notes.txt", ".hidden.jpg", ".git/d.jpg")
     assert find_photos([str(tmp_path)]) == (tmp_path, ["a.png", "b.JPG", "sub/deep/c.webp"])
 
 
-def test_folders_with_the_same_names_keep_apart(tmp_path: Path) -> None:
+def test_folders_with_photos_of_the_same_name_do_not_collide(tmp_path: Path) -> None:
     touch(tmp_path, "x/shots/a.jpg", "y/shots/a.jpg")
     root, names = find_photos([str(tmp_path / "y/shots"), str(tmp_path / "x/shots")])
     assert (root, names) == (tmp_path, ["x/shots/a.jpg", "y/shots/a.jpg"])
@@ -39,12 +39,12 @@ def test_patterns_and_names_that_look_like_patterns(tmp_path: Path) -> None:
     assert find_photos([str(tmp_path / "su?")])[1] == ["c.jpg"]
 
 
-def test_a_file_named_outright_counts_whatever_its_suffix(tmp_path: Path) -> None:
+def test_an_explicitly_named_file_may_have_any_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "photo", "notes.txt")
     assert find_photos([str(tmp_path / "photo")]) == (tmp_path, ["photo"])
 
 
-def test_link_loops_end(tmp_path: Path) -> None:
+def test_link_loops_are_searched_once(tmp_path: Path) -> None:
     touch(tmp_path, "p/a.jpg", "p/sub/b.jpg", "elsewhere/c.jpg")
     (tmp_path / "p/sub/up").symlink_to("..")
     (tmp_path / "p/again").symlink_to(tmp_path / "p")
@@ -54,7 +54,7 @@ def test_link_loops_end(tmp_path: Path) -> None:
     assert names == ["a.jpg", "broken.jpg", "linked/c.jpg", "sub/b.jpg"]
 
 
-def test_patterns_follow_no_loops_and_photos_behind_links_count_once(tmp_path: Path) -> None:
+def test_patterns_end_at_link_loops_and_count_linked_photos_once(tmp_path: Path) -> None:
     touch(tmp_path, "shots/a/x.jpg", "shots/b.c/deep/y.png", "shots/top.jpg")
     (tmp_path / "shots" / "me").symlink_to(".")
     (tmp_path / "shots" / "a" / "up").symlink_to("..")
@@ -68,7 +68,7 @@ def test_patterns_follow_no_loops_and_photos_behind_links_count_once(tmp_path: P
     assert len(find_photos([str(shots), str(tmp_path / "again")])[1]) == 3
 
 
-def test_a_link_to_an_impossible_place_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_a_broken_link_does_not_stop_the_search(tmp_path: Path) -> None:
     touch(tmp_path, "good.jpg")
     (tmp_path / "bad.jpg").symlink_to("x" * 300)
     given = [str(tmp_path / "good.jpg"), str(tmp_path / "bad.jpg")]
@@ -86,12 +86,12 @@ def test_results_among_the_photos_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("argument", ["missing.jpg", "missing/", "*.nothing"])
-def test_an_argument_that_leads_nowhere_is_named(tmp_path: Path, argument: str) -> None:
+def test_an_argument_without_match_is_refused_by_name(tmp_path: Path, argument: str) -> None:
     with pytest.raises(InputError, match="no such file") as error:
         find_photos([str(tmp_path), str(tmp_path / argument)])
     assert argument.rstrip("/") in str(error.value)
 
 
-def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photos in"):
         find_photos([str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Masks that follow edges: the filter by its definition, and what becomes of a coarse mask."""
+"""Refining masks along edges: the filter against its definition, and coarse masks."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from engine.pixels.masks import paste_to_rles
 
 
 def by_definition(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """A least-squares fit in every window; each cell the mean of the windows that hold it."""
+    """The definition: a least-squares fit per window; each cell is the mean over its windows."""
     height, width = values.shape
     around = ((radius, radius), (radius, radius))
     pictures = np.pad(guide.astype(float), (*around, (0, 0)), "symmetric")
@@ -35,7 +35,7 @@ def by_definition(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
 
 
 @pytest.mark.parametrize("kind", ["colors", "gray", "flat"])
-def test_the_filter_fits_every_window(kind: str) -> None:
+def test_the_filter_equals_its_definition(kind: str) -> None:
     rng = np.random.default_rng(3)
     guide = rng.random((13, 11, 3)).astype(np.float32)
     guide = {"colors": guide, "gray": guide[..., :1].repeat(3, 2), "flat": guide * 0 + 0.3}[kind]
@@ -60,7 +60,7 @@ def overlap(masks: np.ndarray, boxes: np.ndarray, truth: np.ndarray) -> float:
     ("center", "coarse_overlap", "overlap_after"),
     [((14.0, 14.0), 0.98, 0.995), ((13.6, 14.4), 0.95, 0.97)],  # the second half a cell off
 )
-def test_a_coarse_mask_becomes_the_garment_that_is_seen(
+def test_a_coarse_mask_snaps_to_the_visible_garment(
     center: tuple[float, float], coarse_overlap: float, overlap_after: float
 ) -> None:
     truth = disk(211, 199, 83)
@@ -76,7 +76,7 @@ def test_a_coarse_mask_becomes_the_garment_that_is_seen(
     assert overlap(finer, grown, truth) > overlap_after
 
 
-def test_without_edges_a_mask_stays_where_it_is() -> None:
+def test_without_edges_a_mask_stays_the_same() -> None:
     picture = np.full((211, 199, 3), 77, np.uint8)
     box = np.float32([[16, 22, 183, 189]])
     full = np.ones((1, 28, 28), np.float32)
@@ -86,7 +86,7 @@ def test_without_edges_a_mask_stays_where_it_is() -> None:
     assert overlap(finer, grown, square) > 0.97
 
 
-def test_at_the_photos_border_and_of_nothing() -> None:
+def test_boxes_at_the_photos_border_and_no_boxes_at_all() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
     finer, _ = follow_edges(np.ones((1, 28, 28), np.float16), np.float32([[0, 0, 17, 31]]), picture)
     assert np.isfinite(finer).all() and finer[0, 20:100, 20:100].min() > 0.8

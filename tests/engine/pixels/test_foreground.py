@@ -1,4 +1,4 @@
-"""What counts as the garment: its mask, else what stands out of a studio, else the middle."""
+"""The foreground: the garment's mask, else a studio outline, else the middle."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ SIDE = 97
 
 
 def studio() -> tuple[np.ndarray, np.ndarray]:
-    """A dark garment on white, and where it is: bool[S,S]."""
+    """A dark garment on white, and its mask bool[S,S]."""
     crop = np.full((SIDE, SIDE, 3), 250, np.uint8)
     inside = np.zeros((SIDE, SIDE), bool)
     inside[20:80, 30:70] = True
@@ -17,7 +17,7 @@ def studio() -> tuple[np.ndarray, np.ndarray]:
     return crop, inside
 
 
-def test_a_given_outline_is_taken_as_it_is() -> None:
+def test_a_given_mask_is_used_unchanged() -> None:
     crop, _ = studio()
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[10:50, 10:50] = 255
@@ -28,7 +28,7 @@ def test_a_given_outline_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("framed", [False, True])
-def test_without_one_the_garment_stands_out_of_a_studio(framed: bool) -> None:
+def test_without_a_mask_a_studio_outline_is_used(framed: bool) -> None:
     crop, inside = studio()
     mask = None
     if framed:  # a letterboxed photo: the mask says only where the photo is
@@ -42,7 +42,7 @@ def test_without_one_the_garment_stands_out_of_a_studio(framed: bool) -> None:
     assert found.weights[50, 50] > found.weights[24, 34] > 0
 
 
-def test_elsewhere_the_middle_counts() -> None:
+def test_without_a_studio_background_the_middle_counts() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     for mask in (None, np.zeros((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE), 255, np.uint8)):
         found = find_foreground(noise, mask)
@@ -51,7 +51,7 @@ def test_elsewhere_the_middle_counts() -> None:
         assert found.weights[0, 0] < 0.1
 
 
-def test_a_close_up_is_not_taken_for_its_own_background() -> None:
+def test_a_close_up_is_not_taken_for_background() -> None:
     crop = np.full((SIDE, SIDE, 3), (190, 220, 60), np.uint8)
     crop[:30, :25] = 250  # the backdrop, in a corner
     assert find_foreground(crop, None).outline is None

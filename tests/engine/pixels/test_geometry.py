@@ -1,4 +1,4 @@
-"""Sizes, maps, and that every way of resampling agrees on where a pixel is."""
+"""Sizes, maps, and that all ways of resampling place pixels alike."""
 
 import cv2
 import numpy as np
@@ -27,12 +27,12 @@ def difference(a: np.ndarray, b: np.ndarray, border: int = 3) -> np.ndarray:
     [((404, 608), (800, 1204)), ((608, 404), (1204, 800)), ((300, 900), (444, 1333)),
      ((50, 50), (800, 800)), ((1, 5000), (1, 1333))],
 )  # fmt: skip
-def test_detector_size(photo, expected):
+def test_detector_sizes_by_hand(photo, expected):
     assert geometry.detector_size(*photo, 800, 1333) == expected
 
 
 @pytest.mark.parametrize("size", [(97, 71), (211, 157), (60, 47)])
-def test_resize_and_warp_put_pixels_in_the_same_place(size):
+def test_resize_and_warp_agree(size):
     photo = smooth_photo(131, 101)
     matrix = geometry.stretching((131, 101), size)
     resized = geometry.resize(photo, (131, 101), size)
@@ -42,7 +42,7 @@ def test_resize_and_warp_put_pixels_in_the_same_place(size):
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("full", [(803, 1205), (640, 480), (601, 997)])
-def test_a_reduced_decode_moves_nothing(factor, full, tmp_path):
+def test_a_photo_decoded_at_reduced_size_is_aligned(factor, full, tmp_path):
     file = tmp_path / "photo.jpg"
     photo = cv2.GaussianBlur(smooth_photo(*full), (0, 0), 6)
     cv2.imwrite(str(file), photo, [cv2.IMWRITE_JPEG_QUALITY, 98])
@@ -67,8 +67,8 @@ def test_a_reduced_decode_moves_nothing(factor, full, tmp_path):
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
-def test_an_incomplete_last_block_shifts_nothing(factor):
-    """Against one-dimensional interpolation at the places that the convention demands."""
+def test_an_incomplete_last_block_causes_no_shift(factor):
+    """Compares with one-dimensional interpolation by the coordinate convention."""
     columns, width = 101, 131
     full = (columns * factor - factor // 2, 64)
     row = np.random.default_rng(1).integers(0, 256, columns)
@@ -81,7 +81,7 @@ def test_an_incomplete_last_block_shifts_nothing(factor):
     assert np.abs(resized[3, :, 0] - expected).mean() < 2
 
 
-def test_strong_shrinking_averages():
+def test_strong_shrinking_averages_pixels():
     photo = np.random.default_rng(0).integers(0, 256, (600, 450, 3), dtype=np.uint8)
     for size in ((45, 60), (43, 59)):
         small = geometry.resize(photo, (450, 600), size)
@@ -92,7 +92,7 @@ def test_strong_shrinking_averages():
     assert small[15:45, 15:30].std() < 15
 
 
-def test_place_chooses_the_cheap_way_without_changing_the_result(monkeypatch):
+def test_place_uses_resize_if_possible_with_the_same_result(monkeypatch):
     photo, full = smooth_photo(131, 101), (131, 101)
     mirrored = geometry.mirroring(262) @ geometry.scaling(2, 2)
     shifted = geometry.translation(-20, 13) @ geometry.stretching(full, (90, 80))
@@ -117,7 +117,7 @@ def test_place_chooses_the_cheap_way_without_changing_the_result(monkeypatch):
     assert np.array_equal(placed, expected[2])  # 65.5 pixels wide: no whole pixels to resize to
 
 
-def test_mirroring_a_reduced_photo_keeps_its_last_block_outside():
+def test_mirroring_a_reduced_photo_keeps_its_incomplete_block_aligned():
     full, size = (1001, 601), (500, 300)
     photo = smooth_photo(*full)
     reduced = cv2.resize(
@@ -131,7 +131,7 @@ def test_mirroring_a_reduced_photo_keeps_its_last_block_outside():
     assert np.array_equal(placed, plain[:, ::-1])
 
 
-def test_maps_move_points_as_their_names_say():
+def test_maps_move_points_by_hand():
     point = np.array([3.0, 5.0, 1.0])
     cases = {
         (4, 3): geometry.translation(1, -2),
@@ -146,7 +146,7 @@ def test_maps_move_points_as_their_names_say():
     assert geometry.map_scale(geometry.rotation(33) @ geometry.scaling(2, 8)) == pytest.approx(4)
 
 
-def test_boxes_are_drawn_around_their_moved_corners():
+def test_a_moved_box_encloses_its_moved_corners():
     box = geometry.move_box(np.array([1.0, 2, 5, 4]), geometry.rotation(90))
     assert box == pytest.approx([-4, 1, -2, 5])
     assert geometry.whole_pixels(np.array([-3.2, 1.5, 4.0, 99]), (8, 9)) == (0, 1, 4, 9)

@@ -1,4 +1,4 @@
-"""Cutting out by color: a known outline is found from a rough one, what looks wrong is refused."""
+"""Cutting out by color: a rough outline becomes the known one; implausible ones are refused."""
 
 import cv2
 import numpy as np
@@ -50,7 +50,7 @@ def test_small_holes_are_part_of_the_garment():
     assert cv2.connectedComponents(found.astype(np.uint8))[0] == 2
 
 
-def test_what_runs_into_the_surroundings_is_refused():
+def test_a_result_that_includes_the_background_is_refused():
     truth = tee()
     same = photo_of(truth, garment=(190, 170, 140))  # the floor has the garment's color
     rough = np.zeros_like(truth)
@@ -59,6 +59,6 @@ def test_what_runs_into_the_surroundings_is_refused():
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_nothing_and_everything_are_refused(value):
+def test_empty_and_full_outlines_are_refused(value):
     photo = photo_of(tee())
     assert cut_out_by_color(photo, np.full((HEIGHT, WIDTH), value)) is None

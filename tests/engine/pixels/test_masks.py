@@ -40,13 +40,13 @@ def test_polygons_become_the_rle_of_their_union():
     assert coco_mask.area(rle) > 63
 
 
-def test_nothing_to_fill_is_an_empty_mask():
+def test_polygons_without_area_give_an_empty_mask():
     assert masks.to_rle([], 5, 7) == encode(np.zeros((5, 7)))
     assert masks.to_rle([[1, 2, 3, 4]], 5, 7) == encode(np.zeros((5, 7)))
 
 
 @pytest.mark.parametrize("bitmap", random_bitmaps())
-def test_every_spelling_of_an_rle_means_the_same(bitmap):
+def test_all_forms_of_an_rle_give_the_same_mask(bitmap):
     rle = encode(bitmap)
     runs = masks.read_counts(rle["counts"]).tolist()
     text = {"size": rle["size"], "counts": rle["counts"].decode()}
@@ -54,7 +54,7 @@ def test_every_spelling_of_an_rle_means_the_same(bitmap):
         assert masks.to_rle(spelling, *bitmap.shape) == rle
 
 
-def test_bad_rles_are_refused_in_one_sentence():
+def test_bad_rles_are_refused():
     good = encode(np.eye(5))
     with pytest.raises(InputError, match="7×5"):
         masks.to_rle(good, 5, 7)
@@ -70,7 +70,7 @@ def test_bad_rles_are_refused_in_one_sentence():
             masks.to_rle({"size": [5, 5], "counts": counts}, 5, 5)
 
 
-def test_long_runs_survive_the_character_coding():
+def test_long_runs_are_decoded():
     bitmap = np.zeros((1009, 1013), np.uint8)
     bitmap[500:, 500:] = 1
     bitmap[3, 3] = 1
@@ -89,7 +89,7 @@ def test_decode_crop_reads_the_masks_box(bitmap):
         assert crop.shape == (np.ptp(rows) + 1, np.ptp(columns) + 1)
 
 
-def test_empty_runs_before_a_mask_are_nothing():
+def test_empty_runs_before_a_mask_are_ignored():
     rle = coco_mask.frPyObjects({"size": [3, 4], "counts": [2, 0, 3, 2, 5]}, 3, 4)
     crop, x0, y0 = masks.decode_crop(rle)
     assert np.array_equal(on_canvas(crop, x0, y0, 3, 4), coco_mask.decode(rle))
@@ -107,7 +107,7 @@ def test_encoded_crops_equal_the_encoded_photo(bitmap, origin):
 
 
 def random_detections(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """RoI masks, boxes (tiny to far larger than the photo, across its borders), height, width."""
+    """RoI masks, boxes of any size and position, also beyond the photo, height, width."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 400, 2).tolist()
     roi_masks = rng.random((20, 28, 28), dtype=np.float32)
@@ -153,7 +153,7 @@ def test_paste_samples_the_mask_at_the_center_of_every_pixel(kind, seed):
     assert compared > 20
 
 
-def test_a_mask_lies_where_its_box_lies():
+def test_a_pasted_mask_fills_its_box():
     full = np.ones((1, 28, 28), np.float32)
     box = np.float32([[10.4, 3.6, 25.5, 9.2]])
     expected = np.zeros((31, 41))
@@ -174,13 +174,13 @@ def test_boxes_without_pixels_give_empty_masks():
     assert masks.paste_to_rles(full[:0], boxes[:0], 31, 41) == []
 
 
-def test_a_giant_box_costs_only_the_photo():
+def test_a_giant_box_is_clipped_to_the_photo():
     box = np.float32([[-4e6, -4e6, 4e6, 4e6]])
     (rle,) = masks.paste_to_rles(np.ones((1, 28, 28), np.float32), box, 31, 41)
     assert rle == encode(np.ones((31, 41)))
 
 
-def test_certainty_is_the_mean_over_what_is_covered():
+def test_certainty_is_the_mean_over_covered_cells():
     rng = np.random.default_rng(5)
     predicted = rng.random((7, 5, 5)).astype(np.float16)
     predicted[2] = 0.5  # not above one half

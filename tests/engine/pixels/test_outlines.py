@@ -26,14 +26,14 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("radius", "least"), [(4, 0.9), (15, 0.97), (60, 0.99)])
-def test_polygons_fill_the_pixels_that_pycocotools_fills(radius, least):
+def test_polygons_fill_the_same_pixels_as_in_pycocotools(radius, least):
     for seed in range(10):
         polygon = blob(seed, radius, (83.3 + seed / 7, 71.9))
         ours = outlines.rasterize(outlines.outline_of([polygon]), (0, 0, 167, 149))
         assert iou(ours, decode([polygon], 149, 167)) > least
 
 
-def test_polygons_are_not_larger_or_smaller_than_their_area():
+def test_polygons_fill_as_many_pixels_as_their_area():
     ratios = []
     for seed in range(40):
         polygon = blob(seed, 11, (40 + seed / 40, 40))
@@ -45,7 +45,7 @@ def test_polygons_are_not_larger_or_smaller_than_their_area():
     assert np.mean(ratios) == pytest.approx(1, abs=0.005)
 
 
-def test_parts_are_united_and_a_box_is_a_window():
+def test_parts_are_united_and_clipped_to_the_box():
     polygons = [blob(1, 20, (30, 30)), blob(2, 20, (45, 35)), np.array([[1.0, 1], [2, 2]])]
     outline = outlines.outline_of(polygons)
     assert len(outline) == 2
@@ -64,14 +64,14 @@ def test_whole_pixel_rectangles_are_exact():
 
 
 @pytest.mark.parametrize("density", [0, 0.03, 0.5, 0.97, 1])
-def test_an_rle_outline_holds_exactly_its_pixels(density):
+def test_the_outline_of_an_rle_encloses_exactly_its_pixels(density):
     bitmap = (np.random.default_rng(5).random((29, 31)) < density).astype(np.uint8)
     bitmap[:, 5:7] = bitmap[:, -1] = density > 0  # runs across columns
     outline = outlines.outline_of(coco_mask.encode(np.asfortranarray(bitmap)))
     assert np.array_equal(outlines.rasterize(outline, (0, 0, 31, 29)), bitmap)
 
 
-def test_empty_runs_of_other_encoders_do_no_harm():
+def test_empty_runs_of_other_encoders_are_ignored():
     plain = coco_mask.frPyObjects({"size": [6, 5], "counts": [8, 7, 15]}, 6, 5)
     split = coco_mask.frPyObjects({"size": [6, 5], "counts": [8, 4, 0, 3, 0, 0, 15]}, 6, 5)
     boxes = [outlines.rasterize(outlines.outline_of(rle), (0, 0, 5, 6)) for rle in (plain, split)]
@@ -81,7 +81,7 @@ def test_empty_runs_of_other_encoders_do_no_harm():
 
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.9])
 @pytest.mark.parametrize("degrees", [0, 17, 90])
-def test_a_moved_rle_covers_what_its_warped_bitmap_covers(scale, degrees):
+def test_a_moved_rle_covers_the_same_pixels_as_its_warped_bitmap(scale, degrees):
     bitmap = decode([blob(3, 45, (71, 60)), blob(4, 12, (30, 100))], 127, 131)
     turned = geometry.about(geometry.rotation(degrees), 65, 63)
     matrix = geometry.translation(3.3, -1.8) @ geometry.scaling(scale, scale) @ turned

@@ -1,4 +1,4 @@
-"""Photos of every kind, whole and broken; Pillow on the original pixels is the reference."""
+"""Photos of every kind, intact and damaged; Pillow on the original pixels is the reference."""
 
 import io
 import os
@@ -72,8 +72,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, kind: str, orientation: int
     assert photo_size(path) == check_photo(path).upright_size == upright.size
 
 
-def test_a_telephones_heic_stands_upright(tmp_path: Path) -> None:
-    """Red, green, blue and white quarters, 64 pixels wide, to be turned by a quarter."""
+def test_a_phones_heic_is_rotated_upright(tmp_path: Path) -> None:
+    """The photo has red, green, blue and white quarters and needs a rotation by 90 degrees."""
     data = Path(__file__).with_name("turned.heic").read_bytes()
     path = write(tmp_path, data, "IMG_0001.HEIC")
     photo = read_photo(path)
@@ -85,7 +85,7 @@ def test_a_telephones_heic_stands_upright(tmp_path: Path) -> None:
         read_photo(write(tmp_path, data[:-90], "cut.heic"))
 
 
-def test_png_orientation_after_the_pixels_counts(tmp_path: Path) -> None:
+def test_png_orientation_stored_after_the_pixels_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6
     data = encode(picture(), "PNG", exif=exif)
@@ -108,7 +108,9 @@ def test_jpeg_equals_pillow(tmp_path: Path, progressive: bool) -> None:
 @pytest.mark.parametrize(
     ("minimum", "factor"), [(None, 1), (400, 1), (201, 1), (200, 2), (101, 2), (100, 4), (50, 8)]
 )
-def test_reduced_decode(tmp_path: Path, minimum: int | None, factor: int) -> None:
+def test_jpegs_are_decoded_at_the_smallest_sufficient_size(
+    tmp_path: Path, minimum: int | None, factor: int
+) -> None:
     full = picture(599, 399)
     photo = read_photo(write(tmp_path, encode(full, quality=95)), min_short_side=minimum)
     assert photo.shape == (-(-399 // factor), -(-599 // factor), 3)
@@ -120,7 +122,7 @@ def test_reduced_decode(tmp_path: Path, minimum: int | None, factor: int) -> Non
 
 @pytest.mark.parametrize("size", [(600, 400), (597, 400), (600, 395), (597, 395), (596, 396)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_reduced_pixels_lie_where_they_should_however_the_photo_was_held(
+def test_reduced_pixels_are_aligned_in_every_orientation(
     tmp_path: Path, orientation: int, size: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
@@ -136,7 +138,7 @@ def test_reduced_pixels_lie_where_they_should_however_the_photo_was_held(
         assert factor == 8
 
 
-def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
+def test_content_in_memory_is_decoded_like_a_file(tmp_path: Path) -> None:
     data = encode(picture(), quality=95)
     from_file = read_photo(write(tmp_path, data), min_short_side=10)
     assert (decode_photo(data, "it", min_short_side=10) == from_file).all()
@@ -144,12 +146,12 @@ def test_content_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
         decode_photo(data[:-9], "it")
 
 
-def test_reduced_decode_leaves_other_formats_whole(tmp_path: Path) -> None:
+def test_other_formats_are_decoded_at_full_size(tmp_path: Path) -> None:
     path = write(tmp_path, encode(picture(), "PNG"))
     assert read_photo(path, min_short_side=1).shape == (43, 67, 3)
 
 
-def test_grayscale_and_black_and_white(tmp_path: Path) -> None:
+def test_grayscale_and_black_and_white_become_rgb(tmp_path: Path) -> None:
     gray = picture(channels=1)
     for kind in ("JPEG", "PNG", "TIFF"):
         photo = read_photo(write(tmp_path, encode(gray, kind)))
@@ -160,7 +162,7 @@ def test_grayscale_and_black_and_white(tmp_path: Path) -> None:
     assert set(np.unique(read_photo(write(tmp_path, encode(bits, "PNG"))))) == {0, 255}
 
 
-def test_cmyk(tmp_path: Path) -> None:
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     ink = np.zeros((16, 16, 4), np.uint8)
     ink[:, :8] = (255, 0, 0, 0)  # cyan
     ink[:, 8:] = (0, 0, 0, 255)  # black
@@ -198,7 +200,7 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
     assert (photo[:20] == 255).all() and difference(photo, photo[:, :, :1].repeat(3, 2)) == 0
 
 
-def test_palette_with_a_transparent_color(tmp_path: Path) -> None:
+def test_a_transparent_palette_color_becomes_white(tmp_path: Path) -> None:
     indexed = Image.new("P", (8, 4), 0)
     indexed.putpalette([10, 20, 30, 200, 100, 50])
     indexed.paste(1, (4, 0, 8, 4))
@@ -220,18 +222,18 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     assert np.abs(photo[0, :, 1].astype(int) - np.arange(256)[::-1]).max() <= 1
 
 
-def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (12, 9), color) for color in ("red", "blue")]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (read_photo(write(tmp_path, data)) == (255, 0, 0)).all()
 
 
-def test_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
     path = write(tmp_path, encode(picture(), "PNG"), "photo.jpg")
     assert difference(read_photo(path), picture()) == 0
 
 
-def test_trailing_data_is_no_damage(tmp_path: Path) -> None:
+def test_trailing_data_is_accepted(tmp_path: Path) -> None:
     data = encode(picture())
     whole = read_photo(write(tmp_path, data))
     for extra in (b"\0", b"preview" * 999, data):
@@ -241,7 +243,7 @@ def test_trailing_data_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"thumbnail": True}])
-def test_jpeg_cut_anywhere_is_refused(tmp_path: Path, options: dict) -> None:
+def test_a_jpeg_cut_off_anywhere_is_refused(tmp_path: Path, options: dict) -> None:
     if options.pop("thumbnail", None):  # a whole little JPEG inside the header, end mark and all
         exif = Image.Exif()
         exif.get_ifd(0x8769)[0x927C] = encode(picture(16, 16))
@@ -257,14 +259,14 @@ def test_jpeg_cut_anywhere_is_refused(tmp_path: Path, options: dict) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_other_formats_cut_in_the_middle_are_refused(tmp_path: Path, kind: str) -> None:
+def test_other_formats_cut_off_in_the_middle_are_refused(tmp_path: Path, kind: str) -> None:
     data = encode(picture(), kind)
     for length in range(1, len(data) * 9 // 10, max(len(data) // 20, 1)):
         with pytest.raises(PhotoError):
             read_photo(write(tmp_path, data[:length]))
 
 
-def test_random_damage_is_a_photo_or_an_error(tmp_path: Path) -> None:
+def test_randomly_damaged_files_give_a_photo_or_a_photo_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for kind in ("JPEG", "PNG", "GIF", "WEBP"):
         whole = encode(picture(), kind)
@@ -291,7 +293,7 @@ def kind_of(path: Path | str) -> str:
     return kind
 
 
-def test_kinds_of_errors(tmp_path: Path) -> None:
+def test_each_kind_of_error_is_reported(tmp_path: Path) -> None:
     assert kind_of(tmp_path / "nothing.jpg") == "missing"
     assert kind_of(write(tmp_path, b"")) == "empty"
     assert kind_of(write(tmp_path, b"\xff\xd8\xff")) == "truncated"
@@ -302,7 +304,7 @@ def test_kinds_of_errors(tmp_path: Path) -> None:
     assert kind_of("a\0b.jpg") == "unreadable"
 
 
-def test_bombs_are_refused_from_their_header(tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
     data = bytearray(encode(picture()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
@@ -313,19 +315,19 @@ def test_bombs_are_refused_from_their_header(tmp_path: Path) -> None:
     assert kind_of(write(tmp_path, bytes(bomb))) == "too large"
 
 
-def test_errors_survive_the_way_back_from_a_worker(tmp_path: Path) -> None:
+def test_errors_can_be_pickled(tmp_path: Path) -> None:
     error = PhotoError("empty", tmp_path / "a.jpg", "the file is empty")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.kind, copy.path) == (str(error), error.kind, error.path)
 
 
-def test_a_measurement_is_not_a_photo(tmp_path: Path) -> None:
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
     depth = Image.fromarray(np.random.default_rng(0).random((4, 4), np.float32))
     with pytest.raises(PhotoError):
         read_photo(write(tmp_path, encode(depth, "TIFF")))
 
 
-def test_reading_does_not_need_pillow_to_have_been_used_before(tmp_path: Path) -> None:
+def test_rare_formats_are_read_in_a_fresh_process(tmp_path: Path) -> None:
     path = write(tmp_path, encode(picture(), "WEBP"))
     code = f"from engine.pixels.photos import read_photo; print(read_photo({str(path)!r}).shape)"
     command = [sys.executable, "-c", code]
@@ -334,7 +336,7 @@ def test_reading_does_not_need_pillow_to_have_been_used_before(tmp_path: Path) -
     assert output == "(43, 67, 3)\n"
 
 
-def test_traits(tmp_path: Path) -> None:
+def test_traits_are_noted(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 3
     color = Image.fromarray(picture())

@@ -1,4 +1,4 @@
-"""Garments placed, covered and packed, against full-size bitmaps."""
+"""Placing, covering and packing garments, against full-size bitmaps."""
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def test_the_box_is_the_extent_of_the_visible_pixels():
     assert cut.box.tolist() == [0, 3, 5, 40]
 
 
-def test_boxes_without_masks_are_moved_by_their_corners_and_clipped():
+def test_boxes_without_masks_are_mapped_and_clipped():
     shape = place(rectangle(4.25, 3, 11.5, 8.5), with_mask=False)
     assert shape.mask is None
     assert shape.box.tolist() == [4.25, 3, 11.5, 8.5]
@@ -42,7 +42,7 @@ def test_boxes_without_masks_are_moved_by_their_corners_and_clipped():
     assert np.allclose(place(rectangle(44, 35, 54, 45), STAY, False).box, [44, 35, 50, 40])
 
 
-def test_what_cannot_be_learned_from_is_left_out():
+def test_crowds_and_hardly_visible_garments_are_left_out():
     for with_mask in (True, False):
         assert place(rectangle(-10, 0, 0.5, 9), STAY, with_mask) is None  # 5 percent inside
         assert place(rectangle(-8, 0, 2, 9), STAY, with_mask) is not None  # 20 percent
@@ -63,7 +63,7 @@ def full(shape: shapes.Shape) -> np.ndarray:
     return canvas
 
 
-def test_covered_pixels_leave_mask_and_box():
+def test_covered_pixels_are_removed_from_mask_and_box():
     under = [place(rectangle(2, 2, 12, 12)), place(rectangle(30, 2, 40, 12)),
              place(rectangle(9, 9, 13, 13)), place(rectangle(10, 20, 20, 21))]  # fmt: skip
     before = [full(shape) for shape in under]
@@ -77,7 +77,7 @@ def test_covered_pixels_leave_mask_and_box():
     assert left[0].whole == 100
 
 
-def test_covering_again_and_again_counts_from_the_whole_garment():
+def test_repeated_covering_is_measured_against_the_whole_garment():
     shape = place(rectangle(0, 0, 40, 10))
     for step in range(3):
         (shape,) = shapes.cover([shape], place(rectangle(12 * step, 0, 12 * step + 12, 10)))
@@ -95,7 +95,7 @@ def test_an_irregular_top_covers_only_its_own_pixels():
     assert left.box.tolist() == [0, 0, 50, 40]
 
 
-def test_packed_crops_hold_one_pixel_of_context_inside_the_picture():
+def test_packed_masks_have_one_pixel_of_context():
     placed = [place(rectangle(*box)) for box in ((5, 6, 9, 13), (0, 0, 50, 3), (44, 30, 50, 40))]
     target = shapes.pack(placed, SIZE, with_masks=True)
     assert target["boxes"].dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Tags: inside the frame, apart from each other, near what they name."""
+"""Tags: inside the frame, apart from each other, near their garments."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def overlap(a: tuple, b: tuple) -> bool:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 25])
-def test_tags_keep_apart_and_inside(count: int) -> None:
+def test_tags_are_inside_the_frame_and_do_not_overlap(count: int) -> None:
     rng = np.random.default_rng(count)
     tags = [square(int(x), int(y), 50) for x, y in rng.integers(0, 250, (count, 2))]
     widths = rng.integers(40, 90, count).tolist()
@@ -26,12 +26,12 @@ def test_tags_keep_apart_and_inside(count: int) -> None:
     assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_tags_of_one_place_stack_up_around_it() -> None:
+def test_tags_of_the_same_place_are_stacked_around_it() -> None:
     corners = place_tags([square(100, 100, 100)] * 3, [60] * 3, 20, (300, 300))
     assert all(40 <= x <= 200 and 80 <= y <= 200 for x, y in corners)
 
 
-def test_a_tag_sits_on_a_coat_but_beside_a_shoe() -> None:
+def test_a_tag_is_placed_on_a_coat_but_beside_a_shoe() -> None:
     ((x, y),) = place_tags([square(50, 50, 200)], [60], 20, (300, 300))
     assert 50 <= x <= 190 and 50 <= y <= 230
     ((x, y),) = place_tags([square(140, 140, 20)], [60], 20, (300, 300))

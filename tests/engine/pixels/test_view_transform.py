@@ -1,4 +1,4 @@
-"""Samples of the multitask model: determinism, every setting, masks and boxes that stay put."""
+"""Samples of the multitask model: determinism, every setting, aligned masks and boxes."""
 
 import dataclasses
 from pathlib import Path
@@ -59,7 +59,7 @@ def is_red(image: torch.Tensor) -> np.ndarray:
     return (np.abs(image.numpy() - np.array(RED)[:, None, None].astype(int)) < 60).all(axis=0)
 
 
-def test_sample_is_made_of_its_draw_alone(photo: Path) -> None:
+def test_a_sample_depends_on_its_draw_only(photo: Path) -> None:
     make = transform(aspects=ASPECTS)
     sample = make(photo, garment(), FIRST)
     make(photo, garment(), Draw(3, 1, 4, 1))
@@ -70,7 +70,7 @@ def test_sample_is_made_of_its_draw_alone(photo: Path) -> None:
     assert not same(sample, transform(aspects=ASPECTS, seed=1)(photo, garment(), FIRST))
 
 
-def test_keys_shapes_and_types(photo: Path) -> None:
+def test_targets_have_their_keys_shapes_and_types(photo: Path) -> None:
     image, target = transform(aspects=ASPECTS, whole_photo=True)(photo, garment(), FIRST)
     assert image.shape == target["view"].shape == (3, 64, 64)
     assert target["mask"].shape == target["view_mask"].shape == (64, 64)
@@ -83,7 +83,7 @@ def test_keys_shapes_and_types(photo: Path) -> None:
     assert evaluated[1].keys() == {"mask"}
 
 
-def test_evaluation_sees_the_plain_crop(photo: Path) -> None:
+def test_without_training_the_plain_crop_is_made(photo: Path) -> None:
     image, target = transform(train=False, margin=0.2)(photo, garment(), FIRST)
     pixels = cv2.imread(str(photo), cv2.IMREAD_COLOR_RGB)
     segmentation = garment().segmentation
@@ -92,7 +92,7 @@ def test_evaluation_sees_the_plain_crop(photo: Path) -> None:
     np.testing.assert_array_equal(target["mask"], mask)
 
 
-def test_views_are_of_the_wanted_aspects(photo: Path) -> None:
+def test_views_show_the_requested_aspects(photo: Path) -> None:
     make = transform(aspects=("color", "shape"))
     drawn = [
         int(make(photo, garment(), FIRST._replace(index=i))[1]["view_aspect"]) for i in range(60)
@@ -103,7 +103,7 @@ def test_views_are_of_the_wanted_aspects(photo: Path) -> None:
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_mask_moves_with_the_garment(photo: Path, index: int) -> None:
+def test_the_mask_moves_with_the_garment(photo: Path, index: int) -> None:
     make = transform(rotation=20, crop_scale=(0.3, 1.0))
     image, target = make(photo, garment(), FIRST._replace(index=index))
     assert ((target["mask"].numpy() > 127) != is_red(image)).mean() < 0.04
@@ -122,7 +122,7 @@ def test_every_setting_changes_the_sample(photo: Path, change: dict) -> None:
     assert not same(still, transform(**(STILL | change))(photo, garment(box), FIRST))
 
 
-def test_erased_is_no_garment(photo: Path) -> None:
+def test_erased_pixels_leave_the_mask(photo: Path) -> None:
     image, target = transform(**(STILL | {"erasing": 1}))(photo, garment(), FIRST)
     still, before = transform(**STILL)(photo, garment(), FIRST)
     erased = (image != still).any(dim=0)
@@ -133,7 +133,7 @@ def test_erased_is_no_garment(photo: Path) -> None:
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_box_stays_on_the_garment(photo: Path, index: int) -> None:
+def test_the_box_moves_with_the_garment(photo: Path, index: int) -> None:
     make = transform(whole_photo=True, rotation=0, crop_scale=(0.4, 1.0), erasing=0)
     image, target = make(photo, garment(with_mask=False), FIRST._replace(index=index))
     rows, columns = np.nonzero(is_red(image))
@@ -141,13 +141,13 @@ def test_box_stays_on_the_garment(photo: Path, index: int) -> None:
     np.testing.assert_allclose(target["box"].numpy() * 64, seen, atol=1.5)
 
 
-def test_box_that_says_nothing_is_unknown(photo: Path) -> None:
+def test_the_box_of_the_whole_photo_is_unknown(photo: Path) -> None:
     whole = garment(np.array([0.0, 0, 150, 130]), with_mask=False)
     _, target = transform(whole_photo=True)(photo, whole, FIRST)
     assert target["box"].isnan().all()
 
 
-def test_whole_photo_fills_the_longer_side(photo: Path) -> None:
+def test_the_whole_photo_fills_the_longer_side(photo: Path) -> None:
     whole = garment(np.array([0.0, 0, 150, 130]), with_mask=False)
     _, target = transform(train=False)(photo, whole, FIRST)
     seen = target["mask"].numpy() > 127
@@ -157,7 +157,7 @@ def test_whole_photo_fills_the_longer_side(photo: Path) -> None:
     assert torch.equal(image, transform(train=False)(photo, whole, FIRST)[0])
 
 
-def test_views_know_the_scale_of_the_image(photo: Path, monkeypatch) -> None:
+def test_views_get_the_scale_of_the_image(photo: Path, monkeypatch) -> None:
     scales = []
 
     def record(rng, cutout, size):
@@ -171,7 +171,7 @@ def test_views_know_the_scale_of_the_image(photo: Path, monkeypatch) -> None:
     np.testing.assert_allclose(scales, [64 / 90, 2 * 64 / 90])
 
 
-def test_studio_background_is_no_garment(tmp_path: Path) -> None:
+def test_a_studio_background_is_excluded_from_the_mask(tmp_path: Path) -> None:
     picture = np.full((120, 120, 3), 255, np.uint8)
     picture[30:90, 40:80] = RED
     path = save(tmp_path / "studio.png", picture)
@@ -182,7 +182,7 @@ def test_studio_background_is_no_garment(tmp_path: Path) -> None:
     assert (target["mask"] == 255).all()
 
 
-def test_large_photos_are_decoded_small(tmp_path: Path) -> None:
+def test_large_photos_are_decoded_at_reduced_size(tmp_path: Path) -> None:
     seeds = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
     picture = cv2.resize(seeds, (1100, 900), interpolation=cv2.INTER_CUBIC)
     box = np.array([100.0, 50, 1001, 850])
@@ -204,7 +204,7 @@ def test_unreadable_photos_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
-def test_views_of_boxes_anywhere(photo: Path, aspect: str) -> None:
+def test_views_work_for_boxes_anywhere(photo: Path, aspect: str) -> None:
     for box in ([-9, -9, 3, 3], [149, 129, 150, 130], [10, 10, 10, 10], [400, 9, 420, 50]):
         make = transform(aspects=(aspect,))
         make(photo, garment(np.array(box, float)), FIRST)
@@ -216,7 +216,7 @@ def test_views_of_boxes_anywhere(photo: Path, aspect: str) -> None:
     [({"crop_size": 16}, "--crop-size"), ({"crop_scale": (0.9, 0.5)}, "--crop-scale"),
      ({"margin": -1}, "--margin"), ({"hue": 0.6}, "--hue"), ({"rotation": 181}, "--rotation")],
 )  # fmt: skip
-def test_settings_out_of_range(change: dict, flag: str) -> None:
+def test_settings_out_of_range_are_refused(change: dict, flag: str) -> None:
     with pytest.raises(InputError, match=flag):
         MultitaskAugmentation(**change)
 

@@ -1,4 +1,4 @@
-"""What each view promises to keep and to destroy, measured on a garment that was drawn."""
+"""What each view keeps and destroys, measured on a drawn garment."""
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ RED, BLUE = np.array([200, 30, 40]), np.array([40, 60, 190])
 
 
 def garment(paint: np.ndarray, *, outlined: bool = True, known: bool = True) -> Cutout:
-    """An upright garment, 60 × 104 pixels, painted u8[128,128,3], on green noise."""
+    """A garment of 60 × 104 pixels, colored as ``painted`` u8[128,128,3], on green noise."""
     mask = np.zeros((128, 128), np.uint8)
     mask[12:116, 34:94] = 255
     noise = np.random.default_rng(0).integers(0, 60, (128, 128, 1), np.uint8)
@@ -59,7 +59,7 @@ def views(view, cutout: Cutout, count: int = 20) -> list[tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize(("known", "outlined"), [(True, True), (True, False), (False, False)])
-def test_views_follow_their_generator(name: str, known: bool, outlined: bool) -> None:
+def test_views_depend_on_their_generator_only(name: str, known: bool, outlined: bool) -> None:
     cutout = garment(stripes(9), known=known, outlined=outlined)
     before = cutout.pixels.copy()
     first = [VIEWS[name](np.random.default_rng(seed), cutout, SIZE) for seed in (3, 3, 4)]
@@ -73,7 +73,7 @@ def test_views_follow_their_generator(name: str, known: bool, outlined: bool) ->
 
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("box", [(5, 5, 6, 6), (0, 100, 128, 101), (127, 0, 128, 128)])
-def test_masks_of_a_few_pixels(name: str, box: tuple[int, int, int, int]) -> None:
+def test_views_work_for_masks_of_a_few_pixels(name: str, box: tuple[int, int, int, int]) -> None:
     cutout = garment(flat())
     cutout.mask[:] = 0
     cutout.mask[box[1] : box[3], box[0] : box[2]] = 255
@@ -99,7 +99,7 @@ def test_color_view_destroys_the_layout() -> None:
 
 
 def test_color_view_destroys_the_pattern() -> None:
-    """Along stripes all pixels are alike, in the view they are not."""
+    """Along a stripe all pixels are equal; in the view they are not."""
     original = garment(stripes(12)).pixels[20:110, 40:90, 0].astype(float)
     assert original.std(axis=0).max() < 1e-6
     for view, _ in views(color_view, garment(stripes(12))):
@@ -117,7 +117,7 @@ def test_without_an_outline_the_colors_come_from_the_middle(known: bool) -> None
 
 
 def peak_period(view: np.ndarray) -> float:
-    """Period of the strongest wave of a picture, in pixels."""
+    """Period of the strongest frequency of a picture, in pixels."""
     gray = view.astype(float).mean(axis=2)
     window = np.hanning(SIZE)[:, None] * np.hanning(SIZE)
     power = np.abs(np.fft.fft2((gray - gray.mean()) * window, (256, 256)))
@@ -137,7 +137,7 @@ def test_texture_view_keeps_the_scale() -> None:
 
 
 def test_texture_view_of_a_large_photo_does_not_alias() -> None:
-    """Stripes of two pixels, shown at a quarter of their size, are gray."""
+    """Stripes of two pixels reduced to a quarter become gray."""
     cutout = garment(np.tile(np.array([[[0], [255]]], np.uint8), (128, 64, 3)).reshape(128, 128, 3))
     cutout.scale = 0.25
     for view, _ in views(texture_view, cutout):
@@ -161,7 +161,7 @@ def test_texture_and_shape_views_destroy_the_color(color) -> None:
 
 
 def test_shape_view_keeps_the_outline() -> None:
-    """Moments of the mask: extent and proportions of an upright rectangle of 60 × 104."""
+    """The moments of the mask are those of an upright rectangle of 60 × 104."""
     for _, mask in views(shape_view, garment(stripes(9)), 40):
         points = cv2.findNonZero((mask > 127).astype(np.uint8))
         (_, _), sides, _ = cv2.minAreaRect(points)
@@ -173,7 +173,7 @@ def test_shape_view_keeps_the_outline() -> None:
 
 
 def test_shape_view_shows_the_garment_where_its_mask_is() -> None:
-    """Seen as edges: on average the picture changes most at the mask's border."""
+    """On average the picture has its strongest edges at the mask's border."""
     ratios = []
     for view, mask in views(shape_view, garment(flat()), 40):
         gray = view.astype(np.float32).mean(axis=2)
@@ -207,7 +207,7 @@ def test_shape_view_without_a_mask_keeps_edges_in_other_colors() -> None:
     assert np.std(means, axis=0).min() > 30
 
 
-def test_item_view_shows_the_garment_and_half_of_the_time_its_color() -> None:
+def test_item_view_shows_the_garment_and_keeps_its_color_half_of_the_time() -> None:
     sizes, kept = [], []
     for view, mask in views(item_view, garment(flat()), 60):
         sizes.append((mask > 127).mean())
@@ -218,7 +218,7 @@ def test_item_view_shows_the_garment_and_half_of_the_time_its_color() -> None:
     assert 0.35 < np.mean(kept) < 0.75
 
 
-def test_repaint_keeps_the_pattern_and_forgets_its_color() -> None:
+def test_repaint_keeps_the_pattern_and_changes_the_color() -> None:
     paint = stripes(10)
     for seed in range(10):
         view = repaint(np.random.default_rng(seed), paint)
@@ -233,7 +233,7 @@ def test_jitter_of_brightness_alone_by_hand() -> None:
     np.testing.assert_allclose(view[0, 0], np.array([100, 60, 20]) * factor, atol=1)
 
 
-def test_blend() -> None:
+def test_blend_follows_the_mask() -> None:
     mask = np.array([[0, 128, 255]], np.uint8)
     top, bottom = np.full((1, 3, 3), 200, np.uint8), np.full((1, 3, 3), 100, np.uint8)
     np.testing.assert_allclose(blend(top, bottom, mask)[0, :, 0], [100, 150, 200], atol=1)

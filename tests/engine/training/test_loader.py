@@ -1,4 +1,4 @@
-"""Batches from loader processes: in order, and errors as the sentences they are."""
+"""Batches from loader processes: in order, with readable errors."""
 
 import multiprocessing
 from pathlib import Path
@@ -15,7 +15,7 @@ BATCHES = [[2, 3], [5], [7, 11, 13]]
 
 
 class Numbers(Dataset):
-    """Sample i is i; one of them cannot be read."""
+    """Sample i is i; one of them raises InputError."""
 
     def __init__(self, broken: int | None = None) -> None:
         self.broken = broken
@@ -40,7 +40,7 @@ def test_batches_come_in_order(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_input_error_arrives_as_it_was_raised_after_the_batches_before(workers):
+def test_input_errors_are_raised_unchanged_after_earlier_batches(workers):
     made = batches(Numbers(broken=11), workers)
     assert [next(made), next(made)] == [(2, 3), (5,)]
     with pytest.raises(PhotoError) as caught:
@@ -50,14 +50,14 @@ def test_an_input_error_arrives_as_it_was_raised_after_the_batches_before(worker
 
 @pytest.fixture
 def spawning():
-    """Python's default way to start processes is one that copies what they need."""
+    """Makes a start method that copies the dataset Python's default."""
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("spawn", force=True)
     yield
     multiprocessing.set_start_method(before, force=True)
 
 
-def test_loader_processes_share_the_dataset_whatever_python_does_by_default(spawning):
+def test_loader_processes_share_the_dataset_with_any_default_start_method(spawning):
     numbers = Numbers()
     with Path(__file__).open() as numbers.uncopied:
         assert list(batches(numbers, 1)) == [(2, 3), (5,), (7, 11, 13)]

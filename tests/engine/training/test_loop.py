@@ -25,7 +25,7 @@ from tests.ranks import run_ranks
 
 
 class Points(Dataset):
-    """Sample i is a point that depends on all of its draw."""
+    """Sample i is a point that depends on all fields of its draw."""
 
     def __init__(self, count: int, bad: tuple[int, ...] = ()) -> None:
         self.count = count
@@ -91,7 +91,7 @@ class Killed(Exception):
 
 
 def train_and_die(folder: Path, after: int, **changes) -> None:
-    """Train, and die in the middle of the step after ``after``."""
+    """Train, and fail in the middle of the step after ``after``."""
     trainer = make_trainer(folder, **changes)
     step = trainer._train_step
 
@@ -200,7 +200,7 @@ def fit_in_stages(folder: str, batch_size: int) -> list[torch.Tensor]:
     return [*seen, torch.cat([p.detach().flatten() for p in net.parameters()])]
 
 
-def test_a_frozen_backbone_stays_then_learns_and_alike_on_many_processes(tmp_path):
+def test_a_frozen_backbone_trains_later_on_any_number_of_processes(tmp_path):
     alone = fit_in_stages(str(tmp_path / "1"), 6)
     backbone = slice(0, 5 * 7 + 7)
     assert len(alone) == 7  # two steps an epoch
@@ -212,7 +212,7 @@ def test_a_frozen_backbone_stays_then_learns_and_alike_on_many_processes(tmp_pat
         torch.testing.assert_close(torch.stack(weights), torch.stack(alone), rtol=1e-5, atol=1e-6)
 
 
-def test_every_few_steps_it_logs_their_mean_and_saves(tmp_path):
+def test_it_logs_means_and_saves_every_few_steps(tmp_path):
     make_trainer(tmp_path / "each", evaluate=None).fit()
     losses = [loss for _, _, loss in logged(tmp_path / "each")]
     make_trainer(tmp_path / "few", evaluate=None, log_every=5).fit()
@@ -225,13 +225,13 @@ def test_every_few_steps_it_logs_their_mean_and_saves(tmp_path):
 
 
 @pytest.mark.parametrize(("every", "epochs"), [(0, []), (2, [2, 3])])
-def test_it_judges_every_few_epochs_and_at_the_end(tmp_path, every, epochs):
+def test_it_evaluates_every_few_epochs_and_at_the_end(tmp_path, every, epochs):
     make_trainer(tmp_path, points=4, epochs=3, eval_every=every).fit()
     judged = [step / 2 for kind, step, _ in logged(tmp_path) if kind == "eval"]
     assert judged == epochs
 
 
-def test_a_long_gradient_is_clipped(tmp_path):
+def test_large_gradients_are_clipped(tmp_path):
     trainer = make_trainer(tmp_path, LinearNet(), points=2, epochs=1, evaluate=None,
                            clip_norm=0.01, momentum=0.0, weight_decay=0.0)  # fmt: skip
     before = [p.detach().clone() for p in trainer.trainable]
@@ -241,13 +241,13 @@ def test_a_long_gradient_is_clipped(tmp_path):
     assert torch.stack(moved).norm().item() == pytest.approx(rate * 0.01, rel=1e-3)
 
 
-def test_every_forward_pass_has_a_seed_of_its_own():
+def test_every_forward_pass_has_its_own_seed():
     places = [(step, rank, micro) for step in range(4) for rank in range(3) for micro in range(2)]
     assert len({step_seed(0, *place) for place in places}) == len(places)
     assert step_seed(0, 1, 0, 0) != step_seed(1, 1, 0, 0)
 
 
-def test_an_unknown_best_metric_is_told_and_the_run_can_go_on(tmp_path):
+def test_after_an_unknown_best_metric_the_run_can_be_resumed(tmp_path):
     def evaluate(model):
         return {"fit": {"PQ": 0.5}, "photos": 3}
 
@@ -305,7 +305,7 @@ def test_early_stop_keeps_the_best_weights(tmp_path):
     assert len(steps) == 4, "a stopped run stays stopped"
 
 
-def test_what_is_not_a_number_is_never_the_best(tmp_path):
+def test_nan_is_never_the_best(tmp_path):
     values = iter([float("nan"), 1.0, float("nan"), 2.0])
     best = make_trainer(
         tmp_path, evaluate=lambda model: {"fit": {"AP": next(values)}}, epochs=4, patience=3
@@ -314,7 +314,7 @@ def test_what_is_not_a_number_is_never_the_best(tmp_path):
     assert load_checkpoint(tmp_path / "checkpoint_best.pt")["epoch"] == 4
 
 
-def test_a_metric_without_a_number_stops_the_run_and_keeps_no_best(tmp_path):
+def test_a_metric_that_is_always_nan_stops_the_run_without_a_best(tmp_path):
     trainer = make_trainer(
         tmp_path, evaluate=lambda model: {"fit": {"AP": float("nan")}}, epochs=9, patience=2
     )
@@ -323,7 +323,7 @@ def test_a_metric_without_a_number_stops_the_run_and_keeps_no_best(tmp_path):
     assert not (tmp_path / "checkpoint_best.pt").exists()
 
 
-def test_a_run_killed_before_its_evaluation_makes_up_for_it(tmp_path):
+def test_a_run_killed_before_its_evaluation_evaluates_when_resumed(tmp_path):
     def dies(model):
         raise Killed
 
@@ -333,7 +333,7 @@ def test_a_run_killed_before_its_evaluation_makes_up_for_it(tmp_path):
     assert best["step"] == 7
 
 
-def test_a_run_killed_while_it_saves_the_best_judges_again(tmp_path, monkeypatch):
+def test_a_run_killed_while_saving_the_best_evaluates_again(tmp_path, monkeypatch):
     def die(checkpoint, path):
         if path.name == "checkpoint_best.pt":
             raise Killed
@@ -351,7 +351,7 @@ def test_a_run_killed_while_it_saves_the_best_judges_again(tmp_path, monkeypatch
     assert [line["kind"] for line in lines].count("eval") == 1
 
 
-def test_a_folder_trains_one_run_at_a_time(tmp_path):
+def test_only_one_run_at_a_time_trains_in_a_folder(tmp_path):
     lock = Lock(tmp_path / ".lock", tmp_path, "")
     with pytest.raises(InputError, match="open for writing"), sole_writer(tmp_path):
         pass
@@ -368,14 +368,14 @@ def refused(folder: str) -> str:
         return str(error)
 
 
-def test_all_processes_hear_that_a_folder_cannot_be_written(tmp_path):
+def test_all_processes_report_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     first, second = run_ranks(2, refused, str(tmp_path / "file"))
     assert first == second
     assert "file" in first
 
 
-def test_a_run_goes_on_from_what_a_dying_one_wrote_last(tmp_path, monkeypatch):
+def test_a_run_waits_for_the_last_checkpoint_of_a_killed_one(tmp_path, monkeypatch):
     train_and_die(tmp_path / "dying", 3)
     planned = make_trainer(tmp_path / "run")
 
@@ -390,7 +390,7 @@ def test_a_run_goes_on_from_what_a_dying_one_wrote_last(tmp_path, monkeypatch):
     assert json.loads(lines[0])["step"] == 4
 
 
-def test_run_folder_holds_what_was_promised(tmp_path):
+def test_the_run_folder_holds_all_documented_files(tmp_path):
     make_trainer(tmp_path).fit()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "log.jsonl", "curves.png", "tensorboard", "metrics.json",

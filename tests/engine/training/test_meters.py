@@ -1,4 +1,4 @@
-"""What a training tells: its log, and which metrics its curves show."""
+"""The log of a training, and the metrics that its curves show."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_curves_show_main_metrics_only(metric: str, drawn: bool) -> None:
 
 
 @pytest.mark.parametrize("losses", [[float("nan"), 2.0], [float("nan")]])
-def test_a_window_of_skipped_steps_stays_no_obstacle_for_a_continued_run(
+def test_a_resumed_run_reads_a_log_with_only_skipped_steps(
     tmp_path: Path, losses: list[float]
 ) -> None:
     log = RunLog(tmp_path, {}, first_step=0, total_steps=3, last_epochs={"train": 0, "eval": 0})
@@ -32,7 +32,7 @@ def test_a_window_of_skipped_steps_stays_no_obstacle_for_a_continued_run(
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
     log = RunLog(tmp_path, {}, first_step=0, total_steps=3, last_epochs={})
     log.lines.close()
     sentence = f"cannot write the log in {tmp_path}: No space left on device; free space"

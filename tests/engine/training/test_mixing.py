@@ -1,17 +1,17 @@
-"""Mixed batches: shares by weight, products together, categories in balance, alike everywhere."""
+"""Mixed batches: shares by weight, runs of products, balanced categories, reproducibility."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.data.packing import fill
+from engine.data.packing import fill_columns
 from engine.data.records import PhotoRecords
 from engine.training.mixing import MixedBatches
 
 
 def part(identities: list[int], categories: list[int] | None = None) -> PhotoRecords:
-    """A set with a garment a photo."""
+    """A dataset with one garment per photo."""
     count = len(identities)
     columns = {
         "garment_offsets": np.arange(count + 1),
@@ -20,7 +20,7 @@ def part(identities: list[int], categories: list[int] | None = None) -> PhotoRec
         "file_name_offsets": np.zeros(count + 1),
     }
     about = {"name": "test", "root": Path("/photos"), "categories": ["a", "b"]}
-    return PhotoRecords(fill(count, count, columns), category_ids=[1, 2], **about)
+    return PhotoRecords(fill_columns(count, count, columns), category_ids=[1, 2], **about)
 
 
 def batches(*parts: PhotoRecords, batch_size: int = 6, **settings) -> MixedBatches:
@@ -29,7 +29,7 @@ def batches(*parts: PhotoRecords, batch_size: int = 6, **settings) -> MixedBatch
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6, 40])
-def test_without_identities_every_garment_comes_once(batch_size: int) -> None:
+def test_without_identities_every_garment_is_drawn_once(batch_size: int) -> None:
     mixed = batches(part([-1] * 13), part([-1] * 10), batch_size=batch_size)
     table = mixed.epoch(2)
     assert table.shape == (len(mixed), batch_size, 2) == (-(-23 // batch_size), batch_size, 2)
@@ -39,7 +39,7 @@ def test_without_identities_every_garment_comes_once(batch_size: int) -> None:
     assert len({tuple(pair) for pair in pairs}) == len(pairs)
 
 
-def test_the_same_everywhere_and_another_every_epoch() -> None:
+def test_batches_are_reproducible_and_differ_between_epochs() -> None:
     def one() -> MixedBatches:
         return batches(part([0, 0, 1, 1, 1, -1, 5]), part([-1] * 9), per_identity=2)
 
@@ -47,7 +47,7 @@ def test_the_same_everywhere_and_another_every_epoch() -> None:
     assert not np.array_equal(one().epoch(4), one().epoch(5))
 
 
-def test_weights_are_shares_spread_over_all_batches() -> None:
+def test_weights_set_the_shares_of_the_datasets_in_all_batches() -> None:
     mixed = batches(part([-1] * 60), part([-1] * 20), weights=[0.5, 3], batch_size=9)
     table = mixed.epoch(0)[..., 0]
     assert len(mixed) == 10
@@ -57,14 +57,14 @@ def test_weights_are_shares_spread_over_all_batches() -> None:
     assert per_batch.min() >= 2 and per_batch.max() <= 4
 
 
-def test_another_half_every_epoch() -> None:
+def test_weight_one_half_draws_another_half_every_epoch() -> None:
     mixed = batches(part([-1] * 40), weights=[0.5])
     drawn = {tuple(sorted(set(mixed.epoch(e)[..., 0].ravel()))) for e in range(5)}
     assert len(drawn) == 5
 
 
 @pytest.mark.parametrize(("per_identity", "batch_size"), [(2, 6), (3, 7), (4, 5), (9, 6)])
-def test_garments_of_a_product_come_together(per_identity: int, batch_size: int) -> None:
+def test_garments_of_a_product_form_runs(per_identity: int, batch_size: int) -> None:
     names = np.repeat(np.arange(11), np.arange(1, 12))  # product i has i + 1 garments
     names = np.random.default_rng(0).permutation(names)
     records = part([*names.tolist(), -1, -1, -1])
@@ -87,7 +87,7 @@ def test_garments_of_a_product_come_together(per_identity: int, batch_size: int)
     assert len(seen) > 0.9 * (len(names) + 3 + 17)
 
 
-def test_runs_of_a_set_share_a_batch() -> None:
+def test_runs_of_a_dataset_share_batches() -> None:
     shop = part(np.repeat(np.arange(24), 3).tolist())
     other = part(np.repeat(np.arange(12), 3).tolist())
     settings = {"per_identity": 3, "batch_size": 30}
@@ -99,7 +99,7 @@ def test_runs_of_a_set_share_a_batch() -> None:
     assert not (inside[0] * inside[1]).any()
     places = {tuple((mixed.epoch(e)[..., 0] < 72).any(axis=1)) for e in range(4)}
     assert len(places) > 1, "always in the same order"
-    # With more runs than fit that way, all batches have some, and none too many.
+    # With more runs than that, all batches have some.
     crowded = batches(shop, identities_per_batch=99, **settings).epoch(0)[..., 0]
     assert sorted(set(crowded.ravel().tolist())) == list(range(72)) and len(crowded) == 3
 
@@ -121,7 +121,7 @@ def test_balance_evens_out_the_categories() -> None:
         assert (table[..., 0] >= 90).mean() == pytest.approx(rare, abs=0.011)
 
 
-def test_only_products_and_batches_that_runs_do_not_fill() -> None:
+def test_places_that_runs_leave_free_are_filled_with_repetitions() -> None:
     mixed = batches(part([0] * 3 + [1] * 3), per_identity=3, batch_size=5)
     table = mixed.epoch(0)
     assert table.shape == (2, 5, 2)
@@ -129,7 +129,7 @@ def test_only_products_and_batches_that_runs_do_not_fill() -> None:
     assert len({tuple(pair) for pair in table.reshape(-1, 2).tolist()}) == 10
 
 
-def test_sets_without_garments_take_no_part() -> None:
+def test_datasets_without_garments_are_ignored() -> None:
     table = batches(part([]), part([-1] * 5), part([]), batch_size=5, per_identity=2).epoch(0)
     assert sorted(table[0, :, 0]) == [0, 1, 2, 3, 4]
     assert len(batches(part([]))) == 0

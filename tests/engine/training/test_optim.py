@@ -53,7 +53,7 @@ def test_short_runs_warm_up_for_at_most_a_tenth():
     # Gradient 0.6, velocity 0.6; then 0.594 and 1.134. Decay by a hundredth, then a whole rate.
     [("sgd", [0.94, 0.8266]), ("adamw", [0.89, 0.7811])],
 )
-def test_two_updates_by_hand(optimizer, weights):
+def test_two_optimizer_updates_by_hand(optimizer, weights):
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
     update = build_optimizer(net, config(optimizer=optimizer, momentum=0.9, weight_decay=0.1))

@@ -1,4 +1,4 @@
-"""Sampling order: the same on every rank, complete, grouped by shape, continued by a cursor."""
+"""Sampling order: the same on every rank, complete, grouped by shape, and resumable."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_epochs_differ_and_repeat_exactly():
 
 # Of 15, 16 and 17 photos 3, 4 and 4 whole batches exist; one more holds the 3 and 1 left over.
 @pytest.mark.parametrize(("counts", "mixed"), [((15, 16, 17), 1), ((12, 16), 0)])
-def test_batches_hold_one_group_but_for_the_leftovers(counts, mixed):
+def test_all_batches_but_the_last_ones_hold_a_single_group(counts, mixed):
     groups = np.repeat(np.arange(len(counts)), counts)
     batches = batches_for(len(groups), 4, groups=groups)
     epochs = [groups[batches.epoch(epoch)[..., 0]] for epoch in range(4)]
@@ -42,7 +42,7 @@ def test_batches_hold_one_group_but_for_the_leftovers(counts, mixed):
     assert len({tuple(epoch[:, 0]) for epoch in epochs}) > 1, "always in the same order"
 
 
-def test_aspect_groups_of_hand_made_shapes():
+def test_aspect_groups_by_hand():
     sizes = np.array([[100, 300], [100, 150], [100, 100], [101, 100], [300, 100]])
     assert aspect_groups(sizes, -1).tolist() == [0, 0, 0, 0, 0]
     assert aspect_groups(sizes, 0).tolist() == [0, 0, 1, 1, 1]  # upright or not
@@ -91,7 +91,7 @@ def test_any_split_over_ranks_and_micro_batches_trains_on_the_same_global_batche
         assert {(d.epoch, d.batch) for d in drawn} == {(epoch, number)}
 
 
-def test_a_later_first_step_is_the_tail_of_the_whole_run():
+def test_starting_at_a_later_step_gives_the_rest_of_the_run():
     batches = batches_for(31, 4)
     options = {"last_step": 20, "accumulate": 2, "rank": 1, "world_size": 2}
     whole = list(RankBatches(batches, first_step=0, **options))

@@ -1,4 +1,4 @@
-"""The cache: current or rebuilt, whole or absent, and safe when several processes meet."""
+"""The cache: rebuilt when outdated or damaged, and safe with several processes."""
 
 import json
 import multiprocessing
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 
 class Builder:
-    """Builds records of one photo and counts how often, in a file (it may run elsewhere)."""
+    """Builds records of one photo; counts its calls in a file, since it may run in any process."""
 
     def __init__(self, source: Path, seconds: float = 0.0) -> None:
         self.source = source
@@ -64,7 +64,7 @@ def entry_of(tmp_path: Path) -> Path:
     return entry
 
 
-def test_built_once_then_mapped(tmp_path: Path, source: Path) -> None:
+def test_a_dataset_is_built_once_and_then_mapped(tmp_path: Path, source: Path) -> None:
     build = Builder(source)
     for _ in range(3):
         records = load_or_build(KEY, build)
@@ -112,7 +112,7 @@ CHANGES = (change_content, change_time_only, add, remove, rename, move_to_anothe
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_every_change_of_the_source_shows(source: Path, change) -> None:
+def test_every_change_of_a_source_is_noticed(source: Path, change) -> None:
     build = Builder(source)
     load_or_build(KEY, build)
     before = fingerprint(source)
@@ -124,7 +124,7 @@ def test_every_change_of_the_source_shows(source: Path, change) -> None:
     assert build.builds == 2
 
 
-def test_fingerprint_of_files_links_and_nothing(tmp_path: Path, source: Path) -> None:
+def test_fingerprints_of_files_links_and_missing_files(tmp_path: Path, source: Path) -> None:
     (source / "dangling").symlink_to(tmp_path / "nothing")
     file = fingerprint(source / "a.txt")
     (source / ".hidden").mkdir()
@@ -160,7 +160,7 @@ DAMAGES = (damage_cut, damage_missing, damage_layout, damage_json, damage_empty)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_entry_is_built_again(tmp_path: Path, source: Path, damage) -> None:
+def test_a_damaged_entry_is_rebuilt(tmp_path: Path, source: Path, damage) -> None:
     build = Builder(source)
     load_or_build(KEY, build)
     damage(entry_of(tmp_path))
@@ -169,7 +169,7 @@ def test_a_damaged_entry_is_built_again(tmp_path: Path, source: Path, damage) ->
     assert build.builds == 2
 
 
-def test_no_place_for_a_cache(tmp_path: Path, source: Path, monkeypatch) -> None:
+def test_it_works_where_no_cache_can_be_written(tmp_path: Path, source: Path, monkeypatch) -> None:
     build = Builder(source)
     for place in (os.devnull, "/proc/nowhere"):
         monkeypatch.setenv("XDG_CACHE_HOME", place)
@@ -177,16 +177,18 @@ def test_no_place_for_a_cache(tmp_path: Path, source: Path, monkeypatch) -> None
     assert build.builds == 2
 
 
-def test_a_user_without_a_home(source: Path, monkeypatch) -> None:
-    def nobody() -> Path:
+def test_it_works_for_a_user_without_a_home(source: Path, monkeypatch) -> None:
+    def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(cache.Path, "home", nobody)
+    monkeypatch.setattr(cache.Path, "home", no_home)
     assert len(load_or_build(KEY, Builder(source))) == 1
 
 
-def test_a_full_disk_costs_only_the_cache(tmp_path: Path, source: Path, monkeypatch) -> None:
+def test_on_a_full_disk_the_dataset_is_still_read(
+    tmp_path: Path, source: Path, monkeypatch
+) -> None:
     def full(*_args, **_options) -> None:
         raise OSError(28, "No space left on device")
 
@@ -201,7 +203,7 @@ def load_in_process(build: Builder, queue) -> None:
     queue.put(records.image_ids.tolist())
 
 
-def test_processes_that_meet_build_once(source: Path) -> None:
+def test_processes_that_start_together_build_once(source: Path) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     build = Builder(source, seconds=0.3)
@@ -214,7 +216,7 @@ def test_processes_that_meet_build_once(source: Path) -> None:
     assert build.builds == 1
 
 
-def test_a_killed_build_blocks_nobody_and_leaves_nothing(tmp_path: Path, source: Path) -> None:
+def test_a_killed_build_blocks_no_other_and_is_cleaned_up(tmp_path: Path, source: Path) -> None:
     build = Builder(source, seconds=60)
     process = multiprocessing.get_context("fork").Process(target=load_or_build, args=(KEY, build))
     process.start()

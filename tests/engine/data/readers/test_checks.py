@@ -1,4 +1,4 @@
-"""Raw values: pycocotools is the reference for masks; hostile ones must never reach its decoder."""
+"""Checks of raw values against pycocotools, whose decoder malformed masks must never reach."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_good_rle_passes_in_both_forms() -> None:
         (7, "malformed mask"),
     ],
 )
-def test_hostile_rle_is_refused(counts, kind: str) -> None:
+def test_malformed_rle_is_refused(counts, kind: str) -> None:
     with pytest.raises(BadRecord) as caught:
         checks.clean_rle({"size": [4, 5], "counts": counts}, 5, 4)
     assert caught.value.kind == kind
@@ -88,7 +88,7 @@ def test_rle_of_another_size_is_refused() -> None:
         ([0, 0, float("inf"), 9], "box not finite"),
     ],
 )
-def test_bad_boxes(corners: list, kind: str) -> None:
+def test_bad_boxes_are_refused(corners: list, kind: str) -> None:
     with pytest.raises(BadRecord) as caught:
         checks.clean_box(corners, 40, 30, Problems(), "here")
     assert caught.value.kind == kind
@@ -105,7 +105,7 @@ def test_boxes_are_clipped_only_past_the_tolerance() -> None:
     assert problem.kind == "box reaches out of the photo" and "here" in problem.line()
 
 
-def test_polygons() -> None:
+def test_polygons_are_cleaned() -> None:
     problems = Problems()
     polygons = [[0, 0, 5, 0, 5, 5.5], [1, 2, 3, 4], [], [9, 9, 8, 9, 8, 8, 9, 8]]
     cleaned = checks.clean_polygons(polygons, problems, "here")
@@ -123,14 +123,14 @@ def test_polygons() -> None:
             checks.clean_polygons([polygon], problems, "")
 
 
-def test_integers() -> None:
+def test_only_whole_numbers_count_as_integers() -> None:
     assert checks.clean_integer(3.0, "x") == 3 and checks.clean_integer(-7, "x") == -7
     for value in (True, "3", 3.5, None, 2**63, float("inf"), float("nan"), [3]):
         with pytest.raises(BadRecord):
             checks.clean_integer(value, "x")
 
 
-def test_identity_is_one_to_one() -> None:
+def test_different_pairs_and_styles_give_different_identities() -> None:
     pairs = [(pair, style) for pair in (0, 1, 2, 40_000, 2**40) for style in range(1, 6)]
     assert len({checks.identity_of(*pair) for pair in pairs[:-5]}) == 20
     assert checks.identity_of(7, 0) == checks.identity_of(-1, 3) == -1
@@ -141,14 +141,14 @@ def test_identity_is_one_to_one() -> None:
     [b"", b"{", b'{"a": 1', b'{"a": "\xff"}', b"[" * 100_000, b"1" * 10_000, b"\xff\xfe{\0"],
     ids=["empty", "open", "cut", "utf8", "deep", "number", "utf16"],
 )
-def test_json_that_is_none(tmp_path: Path, text: bytes) -> None:
+def test_files_that_are_not_json_are_refused(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(text)
-    with pytest.raises(InputError, match=r"a\.json: is (not|nested too deep)"):
+    with pytest.raises(InputError, match=r"a\.json: is (not|nested too deeply)"):
         checks.load_json(file)
 
 
-def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"a": 1}), encoding="utf-8-sig")
     assert checks.load_json(tmp_path / "a.json") == {"a": 1}
 

@@ -26,7 +26,7 @@ def counts(records: PhotoRecords) -> dict[str, int]:
     return {problem.kind: problem.count for problem in records.problems}
 
 
-def test_fields(tmp_path: Path) -> None:
+def test_all_fields_are_read(tmp_path: Path) -> None:
     document = coco_document()
     document["annotations"][2] |= {"style": 2, "pair_id": 9, "scale": 3, "viewpoint": 1}
     document["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
@@ -55,7 +55,7 @@ def test_fields(tmp_path: Path) -> None:
     assert coco_mask.area(records[2].garments[0].segmentation) == 64 * 64
 
 
-def test_deepfashion2s_294_keypoints_are_cut_to_the_garments_own(tmp_path: Path) -> None:
+def test_of_deepfashion2s_294_keypoints_only_the_categorys_are_kept(tmp_path: Path) -> None:
     document = coco_document()
     document["categories"] = [{"id": i, "name": f"c{i}"} for i in range(1, 14)]
     document["annotations"] = document["annotations"][:1]
@@ -79,7 +79,7 @@ def test_missing_values_have_defaults(tmp_path: Path) -> None:
     assert records.garment_area.tolist() == [48, 45, 4096, 48]
 
 
-def test_a_garment_without_a_box_has_that_of_its_mask(tmp_path: Path) -> None:
+def test_a_garment_without_a_box_gets_that_of_its_mask(tmp_path: Path) -> None:
     document = coco_document()
     expected = read(tmp_path, document).garment_box
     for annotation in document["annotations"]:
@@ -91,7 +91,7 @@ def test_a_garment_without_a_box_has_that_of_its_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("empty", [[], None, {}, "absent"])
-def test_boxes_only(tmp_path: Path, empty: Any) -> None:
+def test_datasets_with_boxes_only_are_read(tmp_path: Path, empty: Any) -> None:
     document = coco_document()
     for annotation in document["annotations"]:
         annotation["segmentation"] = empty
@@ -101,7 +101,7 @@ def test_boxes_only(tmp_path: Path, empty: Any) -> None:
     assert len(records.garment_box) == 4 and not records.has_masks and not records.problems
 
 
-def test_few_garments_without_mask_leave_a_set_with_masks(tmp_path: Path) -> None:
+def test_the_few_garments_without_a_mask_are_left_out(tmp_path: Path) -> None:
     document = coco_document()
     del document["annotations"][0]["segmentation"]
     records = read(tmp_path, document)
@@ -153,7 +153,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("scale", [1, 1.0])
 @pytest.mark.parametrize("largest", [14, 2**63 - 1, 2**80])
-def test_new_numbers_differ_from_all_others_and_fit(tmp_path: Path, scale: float, largest) -> None:
+def test_new_annotation_ids_are_unique_and_fit_64_bits(
+    tmp_path: Path, scale: float, largest
+) -> None:
     document = coco_document()
     for annotation, number in zip(document["annotations"], (11, 12, 11, largest), strict=True):
         annotation["id"] = scale * number if number < 2**53 else number
@@ -161,7 +163,7 @@ def test_new_numbers_differ_from_all_others_and_fit(tmp_path: Path, scale: float
     assert len(set(ids)) == len(ids) == (3 if largest == 2**80 else 4)
 
 
-def test_garments_numbered_anew_on_each_photo_are_all_kept(tmp_path: Path) -> None:
+def test_garments_are_kept_if_annotation_ids_restart_on_each_photo(tmp_path: Path) -> None:
     document = coco_document()
     before = read(tmp_path, document).garment_annotation_id.tolist()
     change(2, id=11)(document)
@@ -171,7 +173,7 @@ def test_garments_numbered_anew_on_each_photo_are_all_kept(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("kind", "apply"), FAULTS)
-def test_a_faulty_garment_is_left_out_alone(tmp_path: Path, kind: str, apply) -> None:
+def test_only_the_faulty_garment_is_left_out(tmp_path: Path, kind: str, apply) -> None:
     document = coco_document()
     apply(document)
     records = read(tmp_path, document)
@@ -201,7 +203,7 @@ def test_a_faulty_photo_is_left_out_with_its_garments(tmp_path: Path, kind: str,
     records = read(tmp_path, document)
     found = counts(records)
     assert records.image_ids.tolist() == [2, 3]
-    # Without a readable id, its two garments belong to nobody.
+    # Without a valid id, the photo has no garments; its two count as those of an unlisted photo.
     assert found.pop("annotation of an unlisted photo", 2) == 2
     assert found == {kind: 1}
 
@@ -222,7 +224,7 @@ def test_short_polygons_are_left_out_and_the_garment_stays(tmp_path: Path) -> No
     assert len(records.garment_box) == 4 and len(records[0].garments[1].segmentation) == 1
 
 
-def test_as_annotation_tools_write_it(tmp_path: Path) -> None:
+def test_exports_of_annotation_tools_are_read(tmp_path: Path) -> None:
     document = coco_document()
     expected = read(tmp_path, document)
     document["images"][0]["file_name"] = "day\\1.jpg"  # from a Windows machine
@@ -240,7 +242,7 @@ def test_as_annotation_tools_write_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(records.points, expected.points)
 
 
-def test_absolute_names_count_from_the_folder_that_holds_them(tmp_path: Path) -> None:
+def test_absolute_file_names_inside_the_folder_are_accepted(tmp_path: Path) -> None:
     document = coco_document()
     for image in document["images"]:
         image["file_name"] = f"{tmp_path}/images/{image['file_name']}"
@@ -249,11 +251,11 @@ def test_absolute_names_count_from_the_folder_that_holds_them(tmp_path: Path) ->
     folders = [tmp_path / "other", tmp_path / "images"]
     records, _ = coco.read(tmp_path / "train.json", folders)
     assert [records.file_name_of(i) for i in range(3)] == ["1.jpg", "2.jpg", "3.jpg"]
-    with pytest.raises(InputError, match=r"not in .*other: the first .*images/1\.jpg'; name"):
+    with pytest.raises(InputError, match=r"such as .*images/1\.jpg', are not in .*other; name"):
         coco.read(tmp_path / "train.json", folders[:1])
 
 
-def test_a_backslash_in_a_name_that_has_one_stays(tmp_path: Path) -> None:
+def test_a_backslash_that_is_part_of_a_file_name_stays(tmp_path: Path) -> None:
     document = coco_document()
     document["images"][0]["file_name"] = "day\\1.jpg"
     for name in ("day\\1.jpg", "day/1.jpg"):
@@ -261,7 +263,7 @@ def test_a_backslash_in_a_name_that_has_one_stays(tmp_path: Path) -> None:
     assert read(tmp_path, document).file_name_of(0) == "day\\1.jpg"
 
 
-def test_bad_landmarks_leave_the_garment(tmp_path: Path) -> None:
+def test_a_garment_with_bad_landmarks_is_kept_without_them(tmp_path: Path) -> None:
     document = coco_document()
     document["annotations"][0]["keypoints"] = [1, 2, 7]
     records = read(tmp_path, document)
@@ -279,17 +281,19 @@ def test_bad_landmarks_leave_the_garment(tmp_path: Path) -> None:
         (coco_document() | {"categories": "top"}, "no list 'categories'"),
         (coco_document() | {"categories": []}, "lists no categories"),
         (coco_document() | {"categories": ["top"]}, "category 'top' needs"),
-        (coco_document() | {"categories": [{"id": "1", "name": "a"}]}, "needs a whole 'id'"),
+        (coco_document() | {"categories": [{"id": "1", "name": "a"}]}, "needs a whole number 'id'"),
         (coco_document() | {"categories": [{"id": 1, "name": 5}]}, "is not text"),
         (coco_document() | {"categories": [{"id": 1, "name": "a"}] * 2}, "id 1 is listed twice"),
     ],
 )
-def test_another_structure_is_fatal(tmp_path: Path, document: Any, message: str) -> None:
+def test_files_of_another_structure_are_refused(
+    tmp_path: Path, document: Any, message: str
+) -> None:
     with pytest.raises(InputError, match=r"train\.json.*" + message):
         read(tmp_path, document)
 
 
-def test_categories_of_one_name_stay_apart(tmp_path: Path) -> None:
+def test_categories_of_the_same_name_stay_separate(tmp_path: Path) -> None:
     document = coco_document()
     document["categories"][1]["name"] = "top"
     assert read(tmp_path, document).categories == ["top", "top (8)"]
@@ -351,7 +355,7 @@ def test_mutated_files_are_read_or_refused_but_never_crash(tmp_path: Path) -> No
 
 
 def use(records: PhotoRecords) -> None:
-    """Touch everything, as training would."""
+    """Access all the data, as training does."""
     for photo in records:
         assert photo.path.is_relative_to(records.root)
         for garment in photo.garments:

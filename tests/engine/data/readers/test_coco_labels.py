@@ -1,4 +1,4 @@
-"""Attributes and identities in COCO files, as Fashionpedia, CVAT and our converter write them."""
+"""Attributes and identities in COCO files, as Fashionpedia, CVAT and this project write them."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ FASHIONPEDIA = [
 
 
 def read(root: Path, *labels: dict, **document: Any) -> PhotoRecords:
-    """Records of the document's four annotations, each with the labels that are given for it."""
+    """Records of the document's four annotations, each updated with the labels given for it."""
     whole = coco_document() | document
     for annotation, own in zip(whole["annotations"], labels, strict=False):
         annotation |= own
@@ -37,7 +37,7 @@ def problems(records: PhotoRecords) -> dict[str, int]:
     return {problem.kind: problem.count for problem in records.problems}
 
 
-def test_fashionpedias_attributes(tmp_path: Path) -> None:
+def test_fashionpedias_attributes_are_grouped_by_supercategory(tmp_path: Path) -> None:
     records = read(
         tmp_path, {"attribute_ids": [7, 3]}, {"attribute_ids": []}, {"attribute_ids": [9, 4]},
         attributes=FASHIONPEDIA,
@@ -56,7 +56,7 @@ def test_fashionpedias_attributes(tmp_path: Path) -> None:
     assert rows(chosen)[13] == [-1, -1, 1]
 
 
-def test_capitals_make_no_other_question(tmp_path: Path) -> None:
+def test_group_names_ignore_case(tmp_path: Path) -> None:
     twice = [{"id": 4, "name": "cropped", "supercategory": "Length"}, *FASHIONPEDIA]
     records = read(tmp_path / "listed", {"attribute_ids": [4, 7]}, attributes=twice)
     assert [group.name for group in records.attribute_groups] == ["length", "nickname"]
@@ -69,7 +69,7 @@ def test_capitals_make_no_other_question(tmp_path: Path) -> None:
     assert rows(records)[11] == [1, 1] and rows(records)[12] == [1, -1]
 
 
-def test_attributes_by_name(tmp_path: Path) -> None:
+def test_attributes_by_name_are_read(tmp_path: Path) -> None:
     records = read(
         tmp_path,
         {"attributes": {"Color ": "red", "parts": ["frill", " lace"], "occluded": False}},
@@ -88,13 +88,13 @@ def test_attributes_by_name(tmp_path: Path) -> None:
     assert problems(records) == {}
 
 
-def test_a_question_with_one_list_among_its_answers_has_several(tmp_path: Path) -> None:
+def test_a_group_with_a_list_among_its_values_is_multi_label(tmp_path: Path) -> None:
     records = read(tmp_path, {"attributes": {"color": "red"}}, {"attributes": {"color": ["blue"]}})
     assert [group.exclusive for group in records.attribute_groups] == [False]
     assert rows(records)[11] == [-1, 1] and rows(records)[12] == [1, -1]
 
 
-def test_no_answer_is_none(tmp_path: Path) -> None:
+def test_undefined_and_empty_values_are_unknown(tmp_path: Path) -> None:
     undefined = {"color": "__undefined__", "only": "__undefined__", "never": []}
     records = read(
         tmp_path, {"attributes": {"color": "red"}}, {"attributes": {"color": []}},
@@ -105,7 +105,7 @@ def test_no_answer_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [20, 21])
-def test_remarks_are_no_attributes(tmp_path: Path, count: int) -> None:
+def test_free_text_is_not_an_attribute(tmp_path: Path, count: int) -> None:
     document = coco_document()
     model = document["annotations"][0]
     annotations = [
@@ -117,13 +117,13 @@ def test_remarks_are_no_attributes(tmp_path: Path, count: int) -> None:
     assert rows(records)[3][-1] == 1
 
 
-def test_other_lists_by_that_name_are_nothing(tmp_path: Path) -> None:
+def test_a_malformed_attribute_list_is_ignored(tmp_path: Path) -> None:
     for strange in ("words", [1], [{"id": "1", "name": "x"}], [{"id": 1}], {"a": 1}, [[]]):
         records = read(tmp_path, {"attribute_ids": [1]}, attributes=strange)
         assert records.attributes == [] and problems(records) == {}
 
 
-def test_identities_by_name(tmp_path: Path) -> None:
+def test_identities_by_name_are_numbered(tmp_path: Path) -> None:
     pair = {"pair_id": 4, "style": 1}
     records = read(tmp_path, {"identity": "b"}, {"identity": "a"} | pair, {"identity": 3}, pair)
     named = dict(zip(records.garment_annotation_id.tolist(), records.garment_identity.tolist(),
@@ -132,7 +132,7 @@ def test_identities_by_name(tmp_path: Path) -> None:
     assert named == {11: 1, 12: 0, 13: -1, 14: -1}
 
 
-def test_what_one_split_answers_is_encoded_by_the_others_names(tmp_path: Path) -> None:
+def test_one_splits_values_are_encoded_in_the_others_label_space(tmp_path: Path) -> None:
     train = read(
         tmp_path / "a", {"attributes": {"color": "red"}}, {"attributes": {"color": "blue"}}
     )

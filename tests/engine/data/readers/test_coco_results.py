@@ -1,4 +1,4 @@
-"""COCO result files: a round trip, and everything that must not be judged."""
+"""COCO result files: a round trip, and everything that must not be evaluated."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.errors import InputError
 from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import judge
+from engine.judging.coco_metrics import evaluate_all
 
 WIDTH, HEIGHT = 31, 23
 
@@ -43,12 +43,12 @@ def write(path: Path, content: object) -> Path:
 
 
 def entry(**changes: object) -> dict:
-    """A good entry; a change to None takes the field away."""
+    """A valid entry with some fields changed, or removed (None)."""
     good = {"image_id": 3, "category_id": 4, "bbox": [2, 3, 18, 14], "score": 0.5} | changes
     return {name: value for name, value in good.items() if value is not None}
 
 
-def test_what_is_written_is_read_back_exactly(tmp_path: Path, records: PhotoRecords) -> None:
+def test_written_results_are_read_back_exactly(tmp_path: Path, records: PhotoRecords) -> None:
     rng = np.random.default_rng(0)
     boxes = rng.uniform(0, 10, (5, 4)).astype(np.float32)
     boxes[:, 2:] += 11
@@ -67,20 +67,22 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path, records: PhotoReco
     np.testing.assert_array_equal(read.labels, labels)
     assert read.masks == masks
     truth = GroundTruth(records)
-    assert judge(truth, again) == judge(truth, {40: again[40], 3: found})
+    assert evaluate_all(truth, again) == evaluate_all(truth, {40: again[40], 3: found})
 
 
-def test_attributes_are_read_back(tmp_path: Path, records: PhotoRecords) -> None:
+def test_attributes_are_read(tmp_path: Path, records: PhotoRecords) -> None:
     described = records.with_columns({}, attributes=["a", "b", "c"], attribute_ids=[7, 0, 5])
-    told = np.array([[True, False, True], [False, False, False]])
+    predicted = np.array([[True, False, True], [False, False, False]])
     boxes = np.array([[1.0, 1, 5, 5], [2, 2, 8, 9]])
     labels = np.array([1, 2])
-    found = Detections(WIDTH, HEIGHT, boxes, np.array([0.9, 0.4]), labels, None, attributes=told)
+    found = Detections(
+        WIDTH, HEIGHT, boxes, np.array([0.9, 0.4]), labels, None, attributes=predicted
+    )
     results = to_coco_results(3, found, records.category_ids, described.attribute_ids)
     assert [result["attribute_ids"] for result in results] == [[7, 5], []]
     path = write(tmp_path / "r.json", results)
     again = read_results(path, described)
-    assert again[3].attributes.tolist() == told.tolist()
+    assert again[3].attributes.tolist() == predicted.tolist()
     assert again[40].attributes.shape == (0, 3)
     assert read_results(path, records)[3].attributes is None  # of a set without attributes
 
@@ -91,7 +93,7 @@ def test_attributes_are_read_back(tmp_path: Path, records: PhotoRecords) -> None
             read_results(write(tmp_path / "bad.json", entries), described)
 
 
-def test_boxes_only(tmp_path: Path, records: PhotoRecords) -> None:
+def test_results_with_boxes_only(tmp_path: Path, records: PhotoRecords) -> None:
     found = read_results(write(tmp_path / "r.json", [entry(), entry(score=0.75)]), records)
     assert found[3].scores.tolist() == [0.75, 0.5]
     assert found[3].boxes.tolist() == [[2, 3, 20, 17]] * 2
@@ -100,7 +102,7 @@ def test_boxes_only(tmp_path: Path, records: PhotoRecords) -> None:
     assert found[40].masks is None
 
 
-def test_every_form_of_mask_and_no_boxes(tmp_path: Path, records: PhotoRecords) -> None:
+def test_masks_of_every_form_without_boxes(tmp_path: Path, records: PhotoRecords) -> None:
     bitmap = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
     bitmap[3:17, 2:20] = 1
     rle = coco_mask.encode(bitmap)
@@ -116,20 +118,20 @@ def test_every_form_of_mask_and_no_boxes(tmp_path: Path, records: PhotoRecords) 
     assert found.masks == [rle] * 3
 
 
-def test_an_empty_mask_is_merely_wrong(tmp_path: Path, records: PhotoRecords) -> None:
+def test_an_empty_mask_is_accepted(tmp_path: Path, records: PhotoRecords) -> None:
     nothing = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
     found = read_results(write(tmp_path / "r.json", [entry(segmentation=nothing)]), records)
     assert coco_mask.area(found[3].masks[0]) == 0
-    assert judge(GroundTruth(records), found)["mask"]["AP"] == 0
+    assert evaluate_all(GroundTruth(records), found)["mask"]["AP"] == 0
 
 
-def test_without_categories_their_ids_do_not_count(tmp_path: Path, records: PhotoRecords) -> None:
+def test_class_agnostic_reading_ignores_category_ids(tmp_path: Path, records: PhotoRecords) -> None:
     path = write(tmp_path / "r.json", [entry(category_id=1), entry(category_id=None)])
     found = read_results(path, records, class_agnostic=True)
     assert found[3].labels.tolist() == [1, 1]
 
 
-def test_no_detections_at_all(tmp_path: Path, records: PhotoRecords) -> None:
+def test_an_empty_list_gives_no_detections(tmp_path: Path, records: PhotoRecords) -> None:
     found = read_results(write(tmp_path / "r.json", []), records)
     assert {image_id: len(one) for image_id, one in found.items()} == {40: 0, 3: 0}
 
@@ -158,7 +160,7 @@ RLE = {"size": [HEIGHT, WIDTH]}
         (None, "not an object"),
     ],
 )
-def test_entries_that_do_not_fit_are_named(
+def test_invalid_entries_are_refused_by_position(
     tmp_path: Path, records: PhotoRecords, bad: object, message: str
 ) -> None:
     path = write(tmp_path / "r.json", [entry(), bad])
@@ -187,7 +189,7 @@ def test_entries_that_do_not_fit_are_named(
         ("mask", "segmentation"),
     ],
 )
-def test_masks_that_do_not_fit_are_named(
+def test_invalid_masks_are_refused_by_position(
     tmp_path: Path, records: PhotoRecords, segmentation: object, message: str
 ) -> None:
     good = RLE | {"counts": mask(0)["counts"].decode()}
@@ -197,7 +199,7 @@ def test_masks_that_do_not_fit_are_named(
 
 
 @pytest.mark.parametrize("content", ["{}", '{"annotations": []}', "3", "[1, 2", "\x00", ""])
-def test_files_that_are_no_result_files(tmp_path: Path, records, content: str) -> None:
+def test_files_that_are_not_result_files_are_refused(tmp_path: Path, records, content: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(content)
     with pytest.raises(InputError, match=re.escape(str(path))):

@@ -1,4 +1,4 @@
-"""Tables of photos: which columns mean what, which rows count, and what is refused."""
+"""Tables of photos: the meaning of columns, the rows that are read, and what is refused."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def kinds(records: PhotoRecords) -> dict[str, int]:
     return {problem.kind: problem.count for problem in records.problems}
 
 
-def test_columns(tmp_path: Path) -> None:
+def test_columns_become_labels_and_identities(tmp_path: Path) -> None:
     records = read(tmp_path)
     assert [records.file_name_of(i) for i in range(len(records))] == ["a.jpg", "sub/b.jpg", "d.jpg"]
     assert records.image_ids.tolist() == [1, 2, 4]
@@ -56,7 +56,7 @@ def test_columns(tmp_path: Path) -> None:
     assert not records.problems and not records.has_masks
 
 
-def test_blanks_of_other_programs_are_no_answers(tmp_path: Path) -> None:
+def test_blanks_of_other_programs_are_unknown(tmp_path: Path) -> None:
     names = TABLE.replace("b.jpg,,D1,,", "b.jpg,nan,D1,<NA>,").replace("dress,,", "dress,NULL,")
     found, expected = read(tmp_path, names), read(tmp_path)
     for column, values in expected.columns.items():
@@ -64,7 +64,7 @@ def test_blanks_of_other_programs_are_no_answers(tmp_path: Path) -> None:
     assert (found.categories, found.identities) == (expected.categories, expected.identities)
 
 
-def test_splits_share_numbers_and_names(tmp_path: Path) -> None:
+def test_splits_share_image_ids_and_label_names(tmp_path: Path) -> None:
     train, val = read(tmp_path), read(tmp_path, split="val")
     assert val.image_ids.tolist() == [3] and val.garment_identity.tolist() == [1]
     for name in ("categories", "attributes", "attribute_groups", "identities"):
@@ -75,7 +75,7 @@ def test_splits_share_numbers_and_names(tmp_path: Path) -> None:
     assert len(read(tmp_path, TABLE.replace("split", "part"), split="anything")) == 4
 
 
-def test_columns_can_be_chosen(tmp_path: Path) -> None:
+def test_columns_can_be_chosen_by_name(tmp_path: Path) -> None:
     records = read(tmp_path, category="Color", identity="kids", attributes=["item_id"])
     assert records.categories == ["blue", "red"] and records.identities == ["no", "yes"]
     assert records.attributes == ["D1", "D2"]
@@ -128,20 +128,20 @@ d.jpg;30;20;99;99;far
      ("x,y,w,h", "1,2,10.5,10"), ("x,y,Width,height", "1,2,10.5,10"),
      ("bbox_x,bbox_y,bbox_w,bbox_h", "1,2,10.5,10")],
 )  # fmt: skip
-def test_boxes_by_other_names(tmp_path: Path, names: str, entries: str) -> None:
+def test_box_columns_may_have_other_names(tmp_path: Path, names: str, entries: str) -> None:
     table = f"file,{names},color\na.jpg,{entries},red\nc.jpg,,,,,red\na.jpg,3,4,5,,red\n"
     records = read(tmp_path, table)
     assert records.garment_box.tolist() == [[1, 2, 11.5, 12], [0, 0, 42, 30]]
-    assert records.attributes == ["red"], "a box is no attribute"
+    assert records.attributes == ["red"], "a box is not an attribute"
     assert kinds(records) == {"box not finite": 1}
 
 
-def test_a_photos_size_is_no_box(tmp_path: Path) -> None:
+def test_width_and_height_alone_are_not_a_box(tmp_path: Path) -> None:
     records = read(tmp_path, "file,width,height,color\na.jpg,40,30,red\n")
     assert records.garment_box.tolist() == [[0, 0, 40, 30]]
 
 
-def test_free_text_is_no_attribute_unless_asked_for(tmp_path: Path) -> None:
+def test_free_text_is_an_attribute_only_on_request(tmp_path: Path) -> None:
     lines = [f"a.jpg,{i},{i % 25},{i}" for i in range(60)]
     table = "\n".join(["path,name,number,few", *lines[:15], *lines])
     for name in "sub/b", "c", "d":
@@ -155,11 +155,11 @@ def test_free_text_is_no_attribute_unless_asked_for(tmp_path: Path) -> None:
     blank = "path,name\na.jpg,\nc.jpg,\n"
     assert read(tmp_path, blank).attributes == read(tmp_path, blank, attributes=["name"]).attributes
     short = "\n".join(["path,name", "a.jpg,one", "c.jpg,two"])
-    assert read(tmp_path, short).attributes == ["one", "two"]  # too few rows to tell
+    assert read(tmp_path, short).attributes == ["one", "two"]  # too few rows to count as free text
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_as_spreadsheets_write_it(tmp_path: Path, separator: str) -> None:
+def test_tables_are_read_as_spreadsheets_write_them(tmp_path: Path, separator: str) -> None:
     lines = [["File_Name ", "", "color"], ["a.jpg", "1", ' "dark" red '], ["c.jpg", "2", "é"]]
     text = "\r\n".join(separator.join(line) for line in lines) + "\r\n\r\n"
     records = read(tmp_path, text.encode("utf-8-sig"))
@@ -168,7 +168,7 @@ def test_as_spreadsheets_write_it(tmp_path: Path, separator: str) -> None:
     assert read(tmp_path, quoted).attributes == ["red, dark\nor so"]
 
 
-def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_unusable_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     table = TABLE + "e.jpg,dress,D9,red,no,train\n../f.jpg,dress,,,,train\ng.jpg,dress\n"
     table += ",dress,,,,train\nd.jpg,dress,D7,red,no,train\n"
     records = read(tmp_path, table)
@@ -189,12 +189,14 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
         ("color,size\nred,1\n", "no column file_name; its columns are color, size"),
         ("file,color,Color\na.jpg,1,2\n", "column 'color' occurs twice"),
         (b"file,color\na.jpg,\xff\n", "is not UTF-8 at byte 17"),
-        ("file,color\nnowhere.jpg,red\n", "its photos are not in"),
-        ('file,color\na.jpg,"red\nb.jpg,blue\n', "a quote may lack its partner"),
+        ("file,color\nnowhere.jpg,red\n", "its photos, such as 'nowhere.jpg', are not in"),
+        ('file,color\na.jpg,"red\nb.jpg,blue\n', "a quote may not be closed"),
         ("file,color\na.jpg," + "x" * 200_000, "is not a readable table"),
     ],
 )
-def test_what_is_no_such_table(tmp_path: Path, table: str | bytes, message: str) -> None:
+def test_files_that_are_not_such_tables_are_refused(
+    tmp_path: Path, table: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read(tmp_path, table)
     assert "labels.csv" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The coarse and fine labels of Category and Attribute Prediction, on hand-written copies."""
+"""Coarse and fine labels of Category and Attribute Prediction, on hand-written examples."""
 
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def kinds(records: PhotoRecords) -> dict[str, int]:
     return {problem.kind: problem.count for problem in records.problems}
 
 
-def test_coarse_labels(tmp_path: Path) -> None:
+def test_coarse_labels_are_read(tmp_path: Path) -> None:
     records = coarse(tmp_path)
     assert not records.problems and records.name == "deepfashion"
     assert [records.file_name_of(i) for i in range(2)] == [A, C]
@@ -115,7 +115,7 @@ def test_coarse_labels(tmp_path: Path) -> None:
     assert (records.garment_identity == -1).all()
 
 
-def test_coarse_attributes_by_type_with_unknown_ones(tmp_path: Path) -> None:
+def test_coarse_attributes_are_grouped_by_type(tmp_path: Path) -> None:
     records = coarse(tmp_path)
     names = ["abstract chevron", "bird print", "acid wash", "a-line", "beach"]
     assert records.attributes == names
@@ -128,7 +128,7 @@ def test_coarse_attributes_by_type_with_unknown_ones(tmp_path: Path) -> None:
     assert records.attribute_matrix.tolist() == [[1, -1, 0, -1, -1], [-1, 1, 1, -1, 0]]
 
 
-def test_coarse_landmarks_count_visibility_the_other_way(tmp_path: Path) -> None:
+def test_coarse_landmarks_have_their_visibility_converted(tmp_path: Path) -> None:
     first, second = (photo.garments[0].landmarks for photo in coarse(tmp_path))
     assert first.shape == (6, 3) and second.shape == (4, 3)
     assert second.tolist() == [[9, 8, 2], [7, 6, 1], [0, 0, 0], [5, 5, 2]]
@@ -137,13 +137,13 @@ def test_coarse_landmarks_count_visibility_the_other_way(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 2), ("val", 1), ("test", 1)])
-def test_coarse_splits(tmp_path: Path, split: str, count: int) -> None:
+def test_coarse_splits_hold_their_own_photos(tmp_path: Path, split: str, count: int) -> None:
     assert len(coarse(tmp_path, split)) == count
     with pytest.raises(InputError, match="choose one of train, val, test"):
         coarse(tmp_path, "gallery")
 
 
-def test_coarse_without_what_is_optional(tmp_path: Path) -> None:
+def test_coarse_without_the_optional_lists(tmp_path: Path) -> None:
     only = {name: COARSE[name] for name in COARSE if "partition" in name}
     records, sources = deepfashion.read(write(tmp_path, only), image_folders(tmp_path), "train")
     assert kinds(records) == {"missing list": 6} and records.problems[0].is_note
@@ -157,7 +157,7 @@ def test_coarse_without_what_is_optional(tmp_path: Path) -> None:
         deepfashion.read(tmp_path, image_folders(tmp_path), "train")
 
 
-def test_coarse_lists_that_lack_photos(tmp_path: Path) -> None:
+def test_photos_missing_from_a_coarse_list_are_unknown(tmp_path: Path) -> None:
     changed = {
         "list_bbox": f"1\nheader\n{C} 5 6 41 29\n",
         "list_category_img": f"2\nheader\n{C} 3\n{A} 9\n",
@@ -188,19 +188,21 @@ def test_coarse_lists_that_lack_photos(tmp_path: Path) -> None:
         ({"list_eval_partition": "1\nheader\nlonely\n"}, "partition.txt: line 3"),
     ],
 )
-def test_damaged_lists_are_named(tmp_path: Path, changed: dict[str, str], message: str) -> None:
+def test_damaged_lists_are_refused_by_name(
+    tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         coarse(tmp_path, **changed)
 
 
-def test_a_list_of_another_length_is_told(tmp_path: Path) -> None:
+def test_a_list_of_another_length_than_stated_is_reported(tmp_path: Path) -> None:
     cut = COARSE["Anno/list_bbox.txt"].replace("4\n", "289222\n", 1)
     records = coarse(tmp_path, list_bbox=cut)
     assert kinds(records) == {"list of another length than announced": 1}
-    assert "announces 289222 rows and has 4" in records.problems[0].line()
+    assert "4 rows, its first line says 289222" in records.problems[0].line()
 
 
-def test_fine_labels(tmp_path: Path) -> None:
+def test_fine_labels_are_read(tmp_path: Path) -> None:
     records = fine(tmp_path)
     assert len(records.attributes) == 26 and len(records.attribute_groups) == 6
     assert all(group.exclusive for group in records.attribute_groups)
@@ -212,20 +214,20 @@ def test_fine_labels(tmp_path: Path) -> None:
     names = np.array(records.attributes)
     expected = ["striped", "long_sleeve", "no_dress", "crew_neckline", "cotton", "conventional"]
     assert names[first == 1].tolist() == expected and (first != 0).all()
-    # Two lengths contradict each other, no neckline is none: both unknown, not negative.
+    # Two lengths contradict each other and no neckline is marked: both unknown, not negative.
     assert names[second == 1].tolist() == ["solid", "sleeveless", "denim", "tight"]
     assert (second[10:17] == 0).all() and (second[:10] != 0).all()
     assert kinds(records) == {"several answers where one is right": 1}
     assert records[0].garments[0].landmarks[3:5].tolist() == [[7, 8, 2], [0, 0, 0]]
 
 
-def test_fine_landmarks_in_either_spelling(tmp_path: Path) -> None:
+def test_fine_landmarks_are_found_in_either_spelling(tmp_path: Path) -> None:
     files = dict(FINE)
     files["Anno_fine/train_landmarks.txt"] = files.pop("Anno_fine/train_landmards.txt")
     assert fine(tmp_path, files=files)[0].garments[0].landmarks.shape == (8, 3)
 
 
-def test_fine_split_with_nothing_but_names(tmp_path: Path) -> None:
+def test_a_fine_split_may_consist_of_names_only(tmp_path: Path) -> None:
     records = fine(tmp_path, "val")
     assert records.image_ids.tolist() == [3]  # after train's two
     assert records.attributes == records.attribute_groups == []
@@ -235,9 +237,9 @@ def test_fine_split_with_nothing_but_names(tmp_path: Path) -> None:
         fine(tmp_path, "test")
 
 
-def test_fine_files_of_another_length(tmp_path: Path) -> None:
+def test_fine_files_of_another_length_are_refused(tmp_path: Path) -> None:
     files = FINE | {"Anno_fine/train_attr.txt": "0 1 0\n"}
-    with pytest.raises(InputError, match="holds 3 numbers where 2 photos have 26 each"):
+    with pytest.raises(InputError, match="holds 3 numbers, but 2 photos need 26 each"):
         fine(tmp_path, files=files)
 
 

@@ -1,4 +1,4 @@
-"""DeepFashion2's folders: ids, identities, landmarks, and what is wrong in them."""
+"""DeepFashion2's folders: ids, identities, landmarks, and faulty files."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def counts(records: PhotoRecords) -> dict[str, int]:
     return {problem.kind: problem.count for problem in records.problems}
 
 
-def test_fields(tmp_path: Path) -> None:
+def test_all_fields_are_read(tmp_path: Path) -> None:
     records = read(tmp_path)
     assert not records.problems
     assert records.image_ids.tolist() == [1, 2, 10]
@@ -65,7 +65,7 @@ def test_annotation_ids_count_every_listed_garment(tmp_path: Path) -> None:
     assert counts(records) == {"degenerate box": 1, "missing photo": 1}
 
 
-def test_processes_give_what_one_process_gives(tmp_path: Path, monkeypatch) -> None:
+def test_several_processes_give_the_same_records_as_one(tmp_path: Path, monkeypatch) -> None:
     annotations = {}
     for i in range(1, 24):
         items = {f"item{j}": df2_item(8, 14, style=j) for j in range(1, i % 4 + 1)}
@@ -96,7 +96,7 @@ def test_processes_give_what_one_process_gives(tmp_path: Path, monkeypatch) -> N
         ("malformed mask", {"segmentation": [[1, 2, "3", 4, 5, 6]]}),
     ],
 )
-def test_a_faulty_garment_is_left_out_alone(tmp_path: Path, kind: str, change: dict) -> None:
+def test_only_the_faulty_garment_is_left_out(tmp_path: Path, kind: str, change: dict) -> None:
     annotations = df2_annotations()
     annotations["000001"]["item2"] |= change
     records = read(tmp_path, annotations)
@@ -106,7 +106,7 @@ def test_a_faulty_garment_is_left_out_alone(tmp_path: Path, kind: str, change: d
 
 
 @pytest.mark.parametrize("landmarks", [[1, 2, 2], "none", [1, 2], [[1, 2, 2]] * 14, [1, 2, 9] * 14])
-def test_bad_landmarks_leave_the_garment(tmp_path: Path, landmarks: Any) -> None:
+def test_a_garment_with_bad_landmarks_is_kept_without_them(tmp_path: Path, landmarks: Any) -> None:
     annotations = df2_annotations()
     annotations["000001"]["item2"]["landmarks"] = landmarks
     records = read(tmp_path, annotations)
@@ -115,13 +115,13 @@ def test_bad_landmarks_leave_the_garment(tmp_path: Path, landmarks: Any) -> None
 
 
 @pytest.mark.parametrize("content", [[], "text", 7, None])
-def test_a_file_of_another_shape_is_left_out(tmp_path: Path, content: Any) -> None:
+def test_a_malformed_annotation_file_is_left_out(tmp_path: Path, content: Any) -> None:
     records = read(tmp_path, df2_annotations() | {"000002": content})
     assert counts(records) == {"malformed annotation file": 1}
     assert records.image_ids.tolist() == [1, 10]
 
 
-def test_files_that_do_not_belong_here(tmp_path: Path) -> None:
+def test_unexpected_files_and_links_are_counted(tmp_path: Path) -> None:
     write_df2(tmp_path)
     (tmp_path / "train/annos/notes.json").write_text("{}")
     write_photo(tmp_path / "secret.jpg", 30, 30)
@@ -133,7 +133,7 @@ def test_files_that_do_not_belong_here(tmp_path: Path) -> None:
     assert counts(records) == expected
 
 
-def test_files_of_one_number_are_one_photo_and_none_is_too_large(tmp_path: Path) -> None:
+def test_a_number_used_twice_or_too_large_is_reported(tmp_path: Path) -> None:
     more = {"1": {"item1": df2_item(8, 14)}, "9" * 19: {"item1": df2_item(8, 14)}}
     records = read(tmp_path, df2_annotations() | more)
     assert records.image_ids.tolist() == [1, 2, 10]
@@ -141,12 +141,12 @@ def test_files_of_one_number_are_one_photo_and_none_is_too_large(tmp_path: Path)
     assert counts(records) == {"duplicate image id": 1, "malformed annotation file": 1}
 
 
-def test_a_photo_without_garments_stays(tmp_path: Path) -> None:
+def test_a_photo_without_garments_is_kept(tmp_path: Path) -> None:
     records = read(tmp_path, df2_annotations() | {"000003": {"source": "shop", "pair_id": 1}})
     assert records.image_ids.tolist() == [1, 2, 3, 10] and records[2].garments == []
 
 
-def test_missing_folders_are_named(tmp_path: Path) -> None:
+def test_missing_folders_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validation/annos: no such folder"):
         deepfashion2.read(tmp_path, "val")
     write_df2(tmp_path)
@@ -155,7 +155,7 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
         deepfashion2.read(tmp_path, "train")
 
 
-def test_landmark_slices_tile_the_294() -> None:
+def test_landmark_slices_cover_all_294_without_overlap() -> None:
     assert sum(LANDMARKS) == deepfashion2.ALL_LANDMARKS == 294
     assert list(LANDMARK_STARTS) == np.cumsum([0, *LANDMARKS])[:-1].tolist()
     for category, count in enumerate(LANDMARKS):

@@ -1,4 +1,4 @@
-"""In-shop and Consumer-to-shop, on hand-written copies: roles, products, sources, attributes."""
+"""In-shop and Consumer-to-shop on small hand-written examples."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def stems(records: PhotoRecords) -> list[str]:
     return [records.path(i).stem for i in range(len(records))]
 
 
-def test_inshop_roles(tmp_path: Path) -> None:
+def test_inshop_splits(tmp_path: Path) -> None:
     assert stems(inshop(tmp_path, "train")) == ["02_1_front", "02_2_side"]
     assert stems(inshop(tmp_path, "query")) == ["01_1_front"]
     assert stems(inshop(tmp_path, "gallery")) == ["01_3_back", "02_7_additional"]
@@ -108,7 +108,7 @@ def test_inshop_labels(tmp_path: Path) -> None:
     assert set(gallery.image_ids.tolist()).isdisjoint(query.image_ids.tolist())
 
 
-def test_inshops_attributes_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_inshop_attributes_may_be_in_their_own_folder(tmp_path: Path) -> None:
     files = {name.replace("Anno/list_attr", "Anno/attributes/list_attr"): text
              for name, text in INSHOP.items()}  # fmt: skip
     write(tmp_path, files)
@@ -117,7 +117,7 @@ def test_inshops_attributes_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> 
     assert query.attribute_matrix.tolist() == [[1, -1, 0]]
 
 
-def test_consumer2shop_roles(tmp_path: Path) -> None:
+def test_consumer2shop_splits(tmp_path: Path) -> None:
     train = consumer2shop(tmp_path, "train")
     assert stems(train) == ["comsumer_01", "shop_01", "comsumer_02"]  # each photo once
     assert [photo.source for photo in train] == ["user", "shop", "user"]

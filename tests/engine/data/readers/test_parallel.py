@@ -1,4 +1,4 @@
-"""Work spread over processes against the same work done here."""
+"""Work in many processes against the same work in one."""
 
 import multiprocessing
 import os
@@ -12,13 +12,13 @@ from engine.data.readers.parallel import map_chunks, own_cores
 
 
 @pytest.mark.parametrize("count", [0, 1, parallel.CHUNK + 1, parallel.WORTH_PROCESSES + 1])
-def test_chunks_come_in_order_whoever_computes_them(count: int) -> None:
+def test_results_are_in_order_with_and_without_processes(count: int) -> None:
     chunks = list(map_chunks(list, range(count), "counting"))
     assert list(chain(*chunks)) == list(range(count))
     assert all(len(chunk) == parallel.CHUNK for chunk in chunks[:-1])
 
 
-def test_systems_without_forks_and_affinity_read_on(monkeypatch) -> None:
+def test_it_works_on_systems_without_fork_and_cpu_affinity(monkeypatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert own_cores() == 1
