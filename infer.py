@@ -11,7 +11,8 @@ Written to --output-dir:
     index.html          a page that shows all results
     garments.json       per photo: every garment's box, mask, category, score, share of the photo,
                         top attributes with probabilities, named colors with shares; with
-                        --database the most similar items with their scores
+                        --database the most similar items with their scores; "dropped": how many
+                        detections of the photo the multitask model took for false
     garments.csv        one row per garment; measured_colors are computed from its pixels, color and
                         the other label columns are the network's predictions, as search filters use
     coco_results.json   COCO result format (garments.json maps image_id to photos); category_id as

@@ -209,7 +209,8 @@ class Describer:
             aspect: F.normalize(_mean([o["aspects"][aspect] for o in outputs]), dim=1).cpu().numpy()
             for aspect in self.aspects
         }
-        return found.only(kept), [
+        dropped = len(found) - len(kept)
+        return replace(found.only(kept), dropped=dropped), [
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
             for i in kept
         ]

@@ -22,6 +22,7 @@ class Detections:
         probabilities: f32 [N, C], the detector's probability of each category; None from other
             sources.
         attributes: bool [N, A], which of a dataset's attributes each has; None if unknown.
+        dropped: how many detections the multitask model took for false; they are not among the N.
     """
 
     width: int
@@ -32,6 +33,7 @@ class Detections:
     masks: list[RLE] | None
     probabilities: np.ndarray | None = None
     attributes: np.ndarray | None = None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -80,7 +80,8 @@ def garments_record(
     """A readable photo's entry in garments.json.
 
     Boxes are xyxy in pixels of the upright photo, rounded to 1/100; ``area_share`` is the share of
-    the photo that the mask (without masks: the box) covers.
+    the photo that the mask (without masks: the box) covers. ``dropped`` is the number of detections
+    that the multitask model took for false.
 
     Args:
         name: the photo's path relative to the root of the run.
@@ -100,7 +101,8 @@ def garments_record(
     for garment, items in zip(garments, similar or [], strict=similar is not None):
         garment["similar"] = items
     record = {"photo": name, "image_id": image_id(name), "width": found.width,
-              "height": found.height, "garments": garments}  # fmt: skip
+              "height": found.height, "garments": garments,
+              "dropped": found.dropped}  # fmt: skip
     if pictures:
         record["overlay"] = overlay_path(name)
         for garment in garments:

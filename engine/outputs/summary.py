@@ -39,6 +39,7 @@ class Summary:
     photos: int = 0
     garments: int = 0
     photos_without: int = 0
+    dropped: int = 0  # detections that the multitask model took for false
     unreadable: list[Record] = field(default_factory=list)
     per_category: Counter = field(default_factory=Counter)
     photos_with: Counter = field(default_factory=Counter)  # photos that show the category
@@ -52,6 +53,7 @@ class Summary:
         names = [garment["category"] for garment in record["garments"]]
         self.garments += len(names)
         self.photos_without += not names
+        self.dropped += record["dropped"]
         self.per_category.update(names)
         self.photos_with.update(set(names))
 
@@ -142,6 +144,10 @@ def print_summary(summary: Summary, new: int, seconds: float, output: Path, *, o
         f"{counted(summary.garments, 'garment')}, {counted(summary.photos_without, 'photo')} "
         f"without, {len(summary.unreadable)} unreadable"
     )
+    if summary.dropped:
+        console.print(
+            f"{counted(summary.dropped, 'detection')} dropped as false by the multitask model"
+        )
     if others:
         console.print(
             f"{counted(others, 'photo')} of earlier runs, not named now, left out of these "
@@ -184,6 +190,7 @@ class _PhotosJson:
             "unreadable": len(summary.unreadable),
             "without_garments": summary.photos_without,
             "garments": summary.garments,
+            "dropped": summary.dropped,
             "per_category": dict(summary.per_category.most_common()),
         }
         rest = json.dumps({"unreadable": summary.unreadable, "summary": totals}, indent=1)

@@ -231,11 +231,12 @@ def test_what_the_model_takes_for_no_garment_is_left_out(choosy):
     for detector in (["dress"] * 3, [SPACE.groups[0].values[number] for number in (1, 2, 3)]):
         seen, descriptions = subject.describe(photo, found, detector)
         np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
+        assert seen.dropped == 1
         for kept, number in zip(descriptions, (0, 2), strict=True):
             assert kept.colors == everything[number].colors
             np.testing.assert_array_equal(kept.vectors["item"], everything[number].vectors["item"])
     given, descriptions = subject.describe(photo, found)
-    assert len(given) == len(descriptions) == 3
+    assert len(given) == len(descriptions) == 3 and given.dropped == 0
 
 
 def test_whether_it_is_a_garment_is_not_among_its_labels(choosy):

@@ -1,6 +1,7 @@
 """Names, records and pictures of one photo."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -39,13 +40,15 @@ def nothing(width: int, height: int) -> Detections:
 
 
 def test_the_record_of_a_photo_by_hand() -> None:
-    record = garments_record("a/b.jpg", two_garments(), CATEGORIES, pictures=True)
+    found = replace(two_garments(), dropped=3)
+    record = garments_record("a/b.jpg", found, CATEGORIES, pictures=True)
     first, second = record.pop("garments")
     assert record == {
         "photo": "a/b.jpg",
         "image_id": image_id("a/b.jpg"),
         "width": 50,
         "height": 40,
+        "dropped": 3,
         "overlay": "overlays/a/b.jpg.jpg",
     }
     mask = first.pop("mask")

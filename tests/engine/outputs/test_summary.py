@@ -52,6 +52,7 @@ def test_the_final_files_agree_with_the_records(tmp_path: Path, pictures: bool) 
         "unreadable": 1,
         "without_garments": 1,
         "garments": 4,
+        "dropped": 0,
         "per_category": {CATEGORIES[1]: 2, "top": 2},
     }
     assert (summary.photos, summary.garments, summary.photos_without) == (4, 4, 1)
@@ -146,8 +147,19 @@ def test_coco_results_use_the_datasets_ids(tmp_path: Path) -> None:
 
 def test_photos_are_counted_once_per_category() -> None:
     summary = Summary()
-    summary.count({"photo": "a.jpg", "garments": [{"category": "top"}, {"category": "top"}]})
+    garments = [{"category": "top"}, {"category": "top"}]
+    summary.count({"photo": "a.jpg", "garments": garments, "dropped": 0})
     assert (summary.per_category["top"], summary.photos_with["top"]) == (2, 1)
+
+
+def test_dropped_detections_are_summed(tmp_path: Path, capsys) -> None:
+    records = [dict(record) for record in some_records(True)]
+    readable = [record for record in records if "kind" not in record]
+    readable[0]["dropped"], readable[1]["dropped"] = 2, 5
+    summary = run(tmp_path, records)
+    assert json.loads((tmp_path / "garments.json").read_text())["summary"]["dropped"] == 7
+    print_summary(summary, 0, 0, tmp_path, others=0)
+    assert "\n7 detections dropped as false by the multitask model\n" in capsys.readouterr().out
 
 
 def test_the_summary_is_printed(tmp_path: Path, capsys) -> None:
@@ -169,6 +181,7 @@ def test_the_summary_is_printed(tmp_path: Path, capsys) -> None:
     print_summary(run(tmp_path, some_records(False)[:1], False), 0, 0, tmp_path, others=0)
     printed = capsys.readouterr().out
     assert "more, in" not in printed and "earlier runs" not in printed
+    assert "dropped" not in printed
     print_summary(Summary(), 0, 0, tmp_path, others=0)
     assert "category" not in capsys.readouterr().out
     assert f"look at {tmp_path}/garments.json\n" in printed
