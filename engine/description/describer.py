@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.backbones import prepare_for_inference
 from engine.config import require
-from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace
+from engine.data.labels import CATEGORY, IS_GARMENT, LabelGroup, LabelSpace, index_by_text
 from engine.description.branches import branch_names
 from engine.description.category_fusion import category_columns, fuse_categories, recognized_rows
 from engine.description.dominant_colors import dominant_colors
@@ -242,8 +242,9 @@ class Describer:
         """i64[N]: the branch of each garment's detected category, -1 where that is unknown."""
         for group in self.model.groups:
             if group.branches and categories:
-                branch = dict(zip(group.values, group.branches, strict=True))
-                names = [branch.get(categories[label - 1], "") for label in found.labels]
+                values = [value.casefold() for value in group.values]
+                branch = dict(zip(values, group.branches, strict=True))
+                names = [branch.get(categories[label - 1].casefold(), "") for label in found.labels]
                 order = branch_names(group.branches)
                 numbers = [order.index(name) if name else -1 for name in names]
                 return torch.tensor(numbers, device=self.device)
@@ -291,15 +292,14 @@ class Describer:
         if ranked[0][1] < SURE:
             for vocabulary in self._vocabularies_with(group, name):
                 (other,) = _probabilities(row, group, vocabulary, self.settings)
-                if other[0][0] == name and other[0][1] > ranked[0][1]:
+                same = other[0][0].casefold() == name.casefold()
+                if same and other[0][1] > ranked[0][1]:
                     return other
         return ranked
 
     def _vocabularies_with(self, group: LabelGroup, name: str) -> list[tuple[int, ...]]:
         """The training sets' vocabularies that contain the category ``name``."""
-        if name not in group.values:
-            return []
-        number = group.values.index(name)
+        number = index_by_text(group.values).get(name.casefold())
         known = [source.vocabulary.get(group.name, ()) for source in self.model.labels.sources]
         return [values for values in known if number in values]
 

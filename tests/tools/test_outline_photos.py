@@ -132,7 +132,7 @@ def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detecto
     assert copied == [{k: v for k, v in g.items() if "id" not in k} for g in first["annotations"]]
 
 
-def test_finds_answer_whether_they_are_garments(shop, tmp_path, detector, monkeypatch):
+def test_finds_are_labeled_as_garments_or_false(shop, tmp_path, detector, monkeypatch):
     """On photo 1 two more are found, a bag beside the shirt and the shirt again."""
     run(shop, tmp_path / "street")
     look = finder.detect_photos

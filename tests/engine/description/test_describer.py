@@ -98,7 +98,7 @@ def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
 @pytest.mark.parametrize(
     ("logits", "word", "first"),
     [
-        ([0.1, 0, 0, 5, 0], "shorts", "shorts"),  # street's word, of which the shop has none
+        ([0.1, 0, 0, 5, 0], "Shorts", "shorts"),  # street's word, of which the shop has none
         ([9, 0, 0, 5, 0], "shorts", "shirt"),  # the shop is sure
         ([0.1, 0, 0, 5, 0], "", "shirt"),
         ([0.1, 0, 5, 4, 0], "shorts", "jeans"),
@@ -177,15 +177,15 @@ def test_a_photo_decoded_at_half_size_is_described_nearly_alike(checkpoint):
 
 def test_the_detectors_category_chooses_the_branch(checkpoint):
     photo, found = photo_with(2)
-    categories = ["jeans", "unheard of"]
+    categories = ["Jeans", "unheard of"]
     first, second = described(checkpoint, photo, found, categories)
     assert first.labels["category"][0] == ("jeans", 1.0)  # shirt and hat are not lower body
     free = described(checkpoint, photo, found)[1]
     assert second.labels == free.labels
 
 
-def saying(logits: torch.Tensor, subject: Describer, group: str = "category") -> Describer:
-    """The describer, with these answers of its network to a question."""
+def predicting(logits: torch.Tensor, subject: Describer, group: str = "category") -> Describer:
+    """The describer, with the given logits of one label group."""
     network = subject.model.describe
 
     def answers(*rows):
@@ -195,13 +195,13 @@ def saying(logits: torch.Tensor, subject: Describer, group: str = "category") ->
     return subject
 
 
-def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(checkpoint):
+def test_categories_are_fused_if_a_training_set_has_exactly_the_detectors(checkpoint):
     photo, found = photo_with(5)
     found.probabilities = np.full((5, 3), 0.2, np.float32)
     found.probabilities[np.arange(5), found.labels - 1] = 0.4
     logits = torch.full((5, 5), -9.0)
     logits[:, [1, 2, 3]] = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [5, 0, 0], [0, 0, 0]])
-    subject = saying(logits, describer(checkpoint))
+    subject = predicting(logits, describer(checkpoint))
     street = [SPACE.groups[0].values[number] for number in (1, 2, 3)]
     renamed, _ = subject.describe(photo, found, street)
     assert renamed.labels.tolist() == [1, 2, 3, 1, 1]  # the last: no opinion, so it stays
@@ -212,8 +212,8 @@ def test_garments_are_renamed_where_a_set_has_just_the_detectors_categories(chec
 
 
 @pytest.fixture(scope="module")
-def choosy(checkpoint):
-    """A model that has also learned which finds are garments."""
+def checkpoint_with_is_garment(checkpoint):
+    """A model that also predicts whether a detection is a garment."""
     torch.manual_seed(5)
     asked = LabelGroup(IS_GARMENT, ("no", "yes"), True)
     space = LabelSpace(
@@ -223,11 +223,11 @@ def choosy(checkpoint):
     return checkpoint | {"labels": space.to_plain(), "model": model.state_dict()}
 
 
-def test_what_the_model_takes_for_no_garment_is_left_out(choosy):
+def test_false_detections_are_dropped(checkpoint_with_is_garment):
     photo, found = photo_with(3)
     answers = torch.tensor([[0.0, 2.0], [2.0, 0.0], [-1.0, 1.0]])
-    everything = described(choosy, photo, found)
-    subject = saying(answers, describer(choosy), IS_GARMENT)
+    everything = described(checkpoint_with_is_garment, photo, found)
+    subject = predicting(answers, describer(checkpoint_with_is_garment), IS_GARMENT)
     for detector in (["dress"] * 3, [SPACE.groups[0].values[number] for number in (1, 2, 3)]):
         seen, descriptions = subject.describe(photo, found, detector)
         np.testing.assert_array_equal(seen.boxes, found.boxes[[0, 2]])
@@ -239,8 +239,8 @@ def test_what_the_model_takes_for_no_garment_is_left_out(choosy):
     assert len(given) == len(descriptions) == 3 and given.dropped == 0
 
 
-def test_whether_it_is_a_garment_is_not_among_its_labels(choosy):
+def test_is_garment_is_not_among_the_labels(checkpoint_with_is_garment):
     photo, found = photo_with(2)
-    assert list(describer(choosy).groups) == ["category", "color", "parts"]
-    for description in described(choosy, photo, found):
+    assert list(describer(checkpoint_with_is_garment).groups) == ["category", "color", "parts"]
+    for description in described(checkpoint_with_is_garment, photo, found):
         assert list(description.labels) == ["category", "color", "parts"]

@@ -112,7 +112,7 @@ def test_alone_a_garment_is_found_under_whatever_name():
 STRIP, FIST = (0, 12, 30, 100), (60, 75, 10, 25)
 
 
-def test_alone_whatever_else_is_found_is_no_garment():
+def test_if_alone_other_categories_are_false_detections():
     whole = (18, 72, 28, 102)
     seen = found(("top", 0.9, STRIP), ("trousers", 0.8, LEGS), ("top", 0.7, whole),
                  ("shoes", 0.06, FEET), ("shoes", 0.5, (30, 50, 40, 60)),
@@ -126,13 +126,13 @@ def test_alone_whatever_else_is_found_is_no_garment():
     assert judged[0][1] == encode(*whole)
 
 
-def test_worn_only_what_is_absent_is_no_garment():
+def test_if_worn_only_absent_categories_are_false_detections():
     seen = found(("trousers", 0.9, LEGS), ("top", 0.7, SHIRT), ("shoes", 0.5, FIST))
     assert [find[::2] for find in judge_finds(seen, CATEGORIES, "top")] == [("top", True)]
     judged = judge_finds(seen, CATEGORIES, "top", absent=["shoes"])
     assert [(name, garment) for name, _, garment in judged] == [("top", True), ("shoes", False)]
 
 
-def test_where_the_garment_is_not_found_nothing_is_certain():
+def test_without_the_known_garment_nothing_is_labeled():
     for seen in (found(), found(("trousers", 0.9, SHIRT)), found(("top", 0.29, SHIRT))):
         assert judge_finds(seen, CATEGORIES, "top", absent=["trousers"], alone=True) == []
