@@ -310,14 +310,14 @@ def test_unreadable_and_wrongly_sized_photos_raise_photo_errors(records):
         sample(with_second(records, width=120, height=90), second, **STILL)
 
 
-def test_an_unreadable_photo_to_paste_from_is_no_reason_to_stop(records):
+def test_an_unreadable_photo_to_paste_from_is_skipped(records):
     half = with_second(records, path=records.root / "gone.png")
     for epoch in range(6):
         sample(half, Draw(epoch, 0, 0, 0), **(STILL | {"copy_paste": 1}))
 
 
 @pytest.mark.parametrize("setting", ["copy_paste", "repaint"])
-def test_what_needs_masks_is_refused_without(records, setting):
+def test_mask_settings_are_refused_without_masks(records, setting):
     photo = records[0]
     photo.garments[0].segmentation = None
     settings = DetectorAugmentation(**{setting: 0.5})

@@ -126,7 +126,7 @@ def test_fashionpedia_has_the_photos_of_val_in_test(tmp_path: Path) -> None:
         load_dataset("coco", tmp_path, split="train")
 
 
-def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_loaded_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_dataset("coco", tmp_path / "nothing")
     with pytest.raises(InputError, match="choose one of coco, deepfashion2"):
@@ -138,7 +138,7 @@ def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path: Path) -> None:
         load_dataset("coco", write_coco(tmp_path, empty))
 
 
-def test_broken_photos_are_left_out_counted_and_named(tmp_path: Path, caplog) -> None:
+def test_unreadable_photos_are_skipped_counted_and_listed(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.WARNING, "weft")
     document = coco_document()
     for i in range(4, 10):
@@ -165,9 +165,7 @@ def test_broken_photos_are_left_out_counted_and_named(tmp_path: Path, caplog) ->
         assert name in line and "×1" in line and "photo left out" in line and "\n" not in line
 
 
-def test_problems_are_told_again_from_the_cache_and_fatal_when_strict(
-    tmp_path: Path, caplog
-) -> None:
+def test_cached_problems_are_reported_again_and_fatal_when_strict(tmp_path: Path, caplog) -> None:
     document = coco_document()
     document["annotations"][0]["bbox"] = [4, 3, 0, 6]
     write_coco(tmp_path, document)
@@ -182,7 +180,7 @@ def test_problems_are_told_again_from_the_cache_and_fatal_when_strict(
         load_dataset("coco", tmp_path, strict=True)
 
 
-def test_unusual_photos_are_counted_but_no_fault(tmp_path: Path, caplog) -> None:
+def test_unusual_photos_are_counted_but_not_as_faults(tmp_path: Path, caplog) -> None:
     caplog.set_level(logging.INFO, "weft")
     write_coco(tmp_path)
     gray = cv2.imread(str(tmp_path / "images" / "2.jpg"), cv2.IMREAD_GRAYSCALE)
@@ -374,7 +372,7 @@ class Transform:
         return image, {"labels": torch.tensor([2, 1, 2]), "copy": draw.copy}
 
 
-def test_next_readable_photo_stands_in(tmp_path: Path, caplog) -> None:
+def test_unreadable_photos_are_replaced_by_the_next_readable_one(tmp_path: Path, caplog) -> None:
     records = load_dataset("coco", write_coco(tmp_path))
     dataset = DetectionDataset(records, Transform({1, 2}))
     assert len(dataset) == 3

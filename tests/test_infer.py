@@ -89,7 +89,7 @@ def test_a_folder_becomes_all_outputs(tmp_path: Path, weights: Path, capsys) -> 
     assert "2 unreadable" in printed
 
 
-def test_only_what_changed_is_done_again(tmp_path: Path, weights: Path) -> None:
+def test_only_changed_photos_are_processed_again(tmp_path: Path, weights: Path) -> None:
     photos, output = make_photos(tmp_path / "photos", 4), tmp_path / "out"
     command = (photos, "--output-dir", output, "--weights", weights)
     assert len(run(*command).seen) == 4
@@ -111,9 +111,7 @@ def test_only_what_changed_is_done_again(tmp_path: Path, weights: Path) -> None:
     assert names == ["0.png", "1.png", "4.png", "sub/2.png"]
 
 
-def test_photos_of_earlier_runs_that_are_not_named_are_told(
-    tmp_path: Path, weights: Path, capsys
-) -> None:
+def test_photos_of_earlier_runs_are_reported(tmp_path: Path, weights: Path, capsys) -> None:
     photos = make_photos(tmp_path / "photos", 4)
     output = ("--output-dir", tmp_path / "out", "--weights", weights)
     run(photos, *output)
@@ -136,14 +134,16 @@ def test_photos_of_earlier_runs_that_are_not_named_are_told(
         ("--no-pictures",),
     ],
 )
-def test_other_settings_do_everything_again(tmp_path: Path, weights: Path, change: tuple) -> None:
+def test_other_settings_process_everything_again(
+    tmp_path: Path, weights: Path, change: tuple
+) -> None:
     command = (make_photos(tmp_path / "photos", 2), "--output-dir", tmp_path / "out")
     run(*command, "--weights", weights)
     assert len(run(*command, "--weights", weights, *change).seen) == 2
     assert len(run(*command, "--weights", weights).seen) == 2, "results of other settings came back"
 
 
-def test_other_weights_do_everything_again(tmp_path: Path, weights: Path) -> None:
+def test_other_weights_process_everything_again(tmp_path: Path, weights: Path) -> None:
     command = (make_photos(tmp_path / "photos", 2), "--output-dir", tmp_path / "out", "--weights")
     run(*command, weights)
     assert run(*command, shutil.copy(weights, tmp_path / "same.pt")).seen == []
@@ -183,7 +183,7 @@ def test_results_inside_the_photos_are_no_photos(tmp_path: Path, weights: Path) 
     assert run(*command, photos).seen == []
 
 
-def test_what_is_not_a_runs_is_not_written_over(tmp_path: Path, weights: Path, capsys) -> None:
+def test_files_that_no_run_wrote_are_not_overwritten(tmp_path: Path, weights: Path, capsys) -> None:
     photos = make_photos(tmp_path / "photos", 2)
     command = (photos, "--weights", weights, "--no-pictures", "--output-dir")
     (tmp_path / "site").mkdir()

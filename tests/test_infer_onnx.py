@@ -150,7 +150,7 @@ def test_continues_unless_the_exported_model_changed(models, photos, tmp_path, c
     assert "2 of them now" in capsys.readouterr().out
 
 
-def test_what_exported_models_cannot_do_is_one_sentence(
+def test_flags_that_exported_models_lack_are_one_sentence(
     models: Path, photos: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     command = [photos, "--output-dir", tmp_path / "out"]

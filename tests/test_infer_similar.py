@@ -104,7 +104,7 @@ def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, c
     assert "--multitask-weights" in message
 
 
-def test_a_missing_database_and_odd_weights_are_told_before_any_model_is_loaded(
+def test_a_missing_database_and_bad_weights_are_reported_before_models_load(
     tmp_path: Path, capsys
 ) -> None:
     photos = make_photos(tmp_path / "photos", 1)

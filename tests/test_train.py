@@ -137,7 +137,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(wardrobe, tmp_path, flags, wo
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_crowds_alone_are_nothing_to_train_on(tmp_path, capsys):
+def test_a_dataset_of_crowds_only_is_refused(tmp_path, capsys):
     """As CVAT exports everything that was painted with its brush."""
     document = coco_document()
     crowds = [annotation | {"iscrowd": 1} for annotation in document["annotations"]]
@@ -147,7 +147,7 @@ def test_crowds_alone_are_nothing_to_train_on(tmp_path, capsys):
     assert "no garment to train on" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_the_evaluation(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported_before_the_evaluation(tmp_path):
     (tmp_path / "file").touch()
 
     def evaluate(model):

@@ -97,7 +97,7 @@ def _undo(monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
 
 
-def test_processes_train_and_judge_as_one_with_the_same_global_batch(data, tmp_path):
+def test_processes_train_and_evaluate_like_one_with_the_same_global_batch(data, tmp_path):
     def flags(name: str, batch_size: int) -> list[str]:
         options = ["-b", str(batch_size), "--epochs", "2", "--eval-every", "2"]
         return flags_for(data, tmp_path / name, *options, "--task-weights", "learned")
@@ -158,7 +158,7 @@ def test_one_task_alone_has_its_loss_only(data, tmp_path):
     assert '"loss_item"' not in line
 
 
-def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplog):
+def test_photos_in_both_training_and_validation_are_reported(data, tmp_path, caplog):
     sets = ["--dataset", f"csv:{data}/wardrobe:val=train"]
     flags = [*flags_for(data, tmp_path, "--tasks", "category"), "--test-only"]
     start = flags.index("--dataset")
@@ -170,7 +170,7 @@ def test_photos_that_are_trained_on_and_judged_by_are_told(data, tmp_path, caplo
     assert told[0].startswith("wardrobe: 6 of 6 validation photos")
 
 
-def test_trained_weights_are_a_start_for_other_sets(data, tmp_path, caplog):
+def test_trained_weights_can_be_fine_tuned_on_other_datasets(data, tmp_path, caplog):
     flags = flags_for(data, tmp_path / "a", "-b", "8", "--epochs", "1", "--tasks", "category")
     before = fit(flags)
     draw_set(tmp_path / "new", ["category"], [[f"{i}.png", "train", "abcde"[i]] for i in range(5)])
@@ -183,7 +183,7 @@ def test_trained_weights_are_a_start_for_other_sets(data, tmp_path, caplog):
     assert len(after["model"]["classifiers.0.weight"]) == 5
 
 
-def test_other_sets_do_not_continue_a_run(data, tmp_path):
+def test_a_run_of_other_datasets_is_not_resumed(data, tmp_path):
     flags = flags_for(data, tmp_path, "-b", "8", "--epochs", "1", "--tasks", "category")
     fit(flags)
     config, augmentation = settings(*flags)
@@ -192,7 +192,9 @@ def test_other_sets_do_not_continue_a_run(data, tmp_path):
         train.train_multitask(config, augmentation, torch.device("cpu"))
 
 
-def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data, tmp_path, capsys):
+def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_evaluated(
+    data, tmp_path, capsys
+):
     def flags(name: str) -> list[str]:
         options = ["-b", "4", "--epochs", "2", "-j", "1", "--ema-decay", "0.9"]
         return flags_for(data, tmp_path / name, *options)
@@ -227,6 +229,6 @@ def test_a_killed_run_ends_bit_for_bit_alike_and_its_weights_can_be_judged(data,
         (["--weights", "missing.pth"], "missing.pth"),
     ],
 )
-def test_bad_input_is_told_in_a_sentence(data, tmp_path, flags, words):
+def test_bad_input_is_one_sentence(data, tmp_path, flags, words):
     with pytest.raises(InputError, match=words):
         fit(flags_for(data, tmp_path, *flags))

@@ -82,7 +82,7 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_unwritable_place_is_one_sentence(tmp_path):
+def test_an_unwritable_path_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         save_checkpoint(small(), tmp_path / "missing" / "checkpoint_latest.pt")
 

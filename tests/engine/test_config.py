@@ -18,7 +18,7 @@ def parse(*flags: str) -> DetectorConfig:
     return from_arguments(DetectorConfig, parser.parse_args([*REQUIRED, *flags]))
 
 
-def test_defaults_survive_the_way_through_the_parser():
+def test_the_parser_keeps_the_defaults():
     assert parse() == DetectorConfig(output_dir="out", data_path="data")
 
 

@@ -33,7 +33,7 @@ def test_shards_cover_everything_once_in_order(world_size: int, count: int) -> N
     assert all(answer[3] == count for answer in answers)
 
 
-def test_alone_every_function_gives_a_safe_answer() -> None:
+def test_functions_work_without_a_process_group() -> None:
     assert collectives(5) == ([0, 1, 2, 3, 4], [[0, 1, 2, 3, 4]], {"from": 0}, 5.0)
     assert distributed.is_main()
     distributed.barrier()
@@ -54,7 +54,7 @@ def asked(trouble: str | None) -> tuple:
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_what_rank_0_alone_does_is_told_to_all(world_size: int) -> None:
+def test_all_ranks_get_the_result_or_error_of_rank_0(world_size: int) -> None:
     answers = run_ranks(world_size, asked, None)
     assert answers == [("cannot travel", 0), *[(None, 0)] * (world_size - 1)]
     assert run_ranks(world_size, asked, "no photo") == ["no photo"] * world_size
@@ -129,6 +129,6 @@ def test_srun_variables_become_torchrun_variables(monkeypatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_a_name_in_a_warning_commands_no_terminal(capsys) -> None:
+def test_control_characters_in_warnings_are_escaped(capsys) -> None:
     distributed.configure_logging().warning("left out: %s", "\x1b[2Jred\n.jpg")
     assert capsys.readouterr().err == "left out: ?[2Jred?.jpg\n"

@@ -5,7 +5,7 @@ import pytest
 from engine.errors import InputError, exits_cleanly
 
 
-def test_a_name_in_an_error_commands_no_terminal(capsys) -> None:
+def test_control_characters_in_errors_are_escaped(capsys) -> None:
     @exits_cleanly
     def main() -> None:
         raise InputError("\x1b[2Jred\n.jpg: not a photo")

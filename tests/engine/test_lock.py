@@ -22,19 +22,19 @@ sys.stdin.read()
 """
 
 
-def test_it_is_exclusive_in_a_process(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_within_a_process(tmp_path: Path) -> None:
     with Lock(tmp_path / "lock", tmp_path, "wait"), pytest.raises(InputError, match="this process"):
         Lock(tmp_path / "lock", tmp_path, "wait")
     Lock(tmp_path / "lock", tmp_path, "wait").close()
 
 
-def test_it_ends_with_whoever_forgot_to_close_it(tmp_path: Path) -> None:
+def test_a_lock_is_freed_when_garbage_collected(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "lock", tmp_path, "wait")
     del lock
     Lock(tmp_path / "lock", tmp_path, "wait").close()
 
 
-def test_another_process_is_named_and_its_death_frees(tmp_path: Path) -> None:
+def test_a_held_lock_names_its_process_and_is_freed_by_its_death(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     root = Path(__file__).parents[2]
     other = subprocess.Popen(
@@ -56,7 +56,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         Lock(Path("/dev/full"), Path("db"), "look elsewhere")
 
 
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch) -> None:
+def test_works_on_a_file_system_without_locks(tmp_path: Path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -24,7 +24,7 @@ def settings(*flags: str, **config: object) -> PredictSettings:
     [([], {}, False), ([], {"test_mirror": True}, True), ([], {"test_mirror": False}, False),
      (["--mirror"], {}, True), (["--no-mirror"], {"test_mirror": True}, False)],
 )  # fmt: skip
-def test_the_mirror(flags: list[str], trained: dict, expected: bool) -> None:
+def test_mirror_flag_and_trained_setting(flags: list[str], trained: dict, expected: bool) -> None:
     assert settings(*flags, **trained).mirror is expected
 
 
@@ -36,7 +36,7 @@ def test_sizes() -> None:
     assert settings().size_of((1000, 1000)) == (800, 800)
 
 
-def test_exported_detectors_do_what_they_were_exported_with() -> None:
+def test_exported_detectors_take_no_mirror_flag() -> None:
     exported = {"exported": True, "test_short_side": 64, "test_max_side": 96}
     assert not settings(**exported, test_mirror=True).mirror, "their graph does it"
     for flag in ("--mirror", "--no-mirror"):
@@ -53,7 +53,7 @@ def test_exported_detectors_do_what_they_were_exported_with() -> None:
      ("--short-side", "0", "0: must be a whole number from 1 up"),
      ("-b", "2.5", "2.5: must be a whole number from 1 up")],
 )  # fmt: skip
-def test_a_value_out_of_range_is_told_the_range(
+def test_out_of_range_values_report_the_range(
     flag: str, value: str, sentence: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -62,7 +62,7 @@ def test_a_value_out_of_range_is_told_the_range(
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_model_of_whole_photos_is_told(whole: bool, caplog, monkeypatch) -> None:
+def test_a_model_trained_on_whole_photos_gives_a_warning(whole: bool, caplog, monkeypatch) -> None:
     checkpoint = {"config": {"augmentation": {"whole_photo": whole}}}
     monkeypatch.setattr(model_flags, "load_checkpoint", lambda path, kind: checkpoint)
     monkeypatch.setattr(model_flags, "Describer", lambda *given: given)

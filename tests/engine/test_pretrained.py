@@ -146,7 +146,7 @@ def test_the_same_categories_in_another_order_are_told_apart_by_name(tmp_path):
     assert torch.equal(detector.state_dict()[bias], source.state_dict()[bias][[0, 3, 1, 2]])
 
 
-def test_everything_loads_from_the_same_detector(tmp_path):
+def test_a_detector_loads_its_own_checkpoint(tmp_path):
     source = small()
     report = load_weights(small(), saved(checkpoint(source.state_dict()), tmp_path))
     names = {n for n in source.state_dict() if not n.endswith("num_batches_tracked")}

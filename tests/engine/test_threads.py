@@ -18,7 +18,7 @@ def test_results_come_in_order_and_few_items_are_taken_ahead(workers: int) -> No
         assert list(results) == [i * i for i in range(10, 50)]
 
 
-def test_an_error_ends_it_and_what_waits_is_not_begun() -> None:
+def test_an_error_cancels_the_waiting_items() -> None:
     begun, failed = [], threading.Event()
 
     def work(item: int) -> None:

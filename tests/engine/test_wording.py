@@ -14,7 +14,7 @@ from engine.wording import counted, printable
         ("latin\udce9.jpg", "latin?.jpg"),
     ],
 )
-def test_a_name_is_printed_and_not_obeyed(name: str, shown: str) -> None:
+def test_markup_in_names_is_printed_literally(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 

@@ -77,7 +77,7 @@ def run(shop: Path, output: Path, *flags: str) -> dict:
     return json.loads((output / "train.json").read_text())
 
 
-def test_known_words_become_outlined_garments(shop, tmp_path, detector):
+def test_photos_of_the_given_categories_are_pseudo_labeled(shop, tmp_path, detector):
     document = run(shop, tmp_path / "out")
     assert sorted(i["file_name"] for i in document["images"]) == ["0.png", "1.png", "3.png"]
     assert [c["name"] for c in document["categories"]] == ["top", "bag"]
@@ -99,7 +99,7 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
         assert detector, "told something else, it has to look again"
 
 
-def test_a_photo_that_was_exchanged_is_outlined_again(shop, tmp_path, detector):
+def test_a_replaced_photo_is_outlined_again(shop, tmp_path, detector):
     first = run(shop, tmp_path / "out")
     picture = cv2.imread(str(shop / "images" / "1.png"))
     cv2.imwrite(str(shop / "images" / "1.png"), np.pad(picture, ((0, 9), (0, 0), (0, 0)), "edge"))
@@ -111,7 +111,7 @@ def test_a_photo_that_was_exchanged_is_outlined_again(shop, tmp_path, detector):
     assert len(document["annotations"]) == len(first["annotations"])
 
 
-def test_a_set_to_add_names_each_garment(shop, tmp_path, detector, capsys):
+def test_added_datasets_need_a_category_for_every_garment(shop, tmp_path, detector, capsys):
     run(shop, tmp_path / "street")
     with pytest.raises(SystemExit) as ended:
         run(shop, tmp_path / "out", "--add", f"coco:{tmp_path / 'street'}:images={shop}/images:"
@@ -120,7 +120,7 @@ def test_a_set_to_add_names_each_garment(shop, tmp_path, detector, capsys):
     assert "3 garments have no category" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_set_with_outlines_is_put_in_as_often_as_asked(shop, tmp_path, detector):
+def test_added_datasets_are_repeated_add_times(shop, tmp_path, detector):
     first = run(shop, tmp_path / "street")
     (tmp_path / "street" / "val.json").write_bytes((tmp_path / "street/train.json").read_bytes())
     street = f"coco:{tmp_path / 'street'}:images={shop / 'images'}"
@@ -177,14 +177,14 @@ def test_finds_are_labeled_as_garments_or_false(shop, tmp_path, detector, monkey
         (["--absent", "gown"], "--absent gown: name one of top, bag"),
     ],
 )
-def test_wrong_words_are_told(shop, tmp_path, detector, capsys, flags, says):
+def test_wrong_words_are_errors(shop, tmp_path, detector, capsys, flags, says):
     with pytest.raises(SystemExit) as ended:
         run(shop, tmp_path / "out", *flags)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
 
 
-def test_a_sets_own_annotations_are_not_written_over(shop, tmp_path, detector, capsys):
+def test_annotations_of_an_added_dataset_are_not_overwritten(shop, tmp_path, detector, capsys):
     run(shop, tmp_path / "street")
     own = tmp_path / "own" / "train.json"
     own.parent.mkdir()
@@ -197,7 +197,7 @@ def test_a_sets_own_annotations_are_not_written_over(shop, tmp_path, detector, c
     assert own.read_bytes() == before
 
 
-def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):
+def test_an_output_that_is_a_file_is_an_error(shop, tmp_path, detector, capsys):
     (tmp_path / "out").touch()
     with pytest.raises(SystemExit) as ended:
         run(shop, tmp_path / "out")
@@ -205,7 +205,7 @@ def test_an_output_that_is_a_file_is_told(shop, tmp_path, detector, capsys):
     assert "choose another --output-dir" in capsys.readouterr().err
 
 
-def test_names_lead_down_from_the_folder_of_all(shop, tmp_path, detector, monkeypatch):
+def test_file_names_are_relative_to_the_common_folder(shop, tmp_path, detector, monkeypatch):
     run(shop, tmp_path / "street")
     (tmp_path / "street" / "val.json").write_bytes((tmp_path / "street/train.json").read_bytes())
     shutil.copytree(shop, tmp_path / "other")
@@ -216,6 +216,6 @@ def test_names_lead_down_from_the_folder_of_all(shop, tmp_path, detector, monkey
     assert sorted(names) == [f"{f}/images/{n}.png" for f in ("other", "shop") for n in (0, 1, 3)]
 
 
-def test_one_photo_is_named_from_its_folder(shop, tmp_path, detector):
+def test_a_single_photo_is_named_relative_to_its_folder(shop, tmp_path, detector):
     (shop / "labels.csv").write_text("file_name,category,split\n0.png,Tee,train\n")
     assert [image["file_name"] for image in run(shop, tmp_path / "out")["images"]] == ["0.png"]

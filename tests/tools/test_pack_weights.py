@@ -44,14 +44,14 @@ def test_the_mean_of_two_in_half_precision(tmp_path):
     assert packed.keys().isdisjoint({"best", "optimizer", "ema"})
 
 
-def test_one_alone_stays_what_it_is(tmp_path):
+def test_one_checkpoint_keeps_its_weights(tmp_path):
     assert run(write(tmp_path / "a.pt", 1.0), "--output", tmp_path / "c.pt") == 0
     packed = torch.load(tmp_path / "c.pt", weights_only=True)
     assert torch.equal(packed["model"]["w"].float(), torch.ones(2, 3))
     assert packed["config"]["crop_size"] == 192
 
 
-def test_a_detector_that_looks_into_the_mirror(tmp_path):
+def test_mirror_averaging_is_stored_in_the_file(tmp_path):
     checkpoint = write(tmp_path / "a.pt", 1.0, kind="detector", config={"test_short_side": 352})
     assert run(checkpoint, "--mirror", "--output", tmp_path / "c.pt") == 0
     packed = torch.load(tmp_path / "c.pt", weights_only=True)
@@ -68,7 +68,7 @@ def test_a_detector_that_looks_into_the_mirror(tmp_path):
         ({}, ["--mirror"], "holds a multitask"),
     ],
 )
-def test_what_does_not_go_together_is_refused(tmp_path, capsys, other, flags, says):
+def test_checkpoints_of_different_networks_are_refused(tmp_path, capsys, other, flags, says):
     files = write(tmp_path / "a.pt", 1.0), write(tmp_path / "b.pt", 3.0, **other)
     assert run(*files, "--output", tmp_path / "c.pt", *flags) == 2
     assert says in capsys.readouterr().err

@@ -39,7 +39,7 @@ class FakeDescriber:
         return found.only([1, 0]), self.descriptions
 
 
-def test_answers_become_a_datasets_attributes() -> None:
+def test_predictions_become_a_datasets_attributes() -> None:
     describer = FakeDescriber(
         {"color": True, "parts": False, "fabric": True},
         {
@@ -60,7 +60,7 @@ def test_answers_become_a_datasets_attributes() -> None:
     assert len(found) == 2
 
 
-def test_of_a_model_that_knows_other_things_nothing_is_told() -> None:
+def test_a_model_without_the_datasets_attributes_adds_none() -> None:
     describer = FakeDescriber({"fabric": True}, {}, {})
     described = DescribedDetections(describer, ["coat"], RECORDS, overlap=0.4)
     assert described(np.zeros((9, 9, 3), np.uint8), FOUND).attributes is None

@@ -27,7 +27,7 @@ def found(probabilities: list) -> Detections:
     return Detections(5, 7, boxes, rows.max(axis=1), rows.argmax(axis=1) + 1, None, rows)
 
 
-def test_the_words_are_those_of_a_set_with_just_the_same_categories() -> None:
+def test_columns_are_those_of_a_training_set_with_exactly_these_categories() -> None:
     assert category_columns(SPACE, ["dress", "top", "Bag"]) == [3, 1, 2]
     assert category_columns(SPACE, ["hat", "shirt", "dress"]) == [4, 0, 3]
 
@@ -35,11 +35,11 @@ def test_the_words_are_those_of_a_set_with_just_the_same_categories() -> None:
 @pytest.mark.parametrize(
     "categories", [[], ["top", "bag"], ["top", "bag", "dress", "hat"], ["top", "bag", "cape"]]
 )
-def test_of_other_sets_the_words_may_mean_something_else(categories: list[str]) -> None:
+def test_categories_are_not_matched_across_different_vocabularies(categories: list[str]) -> None:
     assert category_columns(SPACE, categories) is None
 
 
-def test_a_model_without_categories_has_no_opinion() -> None:
+def test_a_model_without_categories_fuses_nothing() -> None:
     colors = LabelSpace((LabelGroup("color", ("red",), True),), (Source("a", {"color": (0,)}),))
     assert category_columns(colors, ["red"]) is None
 
@@ -54,7 +54,9 @@ def test_a_model_without_categories_has_no_opinion() -> None:
         ([0.1, 0.9, 0.0], [1 / 3, 1 / 3, 1 / 3], 2),
     ],
 )
-def test_the_product_decides(detector: list, opinion: list, expected: int) -> None:
+def test_the_category_with_the_highest_product_wins(
+    detector: list, opinion: list, expected: int
+) -> None:
     before = found([detector])
     after = fuse_categories(before, np.float32([opinion]))
     assert after.labels.tolist() == [expected]
@@ -76,14 +78,14 @@ def test_garments_do_not_depend_on_each_other() -> None:
     assert 0 < (together != found(rows).labels).sum() < 13
 
 
-def test_nothing_found_and_nothing_known() -> None:
+def test_fusion_of_empty_and_unknown_probabilities() -> None:
     assert len(fuse_categories(found(np.zeros((1, 3))).only([]), np.zeros((0, 3), np.float32))) == 0
     assert fuse_categories(found([[0.7]]), np.ones((1, 1), np.float32)).labels.tolist() == [1]
     given = Detections(5, 7, np.zeros((1, 4)), np.ones(1), np.int64([2]), None)
     assert fuse_categories(given, np.float32([[0.9, 0.1]])) is given
 
 
-def test_what_is_more_likely_false_is_dropped() -> None:
+def test_detections_more_likely_false_are_dropped() -> None:
     group = LabelGroup(IS_GARMENT, ("no", "Yes", "partly"), True)
     rows = torch.log(torch.tensor([[1.0, 1, 1], [1, 2.1, 1], [1, 1.9, 1], [0.1, 9, 1]]))
     assert RECOGNIZED == 0.5  # of the second 2.1 / 4.1, of the third 1.9 / 3.9

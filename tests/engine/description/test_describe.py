@@ -84,7 +84,7 @@ def evaluate(broken: tuple[int, ...] = (), batch_size: int = 3) -> dict:
     return {"set": detailed}
 
 
-def test_an_oracle_is_always_right() -> None:
+def test_a_perfect_model_scores_one() -> None:
     metrics = evaluate()["set"]
     assert metrics["garments"] == COUNT
     assert metrics["unreadable"] == 0
@@ -135,7 +135,7 @@ def test_ranks_share_out_whole_batches_and_all_get_the_same_answer() -> None:
     assert second[2] == (others, None)
 
 
-def test_twice_or_never_is_noticed() -> None:
+def test_duplicated_and_missing_entries_are_detected() -> None:
     model = Oracle(merge_labels([garments()], ["set"])).eval()
     shard = describe_shard(model, Crops(), DescribeSettings(workers=0), CPU)
     with pytest.raises(AssertionError, match="twice or never"):

@@ -105,7 +105,7 @@ def test_another_vocabulary_and_fewer_answers_can_be_asked_for(checkpoint):
         ([0.1, 5, 0, 0, 0], "shorts", "shirt"),  # nor does street see what the detector saw
     ],
 )
-def test_an_unsure_word_gives_way_to_the_detectors_own(checkpoint, logits, word, first):
+def test_an_unsure_category_gives_way_to_the_fused_one(checkpoint, logits, word, first):
     rows = {"category": torch.tensor([logits], dtype=torch.float32)}
     rows |= {"color": torch.zeros(1, 3), "parts": torch.zeros(1, 2)}
     [entry] = describer(checkpoint)._rank(rows, [word])
@@ -129,7 +129,7 @@ def test_temperature_flattens_without_reordering(checkpoint):
     assert flat[0][1] < sharp[0][1]
 
 
-def test_a_garment_is_described_alike_alone_and_among_many(checkpoint):
+def test_descriptions_do_not_depend_on_the_batch(checkpoint):
     photo, found = photo_with(33)  # more than a batch
     together = described(checkpoint, photo, found)
     for i in (0, 32):

@@ -85,7 +85,7 @@ def test_shares_are_areas_and_sorted() -> None:
     assert [name for name, _, _ in dominant_colors(crop, mask, k=1)] == ["navy"]
 
 
-def test_shadows_of_folds_are_no_colors() -> None:
+def test_shadows_of_folds_are_not_reported_as_colors() -> None:
     rng = np.random.default_rng(1)
     light = 1 - 0.25 * np.abs(np.sin(np.arange(96) / 7))[None, :, None]
     crop = np.clip(np.array(PALETTE["red"]) * light + rng.normal(0, 4, (96, 96, 3)), 0, 255)

@@ -61,7 +61,7 @@ def test_cross_entropy_equals_torch_on_what_is_labeled():
     )
 
 
-def test_cross_entropy_runs_over_the_sets_own_vocabulary_only():
+def test_cross_entropy_uses_the_datasets_own_vocabulary():
     logits = torch.tensor([[1.0, 2.0, 30.0]])
     known = torch.tensor([[True, True, False]])
     expected = -math.log(math.exp(1) / (math.exp(1) + math.exp(2)))

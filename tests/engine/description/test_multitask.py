@@ -72,7 +72,7 @@ def test_descriptions_have_the_promised_shapes(model):
 
 
 @torch.no_grad()
-def test_alone_or_in_a_batch_a_crop_gives_the_same(model):
+def test_a_crop_gives_the_same_alone_and_in_a_batch(model):
     many = crops(32)
     together = model.describe(many)
     for i in (0, 17, 31):
@@ -187,7 +187,7 @@ def test_fixed_weights_scale_the_losses():
 
 
 @pytest.mark.parametrize(("aspect", "apart"), [("shape", True), ("item", True), ("color", False)])
-def test_what_a_view_is_told_apart_from(aspect, apart):
+def test_negatives_of_a_view(aspect, apart):
     """Two crops and their views that look the same: ln 2 where the crops should differ, else 0."""
     criterion = Criterion(SPACE, (aspect,), ASPECT_DIMS)
     vectors = F.normalize(torch.ones(4, ASPECT_DIMS[aspect]), dim=1)

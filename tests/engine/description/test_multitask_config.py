@@ -20,7 +20,7 @@ def parse(*flags: str, dataset: str = "csv:shop") -> MultitaskConfig:
     )
 
 
-def test_defaults_survive_the_way_through_the_parser():
+def test_the_parser_keeps_the_defaults():
     assert parse() == MultitaskConfig(output_dir="out", dataset=("csv:shop",))
 
 
@@ -72,6 +72,6 @@ def test_bad_values_name_the_flag(flags):
         parse(*flags)
 
 
-def test_no_set_at_all():
+def test_no_dataset_is_an_error():
     with pytest.raises(InputError, match="--dataset"):
         dataclasses.replace(parse(), dataset=())

@@ -70,7 +70,7 @@ def test_tasks_without_labels_are_left_out_and_aspects_need_none(caplog):
         usable_tasks(("category",), space(COLOR))
 
 
-def test_answer_weights_by_hand():
+def test_class_weights_by_hand():
     labels = space(CATEGORY, PARTS)
     encoded = [
         {"category": np.array([0, 0, 0, -1]), "parts": np.zeros((4, 2), np.int8)},
@@ -89,7 +89,7 @@ def test_answer_weights_by_hand():
     assert answer_weights(labels, encoded, 0.0) is None
 
 
-def test_rare_answers_weigh_at_most_twenty_times():
+def test_class_weights_are_at_most_twenty():
     encoded = [{"color": np.array([0] * 999 + [1])}]
     weights = answer_weights(space(COLOR), encoded, 1.0)
     torch.testing.assert_close(weights["color"], torch.tensor([500 / 999, 20.0]))
@@ -116,7 +116,7 @@ def test_class_weights_reach_the_loss_and_change_it():
     assert losses[1.0] == pytest.approx((common * 2 / 3 + rare * 2) / (2 / 3 + 2))
 
 
-def test_what_travels_with_the_weights():
+def test_labels_stored_with_the_weights():
     plain = labels_of(space(CATEGORY, COLOR))
     assert plain["categories"] == ["dress", "top", "hat"]
     assert plain["category_ids"] == [1, 2, 3]
@@ -134,7 +134,7 @@ def test_settings_say_how_crops_are_cut():
         settings_of(config(tasks=("box", "category")), augmentation)
 
 
-def test_the_metric_that_decides():
+def test_the_best_metric():
     unlabelled, colored = records_of([-1, -1]), records_of([-1, -1], [0, -1])
     labelled, products = records_of([0, -1]), records_of([-1, -1], identity=5)
     labels = space(CATEGORY, COLOR)

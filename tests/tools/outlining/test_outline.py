@@ -46,7 +46,7 @@ def iou(one: dict, other: dict) -> float:
     ("background", "how"),
     [("studio", "alone, off a studio's background"), ("floor", "alone, cut out by color")],
 )
-def test_a_garment_alone_gets_its_name_and_its_outline(background, how):
+def test_a_garment_alone_gets_the_known_category_and_a_mask(background, how):
     rough = (26, 70, 34, 96)
     said, garments = outline(photo(background), found(("trousers", 0.4, rough)), CATEGORIES, "top")
     assert said == how
@@ -55,7 +55,7 @@ def test_a_garment_alone_gets_its_name_and_its_outline(background, how):
     assert iou(mask, encode(*SHIRT)) > max(0.9, iou(encode(*rough), encode(*SHIRT)))
 
 
-def test_the_known_name_wins_over_a_better_score():
+def test_the_known_category_wins_over_a_higher_score():
     seen = found(("shoes", 0.9, (20, 40, 30, 60)), ("top", 0.35, (24, 70, 32, 98)))
     _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "top")
     assert name == "top" and iou(mask, encode(*SHIRT)) > 0.9
@@ -71,7 +71,7 @@ def test_worn_with_others_all_are_kept_as_detected():
     ]
 
 
-def test_what_the_photo_does_not_show_is_not_believed():
+def test_absent_categories_are_ignored():
     fist = (60, 75, 10, 25)
     seen = found(("top", 0.8, SHIRT), ("trousers", 0.9, LEGS), ("shoes", 0.9, fist))
     _, garments = outline(photo(), seen, CATEGORIES, "top", absent=["shoes"])
@@ -91,11 +91,11 @@ def test_what_the_photo_does_not_show_is_not_believed():
         found(("top", 0.8, (0, HEIGHT, 0, WIDTH))),  # all of the photo
     ],
 )
-def test_what_is_doubtful_is_left_out(seen):
+def test_doubtful_photos_are_left_out(seen):
     assert outline(photo(), seen, CATEGORIES, "top")[1] == []
 
 
-def test_alone_the_largest_of_that_name_is_the_garment_and_the_rest_is_floor():
+def test_if_alone_the_largest_of_the_category_is_the_garment():
     strip = (0, 12, 30, 100)
     seen = found(("top", 0.9, strip), ("trousers", 0.8, LEGS), ("top", 0.7, (24, 70, 32, 98)))
     _, garments = outline(photo(), seen, CATEGORIES, "top", alone=True)
@@ -103,7 +103,7 @@ def test_alone_the_largest_of_that_name_is_the_garment_and_the_rest_is_floor():
     assert name == "top" and iou(mask, encode(*SHIRT)) > 0.9
 
 
-def test_alone_a_garment_is_found_under_whatever_name():
+def test_if_alone_the_garment_is_found_under_any_category():
     seen = found(("top", 0.9, (0, 12, 30, 100)), ("shoes", 0.4, (24, 70, 32, 98)))
     _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "trousers", alone=True)
     assert name == "trousers" and iou(mask, encode(*SHIRT)) > 0.9
