@@ -135,22 +135,16 @@ def with_heads(model: dict[str, Any], other: dict[str, Any], path: Path) -> dict
         InputError: the trunks differ, there is nothing to add, or it does not fit.
     """
     require(model["kind"] == "multitask", f"--add-heads: the first is a {model['kind']}")
-    trunks = [
-        {k: v for k, v in part["model"].items() if k.startswith("backbone.")}
-        for part in (model, other)
-    ]
-    same = trunks[0].keys() == trunks[1].keys() and all(
-        torch.equal(tensor, trunks[1][name]) for name, tensor in trunks[0].items()
-    )
-    sentence = f"{path}: has another trunk; train with --weights MODEL --trainable-layers 0"
-    require(same, sentence)
+    require_same_trunk(model["model"], other["model"], path)
     labels, other_labels = (LabelSpace.from_plain(part["labels"]) for part in (model, other))
     known = {group.name for group in labels.groups}
     answered = other_labels.groups_of_tasks(other["config"]["tasks"])
     new = [group for group in answered if group.name not in known]
     require(bool(new), f"{path}: has no label group that the model lacks")
     for group in new:
-        sentence = f"{path}: {group.name} also trains the {group.aspect} vector; train the model on"
+        sentence = (
+            f"{path}: {group.name} also trains the {group.aspect} vector; train the whole model"
+        )
         require(group.aspect is None, sentence)
     state, number = dict(model["model"]), len(labels.groups_of_tasks(model["config"]["tasks"]))
     for place, group in enumerate(new, number):
@@ -171,6 +165,20 @@ def with_heads(model: dict[str, Any], other: dict[str, Any], path: Path) -> dict
     result = model | {"model": state, "labels": merged.to_plain()}
     build_multitask_from_checkpoint(result)  # refuses what does not fit
     return result
+
+
+def require_same_trunk(state: dict[str, Tensor], other: dict[str, Tensor], path: Path) -> None:
+    """
+    Raises:
+        InputError: the trunks' tensors are not equal.
+    """
+    own, theirs = (
+        {name: tensor for name, tensor in part.items() if name.startswith("backbone.")}
+        for part in (state, other)
+    )
+    same = own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+    sentence = f"{path}: has another trunk; train with --weights MODEL --trainable-layers 0"
+    require(same, sentence)
 
 
 def with_crop_size(config: dict[str, Any], size: int) -> dict[str, Any]:
