@@ -173,14 +173,16 @@ def gather_descriptions(shard: Descriptions, count: int) -> Descriptions | None:
 
     Raises:
         AssertionError: a garment of ``range(count)`` was described twice, or never.
-        InputError: no photo can be read.
+        InputError: no photo can be read; on every rank.
     """
     gathered = distributed.gather_objects(shard)
-    if gathered is None:
-        return None
-    merged = _concatenate(gathered)
-    seen = np.sort(np.concatenate([merged.garments, np.array(merged.unreadable, np.int64)]))
-    assert np.array_equal(seen, np.arange(count)), "garments described twice or never"
-    if count and not len(merged.garments):
-        raise InputError("no photo of the dataset to evaluate on can be read")
-    return merged
+
+    def merge() -> tuple[Descriptions, None]:
+        merged = _concatenate(gathered)
+        seen = np.sort(np.concatenate([merged.garments, np.array(merged.unreadable, np.int64)]))
+        assert np.array_equal(seen, np.arange(count)), "garments described twice or never"
+        if count and not len(merged.garments):
+            raise InputError("no photo of the dataset to evaluate on can be read")
+        return merged, None
+
+    return distributed.on_main(merge)[0]

@@ -142,9 +142,16 @@ def test_duplicated_and_missing_entries_are_detected() -> None:
         gather_descriptions(shard, COUNT + 1)
 
 
-def test_not_one_readable_photo_is_bad_input() -> None:
-    with pytest.raises(InputError, match="no photo of the dataset"):
+def evaluate_nothing() -> str:
+    with pytest.raises(InputError) as error:
         evaluate(broken=tuple(range(COUNT)))
+    return str(error.value)
+
+
+def test_not_one_readable_photo_is_bad_input_on_every_rank() -> None:
+    for ranks in (1, 3):
+        for message in run_ranks(ranks, evaluate_nothing):
+            assert message == "no photo of the dataset to evaluate on can be read"
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}])
