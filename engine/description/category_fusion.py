@@ -40,13 +40,10 @@ def category_columns(labels: LabelSpace, categories: Sequence[str]) -> list[int]
     """
     if not categories or CATEGORY not in {group.name for group in labels.groups}:
         return None
-    values = [value.casefold() for value in labels.group(CATEGORY).values]
-    names = [category.casefold() for category in categories]
-    for source in labels.sources:
-        known = source.vocabulary.get(CATEGORY, ())
-        if sorted(values[number] for number in known) == sorted(names):
-            return [values.index(name) for name in names]
-    return None
+    column = index_by_text(labels.group(CATEGORY).values)
+    columns = [column.get(category.casefold(), -1) for category in categories]
+    vocabularies = [source.vocabulary.get(CATEGORY, ()) for source in labels.sources]
+    return columns if sorted(columns) in map(sorted, vocabularies) else None
 
 
 def fuse_categories(found: Detections, opinions: np.ndarray) -> Detections:

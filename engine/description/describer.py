@@ -188,7 +188,6 @@ class Describer:
         if len(found) == 0:
             return found, []
         cut = cut_garments(photo, found, self.cut)
-        colors = [dominant_colors(crop, mask) for crop, mask in zip(*cut, strict=True)]
         crops, masks = self._on_device(*cut)
         variants = [(crops, masks)]
         if self.settings.tta:
@@ -209,6 +208,7 @@ class Describer:
             aspect: F.normalize(_mean([o["aspects"][aspect] for o in outputs]), dim=1).cpu().numpy()
             for aspect in self.aspects
         }
+        colors = {i: dominant_colors(cut[0][i], cut[1][i]) for i in kept}
         dropped = len(found) - len(kept)
         return replace(found.only(kept), dropped=dropped), [
             Description(labels[i], colors[i], {a: rows[i] for a, rows in vectors.items()})
