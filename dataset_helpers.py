@@ -150,7 +150,7 @@ def load_spec(spec: DatasetSpec, split: str, *, strict: bool = False) -> PhotoRe
 
 
 def load_dataset(
-    name: str,
+    format: str,
     path: str | Path,
     *,
     split: str = "train",
@@ -165,7 +165,7 @@ def load_dataset(
     """Read one split of a dataset.
 
     Args:
-        name: one of DATASETS.
+        format: one of DATASETS.
         path: the dataset's root folder.
         split: which split. coco: names the annotation file ``<path>/<split>.json``,
             ``<path>/annotations/<split>.json``, ``<path>/annotations/instances_<split>*.json``,
@@ -190,22 +190,22 @@ def load_dataset(
             ``strict``, any fault.
     """
     root = Path(path).absolute()  # the cache outlives the working directory
-    if name not in DATASETS:
-        raise InputError(f"dataset {name!r}: choose one of {', '.join(DATASETS)}")
+    if format not in DATASETS:
+        raise InputError(f"dataset {format!r}: choose one of {', '.join(DATASETS)}")
     if not root.is_dir():
         raise InputError(f"{path}: no such folder; give the dataset's root")
-    if annotations is not None and name not in ("coco", "csv"):
-        raise InputError(f"annotations={annotations}: {name} has none to choose; leave it out")
-    if images is not None and name == "deepfashion2":
-        raise InputError(f"images={images}: {name} has its photos in <split>/image; leave it out")
+    if annotations is not None and format not in ("coco", "csv"):
+        raise InputError(f"annotations={annotations}: {format} has none to choose; leave it out")
+    if images is not None and format == "deepfashion2":
+        raise InputError(f"images={images}: {format} has its photos in <split>/image; leave it out")
     columns = {"category": category, "identity": identity, "attributes": attributes}
     records = open_dataset(
-        name, root, split, annotations=annotations, images=images, columns=columns
+        format, root, split, annotations=annotations, images=images, columns=columns
     )
-    if name != "csv":
+    if format != "csv":
         records = selection.select_labels(records, **columns)
     records = records if masks else selection.forget_masks(records)
-    _report(records, f"{name} {split}", strict)
+    _report(records, f"{format} {split}", strict)
     return records
 
 

@@ -47,8 +47,8 @@ from engine.description.multitask_config import MultitaskConfig
 from engine.detection import detector_task
 from engine.detection.detector_config import DetectorConfig
 from engine.errors import exits_cleanly
-from engine.judging.metric_tables import print_metrics
-from engine.judging.multitask_tables import print_multitask
+from engine.evaluation.metric_tables import print_metrics
+from engine.evaluation.multitask_tables import print_multitask
 from engine.training.loader import as_lists
 from engine.training.loop import Task, Trainer, sole_writer
 from engine.training.state import find_resume

@@ -16,7 +16,7 @@ from engine.config import require
 from engine.data.labels import CATEGORY, LabelGroup
 from engine.data.packing import SOURCES
 from engine.errors import InputError
-from engine.judging.aspect_metrics import GarmentTable
+from engine.evaluation.aspect_metrics import GarmentTable
 from retrieval.build import GIVEN, MADE_BY
 from retrieval.features import SCHEMA_VERSION, FeatureSchema, normalized_weights
 from retrieval.pictures import ROOT
@@ -72,7 +72,7 @@ class LoadedItems:
         return {name: np.array(column, np.str_) for name, column in columns.items()}
 
     def table(self, judged: Sequence[str] | None = None) -> GarmentTable:
-        """The items in the form of ``engine.judging.aspect_metrics``.
+        """The items in the form of ``engine.evaluation.aspect_metrics``.
 
         Args:
             judged: labels that neighbors should share; None: those of color, texture or shape.

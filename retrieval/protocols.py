@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.judging.ranking import rank_on_all
+from engine.evaluation.ranking import rank_on_all
 
 INSHOP_KS = (1, 10, 20, 30, 40, 50)
 CONSUMER2SHOP_KS = (1, 5, 10, 20, 50)

@@ -47,7 +47,7 @@ def garment(ring: np.ndarray, category: int, as_rle: bool = False) -> Garment:
 
 def pack(photos: list[Photo], root: Path) -> PhotoRecords:
     return PhotoRecords.from_photos(
-        photos, root=root, name="test", categories=["a", "b", "c"], category_ids=[1, 2, 3]
+        photos, root=root, format="test", categories=["a", "b", "c"], category_ids=[1, 2, 3]
     )
 
 

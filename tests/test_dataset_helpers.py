@@ -38,7 +38,7 @@ def test_both_formats_load(tmp_path: Path, caplog) -> None:
     assert "coco train: 3 photos, 4 garments (with masks)" in caplog.text
     assert "coco train: 1 of them are crowds" in caplog.text
     assert "WARNING" not in caplog.text
-    assert {coco.name, df2.name} < set(DATASETS)
+    assert {coco.format, df2.format} < set(DATASETS)
 
 
 def test_relative_paths_outlive_the_working_directory(tmp_path: Path, monkeypatch) -> None:

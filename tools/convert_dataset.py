@@ -90,7 +90,7 @@ def refuse_to_overwrite_the_source(arguments: argparse.Namespace) -> None:
 def write_document(file: IO[str], records: PhotoRecords) -> None:
     """Write entry by entry, so that the document is never in memory as a whole."""
     head = {
-        "info": {"description": f"converted from {records.name}"},
+        "info": {"description": f"converted from {records.format}"},
         "licenses": [],
         "categories": categories(records),
     }
@@ -118,7 +118,7 @@ def categories(records: PhotoRecords) -> list[dict[str, Any]]:
     if (records.garment_category < 0).any():
         listed.insert(0, (UNKNOWN_ID, records.category_name(-1)))
     entries = [{"id": number, "name": name, "supercategory": "clothes"} for number, name in listed]
-    if records.name == "deepfashion2":
+    if records.format == "deepfashion2":
         keypoints = {"keypoints": [str(i + 1) for i in range(ALL_LANDMARKS)], "skeleton": []}
         entries = [entry | keypoints for entry in entries]
     return entries
@@ -144,7 +144,7 @@ def annotations(records: PhotoRecords, photos: Iterable[int]) -> Iterator[dict[s
             category_id = records.category_ids[garment.category] if known else UNKNOWN_ID
             place = {"id": garment.annotation_id, "image_id": photo.image_id}
             place["category_id"] = category_id
-            more = extras(garment, records.name) | labels(garment, records)
+            more = extras(garment, records.format) | labels(garment, records)
             yield place | shape(garment) | more
 
 

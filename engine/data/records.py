@@ -76,7 +76,7 @@ class PhotoRecords:
     """A dataset that has been read: ``records[i]`` is a Photo, the columns are numpy arrays.
 
     Attributes:
-        name: the format it was read from.
+        format: the format it was read from.
         root: folder that the file names are relative to.
         categories, category_ids: names, and the dataset's own ids in the same order.
         category_groups: "upper", "lower", "full" or "" per category; empty if the dataset has none.
@@ -95,7 +95,7 @@ class PhotoRecords:
         self,
         columns: dict[str, np.ndarray],
         *,
-        name: str,
+        format: str,
         root: Path,
         categories: Sequence[str],
         category_ids: Sequence[int],
@@ -109,7 +109,7 @@ class PhotoRecords:
         for column in columns.values():
             column.flags.writeable = False  # like memory-mapped ones
         self.columns = columns
-        self.name = name
+        self.format = format
         self.root = Path(root)
         self.categories = list(categories)
         self.category_ids = list(category_ids)

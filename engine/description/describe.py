@@ -21,7 +21,7 @@ from engine import distributed
 from engine.config import require
 from engine.data.labels import LabelSpace
 from engine.errors import InputError
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
+from engine.evaluation.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
 from engine.pixels.photos import PhotoError
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
@@ -72,7 +72,7 @@ def evaluate_multitask(
         settings, device: how and where to run.
 
     Returns:
-        {part: what ``engine.judging.multitask_metrics.evaluate_part`` returns}.
+        {part: what ``engine.evaluation.multitask_metrics.evaluate_part`` returns}.
     """
     return {
         part.name: evaluate_part(

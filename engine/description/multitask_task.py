@@ -19,7 +19,7 @@ from engine.description.losses import positive_weights
 from engine.description.multitask import ASPECT_DIMS, Multitask, build_multitask
 from engine.description.multitask_config import MultitaskConfig
 from engine.errors import InputError
-from engine.judging.multitask_metrics import EvaluationPart
+from engine.evaluation.multitask_metrics import EvaluationPart
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
 from engine.training.loop import global_batch
 from engine.training.mixing import MixedBatches

@@ -11,7 +11,7 @@ from engine.data.records import PhotoRecords
 from engine.detection.detector import Detector, build_detector
 from engine.detection.detector_config import DetectorConfig
 from engine.detection.predict import PredictSettings, evaluate_detector
-from engine.judging.coco_metrics import GroundTruth
+from engine.evaluation.coco_metrics import GroundTruth
 from engine.training.loop import global_batch
 from engine.training.samplers import GlobalBatches, aspect_groups, repeat_factors
 

@@ -27,8 +27,8 @@ from engine.data.records import PhotoRecords
 from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import evaluate_all
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.coco_metrics import evaluate_all
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast

@@ -32,8 +32,8 @@ from engine.cost.flops import layer_costs
 from engine.data.labels import encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
+from engine.evaluation.bootstrap import mean_interval
 from engine.files import make_folder
-from engine.judging.bootstrap import mean_interval
 from tools.benchmarks.linear_probe import learn_labels
 from tools.benchmarks.pooled_features import PooledFeatures, cached_features, share_photos
 from tools.report.measure import measure

@@ -17,8 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from engine.command_line import positive
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import evaluate
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.coco_metrics import evaluate
 from tools.benchmarks.timing import compare
 
 WIDTH, HEIGHT = 400, 600
@@ -83,7 +83,7 @@ def workload(
     names = [f"class {number}" for number in range(classes)]
     ids = list(range(1, classes + 1))
     records = PhotoRecords.from_photos(
-        made(), root=Path("/p"), name="benchmark", categories=names, category_ids=ids
+        made(), root=Path("/p"), format="benchmark", categories=names, category_ids=ids
     )
     return records, predictions
 

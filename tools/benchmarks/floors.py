@@ -32,10 +32,10 @@ from engine.data.labels import LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
 from engine.description.describe import DescribeSettings, describe
 from engine.description.multitask_task import evaluation_parts
+from engine.evaluation.aspect_metrics import ViewRoles
+from engine.evaluation.multitask_metrics import Descriptions, evaluate_part
+from engine.evaluation.multitask_tables import print_multitask
 from engine.files import make_folder
-from engine.judging.aspect_metrics import ViewRoles
-from engine.judging.multitask_metrics import Descriptions, evaluate_part
-from engine.judging.multitask_tables import print_multitask
 from engine.pixels.view_transform import MultitaskAugmentation
 from retrieval.embedders import DESCRIPTOR_CUT, DescriptorEmbedder
 from tools.benchmarks.linear_probe import learn_labels

@@ -70,7 +70,7 @@ def _measure(way: str, count: int, workers: int, sender: Any) -> None:
     if way == "packed":
         about = {"categories": [str(i) for i in range(13)], "category_ids": list(range(1, 14))}
         photos = (_as_photo(record) for record in synthetic(count))
-        records = PhotoRecords.from_photos(photos, root=Path("/p"), name="benchmark", **about)
+        records = PhotoRecords.from_photos(photos, root=Path("/p"), format="benchmark", **about)
     elif way == "dicts":
         records = list(synthetic(count))
     blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]

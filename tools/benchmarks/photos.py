@@ -68,7 +68,7 @@ def enlarge(records: PhotoRecords, short_side: int, folder: Path) -> PhotoRecord
     folder.mkdir(parents=True, exist_ok=True)
     photos = [_enlarge_photo(records[i], short_side, folder) for i in range(len(records))]
     about = {"categories": records.categories, "category_ids": records.category_ids}
-    return PhotoRecords.from_photos(photos, root=folder, name=records.name, **about)
+    return PhotoRecords.from_photos(photos, root=folder, format=records.format, **about)
 
 
 def _enlarge_photo(photo: Photo, short_side: int, folder: Path) -> Photo:

@@ -42,16 +42,16 @@ from engine.description.answers import EVERY_VALUE, DescribedDetections
 from engine.detection.detections import Detections, to_coco_results
 from engine.detection.detector import build_from_checkpoint
 from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
-from engine.files import JsonList, replacing
-from engine.judging.attribute_ap import evaluate_with_attributes
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import evaluate_all
-from engine.judging.metric_tables import (
+from engine.evaluation.attribute_ap import evaluate_with_attributes
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.coco_metrics import evaluate_all
+from engine.evaluation.metric_tables import (
     print_metrics,
     print_operating_points,
     print_with_attributes,
 )
-from engine.judging.operating_points import operating_points
+from engine.evaluation.operating_points import operating_points
+from engine.files import JsonList, replacing
 from engine.model_flags import OVERLAP, add_mirror_flag, build_describer, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start

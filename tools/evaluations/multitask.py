@@ -42,17 +42,17 @@ from engine.description import multitask_task
 from engine.description.describe import DescribeSettings, describe
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.errors import InputError
-from engine.files import replacing
-from engine.judging.aspect_metrics import ViewRoles
-from engine.judging.classify_metrics import confusion, predicted, report
-from engine.judging.confusion import draw_confusion, write_confusion
-from engine.judging.multitask_metrics import (
+from engine.evaluation.aspect_metrics import ViewRoles
+from engine.evaluation.classify_metrics import confusion, predicted, report
+from engine.evaluation.confusion import draw_confusion, write_confusion
+from engine.evaluation.multitask_metrics import (
     Descriptions,
     EvaluationPart,
     evaluate_part,
     scores_in_dataset_values,
 )
-from engine.judging.multitask_tables import print_multitask
+from engine.evaluation.multitask_tables import print_multitask
+from engine.files import replacing
 from engine.pixels.view_transform import MultitaskAugmentation
 from engine.training.meters import write_json
 from tools.evaluations.neighbors import write_neighbors

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.evaluation import ranking
+from engine.evaluation.multitask_metrics import Descriptions, EvaluationPart
 from engine.files import replacing
-from engine.judging import ranking
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart
 from engine.training.samplers import Draw
 
 QUERIES = 12

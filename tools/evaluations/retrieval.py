@@ -42,8 +42,8 @@ from rich.console import Console
 from engine import distributed
 from engine.config import flag_of, require
 from engine.errors import InputError
-from engine.judging.aspect_metrics import GarmentTable, Roles, aspect_metrics, roles_of
-from engine.judging.multitask_tables import print_neighbors
+from engine.evaluation.aspect_metrics import GarmentTable, Roles, aspect_metrics, roles_of
+from engine.evaluation.multitask_tables import print_neighbors
 from engine.training.meters import write_json
 from engine.wording import counted
 from retrieval.features import parse_weights
@@ -141,7 +141,7 @@ def _measure(
     rows |= {name: found.weighted(weights) for name, weights in weighted.items()}
     return {
         name: aspect_metrics(
-            vectors, table, roles, intervals=True, progress_title=f"judging by {name}"
+            vectors, table, roles, intervals=True, progress_title=f"evaluating {name}"
         )
         for name, vectors in rows.items()
     }

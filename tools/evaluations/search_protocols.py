@@ -14,8 +14,8 @@ from engine import distributed
 from engine.config import require
 from engine.data.records import PhotoRecords
 from engine.errors import InputError
-from engine.judging.multitask_tables import print_rows
-from engine.judging.ranking import nearest_on_all
+from engine.evaluation.multitask_tables import print_rows
+from engine.evaluation.ranking import nearest_on_all
 from retrieval.deepfashion2 import KS, RESULTS, QueryResult, evaluate_results, summarize
 from retrieval.deepfashion2_files import (
     queries_and_gallery,

@@ -6,8 +6,8 @@ import torch
 
 from engine import distributed
 from engine.config import require
+from engine.evaluation.aspect_metrics import ViewRoles
 from engine.files import make_folder
-from engine.judging.aspect_metrics import ViewRoles
 
 
 def start(arguments: argparse.Namespace) -> torch.device:

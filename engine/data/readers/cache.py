@@ -31,7 +31,7 @@ from engine.data.readers.problems import Problem
 from engine.data.records import AttributeGroup, PhotoRecords
 
 # Part of every key: increase it when the readers' results change.
-READERS_VERSION = 12
+READERS_VERSION = 13
 
 logger = logging.getLogger("weft")
 
@@ -44,7 +44,7 @@ def load_or_build(
     If several processes start together, one builds and the others map its result.
 
     Args:
-        key: identifies the dataset: name, split, paths.
+        key: identifies the dataset: format, split, paths.
         build: parses the dataset; returns the records and path -> fingerprint of every source.
     """
     entry = _entry(key)
@@ -108,7 +108,7 @@ def _entry(key: dict[str, str]) -> Path:
         home = os.devnull
     text = json.dumps(key | {"version": READERS_VERSION}, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-    readable = re.sub(r"\W", "_", f"{key['name']}-{key['split']}"[:60], flags=re.ASCII)
+    readable = re.sub(r"\W", "_", f"{key['format']}-{key['split']}"[:60], flags=re.ASCII)
     return Path(home) / "weft" / "datasets" / f"{readable}-{digest}"
 
 
@@ -169,7 +169,7 @@ def _save(entry: Path, records: PhotoRecords, sources: dict[str, str]) -> Path |
             np.save(temporary / f"{name}.npy", column, allow_pickle=False)
         about = {
             "sources": sources,
-            "name": records.name,
+            "format": records.format,
             "root": str(records.root),
             "categories": records.categories,
             "category_ids": records.category_ids,

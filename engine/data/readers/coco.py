@@ -75,7 +75,7 @@ def read(annotations: Path, folders: list[Path]) -> tuple[PhotoRecords, dict[str
     records = PhotoRecords.from_photos(
         reader.photos(),
         root=root,
-        name="coco",
+        format="coco",
         categories=names,
         category_ids=ids,
         attributes=labels.names,

@@ -116,7 +116,7 @@ def read(
     )
     records = PhotoRecords(
         to_columns(rows, root, problems),
-        name="csv",
+        format="csv",
         root=root,
         categories=categories,
         category_ids=range(1, len(categories) + 1),

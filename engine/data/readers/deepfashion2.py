@@ -91,7 +91,7 @@ def read(root: Path, split: str) -> tuple[PhotoRecords, dict[str, str]]:
         columns["attribute_values_offsets"] = np.arange(len(matrix) + 1) * len(attributes)
     records = PhotoRecords(
         columns,
-        name="deepfashion2",
+        format="deepfashion2",
         root=images,
         categories=CATEGORIES,
         category_ids=range(1, len(CATEGORIES) + 1),

@@ -73,13 +73,13 @@ def landmarks_of(
 
 
 def finish(
-    name: str, rows: Rows, folders: Sequence[Path], lists: ListFiles, **about: Sequence
+    format: str, rows: Rows, folders: Sequence[Path], lists: ListFiles, **about: Sequence
 ) -> tuple[PhotoRecords, dict[str, str]]:
     """Check the photos and build the records, whose other arguments are in ``about``."""
     root = checks.choose_folder(rows.names, folders, lists.root)
     sources = lists.sources | {str(root.resolve()): fingerprint(root)}
     columns = to_columns(rows, root, lists.problems)
     ids = range(1, len(about["categories"]) + 1)
-    records = PhotoRecords(columns, name=name, root=root, category_ids=ids, **about)
+    records = PhotoRecords(columns, format=format, root=root, category_ids=ids, **about)
     records.problems = lists.problems.found()
     return records, sources

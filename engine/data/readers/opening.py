@@ -30,7 +30,7 @@ DATASETS = ("coco", "deepfashion2", *LISTED, "csv")
 
 
 def open_dataset(
-    name: str,
+    format: str,
     root: Path,
     split: str,
     *,
@@ -44,26 +44,26 @@ def open_dataset(
     """
     place = {"root": str(root.resolve())}
     folders: Sequence[Path] = ()
-    if name == "coco":
+    if format == "coco":
         file = coco.find_annotations(root, split, annotations)
         folders = _image_folders(root, split, images, file)
         place = {"annotations": str(file.resolve())}
         read = partial(coco.read, file, folders)
-    elif name == "csv":
+    elif format == "csv":
         file = csv_table.find_table(root, annotations)
         folders = _image_folders(root, split, images, file)
         place = {"table": str(file.resolve()), "columns": str(columns)}
         read = partial(csv_table.read, file, folders, split, **columns)
-    elif name == "deepfashion2":
+    elif format == "deepfashion2":
         read = partial(deepfashion2.read, root, split)
     else:
         folders = deepfashion_common.image_folders(root)
         if images is not None:
             folders = _image_folders(root, split, images, root)
-        read = partial(LISTED[name], root, folders, split)
-    if name != "deepfashion2":
+        read = partial(LISTED[format], root, folders, split)
+    if format != "deepfashion2":
         place["images"] = str([str(folder.resolve()) for folder in folders])
-    return load_or_build({"name": name, "split": split} | place, read)
+    return load_or_build({"format": format, "split": split} | place, read)
 
 
 def _image_folders(root: Path, split: str, images: str | Path | None, listing: Path) -> list[Path]:

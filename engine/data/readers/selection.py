@@ -29,7 +29,7 @@ def select_labels(
         if value not in (None, "none"):
             raise InputError(
                 f"{records.root}: {option}={value} names a column, which only works for csv; "
-                f"for {records.name}, use {option}=none or leave it out"
+                f"for {records.format}, use {option}=none or leave it out"
             )
     if category == "none":
         records = forget_categories(records)

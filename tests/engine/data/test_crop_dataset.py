@@ -25,7 +25,7 @@ def records_of(identities: list[list[int]], start: int) -> PhotoRecords:
             garments.append(Garment(category=0, box=box, area=1.0, identity=identity))
             number += 1
         photos.append(Photo(ROOT / f"{start}-{i}.jpg", i, 9, 9, "", garments))
-    about = {"name": "test", "categories": ["a"], "category_ids": [1]}
+    about = {"format": "test", "categories": ["a"], "category_ids": [1]}
     return PhotoRecords.from_photos(photos, root=ROOT, **about)
 
 

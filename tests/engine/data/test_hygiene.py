@@ -13,7 +13,7 @@ def records_of(root: Path, files: dict[str, bytes | None]) -> PhotoRecords:
         if data is not None:
             (root / name).write_bytes(data)
     photos = [Photo(root / name, i, 9, 9) for i, name in enumerate(files)]
-    about = {"name": "test", "categories": [], "category_ids": []}
+    about = {"format": "test", "categories": [], "category_ids": []}
     return PhotoRecords.from_photos(photos, root=root, **about)
 
 

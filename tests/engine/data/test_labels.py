@@ -20,7 +20,7 @@ def records(categories, garments, attributes=(), groups=()) -> PhotoRecords:
         for i, (category, values) in enumerate(garments)
     ]  # fmt: skip
     return PhotoRecords.from_photos(
-        photos, root=Path("/x"), name="csv", categories=categories,
+        photos, root=Path("/x"), format="csv", categories=categories,
         category_ids=range(len(categories)), attributes=attributes, attribute_groups=groups,
     )  # fmt: skip
 

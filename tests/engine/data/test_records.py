@@ -48,7 +48,7 @@ def random_photos(count: int = 23) -> list[Photo]:
 
 
 def records_of(photos: list[Photo]) -> PhotoRecords:
-    about = {"name": "test", "categories": ["a", "b", "c"], "category_ids": [5, 7, 9]}
+    about = {"format": "test", "categories": ["a", "b", "c"], "category_ids": [5, 7, 9]}
     return PhotoRecords.from_photos(photos, root=ROOT, **about, attributes=["w", "x", "y", "z"])
 
 

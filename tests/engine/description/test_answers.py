@@ -12,7 +12,7 @@ from engine.detection.detections import Detections
 RECORDS = PhotoRecords.from_photos(
     [],
     root=Path("/p"),
-    name="test",
+    format="test",
     categories=["coat"],
     category_ids=[1],
     attributes=["Red", "blue", "zip", "Hood", "frill", "long"],

@@ -18,8 +18,8 @@ from engine.description.describe import (
     gather_descriptions,
 )
 from engine.errors import InputError
-from engine.judging import ranking
-from engine.judging.multitask_metrics import EvaluationPart, evaluate_part
+from engine.evaluation import ranking
+from engine.evaluation.multitask_metrics import EvaluationPart, evaluate_part
 from engine.pixels.photos import PhotoError
 from engine.training.samplers import Draw
 from tests.ranks import run_ranks
@@ -36,7 +36,7 @@ def garments() -> PhotoRecords:
         Photo(Path(f"/data/{i}.jpg"), i, 8, 8, garments=[Garment(i % 3, BOX, 64, identity=i % 5)])
         for i in range(COUNT)
     ]
-    about = {"name": "csv", "categories": ["coat", "dress", "skirt"], "category_ids": [1, 2, 3]}
+    about = {"format": "csv", "categories": ["coat", "dress", "skirt"], "category_ids": [1, 2, 3]}
     return PhotoRecords.from_photos(photos, root=Path("/data"), **about)
 
 

@@ -18,7 +18,7 @@ from engine.description.multitask_task import (
     usable_tasks,
 )
 from engine.errors import InputError
-from engine.judging.multitask_metrics import EvaluationPart
+from engine.evaluation.multitask_metrics import EvaluationPart
 from engine.pixels.view_transform import MultitaskAugmentation
 
 ROOT = Path("/photos")
@@ -50,7 +50,7 @@ def records_of(
             category, np.array([0, 0, 9, 9.0]), 81, identity=identity, attributes=attributes
         )
         photos.append(Photo(ROOT / f"{i}.jpg", i, 9, 9, "", [garment]))
-    about = {"name": "test", "categories": ["dress", "top", "hat"], "category_ids": [1, 2, 3]}
+    about = {"format": "test", "categories": ["dress", "top", "hat"], "category_ids": [1, 2, 3]}
     if colors is not None:
         groups = [AttributeGroup("Color", 0, 2, exclusive=True)]
         about |= {"attributes": ["red", "blue"], "attribute_groups": groups}

@@ -17,7 +17,7 @@ def records_with(rare: Garment) -> PhotoRecords:
     box = np.array([0, 0, 9, 9.0])
     photos = [Photo(ROOT / f"{i}.jpg", i, 90, 90, "", [Garment(0, box, 81)]) for i in range(4)]
     photos[3].garments.append(rare)
-    about = {"name": "test", "categories": ["shirt", "hat"], "category_ids": [1, 2]}
+    about = {"format": "test", "categories": ["shirt", "hat"], "category_ids": [1, 2]}
     return PhotoRecords.from_photos(photos, root=ROOT, **about)
 
 

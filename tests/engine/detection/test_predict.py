@@ -26,7 +26,7 @@ from engine.detection.predict import (
     predict_shard,
     with_progress,
 )
-from engine.judging.coco_columns import GroundTruth
+from engine.evaluation.coco_columns import GroundTruth
 from engine.pixels.photos import PhotoError
 from engine.precision import PRECISIONS
 from tests.ranks import run_ranks
@@ -282,7 +282,7 @@ def make_records(files: list[tuple[int, Path]]) -> PhotoRecords:
             garments.append(Garment(int(label) - 1, box, area, _polygon(box)))
         photos.append(Photo(path, 1000 - key, found.width, found.height, garments=garments))
     names = {"categories": ["coat", "dress", "hat"], "category_ids": [1, 2, 3]}
-    return PhotoRecords.from_photos(photos, root=files[0][1].parent, name="test", **names)
+    return PhotoRecords.from_photos(photos, root=files[0][1].parent, format="test", **names)
 
 
 def _polygon(box: np.ndarray) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ def part(identities: list[int], categories: list[int] | None = None) -> PhotoRec
         "garment_category": np.zeros(count) if categories is None else np.array(categories),
         "file_name_offsets": np.zeros(count + 1),
     }
-    about = {"name": "test", "root": Path("/photos"), "categories": ["a", "b"]}
+    about = {"format": "test", "root": Path("/photos"), "categories": ["a", "b"]}
     return PhotoRecords(fill_columns(count, count, columns), category_ids=[1, 2], **about)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.data.records import Garment, Photo, PhotoRecords
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart
+from engine.evaluation.multitask_metrics import Descriptions, EvaluationPart
 from tools.evaluations import neighbors
 
 
@@ -25,7 +25,7 @@ def part_of(identities: list[int]) -> EvaluationPart:
         for i, identity in enumerate(identities)
     ]
     records = PhotoRecords.from_photos(
-        photos, root=Path("/p"), name="csv", categories=[], category_ids=[]
+        photos, root=Path("/p"), format="csv", categories=[], category_ids=[]
     )
     return EvaluationPart("set", records, Gray())
 

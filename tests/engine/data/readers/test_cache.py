@@ -15,7 +15,7 @@ from engine.data.readers.cache import fingerprint, load_or_build
 from engine.data.readers.problems import Problem
 from engine.data.records import Photo, PhotoRecords
 
-KEY = {"name": "test", "split": "train"}
+KEY = {"format": "test", "split": "train"}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ class Builder:
             log.write("x")
         time.sleep(self.seconds)
         photo = Photo(self.source / "a.txt", self.builds, 3, 4)
-        about = {"name": "test", "categories": ["ü"], "category_ids": [4], "root": self.source}
+        about = {"format": "test", "categories": ["ü"], "category_ids": [4], "root": self.source}
         problems = [Problem("empty mask", 2, ["there"])]
         return PhotoRecords.from_photos([photo], **about, problems=problems), sources
 
@@ -70,7 +70,7 @@ def test_a_dataset_is_built_once_and_then_mapped(tmp_path: Path, source: Path) -
         records = load_or_build(KEY, build)
         assert records.image_ids.tolist() == [1]
         assert records[0] == Photo(source / "a.txt", 1, 3, 4)
-        assert (records.name, records.root) == ("test", source)
+        assert (records.format, records.root) == ("test", source)
         assert (records.categories, records.category_ids) == (["ü"], [4])
         assert records.problems == [Problem("empty mask", 2, ["there"])]
         assert isinstance(records.image_ids.base, np.memmap)

@@ -12,8 +12,8 @@ from engine.data.readers.coco_results import read_results
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections, to_coco_results
 from engine.errors import InputError
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import evaluate_all
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.coco_metrics import evaluate_all
 
 WIDTH, HEIGHT = 31, 23
 
@@ -26,7 +26,7 @@ def records() -> PhotoRecords:
     return PhotoRecords.from_photos(
         [Photo(Path(f"/p/{i}.jpg"), i, WIDTH, HEIGHT, garments=garments) for i in (40, 3)],
         root=Path("/p"),
-        name="test",
+        format="test",
         categories=["coat", "dress"],
         category_ids=[7, 4],
     )

@@ -102,7 +102,7 @@ def kinds(records: PhotoRecords) -> dict[str, int]:
 
 def test_coarse_labels_are_read(tmp_path: Path) -> None:
     records = coarse(tmp_path)
-    assert not records.problems and records.name == "deepfashion"
+    assert not records.problems and records.format == "deepfashion"
     assert [records.file_name_of(i) for i in range(2)] == [A, C]
     assert records.image_ids.tolist() == [1, 3]
     assert records.path(0).is_file()

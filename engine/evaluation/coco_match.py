@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import hotcoco
 import numpy as np
 
-from engine.judging.coco_columns import Columns
+from engine.evaluation.coco_columns import Columns
 
 IOU_TYPES = {"box": "bbox", "mask": "segm"}
 

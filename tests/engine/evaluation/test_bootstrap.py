@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.judging.bootstrap import interval, mean_interval
+from engine.evaluation.bootstrap import interval, mean_interval
 
 
 def test_it_is_close_to_the_normal_interval_of_a_large_sample() -> None:

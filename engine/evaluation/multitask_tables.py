@@ -51,7 +51,7 @@ def print_multitask(metrics: dict[str, Any], console: Console) -> None:
 
 
 def print_neighbors(rows: dict[str, dict[str, Any]], console: Console) -> None:
-    """Print what ``engine.judging.aspect_metrics.aspect_metrics`` returns, a row per aspect."""
+    """Print what ``engine.evaluation.aspect_metrics.aspect_metrics`` returns, a row per aspect."""
     print_rows(console, "same garment", rows, SEARCH_COLUMNS, count="queries")
     labels = sorted({name for row in rows.values() for name in row if name.startswith("P@")})
     columns = {name: name.replace("_", " ") for name in (*labels, "other_color_R@1")}

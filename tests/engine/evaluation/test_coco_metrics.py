@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections
-from engine.judging.coco_columns import SUBSETS, GroundTruth
-from engine.judging.coco_metrics import (
+from engine.evaluation.coco_columns import SUBSETS, GroundTruth
+from engine.evaluation.coco_metrics import (
     evaluate,
     evaluate_all,
     evaluate_subsets,
@@ -44,7 +44,7 @@ def make_records(photos: dict[int, list[Garment]]) -> PhotoRecords:
             for i, garments in photos.items()
         ],
         root=Path("/p"),
-        name="test",
+        format="test",
         categories=CATEGORIES,
         category_ids=[5, 2, 9, 4],
     )

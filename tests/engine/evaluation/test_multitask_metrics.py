@@ -8,7 +8,7 @@ import torch
 
 from engine.data.labels import LabelGroup, LabelSpace
 from engine.data.records import AttributeGroup, Garment, Photo, PhotoRecords
-from engine.judging.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
+from engine.evaluation.multitask_metrics import Descriptions, EvaluationPart, evaluate_part
 
 BOX = np.array([0, 0, 8, 8.0])
 
@@ -24,7 +24,7 @@ def part_of(categories: list[int], attributes: list[list[int]]) -> EvaluationPar
     records = PhotoRecords.from_photos(
         photos,
         root=Path("/data"),
-        name="csv",
+        format="csv",
         categories=["coat", "dress", "cape"],
         category_ids=[1, 2, 3],
         attributes=["red", "blue", "bow", "belt", "lace"],

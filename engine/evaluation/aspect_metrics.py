@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from engine.data.packing import SOURCES
-from engine.judging.bootstrap import mean_interval
-from engine.judging.ranking import Exclusion, mean_of_known, rank_on_all
+from engine.evaluation.bootstrap import mean_interval
+from engine.evaluation.ranking import Exclusion, mean_of_known, rank_on_all
 
 KS = (1, 5, 10, 20)
 LABEL_K = 10

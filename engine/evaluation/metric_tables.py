@@ -38,7 +38,7 @@ WITH_ATTRIBUTES = {
 
 
 def print_metrics(metrics: dict[str, Any], console: Console) -> None:
-    """Print what ``engine.judging.coco_metrics.evaluate_all`` returns.
+    """Print what ``engine.evaluation.coco_metrics.evaluate_all`` returns.
 
     In percent; a dash means that there was nothing to measure.
     """
@@ -62,7 +62,7 @@ def print_with_attributes(results: dict[str, dict[str, Any]], console: Console) 
 
 
 def print_operating_points(points: list[dict[str, float]], console: Console) -> None:
-    """Print what ``engine.judging.operating_points`` returns, the best F1 in bold."""
+    """Print what ``engine.evaluation.operating_points`` returns, the best F1 in bold."""
     headers = (
         "score from",
         "detections",

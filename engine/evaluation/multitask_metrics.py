@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from engine import distributed
 from engine.data.labels import LabelGroup, LabelSpace, encode_labels, merge_labels
 from engine.data.records import PhotoRecords
-from engine.judging.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics, roles_of
-from engine.judging.bootstrap import interval, mean_interval
-from engine.judging.classify_metrics import (
+from engine.evaluation.aspect_metrics import GarmentTable, ViewRoles, aspect_metrics, roles_of
+from engine.evaluation.bootstrap import interval, mean_interval
+from engine.evaluation.classify_metrics import (
     attribute_scores,
     confusion,
     f1_scores,
@@ -90,7 +90,7 @@ def evaluate_part(
         part: the dataset.
         found: the model's outputs for all its readable garments; None on ranks other than 0.
         labels: the model's label space.
-        views, max_queries: see ``engine.judging.aspect_metrics``.
+        views, max_queries: see ``engine.evaluation.aspect_metrics``.
         details: add bootstrap intervals and the scores of single attributes, and show progress.
 
     Returns:
@@ -182,7 +182,7 @@ def group_metrics(
 
     Args:
         group: with the values that are the columns of ``scores``.
-        scores, targets: see ``engine.judging.classify_metrics``.
+        scores, targets: see ``engine.evaluation.classify_metrics``.
         details: see ``evaluate_part``.
     """
     metrics_of = _exclusive_metrics if group.exclusive else _multi_label_metrics

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.judging import ranking
-from engine.judging.ranking import (
+from engine.evaluation import ranking
+from engine.evaluation.ranking import (
     Exclusion,
     mean_of_known,
     nearest,

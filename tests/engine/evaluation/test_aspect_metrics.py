@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engine.data.packing import SOURCES
-from engine.judging import aspect_metrics as am
-from engine.judging.aspect_metrics import GarmentTable, ViewRoles, roles_of
+from engine.evaluation import aspect_metrics as am
+from engine.evaluation.aspect_metrics import GarmentTable, ViewRoles, roles_of
 
 ROLES = ViewRoles(queries=("back",), gallery="main")
 

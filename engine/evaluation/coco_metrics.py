@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from engine.detection.detections import Detections
-from engine.judging.coco_columns import SUBSETS, GroundTruth, pack_predictions
-from engine.judging.coco_match import Protocol, match
+from engine.evaluation.coco_columns import SUBSETS, GroundTruth, pack_predictions
+from engine.evaluation.coco_match import Protocol, match
 
 COCO_PROTOCOL = Protocol(
     {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)},

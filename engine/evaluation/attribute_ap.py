@@ -19,9 +19,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections
-from engine.judging.coco_columns import Columns, GroundTruth, pack_predictions
-from engine.judging.coco_match import match
-from engine.judging.coco_metrics import COCO_PROTOCOL, IOU_50, IOU_75, mean_found
+from engine.evaluation.coco_columns import Columns, GroundTruth, pack_predictions
+from engine.evaluation.coco_match import match
+from engine.evaluation.coco_metrics import COCO_PROTOCOL, IOU_50, IOU_75, mean_found
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU and of F1
 F1_50, F1_75 = IOU_50, IOU_75  # indices into THRESHOLDS
@@ -46,7 +46,7 @@ def evaluate_with_attributes(
         f50 and f75 of F1; a threshold that is not named is averaged over.
 
     Raises:
-        ValueError: as ``engine.judging.coco_metrics.evaluate``.
+        ValueError: as ``engine.evaluation.coco_metrics.evaluate``.
     """
     annotations = truth.columns(kind, class_agnostic=False)
     detections = pack_predictions(truth, predictions, kind, class_agnostic=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.judging.confusion import draw_confusion, write_confusion
+from engine.evaluation.confusion import draw_confusion, write_confusion
 
 
 def test_the_table_has_headers_and_counts(tmp_path: Path) -> None:

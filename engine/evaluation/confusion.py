@@ -17,7 +17,7 @@ def write_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Non
 
     Args:
         path: the CSV file.
-        matrix: int64 [C, C + 1] of ``engine.judging.classify_metrics.confusion``.
+        matrix: int64 [C, C + 1] of ``engine.evaluation.classify_metrics.confusion``.
         names: of the C values.
     """
     with replacing(path, "w") as file:

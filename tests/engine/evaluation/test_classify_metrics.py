@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from engine.judging.classify_metrics import (
+from engine.evaluation.classify_metrics import (
     attribute_scores,
     confusion,
     f1_scores,

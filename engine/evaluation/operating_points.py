@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from engine.detection.detections import Detections, to_xywh
 from engine.detection.duplicates import drop_duplicates
-from engine.judging.coco_columns import GroundTruth
+from engine.evaluation.coco_columns import GroundTruth
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(6, 20))  # 0.3 to 0.95
 MATCH_IOU = 0.5

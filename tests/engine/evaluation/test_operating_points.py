@@ -8,8 +8,8 @@ from pycocotools import mask as coco_mask
 
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.operating_points import THRESHOLDS, operating_points
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.operating_points import THRESHOLDS, operating_points
 
 SIDE = 100
 COAT, DRESS = 1, 2
@@ -34,7 +34,7 @@ def truth_of(*photos: list[tuple]) -> GroundTruth:
     ]  # fmt: skip
     return GroundTruth(
         PhotoRecords.from_photos(
-            records, root=Path(), name="t", categories=["coat", "dress"], category_ids=[1, 2]
+            records, root=Path(), format="t", categories=["coat", "dress"], category_ids=[1, 2]
         )
     )
 

@@ -10,9 +10,9 @@ from sklearn.metrics import f1_score
 
 from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection.detections import Detections
-from engine.judging.attribute_ap import attribute_f1, evaluate_with_attributes, find_matches
-from engine.judging.coco_columns import GroundTruth
-from engine.judging.coco_metrics import evaluate
+from engine.evaluation.attribute_ap import attribute_f1, evaluate_with_attributes, find_matches
+from engine.evaluation.coco_columns import GroundTruth
+from engine.evaluation.coco_metrics import evaluate
 
 WIDTH, HEIGHT = 131, 113
 CATEGORIES = ["coat", "dress", "button", "never seen"]
@@ -48,7 +48,7 @@ def records_of(photos: dict[int, list[Garment]]) -> PhotoRecords:
     return PhotoRecords.from_photos(
         [Photo(Path(f"/p/{i}.jpg"), i, WIDTH, HEIGHT, garments=g) for i, g in photos.items()],
         root=Path("/p"),
-        name="test",
+        format="test",
         categories=CATEGORIES,
         category_ids=[5, 2, 9, 4],
         attributes=[f"a{i}" for i in range(ATTRIBUTES)],
