@@ -60,7 +60,10 @@ class DetectorAugmentation:
     rotation: float = setting(8.0, "affine: largest rotation either way in degrees")
     shear: float = setting(4.0, "affine: largest shear either way in degrees")
     scale: tuple[float, ...] = setting((0.8, 1.25), "affine: range of the scale factor")
-    translation: float = setting(0.06, "affine: largest shift as a share of the picture's sides")
+    translation: float = setting(
+        0.06, "affine: largest shift as a share of the picture's sides, after choosing a random "
+        "part of a picture that is scaled up",
+    )  # fmt: skip
     brightness: float = setting(0.25, "largest relative change of brightness")
     contrast: float = setting(0.25, "largest relative change of contrast")
     saturation: float = setting(0.25, "largest relative change of saturation")
@@ -161,7 +164,11 @@ class DetectorTransform:
         return matrix, size
 
     def _draw_affine(self, rng: np.random.Generator, size: Size) -> np.ndarray:
-        """Rotation, shear and scale about the picture's center, then translation."""
+        """Rotation, shear and scale about the picture's center, then translation.
+
+        Of a picture that is scaled up, the translation also chooses the part that stays in the
+        sample, so that heads and feet are seen close up as often as waists.
+        """
         settings = self.settings
         factor = _draw_factor(rng, settings.scale)
         change = (
@@ -169,7 +176,8 @@ class DetectorTransform:
             @ geometry.shearing(rng.uniform(-1, 1) * settings.shear)
             @ geometry.scaling(factor, factor)
         )
-        shift = rng.uniform(-1, 1, 2) * settings.translation * size
+        reach = settings.translation + max(factor - 1, 0) / 2
+        shift = rng.uniform(-1, 1, 2) * reach * size
         return geometry.translation(*shift) @ geometry.about(change, size[0] / 2, size[1] / 2)
 
     def _picture(

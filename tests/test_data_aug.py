@@ -191,6 +191,17 @@ def test_all_samples_of_a_batch_share_one_size(records):
 
 
 # A value for each field under which the sample must differ from the one of ACTIVE.
+def test_every_part_of_a_picture_scaled_up_is_seen(records):
+    settings = DetectorAugmentation(rotation=0, shear=0, translation=0, scale=(2, 2))
+    transform, size = DetectorTransform(records, settings, seed=0), (61, 83)
+    rng, corners = np.random.default_rng(0), np.array([[0, 0, 1], [61, 83, 1]])
+    seen = [corners @ np.linalg.inv(transform._draw_affine(rng, size)).T for _ in range(100)]
+    low, high = np.array(seen)[:, 0, :2], np.array(seen)[:, 1, :2]
+    assert np.allclose(high - low, (30.5, 41.5))  # each sample shows half of each side
+    assert (low >= -1e-9).all() and (low.min(axis=0) < (2, 2)).all()
+    assert (high <= np.add(size, 1e-9)).all() and (high.max(axis=0) > (59, 81)).all()
+
+
 ACTIVE = {"short_sides": (64,), "max_side": 200, "flip": 0.0, "affine": 1.0, "rotation": 10.0,
           "shear": 5.0, "scale": (0.8, 1.2), "translation": 0.1, "copy_paste": 0.0}  # fmt: skip
 CHANGED = {"short_sides": (80,), "max_side": 70, "lsj_size": 100, "flip": 1.0, "affine": 0.0,
