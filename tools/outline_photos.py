@@ -57,7 +57,7 @@ from engine.model_flags import (
     detection_basis,
 )
 from engine.outputs import journal
-from engine.outputs.photo_run import claim_folder, stamp_of
+from engine.outputs.photo_run import check_folder, claim_folder, stamp_of
 from engine.pixels.photos import read_photo
 from engine.wording import counted
 from tools.convert_dataset import annotations
@@ -65,6 +65,7 @@ from tools.outlining.outline import judge_finds, outline
 from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
 UNLIKELY = 0.05  # score threshold: even weak detections help to locate a known garment
+WRITTEN = ("train.json", "val.json", "finds.json")
 Record = dict[str, Any]
 
 
@@ -72,12 +73,13 @@ Record = dict[str, Any]
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     logger = distributed.configure_logging()
+    output = arguments.output_dir
+    check_folder(output, WRITTEN)
     finder = open_finder(arguments)
     words = words_of(arguments.words, finder.categories)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments, words)
-    output = arguments.output_dir
-    folder, lock = claim_folder(output, ("train.json", "val.json", "finds.json"))
+    folder, lock = claim_folder(output, WRITTEN)
     with lock:
         records = outline_all(finder, photos, folder, basis_of(arguments, finder))
         roots = [absolute(part.root) for part in (*added, *judged)]
