@@ -46,7 +46,7 @@ from engine.detection.finder import Found, GarmentFinder
 from engine.detection.predict import with_progress
 from engine.errors import exits_cleanly
 from engine.outputs.journal import Appender, Record
-from engine.outputs.photo_run import PhotoRun, open_run
+from engine.outputs.photo_run import WRITTEN, PhotoRun, check_folder, open_run
 from engine.outputs.results import garments_record, save_pictures, unreadable_record
 from engine.outputs.summary import assemble, print_summary
 from engine.pixels.find_photos import MARKER, find_photos
@@ -63,7 +63,7 @@ def infer(arguments: argparse.Namespace) -> None:
     device = distributed.init(arguments.device, distributed.LONGEST_WAIT_MINUTES)
     distributed.configure_logging()
     # Before loading the models, which takes a while: the photos or the database may not exist.
-    photos, _ = distributed.on_main(lambda: (find_photos(arguments.photos), None))
+    photos, _ = distributed.on_main(lambda: (find_inputs(arguments), None))
     store = weights = None
     if arguments.database:
         store = open_database(arguments.database, read_only=True)
@@ -98,6 +98,13 @@ def infer(arguments: argparse.Namespace) -> None:
         print_summary(summary, len(pending), seconds, arguments.output_dir, others=run.others)
         run.close()
     distributed.shutdown()
+
+
+def find_inputs(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+    """The photos, as ``find_photos``; InputError also if the results could not be written."""
+    photos = find_photos(arguments.photos)
+    check_folder(arguments.output_dir, WRITTEN)
+    return photos
 
 
 def plan(

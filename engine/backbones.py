@@ -35,6 +35,7 @@ class Backbone(nn.Module):
         name: one of ``BACKBONES``.
         strides: pixels of the image per cell of each returned map, fine to coarse. The last map
             is the second last subsampled: proposals use it, region features do not.
+        pyramid_channels: of each returned map.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class Backbone(nn.Module):
         name: str,
         body: nn.Module,
         pyramid_norm: Callable[[int], nn.Module] | None,
-        channels: int,
+        pyramid_channels: int,
     ) -> None:
         super().__init__()
         self.name = name
         self.body = body
+        self.pyramid_channels = pyramid_channels
         self.fpn = FeaturePyramidNetwork(
-            body.channels, channels, LastLevelMaxPool(), norm_layer=pyramid_norm
+            body.channels, pyramid_channels, LastLevelMaxPool(), norm_layer=pyramid_norm
         )
         self.strides = (*body.strides, 2 * body.strides[-1])
 
@@ -159,6 +161,7 @@ class MobileNetBody(nn.Sequential):
 
     strides = (8, 16, 32)
     channels = (40, 112, 960)
+    stride_in_1x1 = None  # no such choice
     _returned = (6, 12, 16)
     _stage_starts = (0, 2, 4, 7, 13, 16)  # the stem, each block that halves the map, the last conv
 

@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
 from engine.errors import InputError
+
+LONGEST_PLAIN_NAME = 100  # characters
 
 
 @contextmanager
@@ -104,6 +108,18 @@ def exists(path: str | Path) -> bool:
 def is_file(path: str | Path) -> bool:
     """Whether a path is a file; False where pathlib raises, as ``exists``."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def plain_file_name(text: str, taken: set[str]) -> str:
+    """Any text as part of a file name, ``a b/c`` as ``a_b_c``; numbered if it is ``taken``.
+
+    The name is added to ``taken``, the names that this function gave to other texts.
+    """
+    plain = re.sub(r"[^\w-]+", "_", text)[:LONGEST_PLAIN_NAME]
+    numbered = (f"{plain}-{number}" for number in count(2))
+    name = next(name for name in chain([plain], numbered) if name not in taken)
+    taken.add(name)
+    return name
 
 
 def require_other(output: Path, sources: Iterable[Path], flag: str) -> None:

@@ -138,14 +138,13 @@ def _read_for(model: "Detector | Multitask", path: Path, categories: Sequence[st
 
 def _check_settings(config: dict[str, Any], model: "Detector | Multitask", path: Path) -> None:
     """Refuse weights of ours whose network had another shape, naming the flag that makes it so."""
-    own = getattr(model.backbone.body, "stride_in_1x1", None)
-    theirs = config.get("stride_in_1x1", False)
+    own, theirs = model.backbone.body.stride_in_1x1, config.get("stride_in_1x1", False)
     if own is not None and own != theirs:
         known, advice = ("with", "add it") if theirs else ("without", "leave it out")
         raise InputError(f"{path}: was trained {known} --stride-in-1x1; {advice}")
-    fpn, channels = getattr(model.backbone, "fpn", None), config.get("pyramid_channels")
-    if fpn and channels not in (None, fpn.layer_blocks[0][0].out_channels):
-        raise InputError(f"{path}: was trained with --pyramid-channels {channels}; give the same")
+    own, theirs = model.backbone.pyramid_channels, config.get("pyramid_channels")
+    if None not in (own, theirs) and own != theirs:
+        raise InputError(f"{path}: was trained with --pyramid-channels {theirs}; give the same")
 
 
 def read_state(path: Path) -> State:

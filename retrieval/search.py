@@ -35,7 +35,7 @@ class Query:
     """A garment to search for.
 
     Attributes:
-        title: its name in results.
+        title: what it is called in results: its photo and number, or its key in the database.
         vector: f32[D] of the store's schema.
         photo: the file it is in; None for a stored item.
         number: of the garment in its photo, from 1, as in infer.py's results.
@@ -101,7 +101,7 @@ class QueryReader:
             category = categories[found.labels[i] - 1] if categories else None
             crop = cut_box(photo, found.boxes[i], (found.width, found.height))
             box = tuple(found.boxes[i].tolist())
-            title = f"{path.name}#{i + 1} {category}"
+            title = f"{path.name}#{i + 1}"
             queries.append(Query(title, vector, path, i + 1, category, box, crop))
         return queries
 

@@ -185,7 +185,8 @@ def test_results_inside_the_photos_are_no_photos(tmp_path: Path, weights: Path) 
 
 def test_files_that_no_run_wrote_are_not_overwritten(tmp_path: Path, weights: Path, capsys) -> None:
     photos = make_photos(tmp_path / "photos", 2)
-    command = (photos, "--weights", weights, "--no-pictures", "--output-dir")
+    (tmp_path / "junk.pt").touch()  # never read
+    command = (photos, "--weights", tmp_path / "junk.pt", "--no-pictures", "--output-dir")
     (tmp_path / "site").mkdir()
     page = tmp_path / "site" / "index.html"
     page.write_text("somebody's own")
@@ -193,7 +194,8 @@ def test_files_that_no_run_wrote_are_not_overwritten(tmp_path: Path, weights: Pa
     assert page.read_text() == "somebody's own" and [*page.parent.iterdir()] == [page]
     make_photos(photos / "crops", 2)  # a second run would take them for the first one's pictures
     assert "photos: holds crops, which no run wrote" in fails(capsys, *command, photos)
-    assert len(run(*command, tmp_path / "out").seen) == 4
+    command = (photos, "--weights", weights, "--no-pictures", "--output-dir", tmp_path / "out")
+    assert len(run(*command).seen) == 4
 
 
 def test_memory_is_bounded(tmp_path: Path, weights: Path, monkeypatch) -> None:
@@ -277,8 +279,9 @@ def test_bad_input_is_one_sentence(tmp_path: Path, weights: Path, capsys, monkey
     assert "no such weights" in fails(capsys, photos, *output, "--weights", tmp_path / "gone.pt")
     assert "junk.pt" in fails(capsys, photos, *output, "--weights", tmp_path / "junk.pt")
     assert "multitask" in fails(capsys, photos, *output, "--weights", other)
-    below = tmp_path / "junk.pt" / "out"
-    assert "cannot write" in fails(capsys, photos, "--output-dir", below, "--weights", weights)
+    for file in (tmp_path / "junk.pt", tmp_path / "junk.pt" / "out"):
+        command = [photos, "--output-dir", file, "--weights", tmp_path / "junk.pt"]
+        assert "cannot write" in fails(capsys, *command), "told before any model is loaded"
     assert not (tmp_path / "out").exists(), "a failed start left a folder behind"
     monkeypatch.setattr(model_flags, "DETECTOR_WEIGHTS", tmp_path / "detector.pt")
     assert "train.py detector" in fails(capsys, photos, *output)

@@ -10,8 +10,9 @@ An item is a garment with the key `relative/photo.jpg#number`: box, category, at
 colors and a vector for each of item, color, texture and shape, which tools/search.py weights.
 
 Run it again after an interruption, or to update the database: new and changed photos are added, and
-items of photos that are gone from the disk are removed; all others stay. If all photos are gone,
-nothing is removed, since the disk may just not be mounted; delete the database yourself.
+items of photos that are gone from the disk are removed; all others stay. An empty folder may be a
+disk that is not mounted: photos that were in it are kept until you delete the folder. To forget all
+photos, delete the database.
 
 With --dataset the dataset's labels are stored instead of the model's predictions, and items that
 the dataset no longer lists are removed. --repair first checks every vector and recomputes damaged
@@ -23,6 +24,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,8 @@ from engine.command_line import Parser
 from engine.config import require
 from engine.description.category_fusion import RECOGNIZED
 from engine.detection.predict import with_progress
-from engine.errors import exits_cleanly
-from engine.files import absolute
+from engine.errors import InputError, exits_cleanly
+from engine.files import absolute, exists
 from engine.pixels.find_photos import find_photos
 from engine.wording import counted, printable
 from retrieval.build import (
@@ -112,7 +114,13 @@ def find(arguments: argparse.Namespace) -> Photos | None:
         InputError: there are none, or --database is not a valid place for a database.
     """
     require_writable(arguments.database)
-    return find_photos(arguments.photos) if arguments.photos else None
+    try:
+        return find_photos(arguments.photos) if arguments.photos else None
+    except InputError as error:
+        if not exists(arguments.database):
+            raise
+        kept = "the database keeps its photos; to forget them all, delete it"
+        raise InputError(f"{error}; {kept}") from None
 
 
 def open_source(
@@ -155,13 +163,20 @@ def open_and_plan(
         if arguments.repair:
             for problem in store.verify(repair=True):
                 logger.warning("%s", problem)
+        empty: set[Path] = set()
         plan = plan_build(
             store,
             root,
             names,
-            is_gone=lambda name: annotated or is_gone(root / name),
+            is_gone=lambda name: annotated or is_gone(root / name, empty),
             is_stored=source.are_stored if annotated else None,
         )
+        for folder in sorted(empty):
+            logger.warning(
+                "%s: empty, as if its disk were not mounted; the database keeps the photos that "
+                "were in it; delete the folder to forget them",
+                folder,
+            )
         about = {**store.about, ROOT: str(root), MADE_BY: made_by}
         if about != store.about:  # the photos have moved, or an older version recorded less
             store.set_about(about)
@@ -172,14 +187,20 @@ def open_and_plan(
     return store, (root, plan)
 
 
-def is_gone(photo: Path) -> bool:
-    """Whether a photo certainly does not exist; in an unreadable folder it may still exist."""
-    try:
-        photo.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+def is_gone(photo: Path, empty: set[Path]) -> bool:
+    """Whether a photo certainly does not exist.
+
+    It may still exist in an unreadable folder, and in an empty one, which may be the mount point of
+    a disk that is not mounted; such a folder is added to ``empty``.
+    """
+    with suppress(OSError):
+        try:
+            photo.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            folder = next(parent for parent in photo.parents if parent.is_dir())
+            if any(folder.iterdir()):
+                return True
+            empty.add(folder)
     return False
 
 

@@ -18,7 +18,6 @@ Exit code: 0 clean, 1 problems found, 2 nothing could be checked.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +36,7 @@ from engine.data.readers.problems import Problem, Problems
 from engine.data.records import PhotoRecords
 from engine.distributed import configure_logging
 from engine.errors import InputError, exits_cleanly
-from engine.files import make_folder
+from engine.files import make_folder, plain_file_name
 from engine.training.meters import write_json
 from engine.wording import counted
 from tools.checkup.duplicates import MOST_PAIRS, Pair, find_duplicates
@@ -245,8 +244,9 @@ def write_outputs(
         return
     write_json(folder / "report.json", report)
     short = [Path(name).name.removesuffix(".json") for name in splits]
+    taken: set[str] = set()
     for (name, records), own in zip(splits.items(), short, strict=True):
-        plain = re.sub(r"[^\w-]+", "_", own if short.count(own) == 1 else name)
+        plain = plain_file_name(own if short.count(own) == 1 else name, taken)
         write_samples(folder / f"samples_{plain}.jpg", records, arguments.samples, arguments.seed)
     # Leaks first: they matter most.
     ordered = sorted(pairs, key=lambda p: places[p.first].role == places[p.second].role)

@@ -57,7 +57,7 @@ from engine.model_flags import (
     detection_basis,
 )
 from engine.outputs import journal
-from engine.outputs.photo_run import claim_folder, stamp_of
+from engine.outputs.photo_run import check_folder, claim_folder, stamp_of
 from engine.pixels.photos import read_photo
 from engine.wording import counted
 from tools.convert_dataset import annotations
@@ -65,6 +65,7 @@ from tools.outlining.outline import judge_finds, outline
 from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
 UNLIKELY = 0.05  # score threshold: even weak detections help to locate a known garment
+WRITTEN = ("train.json", "val.json", "finds.json")
 Record = dict[str, Any]
 
 
@@ -72,12 +73,13 @@ Record = dict[str, Any]
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     logger = distributed.configure_logging()
+    output = arguments.output_dir
+    check_folder(output, WRITTEN)
     finder = open_finder(arguments)
     words = words_of(arguments.words, finder.categories)
     added, judged = load_outlined(arguments, finder.categories)
     photos = choose(arguments, words)
-    output = arguments.output_dir
-    folder, lock = claim_folder(output, ("train.json", "val.json", "finds.json"))
+    folder, lock = claim_folder(output, WRITTEN)
     with lock:
         records = outline_all(finder, photos, folder, basis_of(arguments, finder))
         roots = [absolute(part.root) for part in (*added, *judged)]
@@ -229,14 +231,14 @@ def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> 
         return {"how": "unreadable", "garments": [], "finds": []}
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
         photo = read_photo(Path(record["photo"]))
-    about = record["known"], record["absent"], record["alone"]
-    how, garments = outline(photo, result, categories, *about)
-    finds = judge_finds(drop_duplicates(result, OVERLAP), categories, *about)
+    about = {name: record[name] for name in ("known", "absent", "alone")}
+    how, garments = outline(photo, result, categories, **about)
+    finds = judge_finds(drop_duplicates(result, OVERLAP), categories, **about)
     return {
         "how": how,
         "size": [result.height, result.width],
         "garments": [[name, mask["counts"].decode()] for name, mask in garments],
-        "finds": [[name, mask["counts"].decode(), yes] for name, mask, yes in finds],
+        "finds": [[name, mask["counts"].decode(), real] for name, mask, real in finds],
     }
 
 
@@ -282,10 +284,10 @@ class Document:
         if not garments:
             return
         self._add_image(Path(record["photo"]), *record["size"])
-        for name, counts, *yes in garments:
+        for name, counts, *is_garment in garments:
             mask = {"size": record["size"], "counts": counts}
             about = {"bbox": coco_mask.toBbox(mask).tolist(), "area": int(coco_mask.area(mask))}
-            self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask}, *yes)
+            self._add_garment(name, about | {"iscrowd": 0, "segmentation": mask}, *is_garment)
 
     def write(self, path: Path) -> None:
         categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
@@ -298,9 +300,9 @@ class Document:
         entry = {"id": len(self.images) + 1, "file_name": name, "width": width, "height": height}
         self.images.append(entry)
 
-    def _add_garment(self, name: str, entry: Record, yes: bool = True) -> None:
+    def _add_garment(self, name: str, entry: Record, is_garment: bool = True) -> None:
         place = {"id": len(self.annotations) + 1, "image_id": len(self.images)}
-        place |= {"attributes": {IS_GARMENT: YES if yes else NO}} if self.finds else {}
+        place |= {"attributes": {IS_GARMENT: YES if is_garment else NO}} if self.finds else {}
         self.annotations.append(entry | place | {"category_id": self.numbers[name]})
 
 

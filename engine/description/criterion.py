@@ -70,9 +70,10 @@ class Criterion(nn.Module):
         self.prototypes = nn.ParameterDict()
         for group in labels.groups:
             number = self.number[group.name]
-            self.register_buffer(f"known_{number}", labels.known_values(group.name), False)
+            known = labels.known_values(group.name)
+            self.register_buffer(f"known_{number}", known, persistent=False)
             weights = (class_weights or {}).get(group.name)
-            self.register_buffer(f"weights_{number}", weights, False)
+            self.register_buffer(f"weights_{number}", weights, persistent=False)
             if group.exclusive and group.aspect in self.aspects:
                 start = torch.randn(len(group.values), dims[group.aspect])
                 self.prototypes[number] = nn.Parameter(F.normalize(start, dim=1))

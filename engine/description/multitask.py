@@ -36,6 +36,8 @@ class Trunk(nn.Module):
     """Wraps a backbone's body as ``.body``, the prefix that pretrained weights and the optimizer's
     parameter groups expect."""
 
+    pyramid_channels = None  # it has no pyramid
+
     def __init__(self, name: str, body: nn.Module) -> None:
         super().__init__()
         self.name = name

@@ -7,11 +7,13 @@ size and modification time, and a digest of everything else that the results dep
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.config import require
 from engine.errors import InputError
 from engine.files import exists, explain_os_errors, remove_leftovers
 from engine.lock import Lock
@@ -22,6 +24,7 @@ from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS
 
 WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
            *PICTURE_FOLDERS)  # fmt: skip
+ADVICE = "choose another --output-dir"
 
 Stamp = list  # [size in bytes, modification time in ns, digest]; [] if the file has none
 
@@ -99,18 +102,42 @@ def claim_folder(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
         InputError: the results folder cannot be written, is used by another run, or contains one
             of the names but no journal, so that the file does not come from a run.
     """
-    folder, advice = output / MARKER, "choose another --output-dir"
-    for name in written:
-        if exists(output / name) and not exists(folder):
-            raise InputError(
-                f"{output}: holds {name}, which no run wrote and which would be overwritten; "
-                + advice
-            )
-    with explain_os_errors(output, "cannot write to", advice):
+    _refuse_other_files(output, written)
+    folder = output / MARKER
+    with explain_os_errors(output, "cannot write to", ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / "lock", output, advice)
+        lock = Lock(folder / "lock", output, ADVICE)
         remove_leftovers(output)
     return folder, lock
+
+
+def check_folder(output: Path, written: Sequence[str]) -> None:
+    """Refuse what ``claim_folder`` would refuse, but make no folder.
+
+    Call it before models are loaded: that takes a while, and a start that fails there should leave
+    nothing behind.
+
+    Raises:
+        InputError: as ``claim_folder``.
+    """
+    if exists(output / MARKER):
+        claim_folder(output, written)[1].close()
+        return
+    _refuse_other_files(output, written)
+    existing = next(path for path in (output, *output.parents) if exists(path))
+    sentence = f"cannot write to {output}: {existing} is not a folder; {ADVICE}"
+    require(existing.is_dir(), sentence)
+    sentence = f"cannot write to {output}: {existing} is not writable; {ADVICE}"
+    require(os.access(existing, os.W_OK | os.X_OK), sentence)
+
+
+def _refuse_other_files(output: Path, written: Sequence[str]) -> None:
+    for name in written:
+        if exists(output / name) and not exists(output / MARKER):
+            raise InputError(
+                f"{output}: holds {name}, which no run wrote and which would be overwritten; "
+                + ADVICE
+            )
 
 
 def stamp_of(photo: Path, digest: str) -> Stamp:

@@ -57,7 +57,11 @@ def slug(category: str) -> str:
 
 
 def _picture_path(name: str) -> str:
-    """The photo's relative path; too long file names are shortened to leave room for a suffix."""
+    """The photo's relative path; too long file names are shortened to leave room for a suffix.
+
+    Folders named ``*.jpg`` get an underscore more, so that no overlay has a folder's name.
+    """
+    name = re.sub(r"\.jpg_*(?=/)", r"\g<0>_", name)
     path = PurePosixPath(name)
     raw = os.fsencode(path.name)
     if len(raw) <= LONGEST_NAME:

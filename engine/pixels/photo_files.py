@@ -191,7 +191,7 @@ def pillow_open(file: BinaryIO) -> Image.Image:
 
 def _pillow_header(file: BinaryIO) -> Header:
     with pillow_open(file) as image:
-        header = Header(*image.size, _pillow_orientation(image, file), False)
+        header = Header(*image.size, _pillow_orientation(image, file), is_jpeg=False)
         header.traits = _traits(
             header,
             gray=image.mode in ("1", "L", "LA") or image.mode.startswith("I;16"),

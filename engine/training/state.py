@@ -131,24 +131,7 @@ class TrainingState:
             checkpoint = load_checkpoint(path, kind)
         except InputError as error:
             raise InputError(f"{error}; to start over choose another --output-dir") from error
-        if "optimizer" not in checkpoint:
-            raise InputError(f"{path}: weights without training state; give it as --weights")
-        if checkpoint["categories"] != labels["categories"]:
-            raise InputError(
-                f"{path}: was trained on the categories {', '.join(checkpoint['categories'])}, "
-                f"this dataset has {', '.join(labels['categories'])}; choose another --output-dir"
-            )
-        if checkpoint.get("labels") != labels.get("labels"):
-            raise InputError(
-                f"{path}: was trained on other datasets or labels; repeat the --dataset flags it "
-                "was started with or choose another --output-dir"
-            )
-        optimizer = checkpoint["config"]["optimizer"]
-        if optimizer != self.config.optimizer:
-            raise InputError(
-                f"{path}: was trained with --optimizer {optimizer}, whose state "
-                f"{self.config.optimizer} cannot use; use that or choose another --output-dir"
-            )
+        _refuse_other_run(path, checkpoint, labels, self.config.optimizer)
         try:
             self.model.load_state_dict(checkpoint["model"])
             _load_optimizer(self.optimizer, checkpoint["optimizer"])
@@ -174,6 +157,30 @@ class TrainingState:
             self.best["step"] = round(self.best["step"] * scale)
         logger.info("continuing %s at step %d (epoch %.2f)", path, self.step, self.epoch)
         _report_changes(checkpoint["config"], self.settings)
+
+
+def _refuse_other_run(
+    path: Path, checkpoint: dict[str, Any], labels: dict[str, Any], optimizer: str
+) -> None:
+    """InputError if the checkpoint is of no run, or of one with other labels or optimizer."""
+    if "optimizer" not in checkpoint:
+        raise InputError(f"{path}: weights without training state; give it as --weights")
+    if checkpoint["categories"] != labels["categories"]:
+        raise InputError(
+            f"{path}: was trained on the categories {', '.join(checkpoint['categories'])}, "
+            f"this dataset has {', '.join(labels['categories'])}; choose another --output-dir"
+        )
+    if checkpoint.get("labels") != labels.get("labels"):
+        raise InputError(
+            f"{path}: was trained on other datasets or labels; repeat the --dataset flags it "
+            "was started with or choose another --output-dir"
+        )
+    theirs = checkpoint["config"]["optimizer"]
+    if theirs != optimizer:
+        raise InputError(
+            f"{path}: was trained with --optimizer {theirs}, whose state {optimizer} cannot use; "
+            "use that or choose another --output-dir"
+        )
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

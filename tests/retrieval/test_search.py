@@ -259,4 +259,4 @@ def test_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
     first, second = reader.garments(tmp_path / "a.png")
     assert (first.category, first.number, second.category, second.number) == ("bag", 1, "top", 2)
     assert first.crop.shape == (30, 60, 3) and first.box == (10, 20, 70, 50)
-    assert first.title == "a.png#1 bag"
+    assert (first.title, second.title) == ("a.png#1", "a.png#2")

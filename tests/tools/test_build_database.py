@@ -99,13 +99,35 @@ def test_photos_outside_the_arguments_or_unreadable_are_kept(
 ) -> None:
     run(*command)
     before = contents(tmp_path / "db").keys()
-    assert not build_database.is_gone(tmp_path / "photos/1.png")
-    assert not build_database.is_gone(tmp_path / ("x" * 300))
-    assert build_database.is_gone(tmp_path / "photos/1.png/below")
-    assert build_database.is_gone(tmp_path / "photos/none.png")
+    assert not build_database.is_gone(tmp_path / "photos/1.png", set())
+    assert not build_database.is_gone(tmp_path / ("x" * 300), set())
+    assert build_database.is_gone(tmp_path / "photos/1.png/below", set())
+    assert build_database.is_gone(tmp_path / "photos/none.png", set())
     (tmp_path / "empty").mkdir()  # a second folder, so that photos are named from further above
     run(*command[:1], tmp_path / "empty", tmp_path / "photos/../photos/sub", *command[1:])
     assert contents(tmp_path / "db").keys() == before
+
+
+def test_photos_of_a_disk_that_is_not_mounted_are_kept(
+    command: tuple, tmp_path: Path, capsys
+) -> None:
+    run(*command)
+    before = contents(tmp_path / "db").keys()
+    (tmp_path / "photos/sub").rename(tmp_path / "elsewhere")
+    (tmp_path / "photos/sub").mkdir()
+    (tmp_path / "photos/1.png").unlink()
+    run(*command)
+    kept = before - {"1.png#1"}
+    assert contents(tmp_path / "db").keys() == kept
+    sentence = "photos/sub: empty, as if its disk were not mounted; the database keeps the photos"
+    assert sentence in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    said = fails(capsys, tmp_path / "none", *command[1:])
+    assert "no photos in" in said and "to forget them all, delete it" in said
+    assert contents(tmp_path / "db").keys() == kept
+    (tmp_path / "photos/sub").rmdir()
+    run(*command)
+    assert contents(tmp_path / "db").keys() == {key for key in kept if "sub" not in key}
 
 
 def test_only_changed_photos_are_read_again(command: tuple, tmp_path: Path) -> None:

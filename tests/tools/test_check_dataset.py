@@ -176,7 +176,7 @@ def test_datasets_of_one_name_are_refused_and_pictures_kept_apart(
     assert check(*both) == 2
     assert "give each its own with name=" in capsys.readouterr().err
     out = tmp_path / "out"
-    check(both[0], f"{both[1]}:name=set.v2", "--output-dir", out)
+    check(f"{both[0]}:name=set v2", f"{both[1]}:name=set.v2", "--output-dir", out)
     assert len(list(out.glob("samples_*.jpg"))) == 4
 
 

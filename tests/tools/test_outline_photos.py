@@ -197,7 +197,8 @@ def test_annotations_of_an_added_dataset_are_not_overwritten(shop, tmp_path, det
     assert own.read_bytes() == before
 
 
-def test_an_output_that_is_a_file_is_an_error(shop, tmp_path, detector, capsys):
+def test_an_output_that_is_a_file_is_an_error(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(outline_photos, "open_finder", None)  # told before a model is loaded
     (tmp_path / "out").touch()
     with pytest.raises(SystemExit) as ended:
         run(shop, tmp_path / "out")

@@ -222,18 +222,23 @@ def test_forged_key_shows_no_photo_outside_the_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "lines"),
     [
-        (Query("a b.jpg#2 short sleeve top", np.zeros(3), number=2, category="short sleeve top"),
+        (Query("a b.jpg#2", np.zeros(3), number=2, category="short sleeve top"),
          ["a b.jpg#2", "short sleeve top"]),
+        (Query("my top", np.zeros(3), category="top"), ["my top", "top"]),
         (Query("a b.jpg", np.zeros(3)), ["a b.jpg", ""]),
         (Query("a b.jpg#1", np.zeros(3), item=Item("a b.jpg#1", "a b.jpg"), category="hat"),
          ["a b.jpg#1", "hat"]),
     ],
 )  # fmt: skip
-def test_a_query_is_captioned_with_its_name_and_category(tmp_path, monkeypatch, query, lines):
+def test_a_query_is_captioned_with_its_name_and_category(
+    tmp_path, monkeypatch, capsys, query, lines
+):
     told = []
     monkeypatch.setattr(contact_sheet, "_cell", lambda *cell: told.append(cell[-1]))
     write_sheet(tmp_path / "s.png", [(query, [])], None)
     assert told == [["query", *lines]]
+    print_results([(query, [])], {})
+    assert capsys.readouterr().out.startswith(" ".join(lines).strip() + ":")
 
 
 def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> None:

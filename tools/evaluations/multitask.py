@@ -20,13 +20,13 @@ excluding the product's photos of the same color, is the same product.
 
 --output-dir gets metrics.json (0..1, with 95% bootstrap intervals), for each exclusive group
 report_SET_GROUP.txt and confusion_SET_GROUP.csv and .png, for attributes attributes_SET_GROUP.csv,
-and neighbors_SET.jpg, a dozen garments with what each aspect finds nearest.
+and neighbors_SET.jpg, a dozen garments with what each aspect finds nearest. Of names that differ
+only in characters that file names lack, the later ones are numbered.
 """
 
 import argparse
 import csv
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ from engine.evaluation.multitask_metrics import (
     scores_in_dataset_values,
 )
 from engine.evaluation.multitask_tables import print_multitask
-from engine.files import replacing
+from engine.files import plain_file_name, replacing
 from engine.pixels.view_transform import MultitaskAugmentation
 from engine.training.meters import write_json
 from tools.evaluations.neighbors import write_neighbors
@@ -71,15 +71,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     model = prepare_for_inference(
         build_multitask_from_checkpoint(checkpoint), device, settings.precision
     )
-    metrics = {}
+    metrics: dict[str, Any] = {}
+    taken: set[str] = set()
     for part in parts:
         found = describe(model, part, settings, device, progress=True)
         metrics[part.name] = evaluate_part(part, found, model.labels, views=views, details=True)
         if arguments.output_dir and found is not None:
-            _write_groups(arguments.output_dir, part, found, model.labels, metrics[part.name])
+            folder, own = arguments.output_dir, metrics[part.name]
+            _write_groups(folder, taken, part, found, model.labels, own)
             if found.aspects:
-                ending = _as_file_name(part.name)
-                write_neighbors(arguments.output_dir / f"neighbors_{ending}.jpg", part, found)
+                name = plain_file_name(part.name, taken)
+                write_neighbors(folder / f"neighbors_{name}.jpg", part, found)
     if distributed.is_main():
         print_multitask(metrics, Console())
         if arguments.output_dir:
@@ -125,6 +127,7 @@ def _check_views(views: ViewRoles | None, parts: list[EvaluationPart]) -> None:
 
 def _write_groups(
     folder: Path,
+    taken: set[str],
     part: EvaluationPart,
     found: Descriptions,
     labels: LabelSpace,
@@ -134,17 +137,13 @@ def _write_groups(
         answer = scores_in_dataset_values(part, found, labels, group)
         if answer is None:
             continue
-        ending = _as_file_name(f"{part.name}_{group.name}")
+        ending = plain_file_name(f"{part.name}_{group.name}", taken)
         if group.exclusive:
             _write_exclusive(folder, ending, group, *answer)
         else:
             _write_attributes(
                 folder / f"attributes_{ending}.csv", metrics[group.name]["attributes"]
             )
-
-
-def _as_file_name(text: str) -> str:
-    return re.sub(r"[^\w-]+", "_", text)
 
 
 def _write_exclusive(folder: Path, ending: str, group: LabelGroup, scores, targets) -> None:

@@ -28,6 +28,7 @@ def outline(
     found: Detections,
     categories: list[str],
     known: str,
+    *,
     absent: Collection[str] = (),
     alone: bool = False,
 ) -> tuple[str, Outlined]:
@@ -71,6 +72,7 @@ def judge_finds(
     found: Detections,
     categories: list[str],
     known: str,
+    *,
     absent: Collection[str] = (),
     alone: bool = False,
 ) -> Judged:

@@ -59,8 +59,7 @@ def _query_picture(query: Query, root: str | None) -> np.ndarray | None:
 
 
 def _query_lines(query: Query) -> list[str]:
-    category = query.category or ""
-    return ["query", query.title.removesuffix(f" {category}"), category]
+    return ["query", query.title, query.category or ""]
 
 
 def _hit_lines(hit: Hit) -> list[str]:

@@ -28,10 +28,11 @@ def print_results(
     """
     console = Console(highlight=False)
     for query, hits in results:
+        title = escape(printable(" ".join(filter(None, (query.title, query.category)))))
         if not hits:
-            console.print(escape(f"{printable(query.title)}: no item passes the filters"))
+            console.print(f"{title}: no item passes the filters")
             continue
-        table = Table(title=escape(printable(query.title)), title_justify="left")
+        table = Table(title=title, title_justify="left")
         table.add_column("item", no_wrap=True)  # so that keys can be copied
         table.add_column("score", justify="right", no_wrap=True)
         for name in hits[0].aspects:

@@ -15,10 +15,10 @@ from tools.server.routes import Queues, add_items, add_queries, add_session, add
 from tools.server.service import Service
 
 PAGE = Path(__file__).parents[1] / "page"
-STATIC = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+KINDS = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
 ABOUT = """Send a photo to detect its garments; search the stored garments by one of them, or by a
 stored one, with a weight for each aspect. Every error is `{"detail": "one sentence"}`."""
@@ -50,8 +50,12 @@ def create_app(
 
 
 def _add_page(app: FastAPI) -> None:
-    for url, (name, kind) in STATIC.items():
-        app.add_route(url, _static((PAGE / name).read_bytes(), kind), include_in_schema=False)
+    # A route for each file, read now: no request can name another file.
+    for path in PAGE.iterdir():
+        if path.suffix in KINDS:
+            url = "/" if path.name == "index.html" else f"/{path.name}"
+            answer = _static(path.read_bytes(), KINDS[path.suffix])
+            app.add_route(url, answer, include_in_schema=False)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

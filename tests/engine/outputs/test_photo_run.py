@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.outputs.journal import Appender
-from engine.outputs.photo_run import PhotoRun, claim_folder, open_run
+from engine.outputs.photo_run import PhotoRun, check_folder, claim_folder, open_run
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 
@@ -93,8 +93,9 @@ def test_a_photo_missing_from_the_journal_is_an_error(photos: Path) -> None:
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     folder, lock = claim_folder(tmp_path / "out", ("garments.json",))
     assert folder == tmp_path / "out" / ".weft" and folder.is_dir()
-    with pytest.raises(InputError, match=r"out: already open for writing"):
-        claim_folder(tmp_path / "out", ("garments.json",))
+    for claim in (claim_folder, check_folder):
+        with pytest.raises(InputError, match=r"out: already open for writing"):
+            claim(tmp_path / "out", ("garments.json",))
     lock.close()
     claim_folder(tmp_path / "out", ("garments.json",))[1].close()
 
@@ -109,6 +110,22 @@ def test_leftovers_of_a_killed_run_are_removed_and_other_files_kept(tmp_path: Pa
 
 def test_files_that_are_not_from_a_run_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "garments.json").touch()
-    with pytest.raises(InputError, match=r"holds garments\.json, .* choose another --output-dir"):
-        claim_folder(tmp_path, ("garments.json",))
+    for claim in (claim_folder, check_folder):
+        with pytest.raises(InputError, match=r"holds garments\.json, .* choose another --output-"):
+            claim(tmp_path, ("garments.json",))
     assert not (tmp_path / ".weft").exists()
+
+
+def test_a_folder_is_checked_without_making_it(tmp_path: Path, monkeypatch) -> None:
+    check_folder(tmp_path / "a/b", ())
+    check_folder(tmp_path, ())
+    assert not any(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    check_folder(Path("a"), ())
+    Path("file").touch()
+    for path in ("file", "file/below"):
+        with pytest.raises(InputError, match="file is not a folder; choose another --output-dir"):
+            check_folder(Path(path), ())
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write to all
+    with pytest.raises(InputError, match="is not writable; choose another --output-dir"):
+        check_folder(tmp_path / "a", ())

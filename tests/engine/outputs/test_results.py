@@ -136,6 +136,15 @@ def test_too_long_names_are_shortened_and_stay_distinct(tmp_path: Path) -> None:
     assert overlay_path("a.jpg") != overlay_path("a.png")
 
 
+def test_a_folder_named_like_an_overlay_has_its_own_pictures(tmp_path: Path) -> None:
+    names = ["x.jpg", "x.jpg.jpg/x.jpg", "x.jpg.jpg_/x.jpg", "x.jpg.jpg/a.jpg/y.jpg", "x.jpg_.png"]
+    for name in names:
+        save_pictures(tmp_path, name, two_garments(), np.zeros((20, 25, 3), np.uint8), CATEGORIES)
+    assert all((tmp_path / overlay_path(name)).is_file() for name in names)
+    assert len([p for p in tmp_path.rglob("*.jpg") if p.is_file()]) == 3 * len(names)
+    assert overlay_path("a.jpg.d/x_.jpg") == "overlays/a.jpg.d/x_.jpg.jpg"
+
+
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "overlays").write_text("in the way")
     with pytest.raises(InputError, match=r"cannot write .*overlays"):

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from engine.pixels.view_transform import MultitaskAugmentation
 from tests.datasets import write_photo
 from tests.ranks import run_ranks
 from tools import evaluate
+from tools.evaluations import multitask
 
 LABELS = LabelSpace(
     (
@@ -100,6 +102,20 @@ def test_metrics_tables_and_files(weights: Path, shop: Path, tmp_path: Path, cap
 
     assert run_ranks(2, run, *data, *views, "--output-dir", tmp_path / "two") == [0, 0]
     assert json.loads((tmp_path / "two" / "metrics.json").read_text()) == metrics
+
+
+def test_datasets_and_groups_of_similar_names_have_their_own_files(
+    tmp_path: Path, monkeypatch
+) -> None:
+    answer = np.eye(2), np.arange(2)
+    monkeypatch.setattr(multitask, "scores_in_dataset_values", lambda *_: answer)
+    monkeypatch.setattr(multitask, "draw_confusion", lambda *_: None)
+    taken: set[str] = set()
+    for name, group in (("a b", "c"), ("a_b", "c"), ("a", "b_c"), ("a", "b c")):
+        labels = LabelSpace((LabelGroup(group, ("x", "y"), True),), ())
+        part = SimpleNamespace(name=name, labels=labels)
+        multitask._write_groups(tmp_path, taken, part, None, labels, {})
+    assert len(list(tmp_path.glob("report_*"))) == len(list(tmp_path.glob("confusion_*"))) == 4
 
 
 @pytest.mark.parametrize(

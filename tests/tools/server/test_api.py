@@ -25,11 +25,12 @@ from tests.tools.server.world import (
     unit_rows,
 )
 from tools.server import service as module
-from tools.server.app import create_app
+from tools.server.app import PAGE, create_app
 from tools.server.limits import Limits
 from tools.server.service import Service
 
 LIMITS = Limits(upload_bytes=200_000, upload_pixels=500_000)
+PAGE_FILES = sorted(f"/{path.name}" for path in PAGE.iterdir() if path.name != "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +285,35 @@ def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypa
 # The page and the description.
 
 
+def test_files_of_the_page_are_served(app: FastAPI) -> None:
+    assert "text/html" in ask(app, "GET", "/").headers["content-type"]
+    for path in PAGE_FILES:
+        response = ask(app, "GET", path)
+        kind = "text/css" if path.endswith("css") else "text/javascript"
+        assert response.headers["content-type"] == f"{kind}; charset=utf-8"
+    for path in ("/page/../serve.py", "/../serve.py", "/..%2Fserve.py", "/serve.py", "/tools"):
+        assert ask(app, "GET", path).status == 404
+
+
+def test_other_files_beside_the_page_are_not_served(
+    service: Service, tmp_path: Path, monkeypatch
+) -> None:
+    for name in ("main.js", "notes.txt", "main.js~", ".env"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr("tools.server.app.PAGE", tmp_path)
+    app = create_app(service)
+    assert ask(app, "GET", "/main.js").status == 200
+    for name in ("notes.txt", "main.js~", ".env"):
+        assert ask(app, "GET", f"/{name}").status == 404
+
+
 def test_page_requests_no_other_host(app: FastAPI) -> None:
-    for path in ("/", "/page.css", "/page.js", "/docs"):
+    for path in ("/", "/docs", *PAGE_FILES):
         response = ask(app, "GET", path)
         assert response.status == 200
         text = response.body.decode().replace("http://www.w3.org/", "")
         assert "//" not in text.replace("http://127.0.0.1", "").replace("// ", "")
         assert "<script>" not in text and " style=" not in text and " onclick=" not in text
-    assert ask(app, "GET", "/page/../serve.py").status == 404
 
 
 def test_api_description_has_an_example_for_everything(app: FastAPI) -> None:

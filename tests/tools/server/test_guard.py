@@ -96,7 +96,7 @@ def test_cookie_gives_access_to_the_api() -> None:
 
 
 def test_page_and_health_need_no_token() -> None:
-    for path in ("/", "/page.js", "/docs", "/api/health"):
+    for path in ("/", "/main.js", "/docs", "/api/health"):
         assert status(GUARDED, path) == 200
     assert status(GUARDED, "/api/healthy") == 401
 
