@@ -12,6 +12,7 @@ from engine.errors import InputError
 from retrieval import database
 from retrieval.segments import Layout
 from retrieval.store import Filter, Item, open_database
+from retrieval.view import View
 from tests.retrieval.builds import (
     count_items,
     filled,
@@ -160,6 +161,21 @@ def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
         monkeypatch.setattr(database.DatabaseReader, "_cosines", while_scanning)
         assert reader.search(row, weights=EQUAL, k=1)[0][0] == first[1]
         assert not changes
+
+
+def test_verifying_survives_a_compaction(location: str, monkeypatch) -> None:
+    with filled(location) as writer, open_database(location, read_only=True) as reader:
+        writer.delete([make_item(0).key])
+        compactions = [writer.compact]
+
+        def while_verifying(*args, is_sound=View.is_sound):
+            if compactions:
+                compactions.pop()()
+            return is_sound(*args)
+
+        monkeypatch.setattr(View, "is_sound", while_verifying)
+        assert reader.verify() == []
+        assert not compactions and reader.version().generation == 2
 
 
 # Searching.
