@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.pixels.color import color_matrix, mean_luma, recolor
-from retrieval.descriptors import describe, dimensions
+from retrieval.descriptors import VERSION, describe, dimensions
 
 SIZE = 149
 OUTLINES = {  # polygons in shares of the crop
@@ -162,3 +162,17 @@ def test_fast_enough_to_run_beside_a_network() -> None:
         describe(crop, mask)
         took.append(time.process_time() - started)
     assert min(took) < 0.03  # 4 ms on a quiet core
+
+
+@pytest.mark.parametrize(
+    ("masked", "expected"),
+    [(True, (-1.4989, 0.7459, 0.1707)), (False, (-1.5083, 0.7802, 0.1667))],
+    ids=["masked", "studio"],
+)
+def test_numbers_change_only_with_the_version(masked: bool, expected: tuple) -> None:
+    """Else databases of older numbers would be searched with new ones."""
+    assert VERSION == 1
+    crop, mask = garment("top", "checks", "red", turn=8, shift=(0.05, 0.02))
+    found = describe(crop, mask if masked else None)
+    sums = [found[name] @ np.cos(np.arange(len(found[name])) ** 1.5) for name in ASPECTS]
+    assert sums == pytest.approx(expected, abs=1e-3)
