@@ -1,6 +1,7 @@
 """The local database: every store's contract, opening, processes side by side, search."""
 
 import functools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_killed_creation_is_repeated(location: str) -> None:
     open_database(location, schema=SCHEMA, create=True).close()
-    (Path(location) / "database.json").unlink()
+    description = Path(location) / "database.json"
+    description.rename(Path(location) / ".database.json.123.tmp")
     with pytest.raises(InputError, match="no database"):
         open_database(location, schema=SCHEMA)
     with filled(location) as store:
@@ -84,15 +86,38 @@ def test_killed_creation_is_repeated(location: str) -> None:
         "[]",
         "{}",
         '{"format": "weft-database", "version": 99}',
+        '{"format": "weft-database"}',
+        '{"format": "weft-database", "version": 0}',
         '{"format": "weft-database", "version": 1}',
-        '{"format": "weft-database", "version": 1, "layout": {"dim": 8, "row": 1}, "schema": '
-        '{"version": 1, "aspects": [["item", 5], ["color", 3]], "fingerprint": "test"}}',
     ],
 )
 def test_a_damaged_description_is_refused(location: str, text: str) -> None:
     filled(location).close()
     (Path(location) / "database.json").write_text(text)
     with pytest.raises(InputError, match=r"database\.json"):
+        open_database(location)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"row": 1}, {"dim": 9}, {"dtype": "float16"}, {"block_rows": 0}, {"block_rows": "8"},
+     {"block_rows": 48}, {"segment_rows": 20}],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_layout_is_refused(location: str, change: dict) -> None:
+    filled(location).close()
+    path = Path(location) / "database.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"layout": description["layout"] | change}))
+    with pytest.raises(InputError, match=r"database\.json: damaged layout"):
+        open_database(location)
+
+
+def test_damaged_metadata_is_refused(location: str) -> None:
+    filled(location).close()
+    path = Path(location) / "database.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"about": []}))
+    with pytest.raises(InputError, match=r"database\.json: damaged metadata"):
         open_database(location)
 
 
