@@ -138,8 +138,9 @@ class LocalDatabase(DatabaseReader):
         """
         self._require_writer()
         with self._guard:
-            start = self._next_row()
-            append(self._segments, self.layout, self._table.state().generation, start, vectors)
+            # Read in a transaction, which fails if another database has taken this one's place.
+            generation, start = self.version().generation, self._next_row()
+            append(self._segments, self.layout, generation, start, vectors)
             with self._table.writing() as state:
                 gone = replaced()
                 self._table.remove(gone)

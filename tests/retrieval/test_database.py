@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_a_damaged_item_table_is_refused(location: str) -> None:
         open_database(location)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("SQLITE_FULL", "free space"), ("SQLITE_BUSY", "try again"), ("SQLITE_BUSY_RECOVERY", "try"),
+     ("SQLITE_CORRUPT", "build the database again"), ("SQLITE_IOERR_READ", "readable")],
+)  # fmt: skip
+def test_errors_of_sqlite_come_with_advice(location: str, name: str, hint: str) -> None:
+    error = sqlite3.OperationalError("it fails")
+    error.sqlite_errorname = name
+    with (
+        filled(location) as store,
+        pytest.raises(InputError, match=f"it fails; .*{hint}"),
+        store._table.reading(),
+    ):
+        raise error
+
+
 # Several processes.
 
 
@@ -158,9 +175,10 @@ def test_an_open_reader_sees_every_commit(location: str) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_open_readers_report_a_removed_database(location: str, again: bool) -> None:
-    filled(location).close()
+def test_open_databases_report_that_they_were_removed(location: str, again: bool) -> None:
+    filled(location, 10).close()
     reader, writer = open_database(location, read_only=True), open_database(location)
+    writer.add([make_item(10)], unit_rows(1))  # so that it need not read before it writes
     shutil.rmtree(location)
     if again:
         filled(location + "2").close()
@@ -170,6 +188,9 @@ def test_open_readers_report_a_removed_database(location: str, again: bool) -> N
             use()
     reader.close()
     writer.close()
+    if again:
+        with open_database(location, read_only=True) as other:
+            assert other.verify() == [], "its rows were overwritten"
 
 
 def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
