@@ -316,6 +316,15 @@ def test_compaction_keeps_all_rows_for_any_block_size(
         assert np.array_equal(store.vectors(kept), np.delete(unit_rows(37), 4, axis=0))
 
 
+def test_adding_after_a_compaction_starts_blocks_anew(location: str) -> None:
+    """Of 37 rows, 16 are left, which fill two blocks; a third had a checksum before."""
+    with filled(location) as store:
+        store.delete([make_item(number).key for number in range(16, 37)])
+        store.compact()
+        store.add([make_item(50)], unit_rows(1))
+        assert store.verify() == [] and store.count() == 17
+
+
 def test_names_that_are_not_unicode_are_handled(location: str) -> None:
     """Surrogates, by which Python represents file names that are not UTF-8."""
     name = "caf\udce9.jpg"

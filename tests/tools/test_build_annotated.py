@@ -120,3 +120,14 @@ def test_photo_that_changed_since_the_dataset_was_read_is_not_described(tmp_path
     (_, error, _), (_, found, _) = source.find(photos, ["0.png", "1.png"])
     assert str(error) == f"{photos}/0.png: annotated as 60×40, is 23×19"
     assert found.boxes.tolist() == [[0, 0, 60, 41]]
+
+
+def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    boxed = {"file_name": "0.png", "x1": 5, "y1": 6, "x2": 50, "y2": 30, "color": "red"}
+    rows = [boxed, dict.fromkeys(boxed, "") | {"file_name": "1.png"}]
+    command = ("--dataset", f"csv:{write_table(photos, rows)}", "--database", tmp_path / "db")
+    run(*command)
+    assert "2 photos, 2 of them now" in capsys.readouterr().out
+    run(*command)
+    assert "2 photos, 0 of them now" in capsys.readouterr().out
