@@ -24,6 +24,7 @@ from retrieval.store import PhotoEntry, PhotoSink, PhotoState, Store, check_key
 
 BATCH_SECONDS = 1.0
 BATCH_PHOTOS = 1000  # most photos that wait in memory
+LATEST = 2**63 - 1  # modification time in nanoseconds
 GIVEN = "given"  # in MADE_BY: garments and labels come from an annotated dataset
 MADE_BY = "made_by"  # in a store's ``about``: the settings its items depend on besides the photos
 
@@ -84,7 +85,8 @@ def state_of(root: Path, name: str) -> PhotoState:
         status = os.stat(f"{root}/{name}")  # noqa: PTH116 (half the time of paths)
     except OSError:  # will be reported when the photo is read
         return PhotoState(name, 0, 0)
-    return PhotoState(name, status.st_size, status.st_mtime_ns)
+    # Bounded, because SQLite holds no time after 2262 and a wrong clock must not stop a build.
+    return PhotoState(name, status.st_size, min(status.st_mtime_ns, LATEST))
 
 
 def entries(

@@ -138,8 +138,9 @@ class LocalDatabase(DatabaseReader):
         """
         self._require_writer()
         with self._guard:
-            start = self._next_row()
-            append(self._segments, self.layout, self._table.state().generation, start, vectors)
+            # Read in a transaction, which fails if another database has taken this one's place.
+            generation, start = self.version().generation, self._next_row()
+            append(self._segments, self.layout, generation, start, vectors)
             with self._table.writing() as state:
                 gone = replaced()
                 self._table.remove(gone)
@@ -190,19 +191,22 @@ class LocalDatabase(DatabaseReader):
         """Check the item table, and every block of vectors against its checksum."""
         if repair:
             self._require_writer()
-        with self._reading() as view:
-            problems = self._table.check()
-        # Outside of the transaction: reading every vector takes long and would block the writer.
-        bad = [block for block in view.blocks() if not view.is_sound(block)]
-        with self._reading() as newest:
-            if newest.state.generation != view.state.generation:  # compacted meanwhile: start over
-                return self.verify(repair=repair)
-            lost = [self._table.rows_between(*view.block_range(block)) for block in bad]
-            problems += [
-                self._damage(view, block, rows)
-                for block, rows in zip(bad, lost, strict=True)
-                if len(rows)
-            ]
+        while True:
+            with self._reading() as view:
+                problems = self._table.check()
+            # Outside of the transaction: reading every vector takes long and would block the
+            # writer.
+            bad = [block for block in view.blocks() if not view.is_sound(block)]
+            with self._reading() as newest:
+                if newest.state.generation != view.state.generation:  # compacted meanwhile
+                    continue
+                lost = [self._table.rows_between(*view.block_range(block)) for block in bad]
+                problems += [
+                    self._damage(view, block, rows)
+                    for block, rows in zip(bad, lost, strict=True)
+                    if len(rows)
+                ]
+                break
         if repair and problems:
             self._drop(np.concatenate([np.zeros(0, np.int64), *lost]))
         return problems

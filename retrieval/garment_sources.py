@@ -153,26 +153,20 @@ class AnnotatedGarments:
     def _detections(self, root: Path, name: str, full_size: tuple[int, int]) -> Detections:
         records, index, _ = self.places[name]
         photo, (width, height) = records[index], full_size
-        boxes, masks = [], []
-        for garment in photo.garments:
-            fills_photo = garment.box.tolist() == [0, 0, photo.width, photo.height]
-            if not fills_photo and full_size != (photo.width, photo.height):
-                sizes = f"annotated as {photo.width}×{photo.height}, is {width}×{height}"
-                raise PhotoError("unreadable", root / name, sizes)
-            boxes.append([0, 0, *full_size] if fills_photo else garment.box)
-            outline = garment.segmentation
-            masks.append(None if outline is None else to_rle(outline, height, width))
-        boxes, count = np.array(boxes, np.float64).reshape(-1, 4), len(boxes)
-        return Detections(
-            width, height, boxes, np.ones(count, np.float32), np.zeros(count, np.int64), masks
-        )
+        if full_size != (photo.width, photo.height):  # changed since the dataset was read
+            sizes = f"annotated as {photo.width}×{photo.height}, is {width}×{height}"
+            raise PhotoError("unreadable", root / name, sizes)
+        boxes = np.array([garment.box for garment in photo.garments]).reshape(-1, 4)
+        outlines = [garment.segmentation for garment in photo.garments]
+        masks = [None if one is None else to_rle(one, height, width) for one in outlines]
+        scores, labels = np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64)
+        return Detections(width, height, boxes, scores, labels, masks)
 
     def items(
         self, name: str, found: Detections, descriptions: Sequence[Description]
     ) -> list[Item]:
         items = self.annotated_items(name)
-        for item, box, description in zip(items, found.boxes, descriptions, strict=True):
-            item.box = tuple(box.tolist())
+        for item, description in zip(items, descriptions, strict=True):
             item.extra |= _colors(description)
         return items
 

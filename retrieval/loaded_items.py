@@ -28,7 +28,7 @@ FIXED_COLUMNS = {"key", "photo", "file_name", "garment", "number", "x1", "y1", "
 
 @dataclass(frozen=True)
 class LoadedItems:
-    """Items and their vectors f32[n, D], in the same order.
+    """Items, at least one, and their vectors f32[n, D], in the same order.
 
     Attributes:
         about: the store's metadata; empty for files.
@@ -103,8 +103,8 @@ class LoadedItems:
 def _number(column: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """The distinct texts of a column, sorted, and each row's index int64[n]; "" becomes -1."""
     texts, numbers = np.unique(column, return_inverse=True)
-    has_unknown = len(texts) > 0 and texts[0] == ""  # it sorts first
-    return tuple(texts[has_unknown:].tolist()), numbers.astype(np.int64) - int(has_unknown)
+    unknown = int(texts[0] == "")  # it sorts first
+    return tuple(texts[unknown:].tolist()), numbers.astype(np.int64) - unknown
 
 
 def from_store(store: Store) -> LoadedItems:

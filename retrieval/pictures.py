@@ -2,14 +2,13 @@
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from engine.errors import InputError
 from engine.files import absolute
-from engine.pixels.geometry import Size, decode_factor, resize
+from engine.pixels.geometry import Size, cut_box, shrink_to
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from retrieval.store import Item, Store
 
@@ -74,27 +73,4 @@ def read_part(path: Path, box: np.ndarray, full_size: Size, side: int) -> np.nda
     """
     longest = max(*(box[2:] - box[:2]), 1)
     photo = read_photo(path, min_short_side=math.ceil(min(full_size) * min(side / longest, 1)))
-    return shrink(cut_box(photo, box, full_size), side)
-
-
-def cut_box(photo: np.ndarray, box: Sequence[float] | np.ndarray, full_size: Size) -> np.ndarray:
-    """The pixels of a box, at least one, as a view.
-
-    Args:
-        photo: u8[H,W,3], possibly decoded at a whole fraction of its size.
-        box: xyxy in pixels of the full photo; rounded outward, cut at the photo's edge.
-        full_size: (width, height) of the full photo.
-    """
-    height, width = photo.shape[:2]
-    corners = np.nan_to_num(np.asarray(box, np.float64)) / decode_factor(photo, full_size)
-    x1, y1 = np.floor(corners[:2]).clip(0, (width - 1, height - 1)).astype(int)
-    x2, y2 = np.ceil(corners[2:]).clip((x1 + 1, y1 + 1), (width, height)).astype(int)
-    return photo[y1:y2, x1:x2]
-
-
-def shrink(picture: np.ndarray, side: int) -> np.ndarray:
-    """The picture u8[H,W,3], its longer side reduced to at most ``side`` pixels; contiguous."""
-    height, width = picture.shape[:2]
-    factor = min(side / max(height, width), 1)
-    size = max(round(width * factor), 1), max(round(height * factor), 1)
-    return np.ascontiguousarray(resize(np.ascontiguousarray(picture), (width, height), size))
+    return shrink_to(cut_box(photo, box, full_size), side)

@@ -18,10 +18,11 @@ from engine.config import require
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder, given_garments, whole_photo
 from engine.errors import InputError
+from engine.pixels.geometry import cut_box
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import FeatureSchema, normalized_weights, parse_weights
-from retrieval.pictures import cut_box, photo_name
+from retrieval.pictures import photo_name
 from retrieval.store import Filter, Hit, Item, Store
 
 MOST_NAMED = 40  # of a store's labels, listed in an error message

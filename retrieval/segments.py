@@ -101,7 +101,7 @@ def block_checksums(
     while position < len(vectors):
         block, offset = divmod(start + position, layout.block_rows)
         part = vectors[position : position + layout.block_rows - offset]
-        yield block, zlib.crc32(part, before if position == 0 and offset else 0)
+        yield block, zlib.crc32(part, before if position == 0 else 0)
         position += len(part)
 
 
@@ -134,6 +134,6 @@ def map_segment(
 
 def remove_other_generations(folder: Path, generation: int) -> None:
     """Delete the files that a compaction, finished or interrupted, left behind."""
-    for path in folder.glob("*-*.f*"):
+    for path in folder.glob("*-*.f32"):
         if not path.name.startswith(f"{generation:04d}-"):
             path.unlink(missing_ok=True)

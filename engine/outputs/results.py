@@ -26,6 +26,7 @@ from engine.files import explain_os_errors
 from engine.outputs import feature_file
 from engine.outputs.journal import Record
 from engine.pixels.draw import draw_garments
+from engine.pixels.geometry import cut_box, shrink_to
 from engine.pixels.photos import PhotoError
 
 LONGEST_NAME = 200  # bytes of one path component; file systems allow 255, including suffixes
@@ -175,21 +176,9 @@ def save_pictures(
     )
     shutil.rmtree(output / "crops" / _picture_path(name), ignore_errors=True)
     for number, (category, box) in enumerate(zip(names, found.boxes, strict=True), start=1):
-        scale = np.array([photo.shape[1] / found.width, photo.shape[0] / found.height] * 2)
-        write_jpeg(output / crop_path(name, number, category), _cut(photo, box * scale))
+        crop = shrink_to(cut_box(photo, box, (found.width, found.height)), LONGEST_CROP)
+        write_jpeg(output / crop_path(name, number, category), crop)
     write_jpeg(output / overlay_path(name), overlay)
-
-
-def _cut(photo: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The photo inside a box (xyxy pixels, rounded outward), reduced to LONGEST_CROP: u8[h,w,3]."""
-    height, width = photo.shape[:2]
-    x1, y1 = (np.floor(box[:2]).astype(int)).clip(0, (width - 1, height - 1))
-    x2, y2 = (np.ceil(box[2:]).astype(int)).clip((x1 + 1, y1 + 1), (width, height))
-    crop = photo[y1:y2, x1:x2]
-    if (longest := max(crop.shape)) <= LONGEST_CROP:
-        return crop
-    size = [max(side * LONGEST_CROP // longest, 1) for side in crop.shape[1::-1]]
-    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
 
 
 def write_jpeg(path: Path, picture: np.ndarray) -> None:

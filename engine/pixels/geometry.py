@@ -1,4 +1,4 @@
-"""Geometry of photos: sizes, affine maps, and resampling by them.
+"""Geometry of photos: sizes, boxes, affine maps, and resampling by them.
 
 A map is a matrix f64[3,3] on columns (x, y, 1). Coordinates are pixels with (0, 0) the photo's
 corner, so the center of the first pixel is (0.5, 0.5), and scaling a photo from width W to w maps x
@@ -7,6 +7,7 @@ decoded photo may be smaller by an integer factor (``engine.pixels.photos.read_p
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -122,6 +123,29 @@ def decode_factor(photo: np.ndarray, full_size: Size) -> int:
     From the longer side, where rounding matters least.
     """
     return max(round(max(full_size) / max(photo.shape[:2])), 1)
+
+
+def cut_box(photo: np.ndarray, box: Sequence[float] | np.ndarray, full_size: Size) -> np.ndarray:
+    """The pixels of a box, at least one, as a view.
+
+    Args:
+        photo: u8[H,W,3], possibly decoded at an integer fraction of its size.
+        box: xyxy in pixels of the full photo; rounded outward, cut at the photo's edge.
+        full_size: (width, height) of the full photo.
+    """
+    height, width = photo.shape[:2]
+    corners = np.nan_to_num(np.asarray(box, np.float64)) / decode_factor(photo, full_size)
+    x1, y1 = np.floor(corners[:2]).clip(0, (width - 1, height - 1)).astype(int)
+    x2, y2 = np.ceil(corners[2:]).clip((x1 + 1, y1 + 1), (width, height)).astype(int)
+    return photo[y1:y2, x1:x2]
+
+
+def shrink_to(picture: np.ndarray, side: int) -> np.ndarray:
+    """The picture u8[H,W,3], its longer side reduced to at most ``side`` pixels; contiguous."""
+    height, width = picture.shape[:2]
+    factor = min(side / max(height, width), 1)
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    return np.ascontiguousarray(resize(np.ascontiguousarray(picture), (width, height), size))
 
 
 def translation(x: float, y: float) -> np.ndarray:

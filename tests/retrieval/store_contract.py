@@ -328,6 +328,11 @@ class StoreContract:
             assert sorted([*others, item.key]) == store.keys()
         assert store.delete(names[:3]) == 3 and store.count() == 5
 
+    def test_a_folder_is_not_a_prefix(self, store: Store) -> None:
+        names = ["a", "a-/x", "a/x", "a/y/z", "a0", "a0/x", "ab/x"]
+        store.add([Item(name, name) for name in names], unit_rows(len(names)))
+        assert store.keys(Filter(folder="a")) == ["a/x", "a/y/z"]
+
     def test_bad_queries_are_refused(self, filled: Store, rows) -> None:
         for queries, weights, k in (
             (rows[:1], {"taste": 1}, 5),
@@ -355,6 +360,7 @@ class StoreContract:
         np.testing.assert_array_equal(filled.vectors(keys), vectors)
         assert filled.verify() == []
         filled.add(items[:1], rows[:1])
+        filled.compact()  # a second time in one session
         assert filled.count() == len(keys) + 1 and filled.verify() == []
         greens = Filter(attributes={"color": ("green",)})
         assert filled.keys(greens) == [

@@ -1,8 +1,10 @@
 """The local database: every store's contract, opening, processes side by side, search."""
 
 import functools
+import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from engine.errors import InputError
 from retrieval import database
 from retrieval.segments import Layout
 from retrieval.store import Filter, Item, open_database
+from retrieval.view import View
 from tests.retrieval.builds import (
     count_items,
     filled,
@@ -69,7 +72,8 @@ def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_killed_creation_is_repeated(location: str) -> None:
     open_database(location, schema=SCHEMA, create=True).close()
-    (Path(location) / "database.json").unlink()
+    description = Path(location) / "database.json"
+    description.rename(Path(location) / ".database.json.123.tmp")
     with pytest.raises(InputError, match="no database"):
         open_database(location, schema=SCHEMA)
     with filled(location) as store:
@@ -83,9 +87,9 @@ def test_killed_creation_is_repeated(location: str) -> None:
         "[]",
         "{}",
         '{"format": "weft-database", "version": 99}',
+        '{"format": "weft-database"}',
+        '{"format": "weft-database", "version": 0}',
         '{"format": "weft-database", "version": 1}',
-        '{"format": "weft-database", "version": 1, "layout": {"dim": 8, "row": 1}, "schema": '
-        '{"version": 1, "aspects": [["item", 5], ["color", 3]], "fingerprint": "test"}}',
     ],
 )
 def test_a_damaged_description_is_refused(location: str, text: str) -> None:
@@ -95,11 +99,50 @@ def test_a_damaged_description_is_refused(location: str, text: str) -> None:
         open_database(location)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"row": 1}, {"dim": 9}, {"dtype": "float16"}, {"block_rows": 0}, {"block_rows": "8"},
+     {"block_rows": 48}, {"segment_rows": 20}],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_layout_is_refused(location: str, change: dict) -> None:
+    filled(location).close()
+    path = Path(location) / "database.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"layout": description["layout"] | change}))
+    with pytest.raises(InputError, match=r"database\.json: damaged layout"):
+        open_database(location)
+
+
+def test_damaged_metadata_is_refused(location: str) -> None:
+    filled(location).close()
+    path = Path(location) / "database.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"about": []}))
+    with pytest.raises(InputError, match=r"database\.json: damaged metadata"):
+        open_database(location)
+
+
 def test_a_damaged_item_table_is_refused(location: str) -> None:
     filled(location).close()
     (Path(location) / "items.sqlite").write_bytes(b"not a database" * 1000)
     with pytest.raises(InputError, match=r"items\.sqlite.*damaged"):
         open_database(location)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("SQLITE_FULL", "free space"), ("SQLITE_BUSY", "try again"), ("SQLITE_BUSY_RECOVERY", "try"),
+     ("SQLITE_CORRUPT", "build the database again"), ("SQLITE_IOERR_READ", "readable")],
+)  # fmt: skip
+def test_errors_of_sqlite_come_with_advice(location: str, name: str, hint: str) -> None:
+    error = sqlite3.OperationalError("it fails")
+    error.sqlite_errorname = name
+    with (
+        filled(location) as store,
+        pytest.raises(InputError, match=f"it fails; .*{hint}"),
+        store._table.reading(),
+    ):
+        raise error
 
 
 # Several processes.
@@ -132,9 +175,10 @@ def test_an_open_reader_sees_every_commit(location: str) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_open_readers_report_a_removed_database(location: str, again: bool) -> None:
-    filled(location).close()
+def test_open_databases_report_that_they_were_removed(location: str, again: bool) -> None:
+    filled(location, 10).close()
     reader, writer = open_database(location, read_only=True), open_database(location)
+    writer.add([make_item(10)], unit_rows(1))  # so that it need not read before it writes
     shutil.rmtree(location)
     if again:
         filled(location + "2").close()
@@ -144,6 +188,9 @@ def test_open_readers_report_a_removed_database(location: str, again: bool) -> N
             use()
     reader.close()
     writer.close()
+    if again:
+        with open_database(location, read_only=True) as other:
+            assert other.verify() == [], "its rows were overwritten"
 
 
 def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
@@ -160,6 +207,21 @@ def test_search_survives_concurrent_writes(location: str, monkeypatch) -> None:
         monkeypatch.setattr(database.DatabaseReader, "_cosines", while_scanning)
         assert reader.search(row, weights=EQUAL, k=1)[0][0] == first[1]
         assert not changes
+
+
+def test_verifying_survives_a_compaction(location: str, monkeypatch) -> None:
+    with filled(location) as writer, open_database(location, read_only=True) as reader:
+        writer.delete([make_item(0).key])
+        compactions = [writer.compact]
+
+        def while_verifying(*args, is_sound=View.is_sound):
+            if compactions:
+                compactions.pop()()
+            return is_sound(*args)
+
+        monkeypatch.setattr(View, "is_sound", while_verifying)
+        assert reader.verify() == []
+        assert not compactions and reader.version().generation == 2
 
 
 # Searching.
@@ -252,6 +314,15 @@ def test_compaction_keeps_all_rows_for_any_block_size(
         kept = [make_item(number).key for number in range(37) if number != 4]
         assert store.verify() == []
         assert np.array_equal(store.vectors(kept), np.delete(unit_rows(37), 4, axis=0))
+
+
+def test_adding_after_a_compaction_starts_blocks_anew(location: str) -> None:
+    """Of 37 rows, 16 are left, which fill two blocks; a third had a checksum before."""
+    with filled(location) as store:
+        store.delete([make_item(number).key for number in range(16, 37)])
+        store.compact()
+        store.add([make_item(50)], unit_rows(1))
+        assert store.verify() == [] and store.count() == 17
 
 
 def test_names_that_are_not_unicode_are_handled(location: str) -> None:

@@ -92,12 +92,12 @@ def flip(path: Path, offset: int, value: bytes = b"\xff\xff\xff\xff") -> None:
         file.write(value)
 
 
-@pytest.mark.parametrize("value", [b"\xff\xff\xff\xff", b"\x00\x00\x80\x7f", b"\x00\x00\x00\x60"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.7e19, 90], ids=str)
 def test_damaged_block_is_reported_and_the_rest_stays_readable(
-    location: str, value: bytes, caplog
+    location: str, value: float, caplog
 ) -> None:
     filled(location).close()
-    flip(segment(location, 1), 32 * 2, value)  # row 26: NaN, infinity, 3.7e19
+    flip(segment(location, 1), 32 * 2, np.float32(value).tobytes())  # row 26
     lost = [make_item(n).key for n in range(24, 32)]
     with open_database(location) as store:
         (problem,) = store.verify()
@@ -105,7 +105,7 @@ def test_damaged_block_is_reported_and_the_rest_stays_readable(
         with pytest.raises(InputError, match=segment(location, 1).name):
             store.vectors(lost[:1])
         assert len(store.vectors([make_item(n).key for n in range(24)])) == 24
-        # Whether NaN, infinity or a huge number: it never reaches the answers.
+        # Whatever it is, it never reaches the answers.
         for sign in (1, -1):
             hits = store.search(sign * unit_rows(2), weights=EQUAL, k=29)
             assert all(np.isfinite(hit.score) and abs(hit.score) < 1.1 for hit in hits[0])
@@ -116,6 +116,13 @@ def test_damaged_block_is_reported_and_the_rest_stays_readable(
         assert not set(lost) & set(store.keys())
         store.compact()
         assert store.count() == 29 and store.verify() == []
+
+
+def test_sound_database_warns_of_nothing(location: str, caplog) -> None:
+    with filled(location) as store:
+        store.delete([make_item(3).key])
+        store.search(9 * unit_rows(1), weights=EQUAL, k=5)
+    assert caplog.text == ""
 
 
 def test_repaired_photos_are_read_again_by_the_next_build(location: str) -> None:

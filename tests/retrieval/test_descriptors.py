@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.pixels.color import color_matrix, mean_luma, recolor
-from retrieval.descriptors import describe, dimensions
+from retrieval.descriptors import VERSION, describe, dimensions
 
 SIZE = 149
 OUTLINES = {  # polygons in shares of the crop
@@ -162,3 +162,28 @@ def test_fast_enough_to_run_beside_a_network() -> None:
         describe(crop, mask)
         took.append(time.process_time() - started)
     assert min(took) < 0.03  # 4 ms on a quiet core
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("masked", (-0.6229, 0.5419, 0.0812)),
+        ("studio", (-0.6273, 0.5743, 0.2022)),
+        ("thread", (-0.3581, 0.4193, 0.1202)),
+        ("filled", (-0.0899, 0.8574, 0.7073)),
+    ],
+)
+def test_numbers_change_only_with_the_version(kind: str, expected: tuple) -> None:
+    """Else databases of older numbers would be searched with new ones."""
+    assert VERSION == 1
+    crop, mask = garment("trousers", "checks", "red", turn=8, shift=(0.05, 0.02))
+    noise = np.random.default_rng(0).integers(-9, 10, crop.shape)
+    crop = (crop + noise * (mask > 0)[..., None]).clip(0, 255).astype(np.uint8)
+    mask = cv2.blur(mask, (5, 5))
+    if kind == "thread":  # too thin to have an inside
+        mask[:70] = mask[73:] = 0
+    if kind == "filled":  # no background, hence no outline
+        crop = (40 + 60 * pattern("dots", SIZE)[..., None] + crop // 4 + noise).astype(np.uint8)
+    found = describe(crop, mask if kind in ("masked", "thread") else None)
+    sums = [found[name] @ np.cos(np.arange(len(found[name])) ** 1.5) for name in ASPECTS]
+    assert sums == pytest.approx(expected, abs=1e-3)

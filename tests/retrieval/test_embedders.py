@@ -1,6 +1,7 @@
 """Embedders: vectors match the schema, cosines add up by shares, fingerprints identify models."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,21 @@ def test_one_pass_gives_descriptions_and_vectors(describer, monkeypatch) -> None
     np.testing.assert_allclose(vectors, again, atol=1e-6)
 
 
+def test_garments_that_the_model_drops_get_no_vector(describer, monkeypatch) -> None:
+    photo, found = garments(3)
+    embedder, describe = GarmentEmbedder(describer, "both"), describer.describe
+    expected = embedder.describe(photo, found)[2][1:]
+
+    def without_the_first(*garments) -> tuple:
+        kept, descriptions = describe(*garments)
+        return kept.only([1, 2]), descriptions[1:]
+
+    monkeypatch.setattr(describer, "describe", without_the_first)
+    kept, descriptions, vectors = embedder.describe(photo, found)
+    assert kept.boxes.tolist() == found.boxes[1:].tolist() and len(descriptions) == 2
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
 def test_without_a_model_crops_are_cut_once_for_colors_and_vectors(monkeypatch) -> None:
     photo, found = garments(3)
     embedder, cuts = GarmentEmbedder(None, "descriptors"), []
@@ -174,6 +190,13 @@ def test_fingerprints_differ_for_other_weights_or_crop_settings(checkpoint: dict
             own.require_same(other, "db")
 
 
+def test_fingerprint_of_joined_vectors_names_the_shares(describer, monkeypatch) -> None:
+    before = GarmentEmbedder(describer, "both").schema.fingerprint
+    monkeypatch.setitem(MODEL_SHARES, "color", 0.25)
+    after = GarmentEmbedder(describer, "both").schema.fingerprint
+    assert "color 0.5" in before and after == before.replace("color 0.5", "color 0.25")
+
+
 def test_model_trained_on_masks_with_background_is_given_them(checkpoint: dict) -> None:
     photo = np.full((64, 64, 3), 255, np.uint8)
     photo[16:48, 20:44] = (200, 30, 40)
@@ -190,7 +213,11 @@ def test_model_trained_on_masks_with_background_is_given_them(checkpoint: dict) 
 @pytest.mark.parametrize("features", FEATURES)
 def test_embedder_for_a_database_matches_its_schema(features: str, describer) -> None:
     schema = GarmentEmbedder(describer, features).schema
-    assert embedder_for(schema, describer, "db").features == features
+    embedder = embedder_for(schema, describer, "db")
+    assert embedder.features == features
+    assert embedder.describer is describer, "it describes photos whatever the vectors are"
+    with pytest.raises(InputError, match=r"^db: its features"):
+        embedder_for(replace(schema, fingerprint=f"{schema.fingerprint} older"), describer, "db")
     if features != "descriptors":
         with pytest.raises(InputError, match=r"^db: .*--multitask-weights"):
             embedder_for(schema, None, "db")

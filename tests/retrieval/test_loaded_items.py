@@ -1,5 +1,6 @@
 """Reading a store, or vectors with a table, for evaluation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_weighted_products_are_weighted_scores() -> None:
     expected = (3 * item @ item.T + 1 * color @ color.T) / 4
     vectors = found.weighted({"item": 3, "color": 1})
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
+    assert vectors.dtype == np.float32
     with pytest.raises(InputError, match="smell"):
         found.weighted({"smell": 1})
 
@@ -50,6 +52,9 @@ def test_garment_table_of_items() -> None:
     assert table.values["color"] == ("blue", "red")
     assert table.labels["color"].tolist() == [1, 0, -1]
     assert stored().table(["name"]).aspect_of_group == {"name": ""}
+    nameless = [replace(item, category=None) for item in items()]
+    table = LoadedItems(nameless, stored().vectors, SCHEMA).table()
+    assert table.aspect_of_group == {"color": "color"}, "of no category, nothing can be shared"
     with pytest.raises(InputError, match=r"--labels size.*category, color, name"):
         stored().table(["size"])
 
@@ -78,13 +83,16 @@ def test_table_with_all_columns_gives_complete_items(tmp_path: Path) -> None:
 
 
 def test_vectors_are_normalized_and_photos_give_keys(tmp_path: Path) -> None:
-    parts = {"color": unit(3, 2) * 7, "item": unit(3, 4).astype(np.float16)}
-    np.savez(tmp_path / "v.npz", photo=np.array(["a", "b", "c"]), **parts)
-    (tmp_path / "t.csv").write_text("file_name,item_id,color\na.jpg,1,red\nb.jpg,,\nc.jpg,1,blue\n")
+    parts = {"color": unit(3, 2) * [[7], [0], [1]], "item": unit(3, 4).astype(np.float16)}
+    others = {"photo": np.array(["a", "b", "c"]), "box": np.zeros((3, 4), np.int64)}
+    np.savez(tmp_path / "v.npz", **others, **parts)
+    (tmp_path / "t.csv").write_text(
+        "\ufefffile_name,item_id,color,number\na.jpg,1,red\nb.jpg,,,2\nc.jpg,1,blue,\n"
+    )  # as Excel writes it, with a mark
     found = from_files(tmp_path / "v.npz", tmp_path / "t.csv")
     assert found.schema.names == ("color", "item")
-    np.testing.assert_allclose(np.linalg.norm(found.aspect("color"), axis=1), 1, atol=1e-6)
-    assert [item.key for item in found.items] == ["a.jpg#0", "b.jpg#0", "c.jpg#0"]
+    np.testing.assert_allclose(np.linalg.norm(found.aspect("color"), axis=1), [1, 0, 1], atol=1e-6)
+    assert [item.key for item in found.items] == ["a.jpg#0", "b.jpg#2", "c.jpg#0"]
     assert found.items[0].attributes == {"color": "red"}
     assert [item.identity for item in found.items] == ["1", None, "1"]
 
@@ -94,6 +102,7 @@ def test_vectors_are_normalized_and_photos_give_keys(tmp_path: Path) -> None:
     [
         ("file_name\na.jpg\n", "1 rows"),
         ("color\nred\nred\nred\n", "line 2.*no key, photo or file_name"),
+        ("color,key\nred\nred,b#0\nred,c#0\n", "line 2.*no key, photo or file_name"),
         ("photo,garment\na,0\nb,x\nc,0\n", "line 3"),
         ("photo,extra\na,{\nb,\nc,\n", "line 2"),
         ("photo,x1,y1,x2,y2\na,1,2,3,4\nb,1,2,,4\nc,,,,\n", "line 3: a box needs"),
@@ -125,7 +134,10 @@ def test_bad_vectors_are_refused_by_name(tmp_path: Path) -> None:
             (tmp_path / "v.npz").write_bytes(damaged)
             with pytest.raises(InputError, match=r"v\.npz: no readable .npz"):
                 from_files(tmp_path / "v.npz", tmp_path / "t.csv")
-    for wrong in (np.zeros(3), np.full((1, 2), np.nan), np.array(["a"])):
+    np.savez(tmp_path / "v.npz", item=unit(1, 4), color=unit(2, 4))
+    with pytest.raises(InputError, match=r"t\.csv: has 1 rows, .*v\.npz has \[1, 2\]"):
+        from_files(tmp_path / "v.npz", tmp_path / "t.csv")
+    for wrong in (np.zeros(3), np.zeros((0, 2)), np.full((1, 2), np.nan), np.array(["a"])):
         np.savez(tmp_path / "v.npz", item=wrong)
         with pytest.raises(InputError, match="holds no vectors"):
             from_files(tmp_path / "v.npz", tmp_path / "t.csv")

@@ -77,6 +77,8 @@ def test_rows_that_contradict_their_record_are_reported() -> None:
 def test_labels_that_cannot_be_stored_are_refused() -> None:
     with pytest.raises(InputError, match="JSON"):
         item_row(Item("k", "p", extra={"x": object()}), np.zeros(1))
+    with pytest.raises(InputError, match=r"take 8\d{4} bytes"):  # two for each letter
+        item_row(Item("k", "p", extra={"x": "ü" * 40_000}), np.zeros(1))
     with pytest.raises(InputError, match="4096 attributes"):
         item_row(Item("k", "p", attributes={str(i): "" for i in range(4097)}), np.zeros(1))
 

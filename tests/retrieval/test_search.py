@@ -12,7 +12,7 @@ from engine.detection.finder import GarmentFinder
 from engine.errors import InputError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import parse_weights
-from retrieval.pictures import cut_box, item_picture, photo_name, photo_path, shrink
+from retrieval.pictures import item_picture, photo_name, photo_path
 from retrieval.search import (
     Query,
     QueryReader,
@@ -211,14 +211,6 @@ def test_picture_of_an_item_is_its_box(tmp_path: Path) -> None:
     (tmp_path / item.photo).unlink()
     assert item_picture(tmp_path, item, 10) is None
     assert item_picture(None, item, 10) is None
-
-
-def test_boxes_are_cut_from_reduced_photos() -> None:
-    photo = np.arange(40 * 30 * 3, dtype=np.uint32).reshape(30, 40, 3).astype(np.uint8)
-    assert np.array_equal(cut_box(photo, (16, 8, 32, 24), (80, 60)), photo[4:12, 8:16])
-    assert cut_box(photo, (500, 500, 600, 600), (80, 60)).shape == (1, 1, 3)
-    assert shrink(photo[:1], 8).shape == (1, 8, 3)
-    assert shrink(photo[:, :1], 8).shape == (8, 1, 3)
 
 
 def test_photo_is_decoded_only_as_large_as_the_picture_needs(tmp_path: Path) -> None:

@@ -6,9 +6,14 @@ Descriptors stand in for the network.
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from dataset_helpers import parse_spec
 from engine import model_flags
+from engine.description.describer import CropSettings
+from retrieval.garment_sources import AnnotatedGarments
 from tests.builds import contents, run, write_table
 from tests.datasets import coco_document, write_coco, write_df2
 from tests.fake_detector import make_photos
@@ -105,3 +110,24 @@ def test_photo_in_two_splits_is_warned_about(tmp_path: Path, capsys) -> None:
     run("--dataset", f"csv:{table}:split=a", f"csv:{table}:split=b", "--database", tmp_path / "db")
     assert "photo listed more than once ×1" in capsys.readouterr().err
     assert [item.category for item, _ in contents(tmp_path / "db").values()] == ["b"]
+
+
+def test_photo_that_changed_since_the_dataset_was_read_is_not_described(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    table = write_table(photos, [{"file_name": "0.png"}, {"file_name": "1.png"}])
+    source = AnnotatedGarments([parse_spec(f"csv:{table}")], CropSettings(32, 0.1), 1)
+    cv2.imwrite(str(photos / "0.png"), np.zeros((19, 23, 3), np.uint8))
+    (_, error, _), (_, found, _) = source.find(photos, ["0.png", "1.png"])
+    assert str(error) == f"{photos}/0.png: annotated as 60×40, is 23×19"
+    assert found.boxes.tolist() == [[0, 0, 60, 41]]
+
+
+def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys) -> None:
+    photos = make_photos(tmp_path / "set", 2)
+    boxed = {"file_name": "0.png", "x1": 5, "y1": 6, "x2": 50, "y2": 30, "color": "red"}
+    rows = [boxed, dict.fromkeys(boxed, "") | {"file_name": "1.png"}]
+    command = ("--dataset", f"csv:{write_table(photos, rows)}", "--database", tmp_path / "db")
+    run(*command)
+    assert "2 photos, 2 of them now" in capsys.readouterr().out
+    run(*command)
+    assert "2 photos, 0 of them now" in capsys.readouterr().out

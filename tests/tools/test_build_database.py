@@ -148,6 +148,12 @@ def test_only_changed_photos_are_read_again(command: tuple, tmp_path: Path) -> N
     assert states(tmp_path / "db")["bad.png"].error == "the file is empty"
 
 
+def test_photo_of_the_far_future_does_not_stop_the_build(command: tuple, tmp_path: Path) -> None:
+    os.utime(tmp_path / "photos/1.png", ns=(0, 2**63))
+    assert len(run(*command).seen) == len(contents(tmp_path / "db")) == 7
+    assert run(*command).seen == []
+
+
 def test_building_part_of_the_folder_keeps_the_rest(command: tuple, tmp_path: Path, capsys) -> None:
     run(*command)
     before = contents(tmp_path / "db")

@@ -87,6 +87,15 @@ def test_photos_of_the_given_categories_are_pseudo_labeled(shop, tmp_path, detec
         assert np.allclose(garment["bbox"], [28, 28, 44, 44], atol=2)
 
 
+def test_photos_of_several_garments_are_left_out(shop, tmp_path, detector):
+    (shop / "labels.csv").write_text(
+        "file_name,category,split,x1,y1,x2,y2\n"
+        "0.png,Tee,train,5,5,50,50\n0.png,Bag,train,60,60,90,90\n1.png,Tee,train,,,,\n"
+    )
+    document = run(shop, tmp_path / "out")
+    assert [image["file_name"] for image in document["images"]] == ["1.png"]
+
+
 def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
     first = run(shop, tmp_path / "out")
     detector.clear()

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from engine.config import require
 from engine.files import replacing
+from engine.pixels.geometry import shrink_to
 from engine.wording import printable
-from retrieval.pictures import item_picture, shrink
+from retrieval.pictures import item_picture
 from retrieval.search import Query
 from retrieval.store import Hit
 
@@ -55,7 +56,7 @@ def write_sheet(
 def _query_picture(query: Query, root: str | None) -> np.ndarray | None:
     if query.item is not None:
         return item_picture(root, query.item, PICTURE_HEIGHT)
-    return None if query.crop is None else shrink(query.crop, PICTURE_HEIGHT)
+    return None if query.crop is None else shrink_to(query.crop, PICTURE_HEIGHT)
 
 
 def _query_lines(query: Query) -> list[str]:

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -100,13 +99,14 @@ class Guard:
 
     def _has_token(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and same(given.strip().encode(), self.token):
+        if kind.lower() == "bearer" and same(given.encode(), self.token):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and same(cookie.value.encode(), session_of(self.token))
+        # http.cookies would refuse all cookies for one that it cannot parse, and browsers also send
+        # those of other servers on this machine.
+        cookies = headers.get("cookie", "").split(";")
+        pairs = [cookie.strip().partition("=") for cookie in cookies]
+        session = session_of(self.token)
+        return any(name == COOKIE and same(value.encode(), session) for name, _, value in pairs)
 
 
 def same(given: bytes, secret: bytes) -> bool:

@@ -62,7 +62,7 @@ class Pictures:
             raise Refusal(404, OUTSIDE) from None
         except (OSError, RuntimeError):  # missing, or a loop of links
             raise Refusal(404, "The photo is no longer there") from None
-        if not path.is_relative_to(self.root) or not path.is_file():
+        if not path.is_relative_to(self.root):
             raise Refusal(404, OUTSIDE)
         return path
 
@@ -96,7 +96,7 @@ def around(box: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     full = np.array([width, height], np.float64)
     start, end = box[:2].clip(0, full), box[2:].clip(0, full)
-    if not (np.isfinite(box).all() and (end - start >= 1).all()):
+    if not (end - start >= 1).all():  # also if they are NaN
         return np.concatenate([[0, 0], full])
     wide, high = (end - start) + 2 * BORDER * (end - start).max()
     size = np.minimum([max(wide, high * SHAPE), max(high, wide / SHAPE)], full)

@@ -41,9 +41,12 @@ def record(name: str, descriptions: list[Description] | None = None) -> dict:
 
 
 def test_the_entry_of_a_photo_by_hand() -> None:
-    data = data_of(page_of([record("a/b.jpg")]))
+    data = data_of(page_of([record("a/b.jpg"), record("c.jpg")]))
     row = [1, 0.75, 0.1, 0.1, 0.3, 0.2, 0.02, [], [], []]
-    assert data["photos"] == [["a/b.jpg", "overlays/a/b.jpg.jpg", 100, 200, [row]]]
+    assert data["photos"] == [
+        ["a/b.jpg", "overlays/a/b.jpg.jpg", 100, 200, [row]],
+        ["c.jpg", "overlays/c.jpg.jpg", 100, 200, [row]],
+    ]
     assert data["originals"] == ".."
     assert [category["name"] for category in data["categories"]] == CATEGORIES
     assert all(re.fullmatch("#[0-9a-f]{6}", c["color"]) for c in data["categories"])

@@ -1,5 +1,6 @@
 """The journal: killed runs, order, several processes."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_only_damaged_lines_are_lost(tmp_path: Path, torn: bytes, caplog) -> Non
     assert len(caplog.records) == 1
 
 
+def test_lines_after_a_damaged_one_are_whole(tmp_path: Path) -> None:
+    add(tmp_path, 0, {"photo": "b", "n": 1})
+    with (tmp_path / "rank-0.jsonl").open("ab") as file:
+        file.write(b"\xffnothing\n")
+    add(tmp_path, 0, {"photo": "a", "n": 2})
+    journal.merge(tmp_path, always)
+    assert list(journal.read(tmp_path)) == [{"photo": "a", "n": 2}, {"photo": "b", "n": 1}]
+
+
 def test_a_kill_while_merging_duplicates_no_line(tmp_path: Path) -> None:
     add(tmp_path, 0, {"photo": "a", "n": 1})
     part = (tmp_path / "rank-0.jsonl").read_bytes()
@@ -76,6 +86,17 @@ def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "rank-0.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"cannot write .*rank-0.jsonl: No space left on device"):
         add(tmp_path, 0, {"photo": "a"})
+
+
+def test_a_disk_that_fills_up_within_a_line_is_reported(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with journal.Appender(tmp_path, 0) as appender:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+        try:
+            with pytest.raises(InputError, match=r"cannot write .*rank-0.jsonl"):
+                appender.add({"photo": "a" * 200})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_an_unreadable_journal_is_reported_in_one_sentence(tmp_path: Path) -> None:

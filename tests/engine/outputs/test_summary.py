@@ -89,8 +89,10 @@ def test_descriptions_are_written_as_columns_and_vectors_to_a_file(tmp_path: Pat
     record = garments_record(
         "a.jpg", found, CATEGORIES, descriptions=descriptions, vectors=True, pictures=False
     )
+    unreadable = some_records(False)[3]  # which has no vectors
     assemble(
-        tmp_path, [record], header={"root": "/p", "pictures": False}, categories=CATEGORIES,
+        tmp_path, [record, unreadable], header={"root": "/p", "pictures": False},
+        categories=CATEGORIES,
         category_ids=IDS, groups={"category": True, "parts": False}, features=True,
     )  # fmt: skip
     rows = list(csv.DictReader((tmp_path / "garments.csv").open()))
@@ -115,8 +117,10 @@ def test_groups_named_like_other_columns_get_their_own_columns(tmp_path: Path) -
     record = garments_record(
         "a.jpg", found, CATEGORIES, descriptions=[description], vectors=False, pictures=False
     )
+    unreadable = some_records(False)[3]  # which has no vectors
     assemble(
-        tmp_path, [record], header={"root": "/p", "pictures": False}, categories=CATEGORIES,
+        tmp_path, [record, unreadable], header={"root": "/p", "pictures": False},
+        categories=CATEGORIES,
         category_ids=IDS, groups=dict.fromkeys(labels, True),
     )  # fmt: skip
     [row] = csv.DictReader((tmp_path / "garments.csv").open())
@@ -185,6 +189,16 @@ def test_the_summary_is_printed(tmp_path: Path, capsys) -> None:
     print_summary(Summary(), 0, 0, tmp_path, others=0)
     assert "category" not in capsys.readouterr().out
     assert f"look at {tmp_path}/garments.json\n" in printed
+
+
+def test_names_like_markup_are_printed_as_they_are(tmp_path: Path, capsys) -> None:
+    error = PhotoError("empty", "/p/[/red].jpg", "the file is empty")
+    summary = Summary(unreadable=[unreadable_record("[/red].jpg", error)])
+    summary.count({"photo": "a.jpg", "garments": [{"category": "[/bold]"}], "dropped": 0})
+    print_summary(summary, 1, 0, tmp_path / "[/out]", others=0)
+    printed = capsys.readouterr().out
+    assert "unreadable: [/red].jpg: the file is empty" in printed
+    assert "[/bold]" in printed and f"look at {tmp_path}/[/out]/" in printed
 
 
 def test_a_run_without_garments(tmp_path: Path) -> None:

@@ -152,3 +152,18 @@ def test_a_moved_box_encloses_its_moved_corners():
     assert geometry.whole_pixels(np.array([-3.2, 1.5, 4.0, 99]), (8, 9)) == (0, 1, 4, 9)
     x1, _, x2, _ = geometry.whole_pixels(np.array([12.0, 1, 14, 5]), (8, 9))
     assert x2 <= x1
+
+
+def test_boxes_are_cut_from_reduced_photos() -> None:
+    photo = np.arange(40 * 30 * 3, dtype=np.uint32).reshape(30, 40, 3).astype(np.uint8)
+    assert np.array_equal(geometry.cut_box(photo, (16, 8, 32, 24), (80, 60)), photo[4:12, 8:16])
+    assert geometry.cut_box(photo, (500, 500, 600, 600), (80, 60)).shape == (1, 1, 3)
+    half = np.zeros((5, 323, 3), np.uint8)  # its last column stands for one pixel, not for two
+    assert geometry.cut_box(half, (200, 0, 600, 9), (645, 9)).shape == (5, 200, 3)
+
+
+def test_the_longer_side_is_reduced_to_a_limit() -> None:
+    photo = smooth_photo(40, 31)
+    for picture, shape in ((photo, (6, 8)), (photo[:1], (1, 8)), (photo[:, :1], (8, 1))):
+        assert geometry.shrink_to(picture, 8).shape == (*shape, 3)
+    assert np.array_equal(geometry.shrink_to(photo, 41), photo)

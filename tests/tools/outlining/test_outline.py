@@ -55,6 +55,12 @@ def test_a_garment_alone_gets_the_known_category_and_a_mask(background, how):
     assert iou(mask, encode(*SHIRT)) > max(0.9, iou(encode(*rough), encode(*SHIRT)))
 
 
+def test_a_studio_photos_foreground_must_agree_with_the_detection():
+    half = (SHIRT[0], SHIRT[0] + 20, *SHIRT[2:])
+    said, _ = outline(photo("studio"), found(("top", 0.9, half)), CATEGORIES, "top")
+    assert said.startswith("alone") and "studio" not in said
+
+
 def test_the_known_category_wins_over_a_higher_score():
     seen = found(("shoes", 0.9, (20, 40, 30, 60)), ("top", 0.35, (24, 70, 32, 98)))
     _, [(name, mask)] = outline(photo(), seen, CATEGORIES, "top")
@@ -97,7 +103,8 @@ def test_doubtful_photos_are_left_out(seen):
 
 def test_if_alone_the_largest_of_the_category_is_the_garment():
     strip = (0, 12, 30, 100)
-    seen = found(("top", 0.9, strip), ("trousers", 0.8, LEGS), ("top", 0.7, (24, 70, 32, 98)))
+    floor = (75, HEIGHT, 0, WIDTH)
+    seen = found(("top", 0.9, strip), ("trousers", 0.8, floor), ("top", 0.7, (24, 70, 32, 98)))
     _, garments = outline(photo(), seen, CATEGORIES, "top", alone=True)
     [(name, mask)] = garments
     assert name == "top" and iou(mask, encode(*SHIRT)) > 0.9

@@ -241,6 +241,16 @@ def test_stats_and_health(app: FastAPI) -> None:
     assert all(ask(app, "GET", f"/api/items/{quote(k)}").status == 200 for k in stats["examples"])
 
 
+def test_small_database_has_few_examples(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "COUNTS_STALE", -1)
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        service = make_service(store, None, LIMITS)
+        assert service.stats()["examples"] == []
+        items = [make_item(0), make_item(1)]
+        store.add(items, unit_rows(2))
+        assert service.stats()["examples"] == [item.key for item in items]
+
+
 def test_counts_follow_the_database_after_a_while(tmp_path: Path, monkeypatch) -> None:
     location = make_database(tmp_path)
     with open_database(location, read_only=True) as reader, open_database(location) as writer:

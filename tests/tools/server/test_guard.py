@@ -6,7 +6,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from tests.tools.server.world import ask
-from tools.server.guard import HEADERS, Guard, bounded_body, host_name, session_of
+from tools.server.guard import HEADERS, Guard, bounded_body, host_name, session_of, too_long
 from tools.server.limits import Limits, Refusal
 
 TOKEN = "correct horse battery"
@@ -90,9 +90,12 @@ def test_wrong_tokens_are_refused(headers: dict[str, str]) -> None:
     assert ask(GUARDED, "GET", "/api/stats", headers=headers).status == 401
 
 
-def test_cookie_gives_access_to_the_api() -> None:
-    cookie = f"other=1; weft_session={session_of(TOKEN.encode()).decode()}"
-    assert status(GUARDED, "/api/photo/x", cookie=cookie) == 200
+@pytest.mark.parametrize("others", ["other=1", "a/b=1", "flag", '{"a":1}', "x=\xff", ""])
+def test_cookie_gives_access_to_the_api(others: str) -> None:
+    """Whatever else is sent: cookies of all servers on a machine share its host name."""
+    cookie = f"weft_session={session_of(TOKEN.encode()).decode()}"
+    for sent in (f"{others}; {cookie}", f"{cookie}; {others}"):
+        assert status(GUARDED, "/api/photo/x", cookie=sent) == 200
 
 
 def test_page_and_health_need_no_token() -> None:
@@ -104,7 +107,7 @@ def test_page_and_health_need_no_token() -> None:
 @pytest.mark.parametrize(
     ("path", "size", "wanted"),
     [("/api/search", 100, 200), ("/api/search", 101, 413), ("/api/detect", 2000, 200),
-     ("/api/detect", 2001, 413), ("/api/unknown", 101, 413)],
+     ("/api/detect", 2001, 413), ("/api/detected", 101, 413)],
 )  # fmt: skip
 def test_long_bodies_are_refused(path: str, size: int, wanted: int) -> None:
     response = ask(guard(), "POST", path, body=b"x" * size)
@@ -133,6 +136,26 @@ def test_body_is_counted_whatever_length_was_declared() -> None:
         with pytest.raises(Refusal) as refused:
             await bounded()
         assert refused.value.status_code == 413
+
+    asyncio.run(story())
+
+
+def test_limits_are_named_in_round_numbers() -> None:
+    assert too_long(64 << 10).detail == "More than 64 KiB were sent; send a smaller file"
+    assert too_long(20 << 20).detail == "More than 20 MiB were sent; send a smaller file"
+
+
+def test_body_that_trickles_in_times_out() -> None:
+    async def part() -> dict:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def story() -> None:
+        bounded = bounded_body(part, 100, 0.05)
+        with pytest.raises(Refusal) as refused:
+            for _ in range(4):
+                await bounded()
+        assert refused.value.status_code == 408
 
     asyncio.run(story())
 

@@ -28,6 +28,7 @@ def test_vectors_expire_whether_used_or_not() -> None:
 def test_oldest_is_dropped_if_there_are_too_many() -> None:
     handles = Handles(3, 60, Clock())
     names = [handles.put(np.full(2, number)) for number in range(5)]
+    assert len(handles._kept) == 3, "also if nobody asks for them"
     kept = [handles.get(name) is not None for name in names]
     assert kept == [False, False, True, True, True]
     assert len(handles) == 3

@@ -124,6 +124,9 @@ def test_thumbnail_cache_is_bounded(root: Path, monkeypatch) -> None:
     for size in (160, 320, 160, 640, 160, 320):
         pictures.thumbnail(item("a b/ü#1.png"), size, True)
     assert drawn == [160, 320, 640, 320]  # 640 drove out 320, which was unused for longest
+    pictures._keep(("other",), bytes(400))
+    pictures._keep(("other",), bytes(400))  # drawn by two threads at a time
+    assert len(pictures._kept) == 2
     os.utime(root / "a b" / "ü#1.png", (1, 1))
     pictures.thumbnail(item("a b/ü#1.png"), 320, True)
     assert drawn[-2:] == [320, 320]  # the photo has changed

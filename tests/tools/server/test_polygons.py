@@ -1,6 +1,7 @@
 """Polygons are close to their masks and have few corners."""
 
 import numpy as np
+import pytest
 from pycocotools import mask as coco_mask
 
 from engine.pixels.masks import to_rle
@@ -25,6 +26,8 @@ def test_rectangle_keeps_its_corners() -> None:
     (ring,) = to_polygons(rle_of(np.ones((40, 60)), 100, 50))
     corners = {tuple(corner) for corner in ring}
     assert len(ring) <= 8  # the smoothing rounds corners
+    middle = (np.min(ring, axis=0) + np.max(ring, axis=0)) / 2
+    assert middle == pytest.approx([130, 70], abs=0.1)
     for wanted in [(100, 50), (160, 50), (160, 90), (100, 90)]:
         assert min(np.hypot(x - wanted[0], y - wanted[1]) for x, y in corners) < 1.5
 
@@ -43,9 +46,10 @@ def test_round_parts_and_holes_keep_their_place() -> None:
 
 def test_specks_are_dropped_and_separate_parts_kept() -> None:
     bitmap = np.zeros((100, 100))
-    bitmap[:40, :40] = bitmap[60:, 60:] = 1
-    bitmap[50, 20] = 1
-    assert len(to_polygons(rle_of(bitmap))) == 2
+    bitmap[:40, :40] = bitmap[70:, 70:] = 1
+    bitmap[50:52, 20:22] = 1
+    large, small = to_polygons(rle_of(bitmap))
+    assert np.max(large) < 45 and np.min(small) > 65
 
 
 def test_empty_mask_has_no_outline() -> None:
