@@ -192,16 +192,22 @@ def load_dataset(
     root = Path(path).absolute()  # the cache outlives the working directory
     if format not in DATASETS:
         raise InputError(f"dataset {format!r}: choose one of {', '.join(DATASETS)}")
-    if not root.is_dir():
-        raise InputError(f"{path}: no such folder; give the dataset's root")
     if annotations is not None and format not in ("coco", "csv"):
         raise InputError(f"annotations={annotations}: {format} has none to choose; leave it out")
     if images is not None and format == "deepfashion2":
         raise InputError(f"images={images}: {format} has its photos in <split>/image; leave it out")
     columns = {"category": category, "identity": identity, "attributes": attributes}
-    records = open_dataset(
-        format, root, split, annotations=annotations, images=images, columns=columns
-    )
+    try:  # is_dir() and exists() raise where a folder above may not be entered
+        if not root.is_dir():
+            raise InputError(f"{path}: no such folder; give the dataset's root")
+        records = open_dataset(
+            format, root, split, annotations=annotations, images=images, columns=columns
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{error.filename or path}: cannot be read ({reason}); see to its name and permissions"
+        ) from error
     if format != "csv":
         records = selection.select_labels(records, **columns)
     records = records if masks else selection.forget_masks(records)

@@ -148,11 +148,14 @@ def _read_vectors(path: Path) -> dict[str, np.ndarray]:
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
-            raise ValueError("it is a .npy file, a single array")
+            raise ValueError  # a .npy file, a single array
         with content as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: no readable .npz of vectors ({error})") from error
+        # Without NumPy's own words, which advise to load a foreign file unsafely.
+        raise InputError(
+            f"{path}: no readable .npz of vectors; infer.py --save-features writes one"
+        ) from error
     parts = {
         k: v.astype(np.float32) for k, v in arrays.items() if v.ndim == 2 and v.dtype.kind == "f"
     }

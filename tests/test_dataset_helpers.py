@@ -126,6 +126,16 @@ def test_fashionpedia_has_the_photos_of_val_in_test(tmp_path: Path) -> None:
         load_dataset("coco", tmp_path, split="train")
 
 
+def test_a_path_that_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    # Like a folder without permission, which cannot be tested as root: stat raises.
+    long = "x" * 300
+    with pytest.raises(InputError, match=rf"{long}: cannot be read \(File name too long\)"):
+        load_dataset("coco", tmp_path / long)
+    for format in ("coco", "deepfashion2"):
+        with pytest.raises(InputError, match=rf"{long}.*: cannot be read \(File name too long\)"):
+            load_dataset(format, tmp_path, split=long)
+
+
 def test_weights_that_cannot_be_loaded_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_dataset("coco", tmp_path / "nothing")

@@ -120,7 +120,7 @@ def test_bad_tables_are_refused_by_name(tmp_path: Path, table: str | None, messa
 def test_bad_vectors_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("photo\na.jpg\n")
     (tmp_path / "v.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"v\.npz"):
+    with pytest.raises(InputError, match=r"v\.npz: no readable .npz of vectors; infer\.py"):
         from_files(tmp_path / "v.npz", tmp_path / "t.csv")
     np.save(tmp_path / "v.npy", unit(1, 2))
     with pytest.raises(InputError, match=r"v\.npy: no readable .npz"):
