@@ -7,6 +7,7 @@ into flags, ``from_arguments`` turns the parsed flags back into the dataclass (w
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -103,7 +104,10 @@ class TrainingConfig:
     workers: int = setting(4, "loader processes per training process", "-j")
     seed: int = setting(0, "seed of sampling, augmentation and RoI sampling")
     device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    precision: str = setting("fp32", "arithmetic under autocast", choices=("fp32", "bf16", "fp16"))
+    precision: str = setting(
+        "fp32", "arithmetic under autocast; fp16 is for GPUs, CPUs take minutes for a step of it",
+        choices=("fp32", "bf16", "fp16"),
+    )  # fmt: skip
     channels_last: bool = setting(True, "keep activations channels-last in memory (faster)")
     compile: bool = setting(False, "compile the backbone with torch.compile")
     optimizer: str = setting("sgd", "update rule", choices=("sgd", "adamw"))
@@ -147,7 +151,8 @@ class TrainingConfig:
             flag = flag_of(name)
             require(getattr(self, name) >= 0, f"{flag} {getattr(self, name)}: must not be negative")
         require(self.seed < 2**63, f"--seed {self.seed}: must be below 2^63")
-        require(self.lr is None or self.lr > 0, f"--lr {self.lr}: must be positive")
+        usable = self.lr is None or 0 < self.lr < math.inf
+        require(usable, f"--lr {self.lr}: must be positive and finite")
         require(0 <= self.momentum < 1, f"--momentum {self.momentum}: must be in [0, 1)")
         require(0 <= self.ema_decay < 1, f"--ema-decay {self.ema_decay}: must be in [0, 1)")
         require(0 < self.lr_gamma <= 1, f"--lr-gamma {self.lr_gamma}: must be in (0, 1]")

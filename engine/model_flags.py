@@ -109,7 +109,7 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
     work.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32",
         help="arithmetic of the networks; the half precisions are faster on GPUs, bf16 also on "
-        "CPUs that support it (default: fp32)",
+        "CPUs that support it, fp16 far slower there (default: fp32)",
     )  # fmt: skip
     work.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",

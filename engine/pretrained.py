@@ -202,9 +202,9 @@ def _check_body(state: State, model: "Detector | Multitask", source: str | Path)
     given = {n for n in state if n.startswith(BODY) and not _is_counter(n)}
     if expected != given:
         raise InputError(
-            f"{source}: not the weights of a {model.backbone.name}: "
-            f"{len(expected - given)} of its {len(expected)} tensors are not there and "
-            f"{len(given - expected)} others are; check --backbone (--trunk)"
+            f"{source}: not the weights of a {model.backbone.name}: it lacks "
+            f"{len(expected - given)} of that network's {len(expected)} tensors and holds "
+            f"{len(given - expected)} others; check --backbone (--trunk)"
         )
 
 

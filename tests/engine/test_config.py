@@ -60,7 +60,7 @@ def test_a_list_given_in_several_flags_adds_up():
     [
         ["--epochs", "0"], ["-b", "0"], ["-j", "-1"], ["--lr", "0"], ["--momentum", "1"],
         ["--ema-decay", "1"], ["--lr-gamma", "0"], ["--lr-steps", "8", "3"], ["--lr-steps", "0"],
-        ["--test-short-side", "2000"], ["--test-short-side", "16"],
+        ["--test-short-side", "2000"], ["--test-short-side", "16"], ["--lr", "inf"],
         ["--trainable-backbone-layers", "6"], ["--aspect-ratio-group-factor", "-2"],
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
         ["--frozen-epochs", "-1"], ["--frozen-epochs", "1", "--weights", "none"],

@@ -163,7 +163,7 @@ def test_a_detector_with_masks_starts_one_without(tmp_path):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ("resnet34", "not the weights of a resnet18: 0 of its 100 tensors .* 80 others"),
+        ("resnet34", "resnet18: it lacks 0 of that network.s 100 tensors .* 80 others"),
         ("resnet50", "check --backbone"),
         ("mobilenet_v3_large", "check --backbone"),
     ],
