@@ -198,14 +198,15 @@ class _PhotosJson:
 
 
 class _Table:
-    """garments.csv, in UTF-8; file names that are not UTF-8 keep their bytes.
+    r"""garments.csv, in UTF-8; bytes of file names that are not UTF-8 are written as in
+    garments.json, like \udce9, since most readers refuse a whole table for one of them.
 
     Described garments have a column for the colors of their pixels and, for each label group, one
     for the prediction; an exclusive group has another one for its probability.
     """
 
     def __init__(self, file: IO[bytes], groups: Mapping[str, bool] | None) -> None:
-        self.text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
+        self.text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
         self.rows = csv.writer(self.text, lineterminator="\n")
         self.groups = groups or {}
         columns = [*CSV_COLUMNS]
