@@ -116,7 +116,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--samples", type=int, default=16, help="photos on a sheet of samples (default: 16)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of samples")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the choice of samples (default: 0)"
+    )
     cores = min(own_cores(), 16)
     parser.add_argument(
         "-j", "--workers", type=int, default=cores, help=f"processes (default here: {cores})"

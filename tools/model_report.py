@@ -201,7 +201,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     output.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     output.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the latency is measured (default: auto, a GPU if there is one)",
     )
     output.add_argument(
         "--photos", nargs="+", default=[],

@@ -14,9 +14,17 @@ class DetectorConfig(TrainingConfig):
 
     dataset: str = setting("coco", "format of the annotations", choices=("coco", "deepfashion2"))
     data_path: str = setting(dataclasses.MISSING, "root folder of the dataset")
-    annotations: str | None = setting(None, "coco: annotation file of the training split")
-    val_annotations: str | None = setting(None, "coco: annotation file of the validation split")
-    images: str | None = setting(None, "coco: folder that the file names are relative to")
+    annotations: str | None = setting(
+        None, "coco: annotation file of the training split; without it, train.json or "
+        "annotations/instances_train*.json in --data-path, or train/_annotations.coco.json",
+    )  # fmt: skip
+    val_annotations: str | None = setting(
+        None, "coco: annotation file of the validation split; without it, the same names with val"
+    )
+    images: str | None = setting(
+        None, "coco: folder that the file names are relative to; without it, the usual ones are "
+        "tried: images, train, train2017 ... in --data-path",
+    )  # fmt: skip
     strict: bool = setting(False, "stop at the first faulty record instead of skipping it")
     class_agnostic: bool = setting(False, "one class, garment, instead of the categories")
     arch: str = setting("maskrcnn", "network", choices=ARCHITECTURES)
