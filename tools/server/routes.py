@@ -75,6 +75,8 @@ def add_queries(app: FastAPI, service: Service, queues: Queues) -> None:
     )  # fmt: skip
     async def detect(request: Request) -> dict:
         """Detect the garments in a photo. The request's body is the content of the photo's file."""
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            raise Refusal(422, "Send the photo's file as the body, not as a form's field")
         with queues.photos.slot():
             try:
                 data = await request.body()

@@ -182,6 +182,13 @@ def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> No
     assert (response.status, set(response.json)) == (status, {"detail"})
 
 
+def test_forms_are_told_what_to_send_instead(app: FastAPI) -> None:
+    form = b"--x\r\ncontent-disposition: form-data; name=photo\r\n\r\n" + photo_bytes(60, 80)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = ask(app, "POST", "/api/detect", headers=headers, body=form + b"\r\n--x--")
+    assert response.status == 422 and "not as a form's field" in response.json["detail"]
+
+
 def test_server_without_models_refuses_photos(store: Store) -> None:
     app = create_app(make_service(store, None, LIMITS, with_vision=False))
     assert ask(app, "POST", "/api/detect", body=photo_bytes(60, 80)).status == 409
