@@ -1,5 +1,6 @@
 """Photo files before decoding: reads their headers and checks that they are complete."""
 
+import errno
 import os
 import stat
 import warnings
@@ -81,6 +82,7 @@ def open_photo(path: Path | str) -> BinaryIO:
 
     Raises:
         PhotoError: missing, empty, too large or not a regular file.
+        InputError: the process has too many files open, which is not the photo's fault.
     """
     try:
         status = os.stat(path)  # noqa: PTH116 (Path.stat is twice as slow; this runs per photo)
@@ -95,6 +97,11 @@ def open_photo(path: Path | str) -> BinaryIO:
         raise PhotoError("missing", path, "no such photo") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise InputError(
+                f"{path}: cannot be opened ({reason}); raise the limit (ulimit -n 65536) and "
+                "repeat the command"
+            ) from None
         raise PhotoError("unreadable", path, f"cannot be opened ({reason})") from None
 
 

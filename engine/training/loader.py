@@ -1,5 +1,7 @@
 """The batches of one rank, prepared in advance by loader processes."""
 
+import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,11 +9,14 @@ from typing import Any
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from engine.config import TrainingConfig
 from engine.errors import InputError
+from engine.training.packed import PackedBatch, map_nested
 from engine.training.samplers import RankBatches
+
+logger = logging.getLogger("weft")
 
 
 class _ErrorsAsValues(Dataset):
@@ -36,9 +41,12 @@ class _Collate:
     def __init__(self, collate: Callable[[list], tuple]) -> None:
         self.collate = collate
 
-    def __call__(self, samples: list) -> tuple | InputError:
-        errors = [sample for sample in samples if isinstance(sample, InputError)]
-        return errors[0] if errors else self.collate(samples)
+    def __call__(self, samples: list) -> tuple | PackedBatch | InputError:
+        for sample in samples:
+            if isinstance(sample, InputError):
+                return sample
+        batch = self.collate(samples)
+        return PackedBatch(batch) if get_worker_info() else batch
 
 
 def batches_of(
@@ -58,7 +66,7 @@ def batches_of(
         device: where the batches will be used; for a GPU, memory is pinned.
 
     Raises:
-        InputError: raised by the dataset, in any process.
+        InputError: raised by the dataset, in any process, or a loader process was killed.
     """
     # One thread per loader process, as PyTorch does for itself. It must be set before the fork:
     # in a forked process OpenCV would wait forever for its parent's threads.
@@ -74,10 +82,39 @@ def batches_of(
         # each process.
         multiprocessing_context="fork" if config.workers and sys.platform == "linux" else None,
     )
-    for batch in loader:
+    for batch in _watched(loader):
         if isinstance(batch, InputError):
             raise batch
+        if isinstance(batch, PackedBatch):
+            if not batch.shared:
+                _warn_of_little_shared_memory()
+            batch = batch.unpack()
         yield batch
+
+
+def _watched(loader: DataLoader) -> Iterator[Any]:
+    """The loader's batches.
+
+    Raises:
+        InputError: a loader process ended before its work did.
+    """
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+            raise
+        raise InputError(
+            "a loader process was killed, probably for lack of memory: lower -j or -b and repeat "
+            "the command; it continues from the last checkpoint"
+        ) from error
+
+
+@functools.cache
+def _warn_of_little_shared_memory() -> None:
+    logger.warning(
+        "there is not enough shared memory (/dev/shm) for the batches, so they are copied from the "
+        "loader processes, which is slower; in a container, use docker run --ipc=host"
+    )
 
 
 def as_lists(samples: list[tuple]) -> tuple[list, list]:
@@ -88,10 +125,4 @@ def as_lists(samples: list[tuple]) -> tuple[list, list]:
 
 def to_device(item: Any, device: torch.device) -> Any:
     """Move the tensors in nested lists and dicts, asynchronously if their memory is pinned."""
-    if isinstance(item, Tensor):
-        return item.to(device, non_blocking=True)
-    if isinstance(item, dict):
-        return {key: to_device(value, device) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return type(item)(to_device(value, device) for value in item)
-    return item
+    return map_nested(item, Tensor, lambda tensor: tensor.to(device, non_blocking=True))

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import zlib
@@ -325,6 +326,18 @@ def test_float_pixels_are_refused(tmp_path: Path) -> None:
     depth = Image.fromarray(np.random.default_rng(0).random((4, 4), np.float32))
     with pytest.raises(PhotoError):
         read_photo(write(tmp_path, encode(depth, "TIFF")))
+
+
+def test_too_many_open_files_are_not_the_photos_fault(tmp_path: Path) -> None:
+    path = write(tmp_path, encode(picture()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(InputError, match="raise the limit") as caught:
+            read_photo(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not isinstance(caught.value, PhotoError), "it would be left out"
 
 
 def test_rare_formats_are_read_in_a_fresh_process(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """Batches from loader processes: in order, with readable errors."""
 
+import logging
 import multiprocessing
+import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,8 +12,9 @@ import torch
 from torch.utils.data import Dataset
 
 from engine.config import TrainingConfig
+from engine.errors import InputError
 from engine.pixels.photos import PhotoError
-from engine.training.loader import batches_of
+from engine.training.loader import _warn_of_little_shared_memory, batches_of
 
 BATCHES = [[2, 3], [5], [7, 11, 13]]
 
@@ -61,3 +66,50 @@ def test_loader_processes_share_the_dataset_with_any_default_start_method(spawni
     numbers = Numbers()
     with Path(__file__).open() as numbers.uncopied:
         assert list(batches(numbers, 1)) == [(2, 3), (5,), (7, 11, 13)]
+
+
+class Tensors(Numbers):
+    """Sample i is fifty tensors that hold i."""
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        return [torch.tensor(index) for _ in range(50)]
+
+
+def values(made) -> list[list[int]]:
+    return [[{tensor.item() for tensor in sample}.pop() for sample in batch] for batch in made]
+
+
+def test_batches_of_many_tensors_need_few_open_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 60, hard))
+    try:
+        assert values(batches(Tensors(), 2)) == BATCHES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_shared_memory_batches_arrive_and_the_log_says_so_once(monkeypatch, caplog):
+    def refuse(*_):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
+    _warn_of_little_shared_memory.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="weft"):
+        assert values(batches(Tensors(), 2)) == BATCHES
+    (message,) = caplog.messages
+    assert "not enough shared memory" in message
+
+
+class Killed(Numbers):
+    """Kills the process that asks for sample 11, as the system does when memory runs out."""
+
+    def __getitem__(self, index: int) -> int:
+        if index == 11:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_loader_process_ends_the_run_with_advice():
+    with pytest.raises(InputError, match=r"a loader process was killed.*lower -j"):
+        list(batches(Killed(), 2))
