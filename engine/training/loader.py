@@ -86,8 +86,8 @@ def batches_of(
         if isinstance(batch, InputError):
             raise batch
         if isinstance(batch, PackedBatch):
-            if not batch.shared:
-                _warn_of_little_shared_memory()
+            if batch.copied:
+                _warn_of_copies()
             batch = batch.unpack()
         yield batch
 
@@ -110,10 +110,10 @@ def _watched(loader: DataLoader) -> Iterator[Any]:
 
 
 @functools.cache
-def _warn_of_little_shared_memory() -> None:
+def _warn_of_copies() -> None:
     logger.warning(
-        "there is not enough shared memory (/dev/shm) for the batches, so they are copied from the "
-        "loader processes, which is slower; in a container, use docker run --ipc=host"
+        "the loader processes cannot share memory (little /dev/shm, or a long TMPDIR), so batches "
+        "are copied, which is slower; in a container, use docker run --ipc=host"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -40,17 +41,18 @@ class PackedBatch:
     """A batch in one block of shared memory.
 
     PyTorch sends each tensor on its own, with a file descriptor each: a few batches of photos with
-    their boxes, labels and masks exceed the usual limit of 1,024 open files. If there is not
-    enough shared memory (a Docker container has 64 MiB unless told otherwise), the block is copied
+    their boxes, labels and masks exceed the usual limit of 1,024 open files. Where a block cannot
+    be shared (a Docker container has 64 MiB of shared memory unless told otherwise), it is copied
     through the pipe between the processes.
 
     Attributes:
-        shared: whether the block is shared memory.
+        copied: whether the block arrived as a copy.
     """
 
     def __init__(self, batch: Any) -> None:
         """Copy the tensors of ``batch``, which keep their values and order in memory."""
         self.size = 0
+        self.copied = False
         placed: list[tuple[_Place, Tensor]] = []
 
         def place(tensor: Tensor) -> _Place:
@@ -63,23 +65,23 @@ class PackedBatch:
         self.layout = map_nested(batch, Tensor, place)
         try:
             storage = torch.UntypedStorage._new_shared(self.size)
-        except RuntimeError:
+        except RuntimeError:  # not enough shared memory, which pickling then tries again
             storage = torch.UntypedStorage(self.size)
-        self.shared = storage.is_shared()
         self.block = torch.empty(0, dtype=torch.uint8).set_(storage)
         for spot, tensor in placed:
             spot.tensor_in(self.block).copy_(tensor)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if not self.shared:
-            state["block"] = self.block.numpy()  # pickled by value; a tensor would be shared
-        return state
+        try:
+            block = bytes(ForkingPickler.dumps(self.block))
+        except (OSError, RuntimeError):  # no shared memory, or TMPDIR is too long for a socket
+            block = self.block.numpy()
+        return self.__dict__ | {"block": block}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.block, np.ndarray):
-            self.block = torch.from_numpy(self.block)
+        self.copied = isinstance(self.block, np.ndarray)
+        self.block = (torch.from_numpy if self.copied else ForkingPickler.loads)(self.block)
 
     def pin_memory(self) -> "PackedBatch":
         """Move the block to pinned memory. The DataLoader calls it."""

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from engine.config import TrainingConfig
 from engine.errors import InputError
 from engine.pixels.photos import PhotoError
-from engine.training.loader import _warn_of_little_shared_memory, batches_of
+from engine.training.loader import _warn_of_copies, batches_of
 
 BATCHES = [[2, 3], [5], [7, 11, 13]]
 
@@ -94,11 +95,20 @@ def test_without_shared_memory_batches_arrive_and_the_log_says_so_once(monkeypat
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
 
     monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
-    _warn_of_little_shared_memory.cache_clear()
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    _warn_of_copies.cache_clear()
     with caplog.at_level(logging.WARNING, logger="weft"):
         assert values(batches(Tensors(), 2)) == BATCHES
     (message,) = caplog.messages
-    assert "not enough shared memory" in message
+    assert "cannot share memory" in message
+
+
+def test_batches_arrive_where_tmpdir_is_too_long_for_a_socket(monkeypatch, tmp_path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setitem(multiprocessing.process.current_process()._config, "tempdir", None)
+    assert values(batches(Tensors(), 2)) == BATCHES
 
 
 class Killed(Numbers):

@@ -32,25 +32,32 @@ def assert_same(found: tuple, expected: tuple) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.fixture
-def _no_shared_memory(monkeypatch):
-    def refuse(*_):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
-
-    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
+def sent(packed: PackedBatch) -> PackedBatch:
+    return pickle.loads(pickle.dumps(packed))
 
 
 def test_a_packed_batch_is_the_same_batch():
-    packed = PackedBatch(batch())
-    assert packed.shared
-    assert_same(packed.unpack(), batch())
+    assert_same(PackedBatch(batch()).unpack(), batch())
 
 
-def test_without_shared_memory_it_is_sent_by_value(_no_shared_memory):
+def test_it_is_sent_in_shared_memory():
     packed = PackedBatch(batch())
-    assert not packed.shared
-    received = pickle.loads(pickle.dumps(packed))
-    assert not received.shared
+    received = sent(packed)
+    assert not received.copied
+    packed.unpack()[0][0].fill_(7.0)
+    assert received.unpack()[0][0].eq(7.0).all(), "the same memory"
+
+
+@pytest.mark.parametrize("since", ["start", "sending"])
+def test_without_shared_memory_a_copy_is_sent(monkeypatch, since):
+    def refuse(*_):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    if since == "start":
+        monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
+    received = sent(PackedBatch(batch()))
+    assert received.copied
     assert_same(received.unpack(), batch())
 
 
