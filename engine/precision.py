@@ -24,13 +24,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 @functools.cache
 def warn_if_emulated(precision: str) -> None:
     """Log that this CPU lacks instructions for "bf16" or "fp16", if it does."""
-    # PyTorch takes oneDNN's kernels if these say yes, and its own otherwise, which are hundreds of
-    # times slower than fp32. torch.backends.cpu.get_cpu_capability() names no such instructions.
-    supported = {
-        "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    if not supported[precision]():
+    # PyTorch takes oneDNN's kernels if this says yes, and its own otherwise (or in builds without
+    # oneDNN), which are hundreds of times slower than fp32. Nothing public tells the two apart.
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)
+    if supported is None or not supported():
         logger.warning(
             "--precision %s: this CPU has no instructions for it, so it is far slower than fp32 "
             "(minutes instead of seconds); leave --precision out",

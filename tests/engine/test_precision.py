@@ -1,6 +1,7 @@
 """Half precision on CPUs with and without instructions for it."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,11 +18,13 @@ def _nothing_was_said():
     warn_if_emulated.cache_clear()
 
 
-def pretend(monkeypatch, *, supported: bool) -> None:
+def pretend(monkeypatch, supported: bool | None) -> None:
+    """A CPU with or without the instructions; None: PyTorch without oneDNN, as on a Mac."""
+    operations = SimpleNamespace()
     for name in ("bf16", "fp16"):
-        monkeypatch.setattr(
-            torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", lambda: supported, raising=True
-        )
+        if supported is not None:
+            setattr(operations, f"_is_mkldnn_{name}_supported", lambda: supported)
+    monkeypatch.setattr(torch.ops, "mkldnn", operations)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +37,10 @@ def test_products_are_computed_in_the_precision(precision, dtype):
         assert (ones @ ones).dtype is dtype
 
 
+@pytest.mark.parametrize("supported", [False, None])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_cpu_that_emulates_the_precision_is_told_once(monkeypatch, caplog, precision):
-    pretend(monkeypatch, supported=False)
+def test_a_cpu_that_emulates_the_precision_is_told_once(monkeypatch, caplog, precision, supported):
+    pretend(monkeypatch, supported)
     with caplog.at_level(logging.WARNING, logger="weft"):
         autocast(CPU, precision)
         autocast(CPU, precision)
@@ -54,6 +58,7 @@ def test_a_cpu_with_instructions_for_it_and_other_devices_are_not_warned_of(monk
     assert not caplog.messages
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 def test_this_cpu_is_asked():
     """The questions exist in this PyTorch and answer yes or no."""
     assert torch.ops.mkldnn._is_mkldnn_bf16_supported() in (True, False)
