@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YOURS = re.compile(r"\b[A-Z][A-Z0-9]+\b")  # words in capitals stand for something of the reader's
 WEIGHTS = [ROOT / "weights" / name for name in ("detector.pt", "multitask.pt")]
 
@@ -90,11 +91,10 @@ def test_the_demo_and_every_command_without_own_data_run(tmp_path):
     (copy / "weights").symlink_to(ROOT / "weights")
     recipe = re.search(r"^demo:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     demo = recipe.replace("$(BIN)/python", "python") + " --photos 11"  # to be done sooner
-    lines = [demo, *RUNNABLE]
-    for line in lines:
-        ended = subprocess.run(
-            [sys.executable, *shlex.split(line)[1:]], cwd=copy, capture_output=True, text=True
-        )
+    (program,) = PROGRAM.findall(README)
+    lines = [shlex.split(line)[1:] for line in [demo, *RUNNABLE]]
+    for line in [*lines, ["-c", program]]:
+        ended = subprocess.run([sys.executable, *line], cwd=copy, capture_output=True, text=True)
         assert ended.returncode == 0, f"{line}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
     page = (copy / "demo" / "index.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="([^"]+)"', page)
