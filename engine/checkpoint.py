@@ -31,12 +31,14 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         InputError: when the folder cannot be written (full disk, no permission).
     """
-    try:
-        with replacing(Path(path)) as file:
+    with replacing(Path(path)) as file:
+        try:
             torch.save(checkpoint, file)
-    except RuntimeError as error:  # how torch's zip writer reports a full disk
-        reason = str(error).splitlines()[0]
-        raise InputError(f"cannot write {path}: {reason}; free some space") from error
+        except RuntimeError as error:
+            # After a failed write torch raises an error about its own state, "unexpected pos".
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_plain(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Checkpoints: whole at any moment, plain data only, clear refusals."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +80,23 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path):
     save_checkpoint(small(1), path)
     with pytest.raises(AttributeError):
         save_checkpoint({"bad": lambda: None}, path)
+    assert load_checkpoint(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("room", [1 << 8, 1 << 12, 1 << 16])
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path, room):
+    path = tmp_path / "checkpoint_latest.pt"
+    save_checkpoint(small(1), path)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))
+    try:
+        with pytest.raises(InputError) as caught:
+            save_checkpoint(small(2, size=1 << 16), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    reason = os.strerror(errno.EFBIG)
+    assert str(caught.value).startswith(f"cannot write {path}: {reason}; free space")
     assert load_checkpoint(path)["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
 

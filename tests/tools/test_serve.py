@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_uploads_get_the_same_vectors_as_in_a_database(monkeypatch) -> None:
 def test_server_started_from_the_shell(tmp_path: Path) -> None:
     location = make_database(tmp_path)
     command = [sys.executable, SCRIPT, "--database", location, "--browse-only", "--port", "0"]
+    command += ["--max-upload", "3", "--max-pixels", "7"]
     environment = os.environ | {serve.TOKEN: "a token of some length"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -162,6 +164,14 @@ def test_server_started_from_the_shell(tmp_path: Path) -> None:
             assert "server" not in answer.headers
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{address}/api/stats", timeout=30)
+        headers = {"Authorization": f"Bearer {environment[serve.TOKEN]}"}
+        request = urllib.request.Request(f"{address}/api/stats", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            uploads = json.load(answer)["uploads"]
+        assert (uploads["most_bytes"], uploads["most_pixels"]) == (3 << 20, 7_000_000)
+        rebound = urllib.request.Request(address, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(rebound, timeout=30)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -171,7 +181,7 @@ def test_server_started_from_the_shell(tmp_path: Path) -> None:
 def test_idle_connections_are_closed(tmp_path: Path) -> None:
     """In a process of its own, since the timeout is shortened there only."""
     location = make_database(tmp_path)
-    short = "import sys; from tools.server import idle_timeout; idle_timeout.HEAD_SECONDS = 1; "
+    short = "import sys; from tools.server import idle_timeout; idle_timeout.IDLE_SECONDS = 1; "
     flags = ["--database", str(location), "--browse-only", "--port", "0"]
     code = f"{short}from tools import serve; serve.main({flags!r})"
     process = subprocess.Popen(
@@ -196,6 +206,14 @@ def test_idle_connections_are_closed(tmp_path: Path) -> None:
                     pass
         with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
             assert answer.status == 200
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(place)
+            # The responses take 30 MB, more than all buffers on their way.
+            deaf.sendall(b"GET /page.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+            time.sleep(0.5)
+            process.terminate()
+            process.wait(20)  # a client that does not read cannot keep the server from ending
     finally:
         process.kill()
         process.wait(30)

@@ -20,6 +20,8 @@ KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
+NO_OBJECT = ("json_invalid", "model_attributes_type")  # pydantic's types of errors
+SEND_OBJECT = "Send a JSON object as the body, and the header Content-Type: application/json"
 ABOUT = """Send a photo to detect its garments; search the stored garments by one of them, or by a
 stored one, with a weight for each aspect. Every error is `{"detail": "one sentence"}`."""
 
@@ -81,6 +83,8 @@ def _add_refusals(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         sentence = f"{where}: {first['msg']}" if where else first["msg"]
+        if first["type"] in NO_OBJECT or (first["type"] == "missing" and not where):
+            sentence = SEND_OBJECT
         return JSONResponse({"detail": sentence}, 422)
 
     @app.exception_handler(Exception)

@@ -129,6 +129,14 @@ def test_bodies_that_are_not_a_search_are_refused(app: FastAPI, body: bytes, sta
     headers = {"Content-Type": "application/json"}
     response = ask(app, "POST", "/api/search", body=body, headers=headers)
     assert (response.status, set(response.json)) == (status, {"detail"})
+    assert status != 422 or response.json["detail"].startswith("Send a JSON object")
+
+
+def test_json_under_another_content_type_is_told_the_right_one(app: FastAPI) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # curl's, if none is given
+    response = ask(app, "POST", "/api/search", body=b'{"key": "a"}', headers=headers)
+    assert response.status == 422
+    assert response.json["detail"].endswith("the header Content-Type: application/json")
 
 
 def test_unknown_keys_and_handles_are_refused(app: FastAPI) -> None:
@@ -223,6 +231,7 @@ def test_thumbnails_show_garment_or_photo(app: FastAPI) -> None:
     for view, shape in {"garment": (112, 80), "photo": (120, 80)}.items():
         response = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
         assert response.headers["content-type"] == "image/jpeg"
+        assert response.headers["cache-control"] == "private, max-age=300"
         picture = np.asarray(Image.open(io.BytesIO(response.body)))
         assert np.abs(np.array(picture.shape[:2]) - shape).max() <= 2
     assert ask(app, "GET", f"/api/photo/{key}?size=161").status == 422
@@ -246,6 +255,14 @@ def test_stats_and_health(app: FastAPI) -> None:
     assert stats["aspects"] == list(SCHEMA.names)
     assert len(set(stats["examples"])) == 12
     assert all(ask(app, "GET", f"/api/items/{quote(k)}").status == 200 for k in stats["examples"])
+
+
+def test_examples_are_the_largest_of_each_part_of_the_database(tmp_path: Path) -> None:
+    items = [Item(f"{n:02d}#1", f"{n:02d}", 1, (0.0, 0.0, 1.0 + n, 1.0)) for n in range(24)]
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        store.add(items, unit_rows(24))
+        examples = make_service(store, None, LIMITS).stats()["examples"]
+    assert examples == [item.key for item in items[1::2]]
 
 
 def test_small_database_has_few_examples(tmp_path: Path, monkeypatch) -> None:
@@ -283,7 +300,7 @@ def test_counts_follow_a_database_that_changes_and_keeps_its_size(
         assert after["items"] == COUNT and after["categories"]["cape"] == 1
 
 
-def test_broken_database_is_a_503(app, service: Service, monkeypatch) -> None:
+def test_broken_database_is_a_503(app, service: Service, monkeypatch, caplog) -> None:
     def fail(*_):
         raise InputError("/secret/path/items.sqlite: damaged")
 
@@ -291,6 +308,7 @@ def test_broken_database_is_a_503(app, service: Service, monkeypatch) -> None:
     response = ask(app, "POST", "/api/search", body={"key": "a"})
     assert response.status == 503 and response.headers["retry-after"]
     assert b"secret" not in response.body
+    assert "/secret/path/items.sqlite: damaged" in caplog.text
 
 
 def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypatch) -> None:
@@ -355,5 +373,6 @@ def test_token_is_exchanged_for_a_cookie(folder: Path, service: Service) -> None
     response = ask(app, "POST", "/api/session", body={"token": token})
     cookie = response.headers["set-cookie"]
     assert response.status == 204 and token not in cookie
+    assert "secure" not in cookie.lower(), "this connection is not encrypted"
     assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
     assert ask(app, "GET", picture, headers={"Cookie": cookie.partition(";")[0]}).status == 200

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tools.server.idle_timeout import HEAD_SECONDS, IdleTimeoutProtocol
+from tools.server.idle_timeout import IDLE_SECONDS, IdleTimeoutProtocol
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def connection() -> IdleTimeoutProtocol:
     protocol = object.__new__(IdleTimeoutProtocol)
     protocol.later, protocol.closed, protocol.cycle = [], [], None
     protocol.loop = SimpleNamespace(call_later=lambda *call: protocol.later.append(call))
-    protocol.transport = SimpleNamespace(close=lambda: protocol.closed.append(True))
+    protocol.transport = SimpleNamespace(abort=lambda: protocol.closed.append(True))
     return protocol
 
 
@@ -35,6 +35,6 @@ def test_request_that_arrived_early_keeps_the_connection_open(connection, monkey
     connection.cycle = "first request"
     connection.on_response_complete()
     ((seconds, close, last),) = connection.later
-    assert seconds == HEAD_SECONDS
+    assert seconds == IDLE_SECONDS
     close(last)
     assert connection.closed == []

@@ -46,6 +46,13 @@ def test_thumbnail_of_the_whole_photo_and_the_garment(root: Path) -> None:
     assert (pixels(pictures.thumbnail(stored, 160, True))[2, 2] > 220).all()
 
 
+def test_garments_of_one_photo_have_thumbnails_of_their_own(root: Path) -> None:
+    pictures = Pictures(root, 1 << 20)
+    boxes = [(0, 0, 50, 50), (60, 60, 140, 140)]
+    one, other = (pixels(pictures.thumbnail(item("a b/ü#1.png", box), 160, False)) for box in boxes)
+    assert one.shape != other.shape
+
+
 @pytest.mark.parametrize(
     ("box", "window"),
     [

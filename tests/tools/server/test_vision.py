@@ -8,11 +8,17 @@ from PIL import Image
 
 from engine.description.describer import CropSettings, Description
 from engine.detection.detections import Detections
-from engine.detection.predict import PredictSettings
+from engine.detection.predict import KEPT_SHORT_SIDE, PredictSettings
+from tools.server import vision as module
 from tools.server.limits import Limits
 from tools.server.vision import Vision
 
 BOXES = np.array([[4.0, 5, 20, 30], [22, 5, 40, 50]], np.float32)
+
+
+FILE = io.BytesIO()
+Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(FILE, "PNG")
+PHOTO = FILE.getvalue()
 
 
 class Finder:
@@ -38,7 +44,8 @@ class Embedder:
         self.sees = sees
 
     def describe(self, photo: np.ndarray, found: Detections, categories: list[str]) -> tuple:
-        seen = found.only(self.sees if categories else range(len(found)))
+        sees = [i for i in self.sees if i < len(found)]
+        seen = found.only(sees if categories else range(len(found)))
         return seen, [Description({}, [], {})] * len(seen), np.ones((len(seen), 3), np.float32)
 
 
@@ -54,9 +61,21 @@ class Embedder:
 def test_describes_garments_or_the_whole_photo(
     count: int, sees: list, boxes: list, names: list
 ) -> None:
-    file = io.BytesIO()
-    Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(file, "PNG")
-    described = Vision(Finder(count), Embedder(sees), Limits()).describe(file.getvalue())
+    described = Vision(Finder(count), Embedder(sees), Limits()).describe(PHOTO)
     assert described.found.boxes.tolist() == boxes
     assert described.categories == names
     assert len(described.descriptions) == len(described.vectors) == len(boxes)
+
+
+def test_only_the_best_garments_of_a_crowd_are_described(monkeypatch) -> None:
+    monkeypatch.setattr(module, "MOST_GARMENTS", 1)
+    described = Vision(Finder(2), Embedder([0, 1]), Limits()).describe(PHOTO)
+    assert described.found.boxes.tolist() == BOXES[:1].tolist()
+
+
+def test_photos_are_decoded_as_large_as_detector_and_crops_need() -> None:
+    finder = Finder(1)
+    finder.settings = PredictSettings(short_side=KEPT_SHORT_SIDE + 100, max_side=9999)
+    assert Vision(finder, Embedder([]), Limits())._short_side(3000, 2000) == KEPT_SHORT_SIDE + 100
+    for small in (Finder(1), None):
+        assert Vision(small, Embedder([]), Limits())._short_side(3000, 2000) == KEPT_SHORT_SIDE

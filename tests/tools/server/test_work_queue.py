@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+from itertools import accumulate, cycle
+from types import SimpleNamespace
 
 import pytest
 
+from tools.server import work_queue as module
 from tools.server.limits import Refusal
 from tools.server.work_queue import WorkQueue
 
@@ -70,3 +73,13 @@ def test_advice_grows_with_the_queue_up_to_a_limit() -> None:
     assert queue.advice() == 120
     queue.seconds = 0.0
     assert queue.advice() == 1
+
+
+def test_advice_follows_what_recent_requests_took(monkeypatch) -> None:
+    queue = WorkQueue(1, 1)
+    for took in (10.0, 2.0):
+        clock = accumulate(cycle([1.0, took]))
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # noqa: B023
+        for _ in range(40):
+            asyncio.run(queue.run(int))
+        assert queue.seconds == pytest.approx(took, abs=0.01)
