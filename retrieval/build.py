@@ -16,7 +16,6 @@ import numpy as np
 
 from engine.config import require
 from engine.errors import InputError
-from engine.files import absolute
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.garment_sources import GarmentSource
@@ -150,28 +149,3 @@ def require_same_settings(store: Store, made_by: dict[str, Any]) -> None:
             f"{store.name}: built with {what} {old}, now it is {new}; use the same, or build "
             "another database",
         )
-
-
-def relative_names(root: Path, found_root: Path, names: list[str]) -> list[str]:
-    """Make photos' names relative to the database's root.
-
-    Args:
-        root: the database's.
-        found_root: the folder that ``names`` are relative to.
-        names: of the photos.
-
-    Raises:
-        InputError: a photo lies outside of the root.
-    """
-    start = absolute(found_root)
-    if start == root:
-        return names
-    paths = [f"{start}/{name}" for name in names]
-    names = [os.path.relpath(path, root) for path in paths]
-    for path, name in zip(paths, names, strict=True):
-        require(
-            not name.startswith("../"),
-            f"{path}: not below {root}, the root of this database's photos; give --root FOLDER if "
-            "the photos have moved, or build another database",
-        )
-    return names

@@ -50,7 +50,6 @@ from retrieval.build import (
     entries,
     plan_build,
     put_in_batches,
-    relative_names,
     require_same_settings,
 )
 from retrieval.embedders import FEATURES, GarmentEmbedder
@@ -61,7 +60,7 @@ from retrieval.garment_sources import (
     GarmentSource,
     WholePhotos,
 )
-from retrieval.pictures import ROOT
+from retrieval.pictures import ROOT, relative_names
 from retrieval.store import Store, open_database, open_shard, require_writable
 
 Photos = tuple[Path, list[str]]  # a folder, and the photos' names relative to it
@@ -152,13 +151,15 @@ def open_and_plan(
 ) -> tuple[Store, tuple[Path, Plan]]:
     """Open or create the database, plan the work, and remove items of vanished photos."""
     annotated = isinstance(source, AnnotatedGarments)
-    found = (source.root, list(source.places)) if annotated else photos
-    about = {ROOT: str(absolute(arguments.root or found[0])), MADE_BY: made_by}
+    found_root = source.root if annotated else photos[0]
+    about = {ROOT: str(absolute(arguments.root or found_root)), MADE_BY: made_by}
     store = open_database(arguments.database, schema=schema, create=True, about=about)
     try:
         require_same_settings(store, made_by)
-        root = absolute(arguments.root or store.about.get(ROOT, found[0]))
-        names = relative_names(root, *found)
+        root = absolute(arguments.root or store.about.get(ROOT, found_root))
+        if annotated:
+            source.name_from(root)
+        names = list(source.places) if annotated else relative_names(root, *photos)
         store.absorb_shards()
         if arguments.repair:
             for problem in store.verify(repair=True):
