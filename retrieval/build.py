@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         pending: current states of the photos to be read.
-        vanished: stored photos whose files are gone.
+        vanished: stored photos that are no longer listed.
         refused: error messages for photos whose names cannot be keys.
     """
 
@@ -48,7 +48,6 @@ def plan_build(
     root: Path,
     names: Sequence[str],
     *,
-    is_gone: Callable[[str], bool],
     is_stored: Callable[[Store, Sequence[str]], Iterable[bool]] | None = None,
 ) -> Plan:
     """Compare a store with the photos on disk.
@@ -57,7 +56,6 @@ def plan_build(
         store: may be empty.
         root: folder of the photos.
         names: of all photos, relative to it.
-        is_gone: whether to remove a stored photo that is not among ``names``.
         is_stored: (store, names of photos with unchanged files) -> whether each one's labels are
             unchanged, too; None: labels need no check.
     """
@@ -75,7 +73,7 @@ def plan_build(
         pending += [state for state, flag in zip(unchanged, flags, strict=True) if not flag]
         pending.sort(key=lambda state: state.photo)
     known = set(names)
-    return Plan(pending, [name for name in stored if name not in known and is_gone(name)], refused)
+    return Plan(pending, [name for name in stored if name not in known], refused)
 
 
 def state_of(root: Path, name: str) -> PhotoState:
