@@ -123,7 +123,8 @@ def test_photo_that_changed_since_the_dataset_was_read_is_not_described(tmp_path
     assert found.boxes.tolist() == [[0, 0, 60, 41]]
 
 
-def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys) -> None:
+def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("retrieval.garment_sources.READ_AT_ONCE", 1)
     photos = make_photos(tmp_path / "set", 2)
     boxed = {"file_name": "0.png", "x1": 5, "y1": 6, "x2": 50, "y2": 30, "color": "red"}
     rows = [boxed, dict.fromkeys(boxed, "") | {"file_name": "1.png"}]
