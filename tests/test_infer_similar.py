@@ -177,7 +177,9 @@ def test_a_missing_database_and_bad_weights_are_reported_before_models_load(
     assert "ASPECT=NUMBER" in fails(capsys, *command, "color")
 
 
-@pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])
+@pytest.mark.parametrize(
+    "flags", [["--similar", "5"], ["--same-category"], ["--aspect-weights", "color=1"]]
+)
 def test_a_flag_that_would_change_nothing_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str]
 ) -> None:
