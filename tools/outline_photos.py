@@ -158,7 +158,8 @@ def load_outlined(
     """The training and validation records of the datasets of --add.
 
     Raises:
-        InputError: they have categories that the detector lacks, or garments without one.
+        InputError: they have categories that the detector lacks, or garments without category or
+            mask.
     """
     specs = [parse_spec(text) for text in arguments.add]
     added = [load_spec(spec, spec.split) for spec in specs]
@@ -168,6 +169,9 @@ def load_outlined(
         require(not unknown, f"{records.root}: the detector knows no {', '.join(unknown)}")
         unnamed = int((records.garment_category < 0).sum())
         require(unnamed == 0, f"{records.root}: {unnamed} garments have no category; name them")
+        bare = int((~records.garment_has_mask).sum())
+        sentence = f"{records.root}: {bare} garments have no mask; --add takes datasets with masks"
+        require(bare == 0, sentence)  # train.py would train boxes only, on all photos
     return added, judged
 
 
@@ -233,9 +237,15 @@ def outline_all(
 
 
 def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> Record:
-    """What is journaled of a photo beside its record so far."""
+    """What is journaled of a photo beside its record so far.
+
+    Raises:
+        InputError: the detector finds boxes only.
+    """
     if not isinstance(result, Detections):
         return {"how": UNREADABLE, "garments": [], "finds": []}
+    sentence = "--detector-weights: this detector finds no masks; give one trained with masks"
+    require(result.masks is not None, sentence)
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
         photo = read_photo(Path(record["photo"]))
     about = {name: record[name] for name in ("known", "absent", "alone")}
