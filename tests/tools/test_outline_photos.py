@@ -111,7 +111,7 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
         assert detector, "told something else, it has to look again"
 
 
-def test_an_unreadable_photo_gets_another_chance(shop, tmp_path, detector):
+def test_an_unreadable_photo_is_counted_and_gets_another_chance(shop, tmp_path, detector, capsys):
     read = read_photo
 
     def refuse_one(path):
@@ -122,6 +122,7 @@ def test_an_unreadable_photo_gets_another_chance(shop, tmp_path, detector):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "read_photo", refuse_one)
         assert len(run(shop, tmp_path / "out")["images"]) == 2
+    assert " 1 unreadable" in capsys.readouterr().err
     detector.clear()
     assert len(run(shop, tmp_path / "out")["images"]) == 3
     assert detector == ["1.png"]
