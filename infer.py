@@ -56,6 +56,8 @@ from retrieval.search import weights_from_flag
 from retrieval.similar import SimilarItems
 from retrieval.store import Hit, open_database
 
+SIMILAR = 5  # items per garment
+
 
 def infer(arguments: argparse.Namespace) -> None:
     """Plan on rank 0, look at the photos on all ranks, assemble the results on rank 0."""
@@ -74,7 +76,11 @@ def infer(arguments: argparse.Namespace) -> None:
     if store:
         kinds = finder.categories if arguments.same_category else None
         similar = SimilarItems(
-            store, describer, k=arguments.similar, weights=weights, categories=kinds
+            store,
+            describer,
+            k=arguments.similar or SIMILAR,
+            weights=weights,
+            categories=kinds,
         )
     header = describe_run(arguments, finder, similar) if distributed.is_main() else {}
     run, (root, pending) = distributed.on_main(lambda: plan(arguments, photos, header))
@@ -223,8 +229,8 @@ def parse_arguments() -> argparse.Namespace:
         help="database to search, made by tools/build_database.py (a folder or a Milvus URI)",
     )  # fmt: skip
     alike.add_argument(
-        "--similar", type=positive, default=5, metavar="N",
-        help="similar items to list per garment (default: 5)",
+        "--similar", type=positive, metavar="N",
+        help=f"similar items to list per garment (default: {SIMILAR})",
     )  # fmt: skip
     alike.add_argument(
         "--same-category", action="store_true",
@@ -241,7 +247,7 @@ def parse_arguments() -> argparse.Namespace:
     described = model_flags.multitask_path(arguments) is not None
     sentence = "--save-features: needs a multitask model, give --multitask-weights FILE"
     require(described or not arguments.save_features, sentence)
-    for name in ("same_category", "aspect_weights"):
+    for name in ("similar", "same_category", "aspect_weights"):
         sentence = f"{flag_of(name)}: needs a database to look for similar items in, --database DB"
         require(arguments.database is not None or not getattr(arguments, name), sentence)
     return arguments

@@ -16,7 +16,6 @@ import numpy as np
 
 from engine.config import require
 from engine.errors import InputError
-from engine.files import absolute
 from engine.pixels.photos import PhotoError
 from retrieval.embedders import GarmentEmbedder
 from retrieval.garment_sources import GarmentSource
@@ -35,7 +34,7 @@ class Plan:
 
     Attributes:
         pending: current states of the photos to be read.
-        vanished: stored photos whose files are gone.
+        vanished: stored photos that are no longer listed.
         refused: error messages for photos whose names cannot be keys.
     """
 
@@ -49,7 +48,6 @@ def plan_build(
     root: Path,
     names: Sequence[str],
     *,
-    is_gone: Callable[[str], bool],
     is_stored: Callable[[Store, Sequence[str]], Iterable[bool]] | None = None,
 ) -> Plan:
     """Compare a store with the photos on disk.
@@ -58,7 +56,6 @@ def plan_build(
         store: may be empty.
         root: folder of the photos.
         names: of all photos, relative to it.
-        is_gone: whether to remove a stored photo that is not among ``names``.
         is_stored: (store, names of photos with unchanged files) -> whether each one's labels are
             unchanged, too; None: labels need no check.
     """
@@ -76,7 +73,7 @@ def plan_build(
         pending += [state for state, flag in zip(unchanged, flags, strict=True) if not flag]
         pending.sort(key=lambda state: state.photo)
     known = set(names)
-    return Plan(pending, [name for name in stored if name not in known and is_gone(name)], refused)
+    return Plan(pending, [name for name in stored if name not in known], refused)
 
 
 def state_of(root: Path, name: str) -> PhotoState:
@@ -150,28 +147,3 @@ def require_same_settings(store: Store, made_by: dict[str, Any]) -> None:
             f"{store.name}: built with {what} {old}, now it is {new}; use the same, or build "
             "another database",
         )
-
-
-def relative_names(root: Path, found_root: Path, names: list[str]) -> list[str]:
-    """Make photos' names relative to the database's root.
-
-    Args:
-        root: the database's.
-        found_root: the folder that ``names`` are relative to.
-        names: of the photos.
-
-    Raises:
-        InputError: a photo lies outside of the root.
-    """
-    start = absolute(found_root)
-    if start == root:
-        return names
-    paths = [f"{start}/{name}" for name in names]
-    names = [os.path.relpath(path, root) for path in paths]
-    for path, name in zip(paths, names, strict=True):
-        require(
-            not name.startswith("../"),
-            f"{path}: not below {root}, the root of this database's photos; give --root FOLDER if "
-            "the photos have moved, or build another database",
-        )
-    return names

@@ -21,6 +21,7 @@ from engine.detection.finder import Found, GarmentFinder, given_garments, whole_
 from engine.distributed import is_main
 from engine.pixels.masks import to_rle
 from engine.pixels.photos import PhotoError
+from retrieval.pictures import relative_names
 from retrieval.store import Item, Store, item_key
 
 YES = "yes"  # stored value of a binary attribute
@@ -112,7 +113,7 @@ class AnnotatedGarments:
         workers: threads that decode photos.
 
     Attributes:
-        root: the folder that the photos' names are relative to.
+        root: the folder that the photos' names are relative to; the dataset's until ``name_from``.
         places: name -> (records, index of the photo there, prefix that keeps identity numbers of
             different splits apart).
 
@@ -144,7 +145,17 @@ class AnnotatedGarments:
                 "stored)", repeated,
             )  # fmt: skip
 
+    def name_from(self, root: Path) -> None:
+        """Name the photos relative to a database's root.
+
+        Raises:
+            InputError: a photo lies outside of it.
+        """
+        names = relative_names(root, self.root, list(self.places))
+        self.root, self.places = root, dict(zip(names, self.places.values(), strict=True))
+
     def find(self, root: Path, names: Iterable[str]) -> Iterable[Found]:
+        self.name_from(root)  # only the process that opened the database has done so
         photos = ((name, root / name) for name in names)
         return given_garments(
             photos, lambda name, size: self._detections(root, name, size), self.cut, self.workers

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.config import require
 from engine.errors import InputError
 from engine.files import absolute
 from engine.pixels.geometry import Size, cut_box, shrink_to
@@ -41,6 +42,31 @@ def photo_name(store: Store, path: Path) -> str | None:
         except ValueError:  # so is what ``encode`` raises
             continue
     return None
+
+
+def relative_names(root: Path, found_root: Path, names: list[str]) -> list[str]:
+    """Make photos' names relative to the database's root.
+
+    Args:
+        root: the database's.
+        found_root: the folder that ``names`` are relative to.
+        names: of the photos.
+
+    Raises:
+        InputError: a photo lies outside of the root.
+    """
+    start = absolute(found_root)
+    if start == root:
+        return names
+    paths = [f"{start}/{name}" for name in names]
+    names = [os.path.relpath(path, root) for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        require(
+            not name.startswith("../"),
+            f"{path}: not below {root}, the root of this database's photos; give --root FOLDER if "
+            "the photos have moved, or build another database",
+        )
+    return names
 
 
 def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray | None:

@@ -116,7 +116,9 @@ class SimilarItems:
             if picture is None:
                 return None
             # Written under a temporary name and moved: other ranks and threads may write the same.
-            part = output / f"{name}.{os.getpid()}.{threading.get_ident()}.part"
-            write_jpeg(part, picture)
-            part.replace(output / name)
+            # The next run removes what a killed one leaves (engine.files.remove_leftovers).
+            own = f".{digest}.{os.getpid()}.{threading.get_ident()}.tmp"
+            temporary = output / FOLDER / own
+            write_jpeg(temporary, picture)
+            temporary.replace(output / name)
         return name

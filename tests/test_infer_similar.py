@@ -1,6 +1,7 @@
 """infer.py --database: similar items in garments.json and on the page."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.outputs.photo_run import claim_folder
 from engine.outputs.results import write_jpeg
 from engine.pixels.photos import read_photo
 from retrieval import similar as similar_items
@@ -72,12 +74,53 @@ def test_similar_items_of_a_database_are_listed(tmp_path: Path, weights: Path) -
     assert len(run(*command).seen) == 3, "the same photo, other labels"
 
 
-def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch) -> None:
+def with_a_hit(tmp_path: Path) -> tuple[SimilarItems, list[Hit]]:
+    """The only photo of a database as a hit."""
     embedder, stock = GarmentEmbedder(None, "descriptors"), make_photos(tmp_path / "stock", 1)
     about = {"root": str(stock)}
     open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about).close()
     store = open_database(tmp_path / "db", read_only=True)
     similar = SimilarItems(store, None, k=1, weights={"color": 1}, categories=None)
+    return similar, [Hit(Item("0.png#1", "0.png", 1), 1.0, {})]
+
+
+def test_photos_are_searched_again_if_the_search_changes(tmp_path: Path) -> None:
+    similar, _ = with_a_hit(tmp_path)
+    settings = {"k": 1, "weights": {"color": 1}, "categories": None}
+    for changed in ({}, {"k": 2}, {"weights": {"color": 1, "shape": 1}}):
+        other = SimilarItems(similar.store, None, **(settings | changed))
+        assert (other.basis() == similar.basis()) == (not changed)
+
+
+def test_garments_of_the_photo_itself_are_not_similar_items(tmp_path: Path) -> None:
+    embedder, stock = GarmentEmbedder(None, "descriptors"), make_photos(tmp_path / "stock", 2)
+    about = {"root": str(stock)}
+    with open_database(tmp_path / "db", schema=embedder.schema, create=True, about=about) as store:
+        for name in ("0.png", "1.png"):
+            photo = read_photo(stock / name)
+            _, _, vectors = embedder.describe(photo, one_garment(photo))
+            store.put_photos([(PhotoState(name, 1, 1), [Item(f"{name}#1", name, 1)], vectors)])
+        similar = SimilarItems(store, None, k=2, weights={"color": 1}, categories=None)
+        (hits,) = similar.find(stock / "1.png", photo, one_garment(photo), None)
+    assert [hit.item.key for hit in hits] == ["0.png#1"]
+
+
+def test_a_replaced_photo_gets_another_picture_and_a_lost_one_none(tmp_path: Path) -> None:
+    similar, hits = with_a_hit(tmp_path)
+    ((first,), (again,)) = similar.entries(hits, tmp_path), similar.entries(hits, tmp_path)
+    os.utime(tmp_path / "stock/0.png", ns=(1, 1))
+    (replaced,) = similar.entries(hits, tmp_path)
+    assert first == again and replaced["picture"] != first["picture"]
+    (unseen,) = similar.entries(hits, None)
+    (tmp_path / "stock/0.png").unlink()
+    (lost,) = similar.entries(hits, tmp_path)
+    similar.store.about.clear()
+    (rootless,) = similar.entries(hits, tmp_path)
+    assert "picture" not in unseen and unseen == lost == rootless
+
+
+def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch) -> None:
+    similar, hits = with_a_hit(tmp_path)
     both = threading.Barrier(2, timeout=300)
 
     def write_together(path: Path, picture: np.ndarray) -> None:
@@ -85,13 +128,29 @@ def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch)
         both.wait()
 
     monkeypatch.setattr(similar_items, "write_jpeg", write_together)
-    hits = [Hit(Item("0.png#1", "0.png", 1), 1.0, {})]
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: similar.entries(hits, tmp_path), range(2))
     assert one == other
     assert [path.name for path in (tmp_path / "similar").iterdir()] == [
         Path(one[0]["picture"]).name
     ]
+
+
+def test_a_picture_cut_off_by_a_kill_is_removed_by_the_next_run(
+    tmp_path: Path, monkeypatch
+) -> None:
+    similar, hits = with_a_hit(tmp_path)
+
+    def write_in_vain(path: Path, picture: np.ndarray) -> None:
+        write_jpeg(path, picture)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(similar_items, "write_jpeg", write_in_vain)
+    with pytest.raises(KeyboardInterrupt):
+        similar.entries(hits, tmp_path)
+    assert len([*(tmp_path / "similar").iterdir()]) == 1
+    claim_folder(tmp_path, [])[1].close()
+    assert [*(tmp_path / "similar").iterdir()] == []
 
 
 def test_a_database_of_another_model_is_refused(tmp_path: Path, weights: Path, capsys) -> None:
@@ -118,7 +177,9 @@ def test_a_missing_database_and_bad_weights_are_reported_before_models_load(
     assert "ASPECT=NUMBER" in fails(capsys, *command, "color")
 
 
-@pytest.mark.parametrize("flags", [["--same-category"], ["--aspect-weights", "color=1"]])
+@pytest.mark.parametrize(
+    "flags", [["--similar", "5"], ["--same-category"], ["--aspect-weights", "color=1"]]
+)
 def test_a_flag_that_would_change_nothing_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str]
 ) -> None:

@@ -23,7 +23,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,6 @@ from retrieval.build import (
     entries,
     plan_build,
     put_in_batches,
-    relative_names,
     require_same_settings,
 )
 from retrieval.embedders import FEATURES, GarmentEmbedder
@@ -61,7 +60,7 @@ from retrieval.garment_sources import (
     GarmentSource,
     WholePhotos,
 )
-from retrieval.pictures import ROOT
+from retrieval.pictures import ROOT, relative_names
 from retrieval.store import Store, open_database, open_shard, require_writable
 
 Photos = tuple[Path, list[str]]  # a folder, and the photos' names relative to it
@@ -152,31 +151,23 @@ def open_and_plan(
 ) -> tuple[Store, tuple[Path, Plan]]:
     """Open or create the database, plan the work, and remove items of vanished photos."""
     annotated = isinstance(source, AnnotatedGarments)
-    found = (source.root, list(source.places)) if annotated else photos
-    about = {ROOT: str(absolute(arguments.root or found[0])), MADE_BY: made_by}
+    found_root = source.root if annotated else photos[0]
+    about = {ROOT: str(absolute(arguments.root or found_root)), MADE_BY: made_by}
     store = open_database(arguments.database, schema=schema, create=True, about=about)
     try:
         require_same_settings(store, made_by)
-        root = absolute(arguments.root or store.about.get(ROOT, found[0]))
-        names = relative_names(root, *found)
+        root = absolute(arguments.root or store.about.get(ROOT, found_root))
+        if annotated:
+            source.name_from(root)
+        names = list(source.places) if annotated else relative_names(root, *photos)
         store.absorb_shards()
         if arguments.repair:
             for problem in store.verify(repair=True):
                 logger.warning("%s", problem)
-        empty: set[Path] = set()
-        plan = plan_build(
-            store,
-            root,
-            names,
-            is_gone=lambda name: annotated or is_gone(root / name, empty),
-            is_stored=source.are_stored if annotated else None,
-        )
-        for folder in sorted(empty):
-            logger.warning(
-                "%s: empty, as if its disk were not mounted; the database keeps the photos that "
-                "were in it; delete the folder to forget them",
-                folder,
-            )
+        is_stored = source.are_stored if annotated else None
+        plan = plan_build(store, root, names, is_stored=is_stored)
+        if not annotated:  # the command may name some of the database's photos only
+            plan.vanished = gone_photos(root, plan.vanished)
         about = {**store.about, ROOT: str(root), MADE_BY: made_by}
         if about != store.about:  # the photos have moved, or an older version recorded less
             store.set_about(about)
@@ -187,21 +178,32 @@ def open_and_plan(
     return store, (root, plan)
 
 
-def is_gone(photo: Path, empty: set[Path]) -> bool:
-    """Whether a photo certainly does not exist.
+def gone_photos(root: Path, names: Iterable[str]) -> list[str]:
+    """Those of the photos that certainly do not exist.
 
-    It may still exist in an unreadable folder, and in an empty one, which may be the mount point of
-    a disk that is not mounted; such a folder is added to ``empty``.
+    A photo may still exist in an unreadable folder, and in an empty one, which may be the mount
+    point of a disk that is not mounted; the latter is logged.
     """
-    with suppress(OSError):
-        try:
-            photo.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            folder = next(parent for parent in photo.parents if parent.is_dir())
-            if any(folder.iterdir()):
-                return True
-            empty.add(folder)
-    return False
+    gone: list[str] = []
+    holds_files: dict[Path, bool] = {}  # looked up once per folder: large ones are slow to list
+    for name in names:
+        photo = root / name
+        with suppress(OSError):
+            try:
+                photo.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                folder = next(parent for parent in photo.parents if parent.is_dir())
+                if folder not in holds_files:
+                    holds_files[folder] = any(folder.iterdir())
+                if holds_files[folder]:
+                    gone.append(name)
+    for folder in sorted(folder for folder, holds in holds_files.items() if not holds):
+        logger.warning(
+            "%s: empty, as if its disk were not mounted; the database keeps the photos that "
+            "were in it; delete the folder to forget them",
+            folder,
+        )
+    return gone
 
 
 def committing(store: Store | None) -> Callable[[], None]:

@@ -245,10 +245,9 @@ def write_outputs(
     if folder is None:
         return
     write_json(folder / "report.json", report)
-    short = [Path(name).name.removesuffix(".json") for name in splits]
     taken: set[str] = set()
-    for (name, records), own in zip(splits.items(), short, strict=True):
-        plain = plain_file_name(own if short.count(own) == 1 else name, taken)
+    for name, records in splits.items():
+        plain = plain_file_name(Path(name).name.removesuffix(".json"), taken)
         write_samples(folder / f"samples_{plain}.jpg", records, arguments.samples, arguments.seed)
     # Leaks first: they matter most.
     ordered = sorted(pairs, key=lambda p: places[p.first].role == places[p.second].role)

@@ -64,6 +64,7 @@ from tools.convert_dataset import annotations
 from tools.outlining.outline import judge_finds, outline
 from tools.outlining.words import add_words_flag, photos_by_category, words_of
 
+UNREADABLE = "unreadable"  # tried again by the next run: stamps do not show permissions
 UNLIKELY = 0.05  # score threshold: even weak detections help to locate a known garment
 WRITTEN = ("train.json", "val.json", "finds.json")
 Record = dict[str, Any]
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         document(added, records, finds=True).write(output / "finds.json")
         if judged:
             document(judged, []).write(output / "val.json")
+        else:  # that of an earlier run would not match the other files
+            (output / "val.json").unlink(missing_ok=True)
     for how, count in Counter(record["how"] for record in records).most_common():
         logger.info("%5d %s", count, how)
     logger.info("%s: %s for training", output, counted(len(train.images), "photo"))
@@ -155,7 +158,8 @@ def load_outlined(
     """The training and validation records of the datasets of --add.
 
     Raises:
-        InputError: they have categories that the detector lacks, or garments without one.
+        InputError: they have categories that the detector lacks, or garments without category or
+            mask.
     """
     specs = [parse_spec(text) for text in arguments.add]
     added = [load_spec(spec, spec.split) for spec in specs]
@@ -165,6 +169,9 @@ def load_outlined(
         require(not unknown, f"{records.root}: the detector knows no {', '.join(unknown)}")
         unnamed = int((records.garment_category < 0).sum())
         require(unnamed == 0, f"{records.root}: {unnamed} garments have no category; name them")
+        bare = int((~records.garment_has_mask).sum())
+        sentence = f"{records.root}: {bare} garments have no mask; --add takes datasets with masks"
+        require(bare == 0, sentence)  # train.py would train boxes only, on all photos
     return added, judged
 
 
@@ -196,6 +203,8 @@ def outline_all(
 ) -> list[Record]:
     """Journal a record of each photo that has none by this category, basis and state of the file.
 
+    Records of other photos stay, for runs that choose them again.
+
     Args:
         finder: the detector.
         photos: photo -> the category of its garment.
@@ -211,8 +220,10 @@ def outline_all(
     }
 
     def valid(record: Record) -> bool:
-        wanted = expected.get(record["photo"])
-        return wanted is not None and all(record.get(k) == v for k, v in wanted.items())
+        if record["photo"] not in expected:
+            return True
+        wanted = expected[record["photo"]]
+        return record["how"] != UNREADABLE and all(record.get(k) == v for k, v in wanted.items())
 
     done = journal.merge(folder, valid)
     left = [path for path in photos if path not in done]
@@ -221,14 +232,20 @@ def outline_all(
         for path, result, photo in with_progress(found, len(left)):
             record = {"photo": path} | expected[path]
             appender.add(record | outlined(record, result, photo, finder.categories))
-    journal.merge(folder, valid)
+    journal.merge(folder, lambda record: True)
     return [record for record in journal.read(folder) if record["photo"] in photos]
 
 
 def outlined(record: Record, result: Any, photo: Any, categories: list[str]) -> Record:
-    """What is journaled of a photo beside its record so far."""
+    """What is journaled of a photo beside its record so far.
+
+    Raises:
+        InputError: the detector finds boxes only.
+    """
     if not isinstance(result, Detections):
-        return {"how": "unreadable", "garments": [], "finds": []}
+        return {"how": UNREADABLE, "garments": [], "finds": []}
+    sentence = "--detector-weights: this detector finds no masks; give one trained with masks"
+    require(result.masks is not None, sentence)
     if photo.shape[1::-1] != (result.width, result.height):  # decoded at a fraction
         photo = read_photo(Path(record["photo"]))
     about = {name: record[name] for name in ("known", "absent", "alone")}

@@ -43,6 +43,8 @@ from tools.searching.results import print_results, to_plain
 def search(arguments: argparse.Namespace) -> None:
     """Read the queries, search, show the results."""
     with open_database(arguments.database, read_only=True) as store:
+        if arguments.root:  # the photos have moved
+            store.about[ROOT] = str(arguments.root)
         # Weights and filter first, to report their errors before any photo is read.
         weights = weights_from_flag(arguments.weights, store.schema)
         filter = as_stored(store, filter_of(arguments))
@@ -60,7 +62,7 @@ def search(arguments: argparse.Namespace) -> None:
             exclude_same_photo=arguments.exclude_same_photo,
             category_spellings=category_spellings,
         )
-        root = arguments.root or store.about.get(ROOT)
+        root = store.about.get(ROOT)
     results = list(zip(queries, found, strict=True))
     if arguments.json:
         print(json.dumps(to_plain(results, weights), indent=1))

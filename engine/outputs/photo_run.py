@@ -107,7 +107,8 @@ def claim_folder(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
     with explain_os_errors(output, "cannot write to", ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / "lock", output, ADVICE)
-        remove_leftovers(output)
+        for place in (output, folder, *(output / name for name in PICTURE_FOLDERS)):
+            remove_leftovers(place)
     return folder, lock
 
 

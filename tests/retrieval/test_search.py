@@ -133,6 +133,21 @@ def test_querys_own_photo_can_be_excluded(store: Store, tmp_path: Path) -> None:
     assert photo_name(store, tmp_path / "photos" / os.fsdecode(b"caf\xe9.jpg")) is None
 
 
+def test_a_linked_photo_has_the_name_that_a_build_gives_it(store: Store, tmp_path: Path) -> None:
+    inside, outside = tmp_path / "photos" / "a.jpg", tmp_path / "elsewhere.jpg"
+    inside.parent.mkdir()
+    inside.touch()
+    outside.symlink_to(inside)
+    assert photo_name(store, outside) == "a.jpg"
+    (tmp_path / "target.jpg").touch()
+    link = tmp_path / "photos" / "link.jpg"
+    link.symlink_to(tmp_path / "target.jpg")
+    assert photo_name(store, link) == "link.jpg"
+    assert photo_name(store, tmp_path / "photos" / ".." / "photos" / "link.jpg") == "link.jpg"
+    del store.about["root"]
+    assert photo_name(store, link) is None
+
+
 def test_missing_photo_or_category_of_a_query_changes_no_filter(
     store: Store, tmp_path: Path, monkeypatch
 ):
@@ -227,7 +242,7 @@ def test_whole_photo_query_equals_the_stored_whole_photo(tmp_path: Path) -> None
     write_photo(tmp_path / "a.png")
     reader = QueryReader(GarmentEmbedder(None, "descriptors"), None)
     query = reader.whole(tmp_path / "a.png")
-    assert query.box is None and query.crop.shape == (90, 120, 3)
+    assert (query.title, query.box, query.crop.shape) == ("a.png", None, (90, 120, 3))
     assert np.linalg.norm(query.vector) == pytest.approx(2, abs=1e-4)  # four unit vectors
     with pytest.raises(InputError, match="no such photo"):
         reader.whole(tmp_path / "b.png")
@@ -243,12 +258,13 @@ def test_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
         def find(self, photos, *, keep_photo=True):
             for key, path in photos:
                 photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-                boxes = np.float32([[10, 20, 70, 50], [0, 0, 20, 20]])
+                boxes = np.float32([[20, 40, 140, 100], [0, 0, 40, 40]])  # decoded at half size
                 scores = np.float32([0.9, 0.8])
-                yield key, Detections(120, 90, boxes, scores, np.array([2, 1]), None), photo
+                yield key, Detections(240, 180, boxes, scores, np.array([2, 1]), None), photo
 
     reader = QueryReader(GarmentEmbedder(None, "descriptors"), Finder())
     first, second = reader.garments(tmp_path / "a.png")
     assert (first.category, first.number, second.category, second.number) == ("bag", 1, "top", 2)
-    assert first.crop.shape == (30, 60, 3) and first.box == (10, 20, 70, 50)
+    assert first.crop.shape == (30, 60, 3) and first.box == (20, 40, 140, 100)
+    assert (first.crop == (200, 30, 40)).all()
     assert (first.title, second.title) == ("a.png#1", "a.png#2")

@@ -13,6 +13,7 @@ import pytest
 from dataset_helpers import parse_spec
 from engine import model_flags
 from engine.description.describer import CropSettings
+from engine.errors import InputError
 from retrieval.garment_sources import AnnotatedGarments
 from tests.builds import contents, run, write_table
 from tests.datasets import coco_document, write_coco, write_df2
@@ -122,7 +123,8 @@ def test_photo_that_changed_since_the_dataset_was_read_is_not_described(tmp_path
     assert found.boxes.tolist() == [[0, 0, 60, 41]]
 
 
-def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys) -> None:
+def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("retrieval.garment_sources.READ_AT_ONCE", 1)
     photos = make_photos(tmp_path / "set", 2)
     boxed = {"file_name": "0.png", "x1": 5, "y1": 6, "x2": 50, "y2": 30, "color": "red"}
     rows = [boxed, dict.fromkeys(boxed, "") | {"file_name": "1.png"}]
@@ -131,3 +133,28 @@ def test_unchanged_annotated_photos_are_not_read_again(tmp_path: Path, capsys) -
     assert "2 photos, 2 of them now" in capsys.readouterr().out
     run(*command)
     assert "2 photos, 0 of them now" in capsys.readouterr().out
+
+
+def test_keys_are_relative_to_the_databases_root(tmp_path: Path, capsys) -> None:
+    """Not to the dataset's, which is another one for other splits or with --root."""
+    for split in ("train", "validation"):
+        write_df2(tmp_path / "df2", split=split)
+    train, val = (f"deepfashion2:{tmp_path / 'df2'}:split={split}" for split in ("train", "val"))
+    made = ("--features", "descriptors", "--database")
+    run("--dataset", train, val, *made, tmp_path / "db")
+    both = contents(tmp_path / "db")
+    run("--dataset", val, *made, tmp_path / "db")
+    left = contents(tmp_path / "db")
+    assert left.keys() == {key for key in both if key.startswith("validation/")} < both.keys()
+    capsys.readouterr()
+    run("--dataset", val, *made, tmp_path / "db")
+    assert " 0 of them now" in capsys.readouterr().out
+    run("--dataset", train, *made, tmp_path / "db2", "--root", tmp_path)
+    assert contents(tmp_path / "db2").keys() == {
+        f"df2/{key}" for key in both if key.startswith("train/")
+    }
+    source = AnnotatedGarments([parse_spec(train)], CropSettings(32, 0.1), 1)
+    ((_, found, _),) = source.find(tmp_path, ["df2/train/image/000001.jpg"])
+    assert len(found) == 2, "a process that has not opened the database knows the keys, too"
+    with pytest.raises(InputError, match=f"not below {tmp_path}/x, .* give --root FOLDER"):
+        source.name_from(tmp_path / "x")

@@ -99,10 +99,8 @@ def test_photos_outside_the_arguments_or_unreadable_are_kept(
 ) -> None:
     run(*command)
     before = contents(tmp_path / "db").keys()
-    assert not build_database.is_gone(tmp_path / "photos/1.png", set())
-    assert not build_database.is_gone(tmp_path / ("x" * 300), set())
-    assert build_database.is_gone(tmp_path / "photos/1.png/below", set())
-    assert build_database.is_gone(tmp_path / "photos/none.png", set())
+    gone = ["photos/1.png/below", "photos/none.png", "photos/no/folder.png"]
+    assert build_database.gone_photos(tmp_path, ["photos/1.png", "x" * 300, *gone]) == gone
     (tmp_path / "empty").mkdir()  # a second folder, so that photos are named from further above
     run(*command[:1], tmp_path / "empty", tmp_path / "photos/../photos/sub", *command[1:])
     assert contents(tmp_path / "db").keys() == before
@@ -194,6 +192,9 @@ def test_whole_photos_need_no_detector(tmp_path: Path) -> None:
 def test_bad_input_is_one_sentence(command: tuple, tmp_path: Path, capsys) -> None:
     photos, _, _, _, db = command
     assert "either PHOTOS or --dataset" in fails(capsys, "--database", db)
+    annotated = ("--dataset", f"csv:{photos}", "--database", db)
+    assert "either PHOTOS or --dataset" in fails(capsys, photos, *annotated)
+    assert "--whole-photo: not with --dataset" in fails(capsys, *annotated, "--whole-photo")
     assert "no such weights" in fails(
         capsys, photos, "--detector-weights", tmp_path / "gone.pt", "--database", db
     )
@@ -286,6 +287,17 @@ def test_killed_and_continued_build_loses_and_doubles_nothing(
     for key, (_, vector) in whole.items():
         assert continued[key][1] == pytest.approx(vector, abs=1e-5)
     assert states(tmp_path / "db") == states(tmp_path / "cut")
+
+
+def test_finished_photos_are_committed_from_time_to_time(monkeypatch) -> None:
+    now, commits = [0.0], []
+    monkeypatch.setattr(build_database.time, "monotonic", lambda: now[0])
+    store = SimpleNamespace(absorb_shards=lambda: commits.append(now[0]))
+    commit, without_store = build_database.committing(store), build_database.committing(None)
+    for now[0] in (29.0, 30.0, 31.0, 59.0, 61.0):
+        commit()
+        without_store()
+    assert commits == [30.0, 61.0]
 
 
 def run_on_ranks(arguments: list[str]) -> int:

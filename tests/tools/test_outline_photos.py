@@ -102,10 +102,30 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
     assert run(shop, tmp_path / "out") == first
     assert detector == []
     assert len(run(shop, tmp_path / "out", "--most", "1")["images"]) <= 1
+    detector.clear()
+    assert run(shop, tmp_path / "out") == first
+    assert detector == [], "photos that a run left out stay in the journal"
     for told in (["--absent", "bag"], ["--short-side", "64"], ["--mirror"]):
         detector.clear()
         run(shop, tmp_path / "out", *told)
         assert detector, "told something else, it has to look again"
+
+
+def test_an_unreadable_photo_is_counted_and_gets_another_chance(shop, tmp_path, detector, capsys):
+    read = read_photo
+
+    def refuse_one(path):
+        if path.name == "1.png":
+            raise PhotoError("unreadable", path, "Permission denied")
+        return read(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "read_photo", refuse_one)
+        assert len(run(shop, tmp_path / "out")["images"]) == 2
+    assert " 1 unreadable" in capsys.readouterr().err
+    detector.clear()
+    assert len(run(shop, tmp_path / "out")["images"]) == 3
+    assert detector == ["1.png"]
 
 
 def test_a_replaced_photo_is_outlined_again(shop, tmp_path, detector):
@@ -120,13 +140,19 @@ def test_a_replaced_photo_is_outlined_again(shop, tmp_path, detector):
     assert len(document["annotations"]) == len(first["annotations"])
 
 
-def test_added_datasets_need_a_category_for_every_garment(shop, tmp_path, detector, capsys):
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("category=none", "3 garments have no category"), ("mask=no", "3 garments have no mask")],
+)
+def test_added_datasets_need_a_category_and_a_mask_for_every_garment(
+    shop, tmp_path, detector, capsys, option, says
+):
     run(shop, tmp_path / "street")
     with pytest.raises(SystemExit) as ended:
         run(shop, tmp_path / "out", "--add", f"coco:{tmp_path / 'street'}:images={shop}/images:"
-            "val=none:category=none")  # fmt: skip
+            f"val=none:{option}")  # fmt: skip
     assert ended.value.code == 2
-    assert "3 garments have no category" in " ".join(capsys.readouterr().err.split())
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_added_datasets_are_repeated_add_times(shop, tmp_path, detector):
@@ -139,6 +165,8 @@ def test_added_datasets_are_repeated_add_times(shop, tmp_path, detector):
     assert [i["id"] for i in document["images"]] == list(range(1, 10))
     copied = [{k: v for k, v in g.items() if "id" not in k} for g in document["annotations"][:3]]
     assert copied == [{k: v for k, v in g.items() if "id" not in k} for g in first["annotations"]]
+    run(shop, tmp_path / "out", "--add", f"{street}:val=none")
+    assert not (tmp_path / "out" / "val.json").exists(), "of an earlier run, without --add's photos"
 
 
 def test_finds_are_labeled_as_garments_or_false(shop, tmp_path, detector, monkeypatch):
@@ -191,6 +219,17 @@ def test_wrong_words_are_errors(shop, tmp_path, detector, capsys, flags, says):
         run(shop, tmp_path / "out", *flags)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_detector_of_boxes_is_an_error(shop, tmp_path, detector, monkeypatch, capsys):
+    found = Detections(SIDE, SIDE, np.float32([[9, 9, 70, 70]]), np.ones(1), np.array([1]), None)
+    monkeypatch.setattr(
+        finder, "detect_photos", lambda _, photos, *__, **___: ((k, found, None) for k, _ in photos)
+    )
+    with pytest.raises(SystemExit) as ended:
+        run(shop, tmp_path / "out")
+    assert ended.value.code == 2
+    assert "this detector finds no masks" in " ".join(capsys.readouterr().err.split())
 
 
 def test_annotations_of_an_added_dataset_are_not_overwritten(shop, tmp_path, detector, capsys):

@@ -13,6 +13,7 @@ import torch
 
 from engine.detection import finder
 from engine.detection.detections import Detections
+from engine.errors import InputError
 from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.search import Query
@@ -93,6 +94,14 @@ def test_whole_photo_finds_itself_first(database: Path, capsys) -> None:
         capsys, photo, "--database", database, "--whole-photo", "--exclude-same-photo"
     )
     assert "wide/red.png#1" not in keys_of(other) and len(keys_of(other)) == 5
+
+
+def test_moved_photos_own_items_can_be_excluded(database: Path, tmp_path: Path, capsys) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(database.parent / "photos", moved)
+    flags = ("--database", database, "--whole-photo", "--exclude-same-photo", "--root", moved)
+    plain = search_json(capsys, moved / "wide/red.png", *flags)
+    assert len(keys_of(plain)) == 5 and "wide/red.png#1" not in keys_of(plain)
 
 
 def test_weights_change_the_ranking(database: Path, capsys) -> None:
@@ -217,6 +226,19 @@ def test_forged_key_shows_no_photo_outside_the_root(tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "s.png")).astype(int)
     assert not (abs(sheet - np.array(COLORS["red"][::-1])).max(axis=2) < 30).any()
     write_sheet(tmp_path / "s.png", [], None)
+
+
+def test_a_sheet_too_wide_for_its_format_is_one_sentence(tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(contact_sheet, "_cell", lambda *_: None)
+    path, query, hit = tmp_path / "s.JPEG", Query("q", np.zeros(3)), Hit(Item("a#1", "a"), 1.0, {})
+    with pytest.raises(InputError, match=r"too wide for a \.jpg; lower --top-k or name it \.png$"):
+        write_sheet(path, [(query, [hit] * 327)], None)
+    assert not path.exists()
+    write_sheet(path, [(query, [hit] * 326)], None)
+    assert cv2.imread(str(path)).shape[1] == 327 * 200 + 10
+    with pytest.raises(InputError, match=r"too wide for a \.png; lower --top-k$"):
+        write_sheet(tmp_path / "s.png", [(query, [hit] * 4999)], None)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ LINE, LINES = 15, 3  # of a caption
 GAP = 10
 PAPER, INK, SOFT, WELL = (250, 250, 248), (30, 30, 32), (110, 112, 118), (228, 228, 224)
 MOST_QUERIES = 200  # a taller picture than this many rows is opened by few viewers
+WIDEST = {".jpg": 65_500, ".png": 1_000_000}  # px that OpenCV can encode
 
 
 def write_sheet(
@@ -33,11 +34,16 @@ def write_sheet(
         root: folder of the database's photos; None if unknown.
 
     Raises:
-        InputError: the picture cannot be written.
+        InputError: the picture is too wide, or cannot be written.
     """
     results = results[:MOST_QUERIES]
     columns = 1 + max((len(hits) for _, hits in results), default=0)
     width = columns * (CELL_WIDTH + GAP) + GAP
+    suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    advice = "lower --top-k or name it .png" if suffix == ".jpg" else "lower --top-k"
+    require(
+        width <= WIDEST[suffix], f"{path}: {width} pixels are too wide for a {suffix}; {advice}"
+    )
     row_height = PICTURE_HEIGHT + LINES * LINE + 2 * GAP
     sheet = Image.new("RGB", (width, max(len(results), 1) * row_height + GAP), PAPER)
     for row, (query, hits) in enumerate(results):
@@ -45,10 +51,7 @@ def write_sheet(
         for column, hit in enumerate(hits, 1):
             x, y = GAP + column * (CELL_WIDTH + GAP), GAP + row * row_height
             _cell(sheet, x, y, item_picture(root, hit.item, PICTURE_HEIGHT), _hit_lines(hit))
-    suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-    done, data = cv2.imencode(suffix, cv2.cvtColor(np.asarray(sheet), cv2.COLOR_RGB2BGR))
-    sentence = f"{path}: {width} pixels are too wide for a JPEG; name it .png or lower --top-k"
-    require(done, sentence)
+    _, data = cv2.imencode(suffix, cv2.cvtColor(np.asarray(sheet), cv2.COLOR_RGB2BGR))
     with replacing(path) as file:
         file.write(data)
 

@@ -1,14 +1,17 @@
-"""Given garments: photos are decoded as large as crops need; unreadable ones are skipped."""
+"""Duplicates are dropped; photos are decoded as large as given garments need; unreadable ones."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from engine.description.describer import CropSettings
+from engine.detection import finder
 from engine.detection.detections import Detections
-from engine.detection.finder import given_garments, whole_photo
+from engine.detection.finder import GarmentFinder, given_garments, whole_photo
+from engine.detection.predict import PredictSettings
 from engine.pixels.photos import PhotoError
 
 CUT = CropSettings(40, 0.0)
@@ -59,3 +62,17 @@ def test_unreadable_photos_yield_errors_in_order(photo: Path, tmp_path: Path) ->
     assert [key for key, *_ in results] == names
     assert [isinstance(found, PhotoError) for _, found, _ in results] == [True, False, True]
     assert results[0][2] is None and results[1][2] is not None
+
+
+@pytest.mark.parametrize(("overlap", "left"), [(0.5, 2), (0.9, 3)])
+def test_duplicates_are_dropped_from_files_and_decoded_photos(monkeypatch, overlap, left) -> None:
+    """The second of three boxes overlaps the first by 0.8."""
+    found = boxes((0, 0, 100, 100), (0, 0, 100, 80), (200, 0, 300, 100))
+    error = PhotoError("unreadable", Path("b.jpg"), "broken")
+    seen = [("a", found, None), ("b", error, None)]
+    monkeypatch.setattr(finder, "detect_photos", lambda *_, keep_photo: iter(seen))
+    monkeypatch.setattr(finder, "detect_photo", lambda *_: found)
+    about = {"categories": ["top"], "category_ids": [1], "network": torch.nn.Identity()}
+    detector = GarmentFinder(about, PredictSettings(), overlap=overlap, device=torch.device("cpu"))
+    (_, from_file, _), (_, same, _) = detector.find([])
+    assert len(from_file) == len(detector.find_in(None, (480, 320))) == left and same is error

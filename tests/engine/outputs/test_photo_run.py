@@ -129,3 +129,15 @@ def test_a_folder_is_checked_without_making_it(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write to all
     with pytest.raises(InputError, match="is not writable; choose another --output-dir"):
         check_folder(tmp_path / "a", ())
+
+
+@pytest.mark.parametrize("folder", ["", ".weft", "similar"])
+def test_temporary_files_of_killed_runs_are_removed(photos: Path, folder: str) -> None:
+    place = photos.parent / "out" / folder
+    finish(opened(photos))
+    place.mkdir(exist_ok=True)
+    (place / ".some.json.123.tmp").touch()
+    (place / "kept.jpg").touch()
+    before = {path.name for path in place.iterdir()}
+    left(photos)
+    assert {path.name for path in place.iterdir()} == before - {".some.json.123.tmp"}
