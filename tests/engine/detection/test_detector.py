@@ -5,6 +5,7 @@ import functools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -116,7 +117,9 @@ def liven(detector: nn.Module) -> None:
             module.running_mean.uniform_(-0.2, 0.2)
 
 
-def test_losses_and_gradients_equal_torchvisions():
+def test_losses_and_gradients_equal_torchvisions(monkeypatch):
+    # Without a kink: rounding, which depends on the CPU, flips a rectifier here and there.
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
     ours, reference = (model.train() for model in torchvision_twin())
     images = [photo(seed=1), photo(seed=2)]
     got = ours(images, [target(*b) for b in BOXES])
@@ -138,8 +141,7 @@ def test_losses_and_gradients_equal_torchvisions():
         mine = ours.get_parameter(name)
         assert mine.requires_grad == theirs.requires_grad, name
         if theirs.requires_grad:
-            # Rounding flips a rectifier here and there, hence no element-wise comparison.
-            assert (mine.grad - theirs.grad).norm() < 5e-3 * theirs.grad.norm(), name
+            assert (mine.grad - theirs.grad).norm() < 1e-4 * theirs.grad.norm(), name
 
 
 def test_detections_equal_torchvisions():
