@@ -61,8 +61,8 @@ class DetectorAugmentation:
     shear: float = setting(4.0, "affine: largest shear either way in degrees")
     scale: tuple[float, ...] = setting((0.8, 1.25), "affine: range of the scale factor")
     translation: float = setting(
-        0.06, "affine: largest shift as a share of the picture's sides, after choosing a random "
-        "part of a picture that is scaled up",
+        0.06, "affine: largest shift as a share of the picture's sides; a picture that is scaled "
+        "up is first centered on a random point of a garment",
     )  # fmt: skip
     brightness: float = setting(0.25, "largest relative change of brightness")
     contrast: float = setting(0.25, "largest relative change of contrast")
@@ -160,14 +160,18 @@ class DetectorTransform:
         if rng.random() < settings.flip:
             matrix = geometry.mirroring(size[0]) @ matrix
         if rng.random() < settings.affine:
-            matrix = self._draw_affine(rng, size) @ matrix
+            boxes = [geometry.move_box(g.box, matrix) for g in photo.garments if not g.crowd]
+            matrix = self._draw_affine(rng, boxes, size) @ matrix
         return matrix, size
 
-    def _draw_affine(self, rng: np.random.Generator, size: Size) -> np.ndarray:
+    def _draw_affine(
+        self, rng: np.random.Generator, boxes: list[np.ndarray], size: Size
+    ) -> np.ndarray:
         """Rotation, shear and scale about the picture's center, then translation.
 
-        Of a picture that is scaled up, the translation also chooses the part that stays in the
-        sample, so that heads and feet are seen close up as often as waists.
+        A picture that is scaled up is also moved so that a random point of a random garment, of
+        which ``boxes`` f64[4] xyxy are given, comes as close to the center as the picture's edges
+        allow. So shoulders and feet are seen close up as often as waists, and backgrounds rarely.
         """
         settings = self.settings
         factor = _draw_factor(rng, settings.scale)
@@ -176,8 +180,11 @@ class DetectorTransform:
             @ geometry.shearing(rng.uniform(-1, 1) * settings.shear)
             @ geometry.scaling(factor, factor)
         )
-        reach = settings.translation + max(factor - 1, 0) / 2
-        shift = rng.uniform(-1, 1, 2) * reach * size
+        x1, y1, x2, y2 = boxes[rng.integers(len(boxes))] if boxes else (0, 0, *size)
+        spare = max(factor - 1, 0) / 2 * np.array(size)
+        off_center = rng.uniform((x1, y1), (x2, y2)) - np.array(size) / 2
+        shift = (-change[:2, :2] @ off_center).clip(-spare, spare)
+        shift += rng.uniform(-1, 1, 2) * settings.translation * size
         return geometry.translation(*shift) @ geometry.about(change, size[0] / 2, size[1] / 2)
 
     def _picture(

@@ -191,15 +191,27 @@ def test_all_samples_of_a_batch_share_one_size(records):
 
 
 # A value for each field under which the sample must differ from the one of ACTIVE.
-def test_every_part_of_a_picture_scaled_up_is_seen(records):
-    settings = DetectorAugmentation(rotation=0, shear=0, translation=0, scale=(2, 2))
-    transform, size = DetectorTransform(records, settings, seed=0), (61, 83)
-    rng, corners = np.random.default_rng(0), np.array([[0, 0, 1], [61, 83, 1]])
-    seen = [corners @ np.linalg.inv(transform._draw_affine(rng, size)).T for _ in range(100)]
-    low, high = np.array(seen)[:, 0, :2], np.array(seen)[:, 1, :2]
-    assert np.allclose(high - low, (30.5, 41.5))  # each sample shows half of each side
-    assert (low >= -1e-9).all() and (low.min(axis=0) < (2, 2)).all()
-    assert (high <= np.add(size, 1e-9)).all() and (high.max(axis=0) > (59, 81)).all()
+def test_a_picture_scaled_up_is_centered_on_a_garment(records):
+    settings = DetectorAugmentation(rotation=0, shear=0, translation=0, scale=(4, 4))
+    transform, size = DetectorTransform(records, settings, seed=0), (64, 84)
+    rng, corners = np.random.default_rng(0), np.array([[0, 0, 1], [64, 84, 1]])
+
+    def parts(*boxes: tuple[float, ...]) -> np.ndarray:
+        maps = [transform._draw_affine(rng, [*map(np.array, boxes)], size) for _ in range(300)]
+        seen = np.array([corners @ np.linalg.inv(matrix).T for matrix in maps])[:, :, :2]
+        assert np.allclose(seen[:, 1] - seen[:, 0], (16, 21))  # a quarter of each side
+        assert (seen[:, 0] >= -1e-9).all() and (seen[:, 1] <= np.add(size, 1e-9)).all()
+        return seen.mean(axis=1)
+
+    centers = parts((10, 20, 30, 40))  # far enough from all edges
+    assert (centers >= (10, 20)).all() and (centers <= (30, 40)).all()
+    assert np.allclose([centers.min(axis=0), centers.max(axis=0)], [(10, 20), (30, 40)], atol=1)
+    centers = parts((60, 80, 64, 84))
+    assert np.allclose(centers, (56, 73.5))  # the corner
+    centers = parts((10, 20, 12, 22), (40, 50, 42, 52))
+    assert 100 < (centers[:, 0] < 20).sum() < 200
+    centers = parts()  # no garments: anywhere
+    assert np.allclose([centers.min(axis=0), centers.max(axis=0)], [(8, 10.5), (56, 73.5)], atol=1)
 
 
 ACTIVE = {"short_sides": (64,), "max_side": 200, "flip": 0.0, "affine": 1.0, "rotation": 10.0,

@@ -11,8 +11,10 @@ from engine.data.records import Garment
 from engine.pixels import outlines
 from engine.pixels.geometry import Size, move_box, whole_pixels
 
-# Smallest visible share of a garment; below, it is dropped (cropped or pasted over).
+# Smallest visible share of a garment; below, it is dropped (cropped or pasted over) ...
 MIN_VISIBLE = 0.1
+# ... unless its box fills this share of the picture, as a coat does in a portrait.
+LARGE = 0.05
 
 
 @dataclass(slots=True)
@@ -42,7 +44,8 @@ def place(garment: Garment, matrix: np.ndarray, size: Size, *, with_mask: bool) 
         with_mask: rasterize its segmentation and take the box from that; else map its box.
 
     Returns:
-        The shape; None for a crowd, or if less than ``MIN_VISIBLE`` of it is inside the picture.
+        The shape; None for a crowd, or if less than ``MIN_VISIBLE`` of it is inside the picture
+        and fills less than ``LARGE`` of that.
     """
     if garment.crowd:
         return None
@@ -50,22 +53,24 @@ def place(garment: Garment, matrix: np.ndarray, size: Size, *, with_mask: bool) 
     if not with_mask:
         reach = move_box(garment.box, matrix)
         box = reach.clip(0, (*size, *size))
-        seen = _mostly_inside(reach, box) and (box[2:] - box[:2] >= 1).all()
+        seen = _can_be_seen(reach, box, size) and (box[2:] - box[:2] >= 1).all()
         return Shape(label, box) if seen else None
     outline = outlines.move(outlines.outline_of(garment.segmentation), matrix)
     if sum(part.size for part in outline) == 0:
         return None
     reach = outlines.bounds(outline)
-    if not _mostly_inside(reach, reach.clip(0, (*size, *size))):
+    if not _can_be_seen(reach, reach.clip(0, (*size, *size)), size):
         return None
     x1, y1, x2, y2 = whole_pixels(reach, size)
     mask = outlines.rasterize(outline, (x1, y1, x2, y2))
     return _trimmed(label, mask, x1, y1, int(np.count_nonzero(mask)))
 
 
-def _mostly_inside(reach: np.ndarray, inside: np.ndarray) -> bool:
+def _can_be_seen(reach: np.ndarray, inside: np.ndarray, size: Size) -> bool:
     area = np.prod(reach[2:] - reach[:2])
-    return area > 0 and np.prod(inside[2:] - inside[:2]) >= MIN_VISIBLE * area
+    return area > 0 and np.prod(inside[2:] - inside[:2]) >= min(
+        MIN_VISIBLE * area, LARGE * np.prod(size)
+    )
 
 
 def _trimmed(label: int, mask: np.ndarray, x0: int, y0: int, whole: int) -> Shape | None:

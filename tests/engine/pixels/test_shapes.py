@@ -46,6 +46,8 @@ def test_crowds_and_hardly_visible_garments_are_left_out():
     for with_mask in (True, False):
         assert place(rectangle(-10, 0, 0.5, 9), STAY, with_mask) is None  # 5 percent inside
         assert place(rectangle(-8, 0, 2, 9), STAY, with_mask) is not None  # 20 percent
+        assert place(rectangle(-90, 0, 5, 20), STAY, with_mask) is not None  # 5, of the picture too
+        assert place(rectangle(-95, 0, 4.9, 20), STAY, with_mask) is None  # a little less
         assert place(rectangle(60, 5, 70, 9), STAY, with_mask) is None
         assert place(rectangle(5, 5, 5, 9), STAY, with_mask) is None
         assert place(rectangle(5, 5, 9, 9, crowd=True), STAY, with_mask) is None
