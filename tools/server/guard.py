@@ -1,8 +1,9 @@
 """Checks before every request: access, body size, and security headers for browsers.
 
 A browser can send requests to a server on this machine on behalf of any page it shows. So requests
-from pages of other sites are refused (``Sec-Fetch-Site`` identifies them), as are foreign host
-names that point here (DNS rebinding), and headers keep other sites from embedding these pages.
+from pages of other sites are refused (``Sec-Fetch-Site`` identifies them), as are, without a token,
+foreign host names that point here (DNS rebinding), and headers keep other sites from embedding
+these pages.
 """
 
 import asyncio
