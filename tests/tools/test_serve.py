@@ -1,6 +1,7 @@
 """serve.py: access, requirements, and a whole server started from the command line."""
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -162,6 +163,14 @@ def test_server_started_from_the_shell(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
             assert json.load(answer) == {"status": "ok", "items": 40}
             assert "server" not in answer.headers
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+        for method, place in [("HEAD", "/docs"), ("HEAD", "/api/health"), ("GET", "/api/health")]:
+            connection.request(method, place)
+            answer = connection.getresponse()
+            size = int(answer.headers["Content-Length"])
+            assert answer.status == 200 and size > 0
+            assert len(answer.read()) == (size if method == "GET" else 0)
+        connection.close()
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{address}/api/stats", timeout=30)
         headers = {"Authorization": f"Bearer {environment[serve.TOKEN]}"}

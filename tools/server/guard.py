@@ -84,6 +84,8 @@ class Guard:
             await response(scope, receive, send_with_headers)
             return
         bounded = bounded_body(receive, limit, self.limits.body_seconds)
+        if scope["method"] == "HEAD":  # answered like GET; uvicorn leaves out the body
+            scope = scope | {"method": "GET"}
         await self.app(scope, bounded, send_with_headers)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
