@@ -72,7 +72,7 @@ def parse_spec(text: str) -> DatasetSpec:
     val=none: don't evaluate), ``weight`` (mean draws of each garment per epoch), ``attributes=a,b``
     (groups to learn; double-quote names that contain a comma; ``attributes=``: none), ``category``
     and ``identity`` (csv: the column; "none": don't learn it), ``annotations``, ``images`` (where
-    they are, if not in the usual place), ``mask=no`` (boxes only).
+    they are, from here or from PATH, if not in the usual place), ``mask=no`` (boxes only).
 
     Raises:
         InputError: malformed text, an unknown format or option, or a bad value.
@@ -176,8 +176,9 @@ def load_dataset(
             (both). consumer2shop: "train", "val", "test", "query", "gallery" (the shop's photos of
             val and test). csv: a value of the column ``split``.
         annotations: coco: the annotation file, csv: the table; None searches the usual places.
-        images: all but deepfashion2: the folder the file names are relative to; None takes
-            whichever of these holds the photos: ``<path>/images``, ``<path>/images/<split>``,
+        images: all but deepfashion2: the folder the file names are relative to, named from the
+            working directory or from ``path``, whichever holds the photos; None takes whichever of
+            these does: ``<path>/images``, ``<path>/images/<split>``,
             ``<path>/<split>``, ``<path>/<split>2017``, ``<path>/Img``, ``<path>``, the annotation
             file's folder or (for val) ``<path>/test``.
         category, identity: csv: the columns to read; any format: "none" makes them unknown.

@@ -166,13 +166,20 @@ def describe(
     describer: Describer | None,
     similar: SimilarItems | None,
 ) -> Iterator[Result]:
-    """Add each garment's description and its similar items in the database."""
+    """Add each garment's description and its similar items in the database.
+
+    A photo whose descriptions are not finite becomes a PhotoError.
+    """
     for key, found, photo in results:
         descriptions = hits = None
         if isinstance(found, Detections):
             if describer:
                 found, descriptions = describer.describe(photo, found, categories)
-            if similar:
+            if not all(description.is_finite() for description in descriptions or ()):
+                # Neither a database nor JSON holds such numbers.
+                sentence = "the multitask model's answers are not finite; use --precision fp32"
+                found = PhotoError("unreadable", root / key[0], f"{sentence}, or remove it")
+            elif similar:
                 hits = similar.find(root / key[0], photo, found, descriptions)
         yield key, found, descriptions, hits, photo
 

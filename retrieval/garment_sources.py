@@ -19,6 +19,7 @@ from engine.description.describer import CropSettings, Description
 from engine.detection.detections import Detections
 from engine.detection.finder import Found, GarmentFinder, given_garments, whole_photo
 from engine.distributed import is_main
+from engine.files import absolute
 from engine.pixels.masks import to_rle
 from engine.pixels.photos import PhotoError
 from retrieval.pictures import relative_names
@@ -130,10 +131,12 @@ class AnnotatedGarments:
             "--dataset: a database holds splits of one dataset; build another for another dataset",
         )
         parts = [load_spec(spec, spec.split) for spec in specs]
-        self.root = Path(os.path.commonpath([records.root.absolute() for records in parts]))
+        # Without ``..``, which images= may hold: names must not lead out of the common folder.
+        roots = [absolute(records.root) for records in parts]
+        self.root = Path(os.path.commonpath(roots))
         self.places: dict[str, tuple[PhotoRecords, int, str]] = {}
-        for spec, records in zip(specs, parts, strict=True):
-            start = records.root.absolute().relative_to(self.root)
+        for spec, records, folder in zip(specs, parts, roots, strict=True):
+            start = folder.relative_to(self.root)
             prefix = f"{spec.split} " if len(specs) > 1 else ""
             for index in range(len(records)):
                 name = (start / records.file_name_of(index)).as_posix()

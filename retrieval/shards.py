@@ -50,14 +50,15 @@ class ShardWriter(PhotoSink):
         path = folder / db_folder.SHARDS / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.vectors = _Appended(path.with_suffix(".f32"))
+            # The journal first: vectors without one would never be removed.
             self.journal = _Appended(path)
+            # Held while this writer lives: tells the absorbing process that more may come.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.journal.descriptor, fcntl.LOCK_EX)
+            self.vectors = _Appended(path.with_suffix(".f32"))
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write {path}: {reason}; choose another place") from error
-        # Held while this writer lives: tells the absorbing process that more may come.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self.journal.descriptor, fcntl.LOCK_EX)
         self.journal.append(_line(schema.to_plain()))
 
     def put_photos(self, batch: Iterable[PhotoEntry]) -> None:
@@ -142,7 +143,8 @@ class Shard:
                 journal.seek(max(offset, journal.tell()))
                 yield from self._batches(journal, vectors)
         except FileNotFoundError:
-            logger.warning("%s: its vectors are gone; its photos will be read again", self.path)
+            if offset < self.path.stat().st_size:  # else killed while it was made or removed
+                logger.warning("%s: its vectors are gone; its photos will be read again", self.path)
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
 
@@ -196,9 +198,9 @@ class Shard:
 
     def remove(self) -> None:
         """Delete both files."""
-        # The journal first: vectors without a journal are never read.
-        self.path.unlink(missing_ok=True)
+        # The journal last: after a kill the next build finds it and removes it.
         self._vectors_path().unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 def shards(folder: Path, schema: FeatureSchema) -> list[Shard]:

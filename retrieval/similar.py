@@ -13,12 +13,12 @@ from engine.description.describer import Describer, Description
 from engine.detection.detections import Detections
 from engine.errors import InputError
 from engine.outputs.results import write_jpeg
+from engine.pixels.find_photos import SIMILAR
 from retrieval.embedders import embedder_for
 from retrieval.pictures import ROOT, item_picture, photo_path
 from retrieval.search import Query, find_similar, matching_categories
 from retrieval.store import Hit, Item, Store
 
-FOLDER = "similar"  # of the results folder
 PICTURE_SIDE = 320  # px
 
 
@@ -110,7 +110,7 @@ class SimilarItems:
         except (InputError, OSError, TypeError):
             return None
         digest = hashlib.sha256(f"{item.key}\0{item.box}\0{changed}".encode()).hexdigest()[:24]
-        name = f"{FOLDER}/{digest}.jpg"
+        name = f"{SIMILAR}/{digest}.jpg"
         if not (output / name).exists():
             picture = item_picture(root, item, PICTURE_SIDE)
             if picture is None:
@@ -118,7 +118,7 @@ class SimilarItems:
             # Written under a temporary name and moved: other ranks and threads may write the same.
             # The next run removes what a killed one leaves (engine.files.remove_leftovers).
             own = f".{digest}.{os.getpid()}.{threading.get_ident()}.tmp"
-            temporary = output / FOLDER / own
+            temporary = output / SIMILAR / own
             write_jpeg(temporary, picture)
             temporary.replace(output / name)
         return name

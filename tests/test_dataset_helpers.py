@@ -77,6 +77,19 @@ def test_annotation_file_and_image_folder_can_be_named(tmp_path: Path, monkeypat
         load_dataset("coco", "data")
 
 
+def test_each_dataset_finds_its_own_image_folder(tmp_path: Path, monkeypatch) -> None:
+    """Though one of the same name without its photos is reached from the working directory."""
+    for place in ("here/photos", "here/now"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here/now")
+    for name in ("a", "b"):
+        write_coco(tmp_path / name / "data")
+        (tmp_path / name / "data/images").rename(tmp_path / name / "photos")
+        spec = parse_spec(f"coco:../../{name}/data:images=../photos")
+        photo = load_spec(spec, "train").path(0)
+        assert photo.samefile(tmp_path / name / "photos" / photo.name)
+
+
 @pytest.mark.parametrize("folder", ["train", "train2017", "."])
 def test_image_folder_is_the_one_that_holds_the_photos(tmp_path: Path, folder: str) -> None:
     write_coco(tmp_path)

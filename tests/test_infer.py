@@ -310,11 +310,11 @@ def test_flags_are_checked(tmp_path: Path, weights: Path, flag: tuple, capsys) -
     assert flag[0] in capsys.readouterr().err
 
 
-def write_multitask_weights(path: Path) -> Path:
+def write_multitask_weights(path: Path, *aspects: str) -> Path:
     """Untrained, small."""
     groups = LabelGroup("category", ("a", "b"), True), LabelGroup("color", ("red", "blue"), True)
     space = LabelSpace(groups, (Source("x", {"category": (0, 1), "color": (0, 1)}),))
-    tasks = ("category", "attributes", "color")
+    tasks = ("category", "attributes", "color", *aspects)
     model = build_multitask(space, trunk="resnet18", weights="none", tasks=tasks)
     config = {"trunk": "resnet18", "tasks": list(tasks), "crop_size": 32, "margin": 0.1}
     checkpoint = {"format": 1, "kind": "multitask", "config": config, "labels": space.to_plain()}

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from engine.checkpoint import load_checkpoint
+from engine.description.describer import Describer, DescriberSettings
 from engine.outputs.photo_run import claim_folder
 from engine.outputs.results import write_jpeg
 from engine.pixels.photos import read_photo
@@ -19,7 +22,7 @@ from retrieval.features import FeatureSchema
 from retrieval.similar import SimilarItems
 from retrieval.store import Hit, Item, PhotoState, open_database
 from tests.fake_detector import CATEGORIES, make_photos, one_garment, write_weights
-from tests.test_infer import fails, run
+from tests.test_infer import fails, run, write_multitask_weights
 
 
 @pytest.fixture
@@ -117,6 +120,38 @@ def test_a_replaced_photo_gets_another_picture_and_a_lost_one_none(tmp_path: Pat
     similar.store.about.clear()
     (rootless,) = similar.entries(hits, tmp_path)
     assert "picture" not in unseen and unseen == lost == rootless
+
+
+@pytest.mark.parametrize("what", ["vectors", "labels"])
+def test_a_photo_described_by_nan_does_not_stop_the_others(
+    tmp_path: Path, weights: Path, monkeypatch, capsys, what: str
+) -> None:
+    model = write_multitask_weights(tmp_path / "m.pt", "item")
+    device = torch.device("cpu")
+    describer = Describer(load_checkpoint(model, "multitask"), device, DescriberSettings())
+    schema = GarmentEmbedder(describer, "multitask").schema
+    with open_database(tmp_path / "db", schema=schema, create=True) as store:
+        store.add([Item("x#1", "x", 1)], np.full((1, schema.dim), schema.dim**-0.5, np.float32))
+    describe = Describer.describe
+
+    def overflow(self, photo: np.ndarray, *others) -> tuple:
+        found, (description,) = describe(self, photo, *others)
+        if len(photo) == 41:  # 1.png
+            nan = {"vectors": {name: row * np.nan for name, row in description.vectors.items()},
+                   "labels": {"category": [("a", float("nan"))]}}  # fmt: skip
+            description = replace(description, **{what: nan[what]})
+        return found, [description]
+
+    monkeypatch.setattr(Describer, "describe", overflow)
+    photos, output = make_photos(tmp_path / "photos", 3), tmp_path / "out"
+    run(photos, "--output-dir", output, "--weights", weights, "--multitask-weights", model,
+        "--database", tmp_path / "db")  # fmt: skip
+    text = (output / "garments.json").read_text()
+    document = json.loads(text, parse_constant=pytest.fail)  # NaN is no JSON
+    assert [photo["photo"] for photo in document["photos"]] == ["0.png", "sub/2.png"]
+    assert all(photo["garments"][0]["similar"] for photo in document["photos"])
+    assert [entry["photo"] for entry in document["unreadable"]] == ["1.png"]
+    assert "unreadable: 1.png: the multitask model's answers are not f" in capsys.readouterr().out
 
 
 def test_two_threads_write_an_items_picture_at_once(tmp_path: Path, monkeypatch) -> None:

@@ -165,7 +165,11 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Part]:
 
 
 def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
-    """The splits that a training with these datasets would train and evaluate on."""
+    """The splits that a training with these datasets would train and evaluate on.
+
+    Raises:
+        InputError: as ``load_parts``, or two splits would have the same name in results.
+    """
     if arguments.annotations or arguments.images:
         raise InputError("--annotations and --images: write FORMAT:PATH:annotations=...:images=...")
     parts = {}
@@ -176,7 +180,10 @@ def load_mix(arguments: argparse.Namespace) -> dict[str, Part]:
         if arguments.split:
             roles = {split: split for split in arguments.split}
         for split, role in roles.items():
-            parts[f"{spec.title}-{split}"] = Part(load_spec(spec, split), role)
+            name = f"{spec.title}-{split}"
+            if name in parts:  # a with a split b-train, and a-b with a split train
+                raise InputError(f"two splits named {name}: give a dataset another name with name=")
+            parts[name] = Part(load_spec(spec, split), role)
     return parts
 
 

@@ -13,7 +13,8 @@ shape, weighted by sliders. The API is documented under /docs; for example:
          -d '{"key": "shirts/1607.jpg#1", "weights": {"color": 1}, "k": 5}'
 
 Uploaded photos are never written to disk; their garments' vectors are kept in memory for half an
-hour. Serving other machines requires a token; put a TLS proxy in front.
+hour. Serving other machines requires a token; put a TLS proxy in front. A proxy on this machine
+needs no --host, only the token.
 """
 
 import argparse
@@ -69,7 +70,8 @@ def serve(arguments: argparse.Namespace) -> None:
     ):
         pictures = Pictures(photo_root(arguments.photos, store), limits.thumbnail_bytes)
         vision = None if arguments.browse_only else open_vision(arguments, store, limits)
-        hosts = OWN_NAMES | {arguments.host} if is_loopback(arguments.host) else None
+        # Not with a token, which a page that rebinds its name lacks: a proxy passes its own name.
+        hosts = None if token else OWN_NAMES | {arguments.host}
         app = create_app(Service(store, vision, pictures, limits), token=token, hosts=hosts)
         print(f"{counted(store.count(), 'garment')}; open {address_of(listener)}", flush=True)
         config = uvicorn.Config(

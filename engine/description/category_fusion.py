@@ -73,5 +73,5 @@ def recognized_rows(logits: Tensor, group: LabelGroup) -> list[int]:
     yes = index_by_text(group.values).get(YES)
     if yes is None:
         return list(range(len(logits)))
-    kept = logits.softmax(dim=1)[:, yes] >= RECOGNIZED
-    return torch.nonzero(kept).flatten().tolist()
+    dropped = logits.softmax(dim=1)[:, yes] < RECOGNIZED  # False for NaN, which is no verdict
+    return torch.nonzero(~dropped).flatten().tolist()

@@ -73,6 +73,11 @@ class Description:
     colors: list[tuple[str, str, float]]
     vectors: dict[str, np.ndarray]
 
+    def is_finite(self) -> bool:
+        """Whether all of the model's numbers are; in half precision they may overflow."""
+        probabilities = [p for ranked in self.labels.values() for _, p in ranked]
+        return all(np.isfinite(part).all() for part in (probabilities, *self.vectors.values()))
+
     def to_plain(self) -> dict[str, Any]:
         """Labels and colors as they are written to JSON, without the vectors."""
         return {

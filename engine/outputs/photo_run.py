@@ -20,7 +20,7 @@ from engine.lock import Lock
 from engine.outputs import journal
 from engine.outputs.journal import Record
 from engine.outputs.results import pictures_of
-from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS
+from engine.pixels.find_photos import MARKER, PICTURE_FOLDERS, SIMILAR
 
 WRITTEN = ("garments.json", "garments.csv", "coco_results.json", "features.npz", "index.html",
            *PICTURE_FOLDERS)  # fmt: skip
@@ -107,7 +107,8 @@ def claim_folder(output: Path, written: Sequence[str]) -> tuple[Path, Lock]:
     with explain_os_errors(output, "cannot write to", ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / "lock", output, ADVICE)
-        for place in (output, folder, *(output / name for name in PICTURE_FOLDERS)):
+        # Overlays and crops are written in place, and listing a million of them takes long.
+        for place in (output, folder, output / SIMILAR):
             remove_leftovers(place)
     return folder, lock
 

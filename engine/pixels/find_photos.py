@@ -19,7 +19,8 @@ PHOTO_SUFFIXES = (*JPEG_SUFFIXES, *OTHER_SUFFIXES)
 
 # A results folder contains MARKER; pictures in its PICTURE_FOLDERS are output, never input.
 MARKER = ".weft"
-PICTURE_FOLDERS = ("overlays", "crops", "similar")
+SIMILAR = "similar"
+PICTURE_FOLDERS = ("overlays", "crops", SIMILAR)
 
 logger = logging.getLogger("weft")
 

@@ -16,6 +16,8 @@ from engine.errors import InputError
 # Larger photos are refused by their header, as decompression bombs. Pillow has the same limit.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MAX_BYTES = 1 << 30
+MOST_SEGMENTS = 1 << 16  # of a JPEG's header; photos have a few dozen
+FILL_BLOCK = 4096  # bytes
 
 # Formats of photos. Excluded are formats that run an interpreter (EPS) or are not used for photos.
 PILLOW_FORMATS = (
@@ -130,7 +132,7 @@ def _jpeg_header(file: BinaryIO) -> Header:
     """Walk the marker segments from after SOI to the first scan (ITU T.81, B.1)."""
     width = height = components = 0
     orientation, adobe = 1, False
-    while True:
+    for _ in range(MOST_SEGMENTS):
         marker = _next_marker(file)
         length = int.from_bytes(_read_exactly(file, 2), "big") - 2
         if length < 0:
@@ -148,6 +150,8 @@ def _jpeg_header(file: BinaryIO) -> Header:
         elif marker == 0xDA:
             break
         file.seek(start + length)
+    else:
+        raise ValueError("too many segments before the scan")
     if width * height == 0:
         raise ValueError("no frame before the scan")
     header = Header(width, height, orientation, True, components, adobe, start + length)
@@ -157,11 +161,15 @@ def _jpeg_header(file: BinaryIO) -> Header:
 
 def _next_marker(file: BinaryIO) -> int:
     """The marker's second byte; any number of 0xFF may precede it."""
-    if _read_exactly(file, 1) != b"\xff":
+    first, marker = _read_exactly(file, 2)
+    if first != 0xFF:
         raise ValueError("marker expected")
-    marker = 0xFF
-    while marker == 0xFF:
-        marker = _read_exactly(file, 1)[0]
+    if marker == 0xFF:  # in blocks: a hostile file may hold a gigabyte of them
+        while not (rest := (block := file.read(FILL_BLOCK)).lstrip(b"\xff")):
+            if not block:
+                raise EOFError("the header is cut off")
+        file.seek(1 - len(rest), os.SEEK_CUR)
+        marker = rest[0]
     if marker in (0x00, 0xD8, 0xD9):
         raise ValueError("unexpected marker")
     return marker

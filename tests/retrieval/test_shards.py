@@ -5,6 +5,7 @@ import fcntl
 import os
 import random
 import resource
+import signal
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from tests.retrieval.builds import (
     build_shard,
     kill_after,
     photo_entry,
+    processes,
 )
 from tests.retrieval.store_contract import (
     SCHEMA,
@@ -78,6 +80,43 @@ def test_long_shard_is_read_in_batches(location: str, monkeypatch, rows: int, ph
     assert sizes == [[0, 1, 2], [3, 4, 5], [6]]
     assert [len(entries) for entries, _ in shard.batches(batches[0][1])] == [3, 1]
     assert list(shard.batches(batches[2][1])) == []
+
+
+def die_at_second_call(owner: object, name: str) -> None:
+    calls, function = iter(range(2)), getattr(owner, name)
+
+    def call(*arguments, **named):
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+
+    setattr(owner, name, call)
+
+
+def die_while_making(location: str) -> None:
+    die_at_second_call(os, "open")
+    open_shard(location, schema=SCHEMA, rank=0)
+
+
+def die_while_removing(location: str) -> None:
+    build_shard(location, 0)
+    with open_database(location) as store:
+        die_at_second_call(Path, "unlink")
+        store.absorb_shards()
+
+
+@pytest.mark.parametrize("die", [die_while_making, die_while_removing])
+def test_a_kill_between_the_two_files_leaves_none_for_ever(location: str, die, caplog) -> None:
+    open_database(location, schema=SCHEMA, create=True).close()
+    process = processes.Process(target=die, args=(location,))
+    process.start()
+    process.join(600)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(Path(location).glob("shards/*"))) == 1
+    with open_database(location) as store:
+        assert store.absorb_shards() == 0
+        assert assert_whole(store) == (75 if die is die_while_removing else 0)
+    assert not list(Path(location).glob("shards/*")) and caplog.text == ""
 
 
 def test_finished_shards_are_removed_on_network_drives(location: str, monkeypatch) -> None:

@@ -15,6 +15,7 @@ from engine import model_flags
 from engine.description.describer import CropSettings
 from engine.errors import InputError
 from retrieval.garment_sources import AnnotatedGarments
+from retrieval.store import open_database
 from tests.builds import contents, run, write_table
 from tests.datasets import coco_document, write_coco, write_df2
 from tests.fake_detector import make_photos
@@ -83,6 +84,17 @@ def test_splits_can_be_given_with_one_flag_or_two(tmp_path: Path) -> None:
     for number, more in enumerate(([val], ["--dataset", val])):
         run("--dataset", train, *more, "--database", tmp_path / f"db{number}")
         assert sorted(contents(tmp_path / f"db{number}")) == ["0.png#1", "1.png#1"]
+
+
+def test_splits_with_photos_beside_the_dataset_have_keys_below_one_folder(tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "images", 1), make_photos(tmp_path / "other", 2)
+    rows = [{"file_name": "0.png", "split": "train"}, {"file_name": "1.png", "split": "val"}]
+    table = write_table(tmp_path / "set", rows)
+    val = f"csv:{table}:split=val:images=../other"
+    run("--dataset", f"csv:{table}", val, "--database", tmp_path / "db")
+    assert sorted(contents(tmp_path / "db")) == ["other/1.png#1", "set/images/0.png#1"]
+    with open_database(tmp_path / "db", read_only=True) as store:
+        assert store.about["root"] == str(tmp_path)
 
 
 def test_same_pair_number_in_two_splits_means_two_products(tmp_path: Path) -> None:

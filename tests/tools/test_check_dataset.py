@@ -180,6 +180,14 @@ def test_datasets_of_one_name_are_refused_and_pictures_kept_apart(
     assert len(list(out.glob("samples_*.jpg"))) == 4
 
 
+def test_no_split_takes_the_place_of_one_of_the_same_name(dataset: Path, capsys) -> None:
+    shutil.copy(dataset / "val.json", dataset / "b-train.json")
+    one = f"coco:{dataset}:name=a:split=b-train:val=none"
+    assert check(one, f"coco:{dataset}:name=a-b:val=none") == 2
+    assert "two splits named a-b-train: give" in capsys.readouterr().err
+    assert check(one, f"coco:{dataset}:name=c:val=none") == 0
+
+
 def test_annotation_files_given_by_name(dataset: Path, tmp_path: Path) -> None:
     files = [dataset / "train.json", dataset / "val.json"]
     out = tmp_path / "out"

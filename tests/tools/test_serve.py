@@ -1,6 +1,7 @@
 """serve.py: access, requirements, and a whole server started from the command line."""
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -162,6 +163,14 @@ def test_server_started_from_the_shell(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
             assert json.load(answer) == {"status": "ok", "items": 40}
             assert "server" not in answer.headers
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+        for method, place in [("HEAD", "/docs"), ("HEAD", "/api/health"), ("GET", "/api/health")]:
+            connection.request(method, place)
+            answer = connection.getresponse()
+            size = int(answer.headers["Content-Length"])
+            assert answer.status == 200 and size > 0
+            assert len(answer.read()) == (size if method == "GET" else 0)
+        connection.close()
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{address}/api/stats", timeout=30)
         headers = {"Authorization": f"Bearer {environment[serve.TOKEN]}"}
@@ -169,9 +178,13 @@ def test_server_started_from_the_shell(tmp_path: Path) -> None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             uploads = json.load(answer)["uploads"]
         assert (uploads["most_bytes"], uploads["most_pixels"]) == (3 << 20, 7_000_000)
-        rebound = urllib.request.Request(address, headers={"Host": "evil.example"})
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(rebound, timeout=30)
+        headers["Host"] = "shop.example"  # as a proxy passes it
+        request = urllib.request.Request(f"{address}/api/stats", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["items"] == 40
+        del headers["Authorization"]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(urllib.request.Request(request.full_url, headers=headers))
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -206,6 +219,10 @@ def test_idle_connections_are_closed(tmp_path: Path) -> None:
                     pass
         with urllib.request.urlopen(f"{address}/api/health", timeout=30) as answer:
             assert answer.status == 200
+        # It has no token, so it checks the host's name.
+        rebound = urllib.request.Request(address, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(rebound, timeout=30)
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect(place)

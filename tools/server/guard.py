@@ -1,8 +1,9 @@
 """Checks before every request: access, body size, and security headers for browsers.
 
 A browser can send requests to a server on this machine on behalf of any page it shows. So requests
-from pages of other sites are refused (``Sec-Fetch-Site`` identifies them), as are foreign host
-names that point here (DNS rebinding), and headers keep other sites from embedding these pages.
+from pages of other sites are refused (``Sec-Fetch-Site`` identifies them), as are, without a token,
+foreign host names that point here (DNS rebinding), and headers keep other sites from embedding
+these pages.
 """
 
 import asyncio
@@ -83,6 +84,8 @@ class Guard:
             await response(scope, receive, send_with_headers)
             return
         bounded = bounded_body(receive, limit, self.limits.body_seconds)
+        if scope["method"] == "HEAD":  # answered like GET; uvicorn leaves out the body
+            scope = scope | {"method": "GET"}
         await self.app(scope, bounded, send_with_headers)
 
     def _check(self, scope: Scope, headers: Headers) -> None:

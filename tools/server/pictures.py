@@ -15,6 +15,7 @@ from tools.server.limits import Refusal
 
 JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 OUTSIDE = "No photo below the database's folder"
+GONE = "The photo is no longer there"
 BORDER = 0.06  # around a garment's box, as a share of its longer side
 SHAPE = 4 / 5  # width / height of the page's cards
 
@@ -39,8 +40,8 @@ class Pictures:
         Raises:
             Refusal: 404 if the photo no longer exists or is outside the folder.
         """
-        path = self._find(item.photo)
-        name = (item.photo, None if whole else item.box, size, path.stat().st_mtime_ns)
+        path, changed = self._find(item.photo)
+        name = (item.photo, None if whole else item.box, size, changed)
         with self._guard:
             if name in self._kept:
                 self._kept.move_to_end(name)
@@ -48,23 +49,28 @@ class Pictures:
         try:
             data = draw(path, None if whole else item.box, size)
         except PhotoError as error:
-            raise Refusal(404, f"The photo of {item.key} cannot be read any more") from error
+            damaged = f"The photo of {item.key} cannot be read any more"
+            raise Refusal(404, GONE if error.kind == "missing" else damaged) from error
         self._keep(name, data)
         return data
 
-    def _find(self, photo: str) -> Path:
-        """The file of a stored photo. Names in a database are not trusted, either."""
+    def _find(self, photo: str) -> tuple[Path, int]:
+        """The file of a stored photo and its modification time in nanoseconds.
+
+        Names in a database are not trusted, either.
+        """
         if self.root is None:
             raise Refusal(404, "The server does not know where the photos are; see --photos")
         try:
             path = photo_path(self.root, photo).resolve(strict=True)
+            changed = path.stat().st_mtime_ns
         except InputError:
             raise Refusal(404, OUTSIDE) from None
         except (OSError, RuntimeError):  # missing, or a loop of links
-            raise Refusal(404, "The photo is no longer there") from None
+            raise Refusal(404, GONE) from None
         if not path.is_relative_to(self.root):
             raise Refusal(404, OUTSIDE)
-        return path
+        return path, changed
 
     def _keep(self, name: tuple, data: bytes) -> None:
         with self._guard:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.config import require
 from engine.data.readers import (
     checks,
     coco,
@@ -17,7 +18,6 @@ from engine.data.readers import (
 )
 from engine.data.readers.cache import load_or_build
 from engine.data.records import PhotoRecords
-from engine.errors import InputError
 
 # The benchmarks that come as text lists.
 LISTED = {
@@ -72,10 +72,11 @@ def _image_folders(root: Path, split: str, images: str | Path | None, listing: P
     Absolute, since the cache is also read from other working directories.
     """
     if images is not None:
-        found = [folder for folder in (Path(images), root / images) if folder.is_dir()]
-        if not found:
-            raise InputError(f"{images}: no such image folder")
-        return [found[0].absolute()]
+        named = (Path(images).absolute(), root / images)
+        found = [folder for folder in dict.fromkeys(named) if folder.is_dir()]
+        sentence = f"{images}: no such image folder; give its path from here or from {root}"
+        require(bool(found), sentence)
+        return found
     # CVAT's export has the photos of annotations/instances_train.json in images/train.
     subset = root / "images" / listing.stem.removeprefix("instances_")
     usual = [root / "images", subset, root / split, root / f"{split}2017", root, listing.parent]

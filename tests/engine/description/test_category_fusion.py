@@ -93,6 +93,12 @@ def test_detections_more_likely_false_are_dropped() -> None:
     assert recognized_rows(torch.zeros(0, 3), group) == []
 
 
+def test_overflow_is_no_verdict() -> None:
+    """Dropped, the garment would be gone without a word; kept, its photo is reported."""
+    group = LabelGroup(IS_GARMENT, ("no", "yes"), True)
+    assert recognized_rows(torch.tensor([[9, 0], [torch.nan, torch.nan]]), group) == [1]
+
+
 def test_without_a_yes_nothing_is_dropped() -> None:
     group = LabelGroup(IS_GARMENT, ("0", "1"), True)
     assert recognized_rows(torch.tensor([[9.0, 0], [0, 9]]), group) == [0, 1]

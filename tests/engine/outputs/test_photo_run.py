@@ -108,6 +108,14 @@ def test_leftovers_of_a_killed_run_are_removed_and_other_files_kept(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {".weft", ".notes.tmp", "garments.json"}
 
 
+def test_overlays_and_crops_are_not_listed(tmp_path: Path, monkeypatch) -> None:
+    """No temporary file is written there, and there may be a million pictures."""
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *call: listed.append(call[0].name) or glob(*call))
+    claim_folder(tmp_path / "out", ())[1].close()
+    assert sorted(listed) == [".weft", "out", "similar"]
+
+
 def test_files_that_are_not_from_a_run_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "garments.json").touch()
     for claim in (claim_folder, check_folder):

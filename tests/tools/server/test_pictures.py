@@ -114,6 +114,23 @@ def test_pipes_and_other_files_are_refused(root: Path) -> None:
         assert refused.value.status_code == 404
 
 
+@pytest.mark.parametrize("owner, name", [(Path, "stat"), (module, "draw")])
+def test_a_photo_that_vanishes_at_any_moment_is_no_longer_there(
+    root: Path, monkeypatch, owner: object, name: str
+) -> None:
+    photo, function = root / "a b" / "ü#1.png", getattr(owner, name)
+
+    def vanish(path: Path, *arguments, **named):
+        if path == photo:
+            photo.unlink(missing_ok=True)
+        return function(path, *arguments, **named)
+
+    monkeypatch.setattr(owner, name, vanish)
+    with pytest.raises(Refusal, match="The photo is no longer there") as refused:
+        Pictures(root, 1 << 20).thumbnail(item("a b/ü#1.png"), 160, True)
+    assert refused.value.status_code == 404
+
+
 def test_no_pictures_without_a_folder() -> None:
     with pytest.raises(Refusal, match="--photos"):
         Pictures(None, 1 << 20).thumbnail(item("a.png"), 160, True)
