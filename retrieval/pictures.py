@@ -10,7 +10,7 @@ from engine.config import require
 from engine.errors import InputError
 from engine.files import absolute
 from engine.pixels.geometry import Size, cut_box, shrink_to
-from engine.pixels.photos import PhotoError, photo_size, read_photo
+from engine.pixels.photos import photo_size, read_photo
 from retrieval.store import Item, Store
 
 ROOT = "root"  # in a store's ``about``: the folder that photos' names are relative to
@@ -81,7 +81,7 @@ def item_picture(root: str | Path | None, item: Item, side: int) -> np.ndarray |
         full_size = photo_size(path)
         box = np.nan_to_num(item.box or (0, 0, *full_size)).clip(0, max(full_size))
         return read_part(path, box, full_size, side)
-    except (PhotoError, InputError):
+    except InputError:
         return None
 
 
@@ -98,5 +98,5 @@ def read_part(path: Path, box: np.ndarray, full_size: Size, side: int) -> np.nda
         PhotoError: the photo cannot be read.
     """
     longest = max(*(box[2:] - box[:2]), 1)
-    photo = read_photo(path, min_short_side=math.ceil(min(full_size) * min(side / longest, 1)))
+    photo = read_photo(path, min_short_side=math.ceil(min(full_size) * side / longest))
     return shrink_to(cut_box(photo, box, full_size), side)

@@ -213,7 +213,7 @@ def _spellings(what: str, texts: Sequence[str], known: Iterable[str]) -> tuple[s
         if not stored:
             shown = ", ".join(sorted(known)[:MOST_NAMED])
             raise InputError(f"{what} {text}: no item has it; there are {shown or 'none'}")
-    return tuple(dict.fromkeys(word for stored in found.values() for word in stored))
+    return tuple(word for stored in found.values() for word in stored)
 
 
 def _without_its_photo(filter: Filter, query: Query, store: Store) -> Filter:

@@ -113,7 +113,7 @@ def _needed_short_side(found: Detections, cut: CropSettings) -> int:
     full_size = found.width, found.height
     squares = [crop_square(box, full_size, cut.margin) for box in found.boxes]
     scales = [cut.size / (square[2] - square[0]) for square in squares]
-    return max(math.floor(min(full_size) * min(max(scales, default=0), 1)), 1)
+    return math.floor(min(full_size) * max(scales, default=0))
 
 
 def whole_photo(_key: Hashable, full_size: tuple[int, int]) -> Detections:

@@ -16,7 +16,7 @@ from tests.retrieval.milvus_server import NoServer, milvus_server
 def test_addresses_are_parsed() -> None:
     plain = Address.parse("http://localhost:1234#clothes")
     assert plain == Address("http://localhost:1234", "clothes")
-    full = Address.parse("https://ann:p%40ss@[::1]/shop#a_1")
+    full = Address.parse("https://a%6En:p%40ss@[::1]/shop#a_1")
     assert (full.server, full.collection) == ("https://[::1]:19530", "a_1")
     assert (full.database, full.user, full.password) == ("shop", "ann", "p@ss")
     assert str(full) == "https://[::1]:19530/shop#a_1" and "p@ss" not in repr(full)

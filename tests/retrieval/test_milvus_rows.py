@@ -9,6 +9,7 @@ from retrieval.milvus_rows import (
     expression,
     item_row,
     label,
+    matrix,
     photo_row,
     problem,
     read_item,
@@ -18,7 +19,8 @@ from retrieval.store import Filter, Item, PhotoState
 
 
 def test_filters_as_expressions() -> None:
-    assert expression(None) == expression(Filter()) == expression(Filter(folder="/")) == ""
+    for none in (None, Filter(), Filter(folder="/"), Filter(folder=".")):
+        assert expression(none) == ""
     assert expression(Filter(categories=("a", 'b"'))) == (
         r'category in ["\"a\"", "\"b\\\"\""]'  # JSON texts, quoted as literals
     )
@@ -51,8 +53,12 @@ def test_different_labels_have_different_texts() -> None:
 
 
 def test_items_and_photos_are_read_back_unchanged() -> None:
-    item = Item("k#1", "k", 1, (1.5, 2, np.float32(3), 4), "coat", {"a": "b"}, "7", {"x": [None]})
+    box = (1.5, 2, np.float32(3), 4)
+    item = Item("k#1", "k", np.int64(1), box, "coat", {"a": "b"}, "7", {"x": [None]})
     row = item_row(item, np.arange(3, dtype=np.float32))
+    assert [row[name] for name in ("key", "photo", "category", "tags")] == [
+        "k#1", "k", '"coat"', ['["a", "b"]']
+    ]  # fmt: skip
     assert read_item(row) == item and problem(row) == ""
     assert read_item(item_row(Item("k", "p"), row["vector"])) == Item("k", "p")
     for state in (PhotoState("p", 1, 2**62 + 1), PhotoState("p", 0, 0, "why\ud800")):
@@ -70,6 +76,7 @@ def test_rows_that_contradict_their_record_are_reported() -> None:
         ({"record": "{}"}, "damaged"),
         ({"record": "[]"}, "damaged"),
         ({"vector": [0.0, float("nan")]}, "NaN"),
+        ({"vector": [float("inf"), 0.0]}, "infinity"),
     ):
         assert word in problem(row | changes)
 
@@ -79,9 +86,20 @@ def test_labels_that_cannot_be_stored_are_refused() -> None:
         item_row(Item("k", "p", extra={"x": object()}), np.zeros(1))
     with pytest.raises(InputError, match=r"take 8\d{4} bytes"):  # two for each letter
         item_row(Item("k", "p", extra={"x": "ü" * 40_000}), np.zeros(1))
+    with pytest.raises(InputError, match=r"take 65\d{3} bytes"):  # the key counts, too
+        item_row(Item("k" * 65_500, "p"), np.zeros(1))
     with pytest.raises(InputError, match="4096 attributes"):
         item_row(Item("k", "p", attributes={str(i): "" for i in range(4097)}), np.zeros(1))
 
 
 def test_chunks_split_a_list() -> None:
     assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]] and chunks([], 3) == []
+
+
+def test_vectors_of_no_rows_have_their_width() -> None:
+    assert matrix([], 3).shape == (0, 3) and matrix([[1, 2]], 2).tolist() == [[1, 2]]
+
+
+def test_only_long_errors_are_cut() -> None:
+    for count, wanted in ((1000, "x" * 1000), (1001, "x" * 1000 + " ...")):
+        assert read_photo(photo_row(PhotoState("p", 1, 1, "x" * count))).error == wanted

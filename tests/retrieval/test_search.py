@@ -10,6 +10,7 @@ import pytest
 from engine.detection.detections import Detections
 from engine.detection.finder import GarmentFinder
 from engine.errors import InputError
+from engine.pixels.photos import read_photo
 from retrieval.embedders import GarmentEmbedder
 from retrieval.features import parse_weights
 from retrieval.pictures import item_picture, photo_name, photo_path
@@ -19,9 +20,11 @@ from retrieval.search import (
     as_stored,
     equal_weights,
     find_similar,
+    matching_categories,
     stored_queries,
+    weights_from_flag,
 )
-from retrieval.store import Filter, Store, open_database
+from retrieval.store import Filter, Item, Store, open_database
 from tests.retrieval.store_contract import EQUAL, SCHEMA, by_hand, make_item, unit_rows
 
 COUNT = 23
@@ -102,6 +105,17 @@ def test_error_lists_only_some_of_many_labels(store: Store, monkeypatch) -> None
         monkeypatch.setattr("retrieval.search.MOST_NAMED", most)
         with pytest.raises(InputError, match=f"category cap: no item has it; there are {named}$"):
             as_stored(store, Filter(categories=("cap",)))
+    with pytest.raises(InputError, match=r"attribute color pink: .*; there are blue, green, red$"):
+        as_stored(store, Filter(attributes={"color": ("pink",)}))
+
+
+def test_a_store_without_labels_is_told_so(tmp_path: Path) -> None:
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        store.add([Item("a#1", "a")], unit_rows(1))
+        with pytest.raises(InputError, match=r"category cap: no item has it; there are none$"):
+            as_stored(store, Filter(categories=("cap",)))
+        with pytest.raises(InputError, match="its items are of no category, none is cap or hat;"):
+            matching_categories(store, ["cap", "hat"])
 
 
 def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> None:
@@ -119,8 +133,8 @@ def test_weights_and_filters_reach_the_store(store: Store, rows: np.ndarray) -> 
 def test_querys_own_photo_can_be_excluded(store: Store, tmp_path: Path) -> None:
     item = make_item(6)
     path = tmp_path / "photos" / item.photo
-    query = Query("q", store.vectors([item.key])[0], path)
-    assert keys_of(find_similar(store, [query], k=1)[0]) == [item.key]
+    query = Query(item.key, store.vectors([item.key])[0], path)
+    assert keys_of(find_similar(store, [query], k=1)[0]) == [item.key], "for all its name"
     found = find_similar(store, [query], k=COUNT, exclude_same_photo=True)[0]
     assert item.photo not in {hit.item.photo for hit in found}
     assert len(found) == COUNT - 2
@@ -144,6 +158,8 @@ def test_a_linked_photo_has_the_name_that_a_build_gives_it(store: Store, tmp_pat
     link.symlink_to(tmp_path / "target.jpg")
     assert photo_name(store, link) == "link.jpg"
     assert photo_name(store, tmp_path / "photos" / ".." / "photos" / "link.jpg") == "link.jpg"
+    (tmp_path / "photos" / "twin.jpg").symlink_to(inside)
+    assert photo_name(store, tmp_path / "photos" / "twin.jpg") == "twin.jpg"
     del store.about["root"]
     assert photo_name(store, link) is None
 
@@ -195,6 +211,14 @@ def test_weights_are_parsed() -> None:
             parse_weights(text)
 
 
+def test_weights_of_a_flag_suit_the_store() -> None:
+    assert weights_from_flag(None, SCHEMA) == {"item": 1, "color": 1}
+    assert weights_from_flag("color=2", SCHEMA) == {"color": 2}
+    for text, words in (("", "ASPECT=NUMBER"), ("size=1", "no aspect 'size'"), ("item=0", "are 0")):
+        with pytest.raises(InputError, match=words):
+            weights_from_flag(text, SCHEMA)
+
+
 @pytest.mark.parametrize("name", ["../x.jpg", "/etc/passwd", "a/../../x", "", "a\0b"])
 def test_photo_names_cannot_leave_the_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError):
@@ -221,21 +245,32 @@ def test_picture_of_an_item_is_its_box(tmp_path: Path) -> None:
     assert item_picture(tmp_path, item, 30).shape == (15, 30, 3)
     item.box = None
     assert item_picture(tmp_path, item, 1000).shape == (90, 120, 3)
-    item.box = (1e9, -5, float("nan"), 2)
-    assert item_picture(tmp_path, item, 10) is not None
+    for box in ((1e9, -5, float("nan"), 2), (30, 30, 30, 30)):
+        item.box = box
+        assert item_picture(tmp_path, item, 10) is not None
     (tmp_path / item.photo).unlink()
     assert item_picture(tmp_path, item, 10) is None
     assert item_picture(None, item, 10) is None
 
 
-def test_photo_is_decoded_only_as_large_as_the_picture_needs(tmp_path: Path) -> None:
+def test_photo_is_decoded_only_as_large_as_the_picture_needs(tmp_path: Path, monkeypatch) -> None:
     """Half the size of an 800 x 1600 JPEG suffices for a 200-pixel picture of a 400-pixel box."""
+    decoded = []
+
+    def read(path: Path, **settings) -> np.ndarray:
+        decoded.append(read_photo(path, **settings))
+        return decoded[-1]
+
+    monkeypatch.setattr("retrieval.pictures.read_photo", read)
     item = make_item(0)
     (tmp_path / item.photo).parent.mkdir()
     cv2.imwrite(str(tmp_path / item.photo), np.full((1600, 800, 3), 90, np.uint8))
     for box in ((0, 1000, 400, 1400), (400, 0, 800, 400), (400, 1200, 800, 1600)):
         item.box = box
         assert item_picture(tmp_path, item, 200).shape == (200, 200, 3)
+        assert decoded[-1].shape == (800, 400, 3)
+    item.box = (0, 1000, 400, 1e6)  # what is outside of the photo makes the rest no less sharp
+    assert item_picture(tmp_path, item, 200).shape == (200, 133, 3)
 
 
 def test_whole_photo_query_equals_the_stored_whole_photo(tmp_path: Path) -> None:
@@ -248,23 +283,36 @@ def test_whole_photo_query_equals_the_stored_whole_photo(tmp_path: Path) -> None
         reader.whole(tmp_path / "b.png")
 
 
+class BagAndTop(GarmentFinder):
+    """Finds a bag in the lower part of every photo and a top in its corner."""
+
+    def __init__(self) -> None:
+        self.categories = ["top", "bag"]
+
+    def find(self, photos, *, keep_photo=True):
+        for key, path in photos:
+            photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            boxes = np.float32([[20, 40, 140, 100], [0, 0, 40, 40]])  # decoded at half size
+            scores = np.float32([0.9, 0.8])
+            yield key, Detections(240, 180, boxes, scores, np.array([2, 1]), None), photo
+
+
 def test_garments_of_a_photo_become_queries(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png")
-
-    class Finder(GarmentFinder):
-        def __init__(self) -> None:
-            self.categories = ["top", "bag"]
-
-        def find(self, photos, *, keep_photo=True):
-            for key, path in photos:
-                photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-                boxes = np.float32([[20, 40, 140, 100], [0, 0, 40, 40]])  # decoded at half size
-                scores = np.float32([0.9, 0.8])
-                yield key, Detections(240, 180, boxes, scores, np.array([2, 1]), None), photo
-
-    reader = QueryReader(GarmentEmbedder(None, "descriptors"), Finder())
+    reader = QueryReader(GarmentEmbedder(None, "descriptors"), BagAndTop())
     first, second = reader.garments(tmp_path / "a.png")
     assert (first.category, first.number, second.category, second.number) == ("bag", 1, "top", 2)
     assert first.crop.shape == (30, 60, 3) and first.box == (20, 40, 140, 100)
     assert (first.crop == (200, 30, 40)).all()
     assert (first.title, second.title) == ("a.png#1", "a.png#2")
+    assert first.photo == tmp_path / "a.png" and not np.array_equal(first.vector, second.vector)
+
+
+def test_detections_that_the_model_takes_for_false_are_no_queries(tmp_path: Path) -> None:
+    class Picky(GarmentEmbedder):
+        def describe(self, photo, found, categories):
+            return super().describe(photo, found.only([1]), categories)
+
+    write_photo(tmp_path / "a.png")
+    (only,) = QueryReader(Picky(None, "descriptors"), BagAndTop()).garments(tmp_path / "a.png")
+    assert (only.category, only.number, only.box) == ("top", 1, (0, 0, 40, 40))

@@ -96,6 +96,15 @@ def test_whole_photo_finds_itself_first(database: Path, capsys) -> None:
     assert "wide/red.png#1" not in keys_of(other) and len(keys_of(other)) == 5
 
 
+def test_photos_and_keys_are_searched_in_the_order_given(database: Path, capsys) -> None:
+    photo = database.parent / "photos/wide/red.png"
+    mixed = ("slim/red.png#1", photo, "wide/blue.png#1", "slim/red.png#1")
+    plain = search_json(capsys, *mixed, "--database", database, "--whole-photo")
+    assert [query["key"] or query["photo"] for query in plain["queries"]] == [*map(str, mixed)]
+    own = [keys_of(plain, number)[0] for number in range(4)]
+    assert own[1] == "wide/red.png#1" and own[0] == own[3]
+
+
 def test_moved_photos_own_items_can_be_excluded(database: Path, tmp_path: Path, capsys) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(database.parent / "photos", moved)
@@ -146,6 +155,8 @@ def test_unknown_label_is_reported_before_loading_models(
     flags = ("--database", database, "--detector-weights", tmp_path / "junk.pt")
     run(photo, *flags, "--category", "hat", code=2)
     assert "category hat" in capsys.readouterr().err
+    run(photo, *flags, "--weights", "size=1", code=2)
+    assert "no aspect 'size'" in capsys.readouterr().err
 
 
 def test_every_garment_of_a_photo_is_a_query(database: Path, tmp_path: Path, capsys) -> None:
@@ -274,7 +285,8 @@ def test_bad_input_is_one_sentence(database: Path, tmp_path: Path, capsys) -> No
     assert "neither a photo nor an item" in fails("nothing.jpg", *at)
     assert "no aspect 'size'" in fails("slim/red.png#1", *at, "--weights", "size=1")
     assert "all weights are 0" in fails("slim/red.png#1", *at, "--weights", "color=0")
-    assert "NAME=VALUE" in fails("slim/red.png#1", *at, "--attribute", "red")
+    for text in ("red", "=red"):
+        assert "NAME=VALUE" in fails("slim/red.png#1", *at, "--attribute", text)
     assert "no database" in fails("x", "--database", tmp_path)
     both = ("--category", "top", "--same-category")
     assert "--same-category: not with --category" in fails("slim/red.png#1", *at, *both)

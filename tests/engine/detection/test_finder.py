@@ -1,5 +1,7 @@
 """Duplicates are dropped; photos are decoded as large as given garments need; unreadable ones."""
 
+import threading
+import weakref
 from pathlib import Path
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.backbones import ResNetBody
 from engine.description.describer import CropSettings
 from engine.detection import finder
 from engine.detection.detections import Detections
@@ -33,7 +36,7 @@ def boxes(*rows: tuple) -> Detections:
 def test_a_whole_photo_is_one_garment_without_category() -> None:
     found = whole_photo("x", (480, 320))
     assert found.boxes.tolist() == [[0, 0, 480, 320]] and found.labels.tolist() == [0]
-    assert (found.width, found.height) == (480, 320)
+    assert (found.width, found.height, found.scores.tolist()) == (480, 320, [1])
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,32 @@ def test_the_smallest_garment_decides_the_decoding_size(
     assert pixels.shape[0] == height
 
 
+def test_the_margin_around_a_garment_counts_too(photo: Path) -> None:
+    """A third more on each side: 60 pixels become 100, for which 0.4 of the size is needed."""
+    cut = CropSettings(40, 1 / 3)
+    ((*_, pixels),) = given_garments([("k", photo)], lambda *_: boxes((90, 90, 150, 150)), cut, 1)
+    assert pixels.shape[0] == 160
+
+
+def test_garments_are_given_by_key_on_all_threads_and_few_photos_ahead(photo: Path) -> None:
+    taken, asked, both = [], [], threading.Barrier(2)
+
+    def photos():
+        for number in range(10):
+            taken.append(number)
+            yield number, photo
+
+    def garments(key: int, full_size: tuple[int, int]) -> Detections:
+        asked.append((key, full_size))
+        both.wait(20)  # for the other thread
+        return boxes()
+
+    results = given_garments(photos(), garments, CUT, 2)
+    assert next(results)[0] == 0 and len(taken) == 5
+    assert [key for key, *_ in results] == list(range(1, 10))
+    assert sorted(asked) == [(number, (480, 320)) for number in range(10)]
+
+
 def test_unreadable_photos_yield_errors_in_order(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
     names = ["bad.jpg", "a.jpg", "gone.jpg"]
@@ -64,15 +93,49 @@ def test_unreadable_photos_yield_errors_in_order(photo: Path, tmp_path: Path) ->
     assert results[0][2] is None and results[1][2] is not None
 
 
+def make_finder(overlap: float = 0.5, **about) -> GarmentFinder:
+    """Its checkpoint is left to it alone."""
+    about = {"categories": ["top"], "category_ids": [1], "network": torch.nn.Identity()} | about
+    settings = PredictSettings(precision="bf16")
+    return GarmentFinder(about, settings, overlap=overlap, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize(("overlap", "left"), [(0.5, 2), (0.9, 3)])
 def test_duplicates_are_dropped_from_files_and_decoded_photos(monkeypatch, overlap, left) -> None:
     """The second of three boxes overlaps the first by 0.8."""
     found = boxes((0, 0, 100, 100), (0, 0, 100, 80), (200, 0, 300, 100))
-    error = PhotoError("unreadable", Path("b.jpg"), "broken")
-    seen = [("a", found, None), ("b", error, None)]
-    monkeypatch.setattr(finder, "detect_photos", lambda *_, keep_photo: iter(seen))
-    monkeypatch.setattr(finder, "detect_photo", lambda *_: found)
-    about = {"categories": ["top"], "category_ids": [1], "network": torch.nn.Identity()}
-    detector = GarmentFinder(about, PredictSettings(), overlap=overlap, device=torch.device("cpu"))
-    (_, from_file, _), (_, same, _) = detector.find([])
-    assert len(from_file) == len(detector.find_in(None, (480, 320))) == left and same is error
+    error, pixels = PhotoError("unreadable", Path("b.jpg"), "broken"), np.zeros((2, 3, 3), np.uint8)
+    calls = []
+
+    def detect_photos(*given, keep_photo: bool):
+        calls.append((*given, keep_photo))
+        yield "a", found, pixels
+        yield "b", error, None
+
+    def detect_photo(*given) -> Detections:
+        calls.append(given)
+        return found
+
+    monkeypatch.setattr(finder, "detect_photos", detect_photos)
+    monkeypatch.setattr(finder, "detect_photo", detect_photo)
+    detector = make_finder(overlap)
+    (key, from_file, photo), other = detector.find([])
+    assert (key, len(from_file)) == ("a", left) and photo is pixels and other == ("b", error, None)
+    list(detector.find([], keep_photo=False))
+    assert len(detector.find_in(pixels, (480, 320))) == left
+    model, how = detector.model, (detector.settings, detector.device)
+    assert calls == [
+        (model, [], *how, True),
+        (model, [], *how, False),
+        (model, pixels, (480, 320), *how),
+    ]
+
+
+def test_network_is_built_once_for_its_precision_and_the_weights_are_let_go() -> None:
+    weights = torch.zeros(1)
+    body = ResNetBody("resnet18", torch.nn.BatchNorm2d, False)
+    detector, kept = make_finder(network=body, model={"w": weights}), weakref.ref(weights)
+    del weights
+    assert detector.model is detector.model is body
+    assert body.conv1.folded[0].dtype == torch.bfloat16
+    assert kept() is None

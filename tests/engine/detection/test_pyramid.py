@@ -47,6 +47,11 @@ EDGES = torch.tensor([
     [-30, -30, 20, 20],
     [WIDTH - 9, HEIGHT - 9, WIDTH + 5, HEIGHT + 40],
     [64, 64, 64 + 224, 64 + 224],
+    [0, 0, 224, 223.9999],  # of stride 16 up to rounding
+    [-6, -6, 50, 50],  # at stride 4, the first of 14 samples is one cell outside, just not zero
+    [WIDTH - 54, HEIGHT - 54, WIDTH + 2, HEIGHT + 2],  # and the last
+    [-200, -200, 400, 400],  # of stride 32
+    [-400, -400, 600, 600],  # of a stride that is not used
 ])  # fmt: skip
 
 
@@ -71,9 +76,20 @@ def test_pooling_no_regions():
     assert pyramid.pool([torch.zeros(0, 4), torch.zeros(0, 4)], 4, 7).shape == (0, 7, 7, 7)
 
 
-def test_pooled_regions_are_channels_last():
-    pooled = Pyramid(random_maps(), STRIDES).pool([random_regions(3, 0), EDGES], 4, 7)
-    assert pooled.is_contiguous(memory_format=torch.channels_last)
+def test_pooled_regions_and_patches_are_channels_last():
+    pyramid = Pyramid(random_maps(), STRIDES)
+    pooled = pyramid.pool([random_regions(3, 0), EDGES], 4, 7)
+    patches, _ = pyramid.patches(torch.zeros(2, dtype=torch.long), torch.arange(2), 1)
+    for made in (pooled, patches):
+        assert made.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_maps_of_half_precision_are_pooled_in_it():
+    maps, boxes = random_maps(), [random_regions(5, 1), EDGES]
+    got = Pyramid([m.bfloat16() for m in maps], STRIDES).pool(boxes, 4, 7)
+    assert got.dtype == torch.bfloat16
+    want = Pyramid(maps, STRIDES).pool(boxes, 4, 7)
+    torch.testing.assert_close(got.float(), want, rtol=0.02, atol=0.03)
 
 
 @pytest.mark.parametrize("radius", [1, 2])

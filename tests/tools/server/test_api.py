@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
@@ -25,12 +26,12 @@ from tests.tools.server.world import (
     unit_rows,
 )
 from tools.server import service as module
-from tools.server.app import PAGE, create_app
+from tools.server.app import create_app
 from tools.server.limits import Limits
+from tools.server.schemas import SearchRequest
 from tools.server.service import Service
 
 LIMITS = Limits(upload_bytes=200_000, upload_pixels=500_000)
-PAGE_FILES = sorted(f"/{path.name}" for path in PAGE.iterdir() if path.name != "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,13 @@ def test_search_ranks_by_hand_and_leaves_the_query_out(app: FastAPI, weights: di
     for hit, i in zip(hits, order, strict=True):
         assert hit["score"] == pytest.approx(scores[i], abs=1e-3)
         assert hit["aspects"] == pytest.approx({a: parts[a][i] for a in SCHEMA.names}, abs=1e-3)
+
+
+def test_search_tells_its_time_in_milliseconds(service: Service, monkeypatch) -> None:
+    clock = SimpleNamespace(perf_counter=iter((1.0, 1.25)).__next__)
+    monkeypatch.setattr(module, "time", clock)
+    wanted = SearchRequest(handle=service.handles.put(unit_rows(1)[0]))
+    assert service.search(wanted)["milliseconds"] == 250
 
 
 def test_search_applies_filters(app: FastAPI) -> None:
@@ -153,6 +161,8 @@ def test_uploaded_photo_is_described_and_searched_with(app: FastAPI) -> None:
     seen = response.json
     assert (seen["width"], seen["height"], seen["whole_photo"]) == (60, 80, False)
     assert [garment["category"] for garment in seen["garments"]] == ["shirt", "trousers"]
+    assert [garment["score"] for garment in seen["garments"]] == [0.9, 0.6]
+    assert seen["expires_in"] == LIMITS.handle_seconds
     lower = seen["garments"][1]
     assert lower["box"] == [0, 40, 60, 80]
     ring = np.array(lower["outline"][0])
@@ -192,7 +202,7 @@ def test_other_uploads_are_refused(app: FastAPI, body: bytes, status: int) -> No
 
 def test_forms_are_told_what_to_send_instead(app: FastAPI) -> None:
     form = b"--x\r\ncontent-disposition: form-data; name=photo\r\n\r\n" + photo_bytes(60, 80)
-    headers = {"content-type": "multipart/form-data; boundary=x"}
+    headers = {"content-type": "Multipart/Form-Data; boundary=x"}
     response = ask(app, "POST", "/api/detect", headers=headers, body=form + b"\r\n--x--")
     assert response.status == 422 and "not as a form's field" in response.json["detail"]
 
@@ -226,7 +236,7 @@ def test_key_may_hold_a_line_break(tmp_path: Path) -> None:
             assert ask(app, "GET", f"/api/{what}/a%0Ab.png%231").status == 200
 
 
-def test_thumbnails_show_garment_or_photo(app: FastAPI) -> None:
+def test_thumbnails_show_garment_or_photo(app: FastAPI, service: Service, monkeypatch) -> None:
     key = quote(make_item(7).key, safe="")
     for view, shape in {"garment": (112, 80), "photo": (120, 80)}.items():
         response = ask(app, "GET", f"/api/photo/{key}?size=160&view={view}")
@@ -235,6 +245,9 @@ def test_thumbnails_show_garment_or_photo(app: FastAPI) -> None:
         picture = np.asarray(Image.open(io.BytesIO(response.body)))
         assert np.abs(np.array(picture.shape[:2]) - shape).max() <= 2
     assert ask(app, "GET", f"/api/photo/{key}?size=161").status == 422
+    monkeypatch.setattr(service, "thumbnail", lambda *asked: repr(asked).encode())
+    response = ask(app, "GET", f"/api/photo/{key}?size=640&view=photo")
+    assert response.body.decode() == repr((make_item(7).key, 640, True))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +265,13 @@ def test_stats_and_health(app: FastAPI) -> None:
     assert stats["items"] == COUNT == ask(app, "GET", "/api/health").json["items"]
     assert stats["categories"] == dict.fromkeys(CATEGORIES, COUNT // 4)
     assert stats["attributes"]["fit"] == {"slim": COUNT * 4 // 5, "wide": COUNT // 5}
-    assert stats["aspects"] == list(SCHEMA.names)
+    assert stats["aspects"] == list(SCHEMA.names) and stats["photos"]
+    assert stats["uploads"] == {
+        "possible": True,
+        "most_bytes": 200_000,
+        "most_pixels": 500_000,
+        "kept_seconds": 1800,
+    }
     assert len(set(stats["examples"])) == 12
     assert all(ask(app, "GET", f"/api/items/{quote(k)}").status == 200 for k in stats["examples"])
 
@@ -265,6 +284,19 @@ def test_examples_are_the_largest_of_each_part_of_the_database(tmp_path: Path) -
     assert examples == [item.key for item in items[1::2]]
 
 
+def test_examples_come_from_all_over_a_large_database(tmp_path: Path, monkeypatch) -> None:
+    """Of 24 items, numbers 0, 7, 15 and 23 are candidates: a half each. No box is a whole photo."""
+    monkeypatch.setattr(module, "EXAMPLES", 2)
+    monkeypatch.setattr(module, "EXAMPLE_CANDIDATES", 4)
+    boxes = {0: (90.0, 90.0, 110.0, 110.0), 7: (500.0, 99.0, 502.0, 199.0), 15: None}
+    box = (0.0, 0.0, 500.0, 500.0)
+    items = [Item(f"{n:02d}#1", f"{n:02d}", 1, boxes.get(n, box)) for n in range(24)]
+    with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
+        store.add(items, unit_rows(24))
+        examples = make_service(store, None, LIMITS).stats()["examples"]
+    assert examples == [items[0].key, items[15].key]
+
+
 def test_small_database_has_few_examples(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "COUNTS_STALE", -1)
     with open_database(tmp_path / "db", schema=SCHEMA, create=True) as store:
@@ -273,6 +305,9 @@ def test_small_database_has_few_examples(tmp_path: Path, monkeypatch) -> None:
         items = [make_item(0), make_item(1)]
         store.add(items, unit_rows(2))
         assert service.stats()["examples"] == [item.key for item in items]
+        keys = [*store.keys(), "just deleted"]
+        monkeypatch.setattr(store, "keys", lambda: keys)
+        assert make_service(store, None, LIMITS).stats()["examples"] == keys[:2]
 
 
 def test_counts_follow_the_database_after_a_while(tmp_path: Path, monkeypatch) -> None:
@@ -311,68 +346,23 @@ def test_broken_database_is_a_503(app, service: Service, monkeypatch, caplog) ->
     assert "/secret/path/items.sqlite: damaged" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("search", "/api/search"), ("vectors", "/api/search"), ("count", "/api/health"),
+     ("version", "/api/stats"), ("labels", "/api/stats"), ("get", "/api/photo/a")],
+)  # fmt: skip
+def test_whatever_reads_a_broken_database_is_a_503(
+    app: FastAPI, service: Service, monkeypatch, method: str, path: str
+) -> None:
+    def fail(*_, **settings):
+        raise InputError("damaged")
+
+    monkeypatch.setattr(service.store, method, fail)
+    how = ("POST", {"key": make_item(0).key}) if path == "/api/search" else ("GET", None)
+    assert ask(app, how[0], path, body=how[1]).status == 503
+
+
 def test_internal_errors_reveal_nothing(app: FastAPI, service: Service, monkeypatch) -> None:
     monkeypatch.setattr(service.store, "get", lambda _: 1 / 0)
     response = ask(app, "POST", "/api/search", body={"key": "a"})
     assert (response.status, response.json) == (500, {"detail": "The server failed; see its log"})
-
-
-# The page and the description.
-
-
-def test_files_of_the_page_are_served(app: FastAPI) -> None:
-    assert "text/html" in ask(app, "GET", "/").headers["content-type"]
-    for path in PAGE_FILES:
-        response = ask(app, "GET", path)
-        kind = "text/css" if path.endswith("css") else "text/javascript"
-        assert response.headers["content-type"] == f"{kind}; charset=utf-8"
-    for path in ("/page/../serve.py", "/../serve.py", "/..%2Fserve.py", "/serve.py", "/tools"):
-        assert ask(app, "GET", path).status == 404
-
-
-def test_other_files_beside_the_page_are_not_served(
-    service: Service, tmp_path: Path, monkeypatch
-) -> None:
-    for name in ("main.js", "notes.txt", "main.js~", ".env"):
-        (tmp_path / name).write_text("")
-    monkeypatch.setattr("tools.server.app.PAGE", tmp_path)
-    app = create_app(service)
-    assert ask(app, "GET", "/main.js").status == 200
-    for name in ("notes.txt", "main.js~", ".env"):
-        assert ask(app, "GET", f"/{name}").status == 404
-
-
-def test_page_requests_no_other_host(app: FastAPI) -> None:
-    for path in ("/", "/docs", *PAGE_FILES):
-        response = ask(app, "GET", path)
-        assert response.status == 200
-        text = response.body.decode().replace("http://www.w3.org/", "")
-        assert "//" not in text.replace("http://127.0.0.1", "").replace("// ", "")
-        assert "<script>" not in text and " style=" not in text and " onclick=" not in text
-
-
-def test_api_description_has_an_example_for_everything(app: FastAPI) -> None:
-    document = ask(app, "GET", "/openapi.json").json
-    docs = ask(app, "GET", "/docs").body.decode()
-    for path, methods in document["paths"].items():
-        assert path in docs
-        for operation in methods.values():
-            success = next(v for s, v in operation["responses"].items() if s.startswith("2"))
-            for kind, content in success.get("content", {}).items():
-                if kind == "application/json":
-                    name = content["schema"]["$ref"].rpartition("/")[2]
-                    assert "example" in document["components"]["schemas"][name], path
-
-
-def test_token_is_exchanged_for_a_cookie(folder: Path, service: Service) -> None:
-    token = "a token of some length"
-    app = create_app(service, token=token)
-    picture = f"/api/photo/{quote(make_item(7).key, safe='')}"
-    assert ask(app, "GET", picture).status == 401
-    assert ask(app, "POST", "/api/session", body={"token": "another"}).status == 401
-    response = ask(app, "POST", "/api/session", body={"token": token})
-    cookie = response.headers["set-cookie"]
-    assert response.status == 204 and token not in cookie
-    assert "secure" not in cookie.lower(), "this connection is not encrypted"
-    assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
-    assert ask(app, "GET", picture, headers={"Cookie": cookie.partition(";")[0]}).status == 200

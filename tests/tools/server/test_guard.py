@@ -6,7 +6,15 @@ import pytest
 from starlette.types import ASGIApp
 
 from tests.tools.server.world import ask
-from tools.server.guard import HEADERS, Guard, bounded_body, host_name, session_of, too_long
+from tools.server.guard import (
+    HEADERS,
+    Guard,
+    bounded_body,
+    host_name,
+    refuse_long,
+    session_of,
+    too_long,
+)
 from tools.server.limits import Limits, Refusal
 
 TOKEN = "correct horse battery"
@@ -138,6 +146,31 @@ def test_body_is_counted_whatever_length_was_declared() -> None:
         assert refused.value.status_code == 413
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("declared", ["", "100", "-1", "x", "²"])
+def test_other_declared_lengths_are_left_to_the_count(declared: str) -> None:
+    refuse_long(declared, 100)
+
+
+@pytest.mark.parametrize("declared", ["101", "9" * 5000])  # more digits than int() takes
+def test_a_declared_length_is_refused_before_anything_is_read(declared: str) -> None:
+    asked = []
+
+    async def story() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/api/search"}
+        headers = [(b"content-length", declared.encode())]
+
+        async def send(message: dict) -> None:
+            asked.append(message.get("status"))
+
+        async def receive() -> dict:
+            raise AssertionError("the body was read")
+
+        await guard()(scope | {"headers": headers}, receive, send)
+
+    asyncio.run(story())
+    assert asked[0] == 413
 
 
 def test_limits_are_named_in_round_numbers() -> None:

@@ -38,3 +38,18 @@ def test_request_that_arrived_early_keeps_the_connection_open(connection, monkey
     assert seconds == IDLE_SECONDS
     close(last)
     assert connection.closed == []
+
+
+def test_client_that_reads_on_keeps_the_connection_open(connection, monkeypatch) -> None:
+    passed, cancelled = [], []
+    for name in ("pause_writing", "resume_writing"):
+        monkeypatch.setattr(H11Protocol, name, lambda self, name=name: passed.append(name))
+    timer = SimpleNamespace(cancel=lambda: cancelled.append(True))
+    connection.loop.call_later = lambda *call: connection.later.append(call) or timer
+    connection.pause_writing()
+    ((seconds, close),) = connection.later
+    assert seconds == IDLE_SECONDS and cancelled == []
+    connection.resume_writing()
+    assert cancelled == [True] and passed == ["pause_writing", "resume_writing"]
+    close()
+    assert connection.closed == [True], "unless the timer was cancelled"

@@ -53,6 +53,15 @@ def test_garments_of_one_photo_have_thumbnails_of_their_own(root: Path) -> None:
     assert one.shape != other.shape
 
 
+def test_photos_of_one_time_have_thumbnails_of_their_own(root: Path) -> None:
+    (root / "twin.png").write_bytes(photo_bytes(200, 100))
+    pictures, names = Pictures(root, 1 << 20), ("a b/ü#1.png", "twin.png")
+    for name in names:
+        os.utime(root / name, (1, 1))
+    one, other = (pixels(pictures.thumbnail(item(name), 160, True)) for name in names)
+    assert one.shape != other.shape
+
+
 @pytest.mark.parametrize(
     ("box", "window"),
     [
@@ -61,6 +70,7 @@ def test_garments_of_one_photo_have_thumbnails_of_their_own(root: Path) -> None:
         ((0, 0, 100, 100), (0, 0, 112, 140)),  # in a corner: moved, not cut
         ((0, 100, 200, 300), (0, 60, 200, 340)),  # as wide as the photo
         ((-50, 250, 100, 900), (0, 210, 112, 350)),  # reaches out of it
+        ((10, 10, 11, 11), (9.94, 9.8, 11.06, 11.2)),  # a single pixel
     ],
 )
 def test_windows_have_the_shape_of_cards_if_possible(box: tuple, window: tuple) -> None:
@@ -68,7 +78,7 @@ def test_windows_have_the_shape_of_cards_if_possible(box: tuple, window: tuple) 
 
 
 @pytest.mark.parametrize(
-    "box", [(500, 500, 600, 600), (10, 10, 10, 10), (50, 60, 20, 30), (float("nan"),) * 4]
+    "box", [(500, 500, 600, 600), (10, 10, 10, 10), (50, 30, 20, 60), (float("nan"),) * 4]
 )
 def test_invalid_box_shows_the_whole_photo(root: Path, box: tuple) -> None:
     picture = Pictures(root, 1 << 20).thumbnail(item("a b/ü#1.png", box), 160, False)
@@ -154,3 +164,10 @@ def test_thumbnail_cache_is_bounded(root: Path, monkeypatch) -> None:
     os.utime(root / "a b" / "ü#1.png", (1, 1))
     pictures.thumbnail(item("a b/ü#1.png"), 320, True)
     assert drawn[-2:] == [320, 320]  # the photo has changed
+
+
+def test_cache_may_be_full_and_makes_room_for_large_thumbnails(root: Path) -> None:
+    pictures = Pictures(root, 1000)
+    for name, size, kept in (("a", 600, "a"), ("b", 400, "ab"), ("c", 900, "c")):
+        pictures._keep((name,), bytes(size))
+        assert [*pictures._kept] == [(letter,) for letter in kept]

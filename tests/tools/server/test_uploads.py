@@ -90,6 +90,24 @@ def test_refused_photos_are_not_decoded(data: bytes, status: int, monkeypatch) -
     assert refused.value.detail[0].isupper() or refused.value.detail[0].isdigit()
 
 
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            png(1001, 1500),
+            "The photo has 1001 × 1500 pixels, more than 1 megapixels; send a smaller",
+        ),
+        (png(50_000, 50_000), "The photo has more than 1 megapixels; send a smaller one"),
+        (b"GIF", "Not a photo that can be read"),
+    ],
+    ids=["large", "huge", "none"],
+)
+def test_refusals_are_sentences_about_the_photo(data: bytes, sentence: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        open_upload(data, LIMITS, short_side)
+    assert refused.value.detail.startswith(sentence)
+
+
 def test_photo_at_the_limit_is_accepted() -> None:
     assert open_upload(photo_bytes(1000, 1000), LIMITS, short_side).photo.shape == (1000, 1000, 3)
 
