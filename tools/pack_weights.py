@@ -1,7 +1,8 @@
 """Makes a weights file for release: one checkpoint, or the mean of several, in half precision.
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
-    python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --output detector.pt
+    python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --close-up 0.6 \\
+        --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
     python tools/pack_weights.py weights/multitask.pt --add-heads RUN/checkpoint_latest.pt \\
         --output multitask.pt
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
-from engine.command_line import Parser, positive
+from engine.command_line import Parser, positive, share
 from engine.config import require
 from engine.data.labels import LabelSpace, Source
 from engine.description.multitask import build_multitask_from_checkpoint
@@ -70,6 +71,12 @@ def main(argv: list[str] | None = None) -> None:
             f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
         )
         packed["config"] |= {"test_mirror": True}
+    if arguments.close_up is not None:
+        require(
+            packed["kind"] == "detector",
+            f"--close-up: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
+        )
+        packed["config"] |= {"test_close_up": arguments.close_up}
     save_checkpoint(packed, arguments.output)
     configure_logging().info("%s: %.1f MB", arguments.output, arguments.output.stat().st_size / 1e6)
 
@@ -91,6 +98,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--mirror", action="store_true",
         help="detector: average with the mirror image by default (--no-mirror turns it off)",
+    )  # fmt: skip
+    add(
+        "--close-up", type=share, metavar="SHARE",
+        help="detector: size of a garment that makes a photo a close-up by default, see infer.py "
+        "--help",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     size = arguments.crop_size or 32

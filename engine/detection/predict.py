@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from engine import distributed
 from engine.config import flag_of, require
 from engine.data.records import PhotoRecords
+from engine.detection.close_ups import combine, half_size
 from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
@@ -51,6 +52,8 @@ class PredictSettings:
         short_side, max_side: photos are resized to this short side, in pixels, unless the long side
             would exceed max_side.
         mirror: average the detector's outputs for the photo and its mirror image.
+        close_up: size of a garment from which on its photo is a close-up, whose large garments are
+            detected at half the photo's size (see ``engine.detection.close_ups``); 0 = off.
         score_threshold: detections with lower scores are dropped, in addition to the model's own
             threshold.
         batch_size: photos per forward pass.
@@ -64,6 +67,7 @@ class PredictSettings:
     short_side: int = 800
     max_side: int = 1333
     mirror: bool = False
+    close_up: float = 0.0
     score_threshold: float = 0.0
     batch_size: int = 1
     workers: int = 2
@@ -75,6 +79,8 @@ class PredictSettings:
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
         sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
         require(self.max_side >= self.short_side, sizes)
+        sentence = f"--close-up {self.close_up}: must be a number from 0 to 1"
+        require(0 <= self.close_up <= 1, sentence)
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
     @classmethod
@@ -82,11 +88,12 @@ class PredictSettings:
         """Settings from ``chosen``, else from a detector's ``config``, else the defaults.
 
         Args:
-            config: of the checkpoint; ``test_short_side``, ``test_max_side``, ``test_mirror``.
+            config: of the checkpoint; ``test_short_side``, ``test_max_side``, ``test_mirror``,
+                ``test_close_up``.
             chosen: any attributes of this class; None means not chosen.
         """
-        names = [name for name in ("short_side", "max_side", "mirror") if f"test_{name}" in config]
-        evaluated = {name: config[f"test_{name}"] for name in names}
+        names = ("short_side", "max_side", "mirror", "close_up")
+        evaluated = {name: config[f"test_{name}"] for name in names if f"test_{name}" in config}
         return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
 
     def size_of(self, full_size: tuple[int, int]) -> tuple[int, int]:
@@ -248,8 +255,16 @@ def _forward(
     model: nn.Module, batch: list[_Item], settings: PredictSettings, device: torch.device
 ) -> list[_Item]:
     images = [item.image.to(device) for item in batch]
+    mirror = {"mirror": True} if settings.mirror else {}
     with autocast(device, settings.precision):
-        outputs = model(images, mirror=True) if settings.mirror else model(images)
+        outputs = model(images, **mirror)
+        if settings.close_up:
+            halves = model([half_size(image) for image in images], **mirror)
+            sizes = [image.shape[1:] for image in images]
+            outputs = [
+                combine(*parts, settings.close_up)
+                for parts in zip(outputs, halves, sizes, strict=True)
+            ]
     for item, output in zip(batch, outputs, strict=True):
         item.output = {name: value.cpu().numpy() for name, value in output.items()}
     return batch

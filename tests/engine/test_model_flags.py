@@ -28,6 +28,19 @@ def test_mirror_flag_and_trained_setting(flags: list[str], trained: dict, expect
     assert settings(*flags, **trained).mirror is expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "trained", "expected"),
+    [([], {}, 0), ([], {"test_close_up": 0.6}, 0.6),
+     (["--close-up", "0.3"], {"test_close_up": 0.6}, 0.3),
+     (["--close-up", "0"], {"test_close_up": 0.6}, 0),
+     ([], {"test_close_up": 0.6, "exported": True}, 0.6)],
+)  # fmt: skip
+def test_close_up_flag_and_trained_setting(
+    flags: list[str], trained: dict, expected: float
+) -> None:
+    assert settings(*flags, **trained).close_up == expected
+
+
 def test_sizes() -> None:
     trained = {"test_short_side": 352, "test_max_side": 528}
     assert settings(**trained).size_of((1000, 2000)) == (264, 528)

@@ -51,11 +51,16 @@ def test_one_checkpoint_keeps_its_weights(tmp_path):
     assert packed["config"]["crop_size"] == 192
 
 
-def test_mirror_averaging_is_stored_in_the_file(tmp_path):
+def test_mirror_averaging_and_close_ups_are_stored_in_the_file(tmp_path):
     checkpoint = write(tmp_path / "a.pt", 1.0, kind="detector", config={"test_short_side": 352})
     assert run(checkpoint, "--mirror", "--output", tmp_path / "c.pt") == 0
     packed = torch.load(tmp_path / "c.pt", weights_only=True)
     assert packed["config"] == {"test_short_side": 352, "test_mirror": True}
+    assert run(tmp_path / "c.pt", "--close-up", 0.6, "--output", tmp_path / "d.pt") == 0
+    again = torch.load(tmp_path / "d.pt", weights_only=True)
+    assert again["config"] == packed["config"] | {"test_close_up": 0.6}
+    assert run(tmp_path / "d.pt", "--close-up", 0, "--output", tmp_path / "e.pt") == 0
+    assert torch.load(tmp_path / "e.pt", weights_only=True)["config"]["test_close_up"] == 0
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,7 @@ def test_mirror_averaging_is_stored_in_the_file(tmp_path):
         ({"kind": "detector"}, [], "has other kind"),
         ({}, ["--crop-size", 100], "multiple of 32"),
         ({}, ["--mirror"], "holds a multitask"),
+        ({}, ["--close-up", 0.6], "holds a multitask"),
     ],
 )
 def test_checkpoints_of_different_networks_are_refused(tmp_path, capsys, other, flags, says):

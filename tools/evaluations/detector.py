@@ -52,7 +52,7 @@ from engine.evaluation.metric_tables import (
 )
 from engine.evaluation.operating_points import operating_points
 from engine.files import JsonList, replacing
-from engine.model_flags import OVERLAP, add_mirror_flag, build_describer, share
+from engine.model_flags import OVERLAP, add_view_flags, build_describer, share
 from engine.training.meters import write_json
 from tools.evaluations.shared import add_running, start
 
@@ -142,6 +142,7 @@ def _predict(
         short_side=arguments.short_side,
         max_side=arguments.max_side,
         mirror=arguments.mirror,
+        close_up=arguments.close_up,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
@@ -226,4 +227,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--short-side", type=int, metavar="N", help=sizes)
     bound = "bound on its long side (default: as trained)"
     run.add_argument("--max-side", type=int, metavar="N", help=bound)
-    add_mirror_flag(run)
+    add_view_flags(run)

@@ -108,6 +108,19 @@ def assert_same(one: Detections, other: Detections) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_the_half_of_a_close_up_is_looked_at_in_the_same_way(tmp_path: Path) -> None:
+    paths = [write_photo(tmp_path / f"{i}.png", 61, 83, (250, 160, 50)) for i in range(3)]
+    settings = replace(SMALL, mirror=True, batch_size=3)
+    photos = list(enumerate(paths))
+    model = MirrorDetector()
+    plain = run(photos, settings, model)
+    assert model.batches == [[(3, 87, 64)] * 3]
+    found = run(photos, replace(settings, close_up=0.1), model)
+    assert model.batches[1:] == [[(3, 87, 64)] * 3, [(3, 44, 32)] * 3] and model.mirror
+    boxes = [results[0][0].boxes for results in (plain, found)]
+    assert np.allclose(*boxes, atol=1) and not np.array_equal(*boxes)
+
+
 @pytest.mark.parametrize("mirror", [True, False])
 def test_the_model_is_called_with_mirror(tmp_path: Path, mirror: bool) -> None:
     model = MirrorDetector()
