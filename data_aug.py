@@ -22,7 +22,6 @@ from engine.pixels.crops import FILL
 from engine.pixels.geometry import Size
 from engine.pixels.photos import PhotoError, read_photo
 from engine.pixels.shapes import Shape
-from engine.pixels.sharpness import vary_sharpness
 from engine.pixels.view_transform import MultitaskAugmentation, MultitaskTransform
 from engine.pixels.views import jitter, repaint
 from engine.training.samplers import Draw
@@ -77,10 +76,6 @@ class DetectorAugmentation:
         0.0, "probability that a garment is recolored, its pattern kept; against overfitting on "
         "small datasets (every garment must have a mask)",
     )  # fmt: skip
-    sharpness: float = setting(
-        0.0, "probability that a sample is blurred, or sharpened and made grainy: without it, "
-        "enlarged parts of photos, which are blurred, do not teach to see sharp close-ups",
-    )  # fmt: skip
 
     def __post_init__(self) -> None:
         require(bool(self.short_sides), "--short-sides: give at least one size")
@@ -93,7 +88,7 @@ class DetectorAugmentation:
             flag, values = flag_of(name), getattr(self, name)
             valid = len(values) == 2 and 0 < values[0] <= values[1] <= 10
             require(valid, f"{flag} {values}: give the smallest and the largest factor, up to 10")
-        shares = ("flip", "affine", "copy_paste", "repaint", "sharpness", "translation")
+        shares = ("flip", "affine", "copy_paste", "repaint", "translation")
         limits = dict.fromkeys((*shares, "brightness", "contrast", "saturation"), 1) | {"hue": 0.5}
         for name, limit in (limits | {"rotation": 180, "shear": 45}).items():
             flag, value = flag_of(name), getattr(self, name)
@@ -144,8 +139,6 @@ class DetectorTransform:
             picture, garments = self._paste(rng, picture, garments)
         if self.settings.repaint:
             self._repaint(rng, picture, garments)
-        if rng.random() < self.settings.sharpness:
-            picture = vary_sharpness(rng, picture)
         target = shapes.pack(garments, size, with_masks=self.with_masks)
         return geometry.channels_first(picture), target | {"image_id": torch.tensor(photo.image_id)}
 
