@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PORTRAIT = "grace_hopper.jpg"
 WEIGHTINGS = ("color=1", "texture=1", "shape=1")
 MIN_SCORE = 0.9  # of the garment to search for
-PHOTOS, SIDE = 48, 448  # rendered photos, pixels of their long side
+PHOTOS, SIDE = 40, 448  # rendered photos, pixels of their long side
 
 
 @dataclass(frozen=True)
