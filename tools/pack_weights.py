@@ -30,7 +30,7 @@ from torch import Tensor
 
 from engine.checkpoint import load_checkpoint, save_checkpoint, weights_of
 from engine.command_line import Parser, positive, share
-from engine.config import require
+from engine.config import flag_of, require
 from engine.data.labels import LabelSpace, Source
 from engine.description.multitask import build_multitask_from_checkpoint
 from engine.distributed import configure_logging
@@ -65,18 +65,11 @@ def main(argv: list[str] | None = None) -> None:
             f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}; it takes no crops",
         )
         packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
-    if arguments.mirror:
-        require(
-            packed["kind"] == "detector",
-            f"--mirror: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
-        )
-        packed["config"] |= {"test_mirror": True}
-    if arguments.close_up is not None:
-        require(
-            packed["kind"] == "detector",
-            f"--close-up: {arguments.checkpoints[-1]} holds a {packed['kind']}; give a detector",
-        )
-        packed["config"] |= {"test_close_up": arguments.close_up}
+    for name, value in (("mirror", arguments.mirror or None), ("close_up", arguments.close_up)):
+        if value is not None:
+            holds = f"{arguments.checkpoints[-1]} holds a {packed['kind']}"
+            require(packed["kind"] == "detector", f"{flag_of(name)}: {holds}; give a detector")
+            packed["config"] |= {f"test_{name}": value}
     save_checkpoint(packed, arguments.output)
     configure_logging().info("%s: %.1f MB", arguments.output, arguments.output.stat().st_size / 1e6)
 

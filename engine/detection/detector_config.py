@@ -79,6 +79,8 @@ class DetectorConfig(TrainingConfig):
         side, bound = self.test_short_side, self.test_max_side
         check_backbone_settings(self, self.backbone, "trainable_backbone_layers")
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
+        sentence = f"--test-close-up {self.test_close_up}: must be a number from 0 to 1"
+        require(0 <= self.test_close_up <= 1, sentence)
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
         require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")

@@ -64,7 +64,7 @@ def test_a_list_given_in_several_flags_adds_up():
         ["--trainable-backbone-layers", "6"], ["--aspect-ratio-group-factor", "-2"],
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
         ["--frozen-epochs", "-1"], ["--frozen-epochs", "1", "--weights", "none"],
-        ["--seed", str(2**63)],
+        ["--seed", str(2**63)], ["--test-close-up", "2"],
     ],
 )  # fmt: skip
 def test_bad_values_name_the_flag(flags):
