@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from engine.data.records import PhotoRecords
+from engine.detection.dataset_predictions import evaluate_detector
 from engine.detection.detector import Detector, build_detector
 from engine.detection.detector_config import DetectorConfig
-from engine.detection.predict import PredictSettings, evaluate_detector
+from engine.detection.predict import PredictSettings
 from engine.evaluation.coco_metrics import GroundTruth
 from engine.training.loop import global_batch
 from engine.training.samplers import GlobalBatches, aspect_groups, repeat_factors

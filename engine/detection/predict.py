@@ -9,7 +9,7 @@ the next, so memory does not grow with the number of photos:
 import logging
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,13 +23,10 @@ from torch import Tensor, nn
 
 from engine import distributed
 from engine.config import flag_of, require
-from engine.data.records import PhotoRecords
 from engine.detection.close_ups import combine, half_size
 from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
-from engine.evaluation.coco_columns import GroundTruth
-from engine.evaluation.coco_metrics import evaluate_all
 from engine.pixels.geometry import detector_size, resize, shrink
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
@@ -274,93 +271,3 @@ def _to_detections(item: _Item, score_threshold: float) -> Detections:
     picture = item.image.permute(1, 2, 0).numpy()
     item.image = None  # free it: the caller only needs the photo
     return read_output(item.output, picture, (item.width, item.height), score_threshold)
-
-
-def predict_shard(
-    model: nn.Module,
-    records: PhotoRecords,
-    settings: PredictSettings,
-    device: torch.device,
-    *,
-    describe: Callable[[np.ndarray, Detections], Detections] | None = None,
-    progress: bool = False,
-) -> dict[int, Detections | None]:
-    """This rank's share of the predictions: {image id: detections, None if unreadable}.
-
-    Unreadable photos are named in a warning. ``describe`` (photo u8[H,W,3], detections) may add to
-    the detections of a photo.
-    """
-    indices = distributed.shard(len(records))
-    photos = (((index, records.path(index)), records.path(index)) for index in indices)
-    results = detect_photos(model, photos, settings, device, keep_photo=describe is not None)
-    if progress:
-        results = with_progress(results, len(indices))
-    shard = {}
-    for (index, path), result, photo in results:
-        found = _usable(result, records.sizes[index].tolist(), path)
-        if found is not None and describe:
-            found = describe(photo, found)
-        shard[int(records.image_ids[index])] = found
-    return shard
-
-
-def _usable(result: Detections | PhotoError, size: list[int], path: Path) -> Detections | None:
-    """The detections; None, with a warning, for unreadable photos or ones of another size."""
-    problem = result
-    if isinstance(result, Detections):
-        if [result.width, result.height] == size:
-            return result
-        problem = f"{path}: is {result.width}×{result.height}, annotated as {size[0]}×{size[1]}"
-    logger.warning("counted as a photo without detections: %s", problem)
-    return None
-
-
-def gather_predictions(
-    shard: dict[int, Detections | None], image_ids: np.ndarray
-) -> dict[int, Detections | None] | None:
-    """All ranks' predictions on rank 0, in the order of ``image_ids``; None on the other ranks.
-
-    Raises:
-        AssertionError: an id was predicted by two ranks, or by none.
-    """
-    gathered = distributed.gather_objects(shard)
-    if gathered is None:
-        return None
-    ids, counts = np.unique([i for part in gathered for i in part], return_counts=True)
-    repeated = ids[counts > 1]
-    odd = np.setxor1d(ids, image_ids)
-    assert not repeated.size, f"image ids predicted by several ranks: {repeated[:20].tolist()}"
-    assert not odd.size, f"image ids missing or unknown: {odd[:20].tolist()}"
-    merged = {image_id: found for part in gathered for image_id, found in part.items()}
-    return {image_id: merged[image_id] for image_id in image_ids.tolist()}
-
-
-def evaluate_detector(
-    model: nn.Module,
-    records: PhotoRecords,
-    settings: PredictSettings,
-    device: torch.device,
-    *,
-    class_agnostic: bool = False,
-    truth: GroundTruth | None = None,
-) -> dict[str, Any]:
-    """Evaluate a detector on a dataset; every rank calls it and gets the same result.
-
-    Args:
-        model, settings, device: as for ``detect_photos``.
-        records: the dataset.
-        class_agnostic: merge all categories into one.
-        truth: the packed ground truth of ``records``, to reuse it in repeated evaluations.
-
-    Returns:
-        {"box": the 12 COCO numbers, "mask": the same (if model and dataset have masks),
-        "per_class": {kind: {category: {"AP", "AP50", "AP75", "garments"}}}, "photos": count,
-        "unreadable": count of unreadable photos, which count as having no detections}.
-    """
-    shard = predict_shard(model, records, settings, device)
-    predictions = gather_predictions(shard, records.image_ids)
-    metrics = None
-    if predictions is not None:
-        truth = truth or GroundTruth(records)
-        metrics = evaluate_all(truth, predictions, class_agnostic=class_agnostic)
-    return distributed.broadcast_object(metrics)

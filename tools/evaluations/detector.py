@@ -39,9 +39,10 @@ from engine.config import require
 from engine.data.readers.coco_results import read_results
 from engine.data.records import PhotoRecords
 from engine.description.answers import EVERY_VALUE, DescribedDetections
+from engine.detection.dataset_predictions import gather_predictions, predict_shard
 from engine.detection.detections import Detections, to_coco_results
 from engine.detection.detector import build_from_checkpoint
-from engine.detection.predict import PredictSettings, gather_predictions, predict_shard
+from engine.detection.predict import PredictSettings
 from engine.evaluation.attribute_ap import evaluate_with_attributes
 from engine.evaluation.coco_columns import GroundTruth
 from engine.evaluation.coco_metrics import evaluate_all

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,48 +13,20 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
-from engine.data.records import Garment, Photo, PhotoRecords
 from engine.detection import predict
 from engine.detection.detections import Detections
 from engine.detection.predict import (
     PredictSettings,
     detect_photo,
     detect_photos,
-    evaluate_detector,
-    gather_predictions,
-    predict_shard,
     with_progress,
 )
-from engine.evaluation.coco_columns import GroundTruth
 from engine.pixels.photos import PhotoError
 from engine.precision import PRECISIONS
-from tests.ranks import run_ranks
+from tests.color_detector import ColorDetector, write_photo, write_photos
 
 CPU = torch.device("cpu")
 SMALL = PredictSettings(short_side=64, max_side=96, workers=0)
-
-
-class ColorDetector(nn.Module):
-    """Three boxes per photo, at fractions of its sides; scores and labels follow its colors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[list[tuple[int, ...]]] = []
-
-    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        assert torch.is_inference_mode_enabled()
-        self.batches.append([tuple(image.shape) for image in images])
-        return [self.look_at(image) for image in images]
-
-    def look_at(self, image: Tensor) -> dict[str, Tensor]:
-        assert image.dtype == torch.uint8
-        height, width = image.shape[1:]
-        color = image[:, height // 2, width // 2].float() / 255
-        corner, far = color / 2, (color + 1.2) / 2
-        boxes = torch.stack([corner * width, corner * height, far * width, far * height], dim=1)
-        masks = color[:, None, None].expand(3, 28, 28).half()
-        labels = (color * 2.99).long() + 1
-        return {"boxes": boxes, "scores": color, "labels": labels, "roi_masks": masks}
 
 
 class MirrorDetector(ColorDetector):
@@ -75,21 +46,6 @@ class FixedDetector(nn.Module):
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         return [self.output for _ in images]
-
-
-def write_photo(path: Path, width: int, height: int, color: tuple[int, int, int]) -> Path:
-    assert cv2.imwrite(str(path), np.full((height, width, 3), color[::-1], np.uint8))
-    return path
-
-
-def write_photos(folder: Path, count: int) -> list[tuple[int, Path]]:
-    rng = np.random.default_rng(count)
-    sizes = [(60, 80), (62, 79), (80, 60), (50, 50), (200, 31)]
-    colors = rng.integers(0, 256, (count, 3)).tolist()
-    return [
-        (i, write_photo(folder / f"{i}.png", *sizes[i % 5], tuple(color)))
-        for i, color in enumerate(colors)
-    ]
 
 
 def run(photos, settings=SMALL, model=None, **options) -> dict:
@@ -280,83 +236,6 @@ def test_precision_applies_to_the_forward_pass(tmp_path: Path, precision: str) -
     settings = PredictSettings(short_side=64, workers=0, precision=precision)
     run(write_photos(tmp_path, 1), settings, Matmul())
     assert seen == [PRECISIONS[precision]]
-
-
-def make_records(files: list[tuple[int, Path]]) -> PhotoRecords:
-    """Photos whose annotations the ColorDetector finds approximately."""
-    rng = np.random.default_rng(0)
-    photos = []
-    for key, path in files:
-        found = run([(key, path)])[key][0]
-        garments = []
-        for label, box in zip(found.labels, found.boxes, strict=True):
-            box = box + rng.normal(0, 2, 4)
-            area = float((box[2] - box[0]) * (box[3] - box[1]))
-            garments.append(Garment(int(label) - 1, box, area, _polygon(box)))
-        photos.append(Photo(path, 1000 - key, found.width, found.height, garments=garments))
-    names = {"categories": ["coat", "dress", "hat"], "category_ids": [1, 2, 3]}
-    return PhotoRecords.from_photos(photos, root=files[0][1].parent, format="test", **names)
-
-
-def _polygon(box: np.ndarray) -> list[np.ndarray]:
-    x1, y1, x2, y2 = box
-    return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])]
-
-
-def judge_on_this_rank(files: list[tuple[int, Path]]) -> dict:
-    return evaluate_detector(ColorDetector(), make_records(files), SMALL, CPU)
-
-
-@pytest.mark.parametrize("count", [7, 31])
-def test_one_two_and_three_processes_give_the_same_numbers(tmp_path: Path, count: int) -> None:
-    files = write_photos(tmp_path, count)
-    alone = judge_on_this_rank(files)
-    assert 0.05 < alone["box"]["AP"] < 0.95
-    assert alone["mask"]["AP"] != alone["box"]["AP"]
-    assert alone["photos"] == count
-    for world_size in (2, 3):
-        assert run_ranks(world_size, judge_on_this_rank, files) == [alone] * world_size
-
-
-def test_gathering_is_in_the_order_of_the_records(tmp_path: Path) -> None:
-    records = make_records(write_photos(tmp_path, 5))
-    shard = predict_shard(ColorDetector(), records, SMALL, CPU)
-    gathered = gather_predictions(dict(reversed(shard.items())), records.image_ids)
-    assert list(gathered) == [1000, 999, 998, 997, 996]
-
-
-def gather_ids(*shares: list[int]) -> None:
-    from engine import distributed
-
-    shard = dict.fromkeys(shares[distributed.rank()])
-    gather_predictions(shard, np.array([3, 5, 8]))
-
-
-@pytest.mark.parametrize(
-    ("shares", "message"),
-    [
-        (([3, 5], [5, 8]), r"several ranks: \[5\]"),
-        (([3], [8]), r"missing or unknown: \[5\]"),
-        (([3, 5], [8, 9]), r"missing or unknown: \[9\]"),
-    ],
-)
-def test_every_photo_must_be_predicted_exactly_once(shares: tuple, message: str) -> None:
-    with pytest.raises(AssertionError, match=message):
-        run_ranks(2, gather_ids, *shares)
-
-
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda p: write_photo(p, 33, 34, (1, 2, 3))])
-def test_photos_deleted_since_reading_count_as_without_detections(
-    tmp_path: Path, caplog, monkeypatch, spoil: Callable
-) -> None:
-    monkeypatch.setattr(logging.getLogger("weft"), "propagate", True)
-    records = make_records(write_photos(tmp_path, 7))
-    whole = evaluate_detector(ColorDetector(), records, SMALL, CPU)
-    spoil(records.path(2))
-    metrics = evaluate_detector(ColorDetector(), records, SMALL, CPU, truth=GroundTruth(records))
-    assert (whole["unreadable"], metrics["unreadable"], metrics["photos"]) == (0, 1, 7)
-    assert metrics["box"]["AR100"] < whole["box"]["AR100"]
-    assert [str(records.path(2)) in line.getMessage() for line in caplog.records] == [True]
 
 
 def test_progress_is_logged_without_a_terminal(monkeypatch, caplog) -> None:
