@@ -118,7 +118,7 @@ def add_running_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_view_flags(group: argparse._ActionsContainer) -> None:
-    """``--mirror`` and ``--close-up``."""
+    """``--mirror``, ``--close-up`` and ``--zoom``."""
     group.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction,
         help="average over the photo and its mirror image: better outlines and scores for twice "
@@ -130,6 +130,12 @@ def add_view_flags(group: argparse._ActionsContainer) -> None:
         "share of the photo's short side) is a close-up, whose large garments are detected at half "
         "the photo's size, for a quarter more work; 0: off (default: as the detector was "
         "evaluated)",
+    )  # fmt: skip
+    group.add_argument(
+        "--zoom", type=share, metavar="SHARE",
+        help="in a photo whose largest garment is below this size (as a share of --short-side), "
+        "the part with garments is enlarged and detected again, for up to five times the work; 0: "
+        "off (default: as the detector was evaluated)",
     )  # fmt: skip
 
 
@@ -253,6 +259,7 @@ def predict_settings(
         max_side=arguments.max_side,
         mirror=False if exported else arguments.mirror,
         close_up=arguments.close_up,
+        zoom=arguments.zoom,
         score_threshold=arguments.score_threshold,
         batch_size=arguments.batch_size or (1 if device.type == "cpu" else GPU_BATCH),
         workers=arguments.workers,
@@ -270,6 +277,7 @@ def detection_basis(arguments: argparse.Namespace, settings: PredictSettings) ->
         "max_side": settings.max_side,
         "mirror": settings.mirror,
         "close_up": settings.close_up,
+        "zoom": settings.zoom,
         "precision": settings.precision,
         "kept_short_side": KEPT_SHORT_SIDE,  # resolution that crops and vectors are made from
     }

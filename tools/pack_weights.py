@@ -2,7 +2,7 @@
 
     python tools/pack_weights.py RUN/checkpoint_best.pt --output detector.pt
     python tools/pack_weights.py BEFORE.pt RUN/checkpoint_latest.pt --mirror --close-up 0.6 \\
-        --output detector.pt
+        --zoom 0.35 --output detector.pt
     python tools/pack_weights.py RUN/checkpoint_best.pt --crop-size 288 --output multitask.pt
     python tools/pack_weights.py weights/multitask.pt --add-heads RUN/checkpoint_latest.pt \\
         --output multitask.pt
@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
             f"--crop-size: {arguments.checkpoints[-1]} holds a {packed['kind']}; it takes no crops",
         )
         packed["config"] = with_crop_size(packed["config"], arguments.crop_size)
-    for name, value in (("mirror", arguments.mirror or None), ("close_up", arguments.close_up)):
+    for name in ("mirror", "close_up", "zoom"):
+        value = getattr(arguments, name)
         if value is not None:
             holds = f"{arguments.checkpoints[-1]} holds a {packed['kind']}"
             require(packed["kind"] == "detector", f"{flag_of(name)}: {holds}; give a detector")
@@ -89,13 +90,18 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "trained; a little larger is often better)",
     )  # fmt: skip
     add(
-        "--mirror", action="store_true",
+        "--mirror", action="store_true", default=None,
         help="detector: average with the mirror image by default (--no-mirror turns it off)",
     )  # fmt: skip
     add(
         "--close-up", type=share, metavar="SHARE",
         help="detector: size of a garment that makes a photo a close-up by default, see infer.py "
         "--help",
+    )  # fmt: skip
+    add(
+        "--zoom", type=share, metavar="SHARE",
+        help="detector: size of a photo's largest garment below which to zoom in by default, see "
+        "infer.py --help",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     size = arguments.crop_size or 32

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from engine.backbones import BACKBONES, PYRAMID_CHANNELS
-from engine.config import TrainingConfig, check_backbone_settings, require, setting
+from engine.config import TrainingConfig, check_backbone_settings, flag_of, require, setting
 from engine.detection.detector import ARCHITECTURES
 
 
@@ -63,6 +63,12 @@ class DetectorConfig(TrainingConfig):
         "garments are detected in the photo at half its size; a quarter more work, for a detector "
         "that has seen few close-ups; 0 = off",
     )
+    test_zoom: float = setting(
+        0.0,
+        "evaluation and inference: in a photo whose largest garment is below this size, the square "
+        "root of the box's area as a share of --test-short-side, the part with garments is "
+        "enlarged and detected again; for a detector that has seen few small garments; 0 = off",
+    )
     aspect_ratio_group_factor: int = setting(
         3,
         "k: batches hold photos of similar aspect ratio, grouped at 2k+1 borders from 1:2 to 2:1 "
@@ -79,8 +85,10 @@ class DetectorConfig(TrainingConfig):
         side, bound = self.test_short_side, self.test_max_side
         check_backbone_settings(self, self.backbone, "trainable_backbone_layers")
         require(32 <= side <= bound, f"--test-short-side {side}: must be in 32..{bound}")
-        sentence = f"--test-close-up {self.test_close_up}: must be a number from 0 to 1"
-        require(0 <= self.test_close_up <= 1, sentence)
+        for name in ("test_close_up", "test_zoom"):
+            value = getattr(self, name)
+            sentence = f"{flag_of(name)} {value}: must be a number from 0 to 1"
+            require(0 <= value <= 1, sentence)
         require(self.pyramid_channels >= 8, "--pyramid-channels: must be at least 8")
         require(self.rois_per_image >= 1, "--rois-per-image: must be at least 1")
         require(0 <= self.box_dropout < 1, f"--box-dropout {self.box_dropout}: must be in [0, 1)")

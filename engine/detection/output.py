@@ -13,6 +13,7 @@ def read_output(
     picture: np.ndarray,
     full_size: tuple[int, int],
     score_threshold: float,
+    part: np.ndarray | None = None,
 ) -> Detections:
     """The garments, clipped to the photo, best score first.
 
@@ -26,11 +27,15 @@ def read_output(
         picture: u8[h,w,3] RGB, the network's input.
         full_size: (width, height) of the photo.
         score_threshold: garments with a lower score are left out.
+        part: f64[4] xyxy in pixels of the photo, what the picture shows of it; None: all.
     """
     width, height = full_size
-    scale = np.array([width / picture.shape[1], height / picture.shape[0]] * 2, np.float32)
+    left, top, right, bottom = (0, 0, width, height) if part is None else part
+    size = picture.shape[1], picture.shape[0]
+    scale = np.array([(right - left) / size[0], (bottom - top) / size[1]] * 2, np.float32)
+    origin = np.array([left, top] * 2, np.float32)
     limit = np.array([width, height] * 2, np.float32)
-    boxes = (output["boxes"].astype(np.float32) * scale).clip(0, limit)
+    boxes = (output["boxes"].astype(np.float32) * scale + origin).clip(0, limit)
     scores = output["scores"].astype(np.float32)
     if "roi_masks" in output:
         scores = scores * np.sqrt(mask_certainty(output["roi_masks"]))
@@ -40,8 +45,8 @@ def read_output(
     order = order[np.argsort(-scores[order], kind="stable")]
     boxes, masks = boxes[order], None
     if "roi_masks" in output:
-        finer, grown = follow_edges(output["roi_masks"][order], boxes / scale, picture)
-        masks = paste_to_rles(finer, grown * scale, height, width)
+        finer, grown = follow_edges(output["roi_masks"][order], (boxes - origin) / scale, picture)
+        masks = paste_to_rles(finer, grown * scale + origin, height, width)
         boxes = _averaged_with_masks(boxes, masks)
     labels = output["labels"][order].astype(np.int64)
     probabilities = output.get("probabilities")

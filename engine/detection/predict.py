@@ -7,9 +7,10 @@ the next, so memory does not grow with the number of photos:
 """
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,8 @@ from engine.detection.close_ups import combine, half_size
 from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
-from engine.pixels.geometry import detector_size, resize, shrink
+from engine.detection.zoom import small_garments
+from engine.pixels.geometry import detector_size, resize, scaling, shrink, translation, warp
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
@@ -51,6 +53,8 @@ class PredictSettings:
         mirror: average the detector's outputs for the photo and its mirror image.
         close_up: size of a garment from which on its photo is a close-up, whose large garments are
             detected at half the photo's size (see ``engine.detection.close_ups``); 0 = off.
+        zoom: size of the largest garment below which the part of the photo that shows garments is
+            enlarged (see ``engine.detection.zoom``); 0 = off.
         score_threshold: detections with lower scores are dropped, in addition to the model's own
             threshold.
         batch_size: photos per forward pass.
@@ -65,6 +69,7 @@ class PredictSettings:
     max_side: int = 1333
     mirror: bool = False
     close_up: float = 0.0
+    zoom: float = 0.0
     score_threshold: float = 0.0
     batch_size: int = 1
     workers: int = 2
@@ -76,8 +81,9 @@ class PredictSettings:
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: must be at least 1")
         sizes = f"--max-side {self.max_side}: must not be below the short side, {self.short_side}"
         require(self.max_side >= self.short_side, sizes)
-        sentence = f"--close-up {self.close_up}: must be a number from 0 to 1"
-        require(0 <= self.close_up <= 1, sentence)
+        for name in ("close_up", "zoom"):
+            sentence = f"{flag_of(name)} {getattr(self, name)}: must be a number from 0 to 1"
+            require(0 <= getattr(self, name) <= 1, sentence)
         require(self.workers >= 0, f"--workers {self.workers}: must not be negative")
 
     @classmethod
@@ -86,10 +92,10 @@ class PredictSettings:
 
         Args:
             config: of the checkpoint; ``test_short_side``, ``test_max_side``, ``test_mirror``,
-                ``test_close_up``.
+                ``test_close_up``, ``test_zoom``.
             chosen: any attributes of this class; None means not chosen.
         """
-        names = ("short_side", "max_side", "mirror", "close_up")
+        names = ("short_side", "max_side", "mirror", "close_up", "zoom")
         evaluated = {name: config[f"test_{name}"] for name in names if f"test_{name}" in config}
         return cls(**evaluated | {k: value for k, value in chosen.items() if value is not None})
 
@@ -103,10 +109,11 @@ class _Item:
     """A photo being processed."""
 
     key: Hashable
-    path: Path
+    read: Callable[[int], np.ndarray]  # min_short_side -> the photo, see ``read_photo``
     width: int = 0  # of the original, upright photo
     height: int = 0
-    image: Tensor | None = None  # uint8 [3, h, w] at the detector's size, until it has been used
+    image: Tensor | None = None  # uint8 [3, h, w], the detector's input, until it has been used
+    part: np.ndarray | None = None  # f64[4] xyxy in pixels of the photo, shown by image; None: all
     photo: np.ndarray | None = None  # uint8 [H, W, 3] as decoded, where the caller wants it
     output: dict[str, np.ndarray] | None = None
     error: PhotoError | None = None
@@ -142,7 +149,7 @@ def detect_photos(
     ahead = settings.workers + settings.batch_size
 
     def load(photo: tuple[Hashable, Path]) -> _Item:
-        return _load(_Item(*photo), settings, keep_photo)
+        return _load(*photo, settings, keep_photo)
 
     def finish(item: _Item) -> tuple[Hashable, Detections | PhotoError, np.ndarray | None]:
         return item.key, item.error or _to_detections(item, settings.score_threshold), item.photo
@@ -169,7 +176,7 @@ def detect_photo(
         device: where the model is.
     """
     size = settings.size_of(full_size)
-    item = _Item(None, Path(), *full_size, _to_tensor(photo, full_size, size))
+    item = _Item(None, lambda _: photo, *full_size, _to_tensor(photo, full_size, size))
     (item,) = _forward(model, [item], settings, device)
     return _to_detections(item, settings.score_threshold)
 
@@ -199,13 +206,14 @@ def _log_progress(results: Iterable, count: int) -> Iterator:
             logger.info("photo %d/%d  eta %s", done, count, left)
 
 
-def _load(item: _Item, settings: PredictSettings, keep_photo: bool) -> _Item:
+def _load(key: Hashable, path: Path, settings: PredictSettings, keep_photo: bool) -> _Item:
     """Decode a photo, no larger than needed, and resize it to the detector's size."""
+    item = _Item(key, lambda short_side: read_photo(path, min_short_side=short_side))
     try:
-        item.width, item.height = full_size = photo_size(item.path)
+        item.width, item.height = full_size = photo_size(path)
         size = settings.size_of(full_size)
         needed = max(min(size), KEPT_SHORT_SIDE) if keep_photo else min(size)
-        photo = read_photo(item.path, min_short_side=needed)
+        photo = item.read(needed)
     except PhotoError as error:
         item.error = error
         return item
@@ -251,23 +259,57 @@ def _run(
 def _forward(
     model: nn.Module, batch: list[_Item], settings: PredictSettings, device: torch.device
 ) -> list[_Item]:
-    images = [item.image.to(device) for item in batch]
     mirror = {"mirror": True} if settings.mirror else {}
-    with autocast(device, settings.precision):
-        outputs = model(images, **mirror)
-        if settings.close_up:
-            halves = model([half_size(image) for image in images], **mirror)
-            sizes = [image.shape[1:] for image in images]
-            outputs = [
-                combine(*parts, settings.close_up)
-                for parts in zip(outputs, halves, sizes, strict=True)
-            ]
+
+    def look(images: list[Tensor]) -> list[dict[str, Tensor]]:
+        with autocast(device, settings.precision):
+            return model([image.to(device) for image in images], **mirror)
+
+    images = [item.image for item in batch]
+    outputs = look(images)
+    if settings.close_up:
+        halves = look([half_size(image) for image in images])
+        sizes = [image.shape[1:] for image in images]
+        outputs = [
+            combine(*parts, settings.close_up) for parts in zip(outputs, halves, sizes, strict=True)
+        ]
     for item, output in zip(batch, outputs, strict=True):
+        where = None
+        if settings.zoom:
+            size = item.image.shape[1:]
+            where = small_garments(output, size, settings.short_side, settings.zoom)
+        if where:
+            _enlarge(item, *where)
+            output = output if item.error else look([item.image])[0]
         item.output = {name: value.cpu().numpy() for name, value in output.items()}
     return batch
+
+
+def _enlarge(item: _Item, part: np.ndarray, factor: float) -> None:
+    """Let the item's image show a part of the photo, given in pixels of the image, enlarged.
+
+    A photo kept for the caller becomes finer, too, since crops are cut from it.
+    """
+    height, width = item.image.shape[1:]
+    full_size = item.width, item.height
+    needed = math.ceil(min(height, width) * factor)
+    photo = item.photo
+    if photo is None or min(photo.shape[:2]) < needed:
+        try:
+            photo = item.read(needed)
+        except PhotoError as error:  # it has vanished since
+            item.error, item.photo = error, None
+            return
+    size = tuple(np.maximum((part[2:] - part[:2]) * factor, 1).round().astype(int).tolist())
+    item.part = part * np.tile(np.divide(full_size, (width, height)), 2)
+    onto = scaling(*(size / (item.part[2:] - item.part[:2]))) @ translation(*-item.part[:2])
+    item.image = torch.from_numpy(warp(photo, full_size, onto, size, None)).permute(2, 0, 1)
+    if item.photo is not None:
+        item.photo = _reduced(photo, max(needed, KEPT_SHORT_SIDE))
 
 
 def _to_detections(item: _Item, score_threshold: float) -> Detections:
     picture = item.image.permute(1, 2, 0).numpy()
     item.image = None  # free it: the caller only needs the photo
-    return read_output(item.output, picture, (item.width, item.height), score_threshold)
+    size = item.width, item.height
+    return read_output(item.output, picture, size, score_threshold, item.part)

@@ -65,6 +65,7 @@ def test_a_list_given_in_several_flags_adds_up():
         ["--repeat-threshold", "2"], ["--rois-per-image", "0"], ["--clip-norm", "-1"],
         ["--frozen-epochs", "-1"], ["--frozen-epochs", "1", "--weights", "none"],
         ["--seed", str(2**63)], ["--test-close-up", "2"],
+        ["--test-zoom", "-0.1"],
     ],
 )  # fmt: skip
 def test_bad_values_name_the_flag(flags):

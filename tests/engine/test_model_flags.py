@@ -35,10 +35,13 @@ def test_mirror_flag_and_trained_setting(flags: list[str], trained: dict, expect
      (["--close-up", "0"], {"test_close_up": 0.6}, 0),
      ([], {"test_close_up": 0.6, "exported": True}, 0.6)],
 )  # fmt: skip
-def test_close_up_flag_and_trained_setting(
+def test_close_up_and_zoom_flags_and_trained_settings(
     flags: list[str], trained: dict, expected: float
 ) -> None:
     assert settings(*flags, **trained).close_up == expected
+    flags = [flag.replace("close-up", "zoom") for flag in flags]
+    trained = {name.replace("close_up", "zoom"): value for name, value in trained.items()}
+    assert settings(*flags, **trained).zoom == expected
 
 
 def test_sizes() -> None:

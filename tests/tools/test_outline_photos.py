@@ -105,7 +105,8 @@ def test_a_second_run_does_only_what_is_new(shop, tmp_path, detector):
     detector.clear()
     assert run(shop, tmp_path / "out") == first
     assert detector == [], "photos that a run left out stay in the journal"
-    for told in (["--absent", "bag"], ["--short-side", "64"], ["--mirror"], ["--close-up", "0.5"]):
+    views = ["--short-side", "64"], ["--mirror"], ["--close-up", "0.5"], ["--zoom", "0.3"]
+    for told in (["--absent", "bag"], *views):
         detector.clear()
         run(shop, tmp_path / "out", *told)
         assert detector, "told something else, it has to look again"

@@ -51,7 +51,7 @@ def test_one_checkpoint_keeps_its_weights(tmp_path):
     assert packed["config"]["crop_size"] == 192
 
 
-def test_mirror_averaging_and_close_ups_are_stored_in_the_file(tmp_path):
+def test_mirror_averaging_close_ups_and_zoom_are_stored_in_the_file(tmp_path):
     checkpoint = write(tmp_path / "a.pt", 1.0, kind="detector", config={"test_short_side": 352})
     assert run(checkpoint, "--mirror", "--output", tmp_path / "c.pt") == 0
     packed = torch.load(tmp_path / "c.pt", weights_only=True)
@@ -61,6 +61,9 @@ def test_mirror_averaging_and_close_ups_are_stored_in_the_file(tmp_path):
     assert again["config"] == packed["config"] | {"test_close_up": 0.6}
     assert run(tmp_path / "d.pt", "--close-up", 0, "--output", tmp_path / "e.pt") == 0
     assert torch.load(tmp_path / "e.pt", weights_only=True)["config"]["test_close_up"] == 0
+    assert run(tmp_path / "e.pt", "--zoom", 0.3, "--output", tmp_path / "f.pt") == 0
+    config = torch.load(tmp_path / "f.pt", weights_only=True)["config"]
+    assert config == again["config"] | {"test_close_up": 0, "test_zoom": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,7 @@ def test_mirror_averaging_and_close_ups_are_stored_in_the_file(tmp_path):
         ({}, ["--crop-size", 100], "multiple of 32"),
         ({}, ["--mirror"], "holds a multitask"),
         ({}, ["--close-up", 0.6], "holds a multitask"),
+        ({}, ["--zoom", 0.3], "holds a multitask"),
     ],
 )
 def test_checkpoints_of_different_networks_are_refused(tmp_path, capsys, other, flags, says):

@@ -144,6 +144,7 @@ def _predict(
         max_side=arguments.max_side,
         mirror=arguments.mirror,
         close_up=arguments.close_up,
+        zoom=arguments.zoom,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         precision=arguments.precision,
