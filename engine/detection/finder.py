@@ -71,10 +71,13 @@ class GarmentFinder:
                 found = drop_duplicates(found, self.overlap)
             yield key, found, photo
 
-    def find_in(self, photo: np.ndarray, full_size: tuple[int, int]) -> Detections:
-        """The garments in an already decoded photo: ``detect_photo`` without duplicates."""
-        found = detect_photo(self.model, photo, full_size, self.settings, self.device)
-        return drop_duplicates(found, self.overlap)
+    def find_in(
+        self, photo: np.ndarray, full_size: tuple[int, int], read: Callable[[int], np.ndarray]
+    ) -> tuple[Detections, np.ndarray]:
+        """``engine.detection.predict.detect_photo`` without duplicates."""
+        given = photo, full_size, read
+        found, photo = detect_photo(self.model, *given, self.settings, self.device)
+        return drop_duplicates(found, self.overlap), photo
 
 
 def given_garments(

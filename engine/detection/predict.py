@@ -163,22 +163,29 @@ def detect_photo(
     model: nn.Module,
     photo: np.ndarray,
     full_size: tuple[int, int],
+    read: Callable[[int], np.ndarray],
     settings: PredictSettings,
     device: torch.device,
-) -> Detections:
+) -> tuple[Detections, np.ndarray]:
     """Detect garments in one photo that has been decoded already.
 
     Args:
         model: as for ``detect_photos``.
         photo: u8[H,W,3] RGB, upright, possibly at 1/2, 1/4 or 1/8 of its full size.
         full_size: (width, height) in pixels that the detections refer to.
+        read: decodes it with a short side of at least so many pixels.
         settings: sizes, threshold, precision.
         device: where the model is.
+
+    Returns:
+        The detections and the photo, finer if it was decoded again for small garments.
     """
-    size = settings.size_of(full_size)
-    item = _Item(None, lambda _: photo, *full_size, _to_tensor(photo, full_size, size))
+    image = _to_tensor(photo, full_size, settings.size_of(full_size))
+    item = _Item(None, read, *full_size, image, photo=photo)
     (item,) = _forward(model, [item], settings, device)
-    return _to_detections(item, settings.score_threshold)
+    if item.error:
+        raise item.error
+    return _to_detections(item, settings.score_threshold), item.photo
 
 
 def with_progress(results: Iterable, count: int) -> Iterable:

@@ -20,6 +20,7 @@ class Upload:
     photo: np.ndarray  # u8[h,w,3] RGB, upright
     width: int  # full size in pixels
     height: int
+    read: Callable[[int], np.ndarray]  # decodes it with a short side of at least so many pixels
 
 
 def open_upload(data: bytes, limits: Limits, short_side: Callable[[int, int], int]) -> Upload:
@@ -34,19 +35,23 @@ def open_upload(data: bytes, limits: Limits, short_side: Callable[[int, int], in
     Raises:
         Refusal: 413 for too many pixels, 422 for anything that is not a complete photo.
     """
+
+    def read(short_side: int) -> np.ndarray:
+        return decode_photo(data, NAME, min_short_side=short_side)
+
     if not data:
         raise Refusal(422, "The photo is empty; send the file's content as the request's body")
     try:
         header = read_header(io.BytesIO(data), NAME)
         _check_size(header, limits)
         size = header.upright_size
-        photo = decode_photo(data, NAME, min_short_side=short_side(*size))
+        photo = read(short_side(*size))
     except PhotoError as error:
         if error.kind == "too large":
             raise Refusal(413, f"The photo has more than {_allowed(limits)}") from None
         sentence = str(error).removeprefix(f"{NAME}: ")
         raise Refusal(422, sentence[0].upper() + sentence[1:]) from None
-    return Upload(photo, *size)
+    return Upload(photo, *size, read)
 
 
 def _check_size(header: Header, limits: Limits) -> None:

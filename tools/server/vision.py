@@ -60,7 +60,7 @@ class Vision:
         full_size, photo = (upload.width, upload.height), upload.photo
         found, names = whole_photo(None, full_size), []
         if self.finder:
-            garments = self.finder.find_in(photo, full_size)
+            garments, photo = self.finder.find_in(photo, full_size, upload.read)
             garments = garments.only(range(min(len(garments), MOST_GARMENTS)))
             if len(garments):
                 found, names = garments, self.finder.categories

@@ -112,9 +112,9 @@ def test_duplicates_are_dropped_from_files_and_decoded_photos(monkeypatch, overl
         yield "a", found, pixels
         yield "b", error, None
 
-    def detect_photo(*given) -> Detections:
+    def detect_photo(*given) -> tuple[Detections, np.ndarray]:
         calls.append(given)
-        return found
+        return found, pixels[:1]
 
     monkeypatch.setattr(finder, "detect_photos", detect_photos)
     monkeypatch.setattr(finder, "detect_photo", detect_photo)
@@ -122,12 +122,13 @@ def test_duplicates_are_dropped_from_files_and_decoded_photos(monkeypatch, overl
     (key, from_file, photo), other = detector.find([])
     assert (key, len(from_file)) == ("a", left) and photo is pixels and other == ("b", error, None)
     list(detector.find([], keep_photo=False))
-    assert len(detector.find_in(pixels, (480, 320))) == left
+    from_pixels, finer = detector.find_in(pixels, (480, 320), len)
+    assert len(from_pixels) == left and finer.shape == (1, 3, 3)
     model, how = detector.model, (detector.settings, detector.device)
     assert calls == [
         (model, [], *how, True),
         (model, [], *how, False),
-        (model, pixels, (480, 320), *how),
+        (model, pixels, (480, 320), len, *how),
     ]
 
 

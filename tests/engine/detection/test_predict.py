@@ -107,8 +107,9 @@ def test_boxes_come_back_in_pixels_of_the_original_photo(tmp_path: Path) -> None
 def test_a_photo_in_memory_gives_the_same_as_its_file(tmp_path: Path, factor: int) -> None:
     path = write_photo(tmp_path / "a.png", 120, 240, (255, 51, 102))
     photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[::factor, ::factor]
-    found = detect_photo(ColorDetector(), photo, (120, 240), SMALL, CPU)
+    found, kept = detect_photo(ColorDetector(), photo, (120, 240), None, SMALL, CPU)
     assert_same(found, run([("a", path)])["a"][0])
+    assert kept is photo
 
 
 def test_outputs_are_clipped_sorted_and_filtered(tmp_path: Path) -> None:

@@ -98,13 +98,17 @@ class SquareDetector(nn.Module):
         }
 
 
-def write_squares(path: Path, factor: int = 1) -> Path:
+def draw_squares(factor: int) -> np.ndarray:
     """A black photo of 128 x 96, times ``factor``, with the squares."""
     photo = np.zeros((96 * factor, 128 * factor, 3), np.uint8)
     for box, channel in SQUARES.items():
         x1, y1, x2, y2 = np.multiply(box, factor)
-        photo[y1:y2, x1:x2, 2 - channel] = 255
-    assert cv2.imwrite(str(path), photo)
+        photo[y1:y2, x1:x2, channel] = 255
+    return photo
+
+
+def write_squares(path: Path, factor: int) -> Path:
+    assert cv2.imwrite(str(path), draw_squares(factor)[:, :, ::-1])
     return path
 
 
@@ -132,12 +136,23 @@ def test_boxes_and_masks_are_in_pixels_of_the_photo(
     assert photo.shape[:2] == ((240, 320) if factor == 10 else (96, 128))
 
 
-def test_a_photo_in_memory_gives_the_same_as_its_file(tmp_path: Path) -> None:
-    path = write_squares(tmp_path / "a.png", 10)
-    ((_, found, _),) = detect_photos(SquareDetector(), [(0, path)], SETTINGS, CPU)
-    again = detect_photo(SquareDetector(), read_photo(path), (1280, 960), SETTINGS, CPU)
+def test_a_photo_in_memory_gives_the_same_as_its_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(predict, "KEPT_SHORT_SIDE", 64)
+    path = write_squares(tmp_path / "a.jpg", 10)
+    ((_, found, kept),) = detect_photos(
+        SquareDetector(), [(0, path)], SETTINGS, CPU, keep_photo=True
+    )
+    sides = []
+
+    def read(short_side: int) -> np.ndarray:
+        sides.append(short_side)
+        return read_photo(path, min_short_side=short_side)
+
+    again, finer = detect_photo(SquareDetector(), read(64), (1280, 960), read, SETTINGS, CPU)
+    assert sides == [64, 209]
     np.testing.assert_array_equal(again.boxes, found.boxes)
     assert again.masks == found.masks
+    np.testing.assert_array_equal(finer, kept)
 
 
 def test_a_photo_that_vanishes_before_it_is_enlarged(tmp_path: Path) -> None:
@@ -151,3 +166,9 @@ def test_a_photo_that_vanishes_before_it_is_enlarged(tmp_path: Path) -> None:
     ((_, found, photo),) = detect_photos(Remover(), [(0, path)], SETTINGS, CPU)
     assert isinstance(found, PhotoError) and str(path) in str(found)
     assert photo is None
+
+    def read(_: int) -> np.ndarray:
+        raise PhotoError("unreadable", path, "broken")
+
+    with pytest.raises(PhotoError, match="broken"):
+        detect_photo(SquareDetector(), draw_squares(1), (1280, 960), read, SETTINGS, CPU)
