@@ -75,8 +75,7 @@ class GarmentFinder:
         self, photo: np.ndarray, full_size: tuple[int, int], read: Callable[[int], np.ndarray]
     ) -> tuple[Detections, np.ndarray]:
         """``engine.detection.predict.detect_photo`` without duplicates."""
-        given = photo, full_size, read
-        found, photo = detect_photo(self.model, *given, self.settings, self.device)
+        found, photo = detect_photo(self.model, photo, full_size, read, self.settings, self.device)
         return drop_duplicates(found, self.overlap), photo
 
 

@@ -281,10 +281,8 @@ def _forward(
             combine(*parts, settings.close_up) for parts in zip(outputs, halves, sizes, strict=True)
         ]
     for item, output in zip(batch, outputs, strict=True):
-        where = None
-        if settings.zoom:
-            size = item.image.shape[1:]
-            where = small_garments(output, size, settings.short_side, settings.zoom)
+        size = item.image.shape[1:]
+        where = small_garments(output, size, settings.short_side, settings.zoom)
         if where:
             _enlarge(item, *where)
             output = output if item.error else look([item.image])[0]

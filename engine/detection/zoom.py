@@ -30,15 +30,15 @@ def small_garments(
         output: a detector's output for a picture (``engine.detection.detector.Detector.forward``).
         size: (height, width) of the picture.
         short_side: the usual short side of pictures, in pixels.
-        zoom: size of the largest likely garment below which to look again.
+        zoom: size of the largest likely garment below which to look again; 0: never.
 
     Returns:
         The part f64[4] xyxy in pixels of the picture, and the factor; None if some likely garment
         is larger, or there is none.
     """
-    boxes = output["boxes"].double().cpu().numpy()
-    scores = output["scores"].float().cpu().numpy()
-    sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+    boxes = output["boxes"].cpu().double().numpy()
+    scores = output["scores"].cpu().float().numpy()
+    sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1).clip(0))
     largest = sizes[scores >= LIKELY].max(initial=0)
     if not 0 < largest < zoom * short_side:
         return None

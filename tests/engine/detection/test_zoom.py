@@ -1,5 +1,6 @@
 """Small garments: which part of a photo is enlarged and by how much, and what comes of it."""
 
+import math
 from pathlib import Path
 
 import cv2
@@ -58,10 +59,12 @@ def test_no_garment_is_enlarged_more_than_four_times() -> None:
         [([50, 50, 52, 52], 0.49)],  # nothing likely
         [([50, 50, 52, 52], 0.9), ([10, 10, 26, 26], 0.5)],  # 16 px: not below a quarter of 64
         [([50, 50, 50, 60], 0.9)],  # no area
+        [([50, 50, math.nan, 60], 0.9)],  # of a model that diverged
     ],
 )
 def test_other_photos_stay_as_they_are(rows: list) -> None:
     assert small_garments(output(*rows), (101, 99), 64, 0.25) is None
+    assert small_garments(output(([50, 50, 52, 52], 0.9)), (101, 99), 64, 0) is None
 
 
 class SquareDetector(nn.Module):
