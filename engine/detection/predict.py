@@ -29,7 +29,15 @@ from engine.detection.detections import Detections
 from engine.detection.detector import SIZE_DIVISOR
 from engine.detection.output import read_output
 from engine.detection.zoom import small_garments
-from engine.pixels.geometry import detector_size, resize, scaling, shrink, translation, warp
+from engine.pixels.geometry import (
+    detector_size,
+    move_box,
+    resize,
+    shrink,
+    stretching,
+    translation,
+    warp,
+)
 from engine.pixels.photos import PhotoError, photo_size, read_photo
 from engine.precision import autocast
 from engine.threads import map_ahead, threads
@@ -270,9 +278,9 @@ def _forward(
 
     def look(images: list[Tensor]) -> list[dict[str, Tensor]]:
         with autocast(device, settings.precision):
-            return model([image.to(device) for image in images], **mirror)
+            return model(images, **mirror)
 
-    images = [item.image for item in batch]
+    images = [item.image.to(device) for item in batch]
     outputs = look(images)
     if settings.close_up:
         halves = look([half_size(image) for image in images])
@@ -281,13 +289,18 @@ def _forward(
             combine(*parts, settings.close_up) for parts in zip(outputs, halves, sizes, strict=True)
         ]
     for item, output in zip(batch, outputs, strict=True):
+        item.output = _to_numpy(output)
         size = item.image.shape[1:]
-        where = small_garments(output, size, settings.short_side, settings.zoom)
+        where = small_garments(item.output, size, settings.short_side, settings.zoom)
         if where:
             _enlarge(item, *where)
-            output = output if item.error else look([item.image])[0]
-        item.output = {name: value.cpu().numpy() for name, value in output.items()}
+            if not item.error:
+                item.output = _to_numpy(*look([item.image.to(device)]))
     return batch
+
+
+def _to_numpy(output: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.cpu().numpy() for name, value in output.items()}
 
 
 def _enlarge(item: _Item, part: np.ndarray, factor: float) -> None:
@@ -306,8 +319,9 @@ def _enlarge(item: _Item, part: np.ndarray, factor: float) -> None:
             item.error, item.photo = error, None
             return
     size = tuple(np.maximum((part[2:] - part[:2]) * factor, 1).round().astype(int).tolist())
-    item.part = part * np.tile(np.divide(full_size, (width, height)), 2)
-    onto = scaling(*(size / (item.part[2:] - item.part[:2]))) @ translation(*-item.part[:2])
+    item.part = move_box(part, stretching((width, height), full_size))
+    x1, y1, x2, y2 = item.part
+    onto = stretching((x2 - x1, y2 - y1), size) @ translation(-x1, -y1)
     item.image = torch.from_numpy(warp(photo, full_size, onto, size, None)).permute(2, 0, 1)
     if item.photo is not None:
         item.photo = _reduced(photo, max(needed, KEPT_SHORT_SIDE))

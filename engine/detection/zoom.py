@@ -8,7 +8,6 @@ look, and by how much to enlarge: until the largest garment is about as large as
 import math
 
 import numpy as np
-from torch import Tensor
 
 from engine.detection.close_ups import LIKELY
 
@@ -20,14 +19,14 @@ MOST_ENLARGED = 4
 
 
 def small_garments(
-    output: dict[str, Tensor], size: tuple[int, int], short_side: int, zoom: float
+    output: dict[str, np.ndarray], size: tuple[int, int], short_side: int, zoom: float
 ) -> tuple[np.ndarray, float] | None:
     """Where to look again, and how much enlarged.
 
     A garment's size is the square root of its box's area as a share of ``short_side``.
 
     Args:
-        output: a detector's output for a picture (``engine.detection.detector.Detector.forward``).
+        output: a detector's output for a picture: boxes f32[N,4] xyxy px, scores f32[N].
         size: (height, width) of the picture.
         short_side: the usual short side of pictures, in pixels.
         zoom: size of the largest likely garment below which to look again; 0: never.
@@ -36,8 +35,7 @@ def small_garments(
         The part f64[4] xyxy in pixels of the picture, and the factor; None if some likely garment
         is larger, or there is none.
     """
-    boxes = output["boxes"].cpu().double().numpy()
-    scores = output["scores"].cpu().float().numpy()
+    boxes, scores = output["boxes"].astype(np.float64), output["scores"]
     sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1).clip(0))
     largest = sizes[scores >= LIKELY].max(initial=0)
     if not 0 < largest < zoom * short_side:

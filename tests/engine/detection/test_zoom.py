@@ -20,10 +20,10 @@ SETTINGS = PredictSettings(short_side=64, max_side=96, workers=0, zoom=0.4)
 SQUARES = {(60, 34, 72, 46): 0, (90, 50, 96, 62): 1}  # of the photo, x1, y1, x2, y2: color channel
 
 
-def output(*rows: tuple[list[float], float]) -> dict[str, Tensor]:
+def output(*rows: tuple[list[float], float]) -> dict[str, np.ndarray]:
     """A detector's output of (box, score) rows."""
-    boxes = torch.tensor([row[0] for row in rows], dtype=torch.float32).view(-1, 4)
-    return {"boxes": boxes, "scores": torch.tensor([row[1] for row in rows])}
+    boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
+    return {"boxes": boxes, "scores": np.array([row[1] for row in rows], np.float32)}
 
 
 def test_the_part_holds_all_possible_garments_and_a_margin() -> None:
